@@ -1,0 +1,76 @@
+"""What the rooms of the library promise one another: batches, datasets, synchronisation."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's part of a global batch, on the training device.
+
+    images: float32 [N, C, H, W] in [-1, 1]
+    labels: int64 [N], or None where the data has no classes
+    keys:   int64 [N], one random key an image (see genimg.rng)
+    share:  N over the size of the global batch; the shares of all workers add up to 1
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    keys: Tensor
+    share: float
+
+
+class Dataset(Protocol):
+    """Images addressed by index, and the order in which an endless training asks for them.
+
+    Every image comes out as `channels` x `size` x `size`, however it is stored, except from
+    `whole`, which gives it as it is.
+    """
+
+    channels: int
+    size: int
+    classes: tuple[str, ...]  # names of the labels; empty where there are none
+    fingerprint: str  # changes when the content does
+
+    def __len__(self) -> int: ...
+
+    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+        """int64 indices of the images at int64 `positions` of the endless seeded order.
+
+        Within each epoch (len(self) positions) every index comes once.
+        """
+        ...
+
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(images uint8 [N, C, size, size], labels int64 [N] or None).
+
+        `keys` (int64 [N]) decide random crops, where the data is cropped.
+        """
+        ...
+
+    def whole(self, index: int) -> Tensor:
+        """One image uint8 [C, H, W] before any crop to `size`."""
+        ...
+
+
+class Sync(Protocol):
+    """How the workers of one training agree. Every call is made by all workers, in step."""
+
+    rank: int
+    world: int
+
+    def gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
+        """Replace each .grad by the workers' sum, weighted by their shares of the batch."""
+        ...
+
+    def mean(self, values: Tensor, share: float) -> Tensor:
+        """The share-weighted mean of `values` over the workers (without gradients)."""
+        ...
+
+    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
+        """Average the floating-point buffers (batch-norm statistics) over the workers."""
+        ...

@@ -1,0 +1,23 @@
+"""The one error a person can cause: it names what was given, why not, and what to do instead."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something a person gave cannot be used. Commands print it as one line and exit with 2."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest known one, or all of them.
+
+    >>> nearest("dcgna", ["dcgan", "ffdnet"])
+    "did you mean 'dcgan'?"
+    >>> nearest("x", ["dcgan", "ffdnet"])
+    'known: dcgan, ffdnet'
+    """
+    known = sorted(known)
+    close = get_close_matches(given, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}" if known else "there are none yet"

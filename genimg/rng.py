@@ -1,0 +1,67 @@
+"""Random numbers as a pure function of (key, counter), vectorised over keys.
+
+A key is an int64. The loader gives every image of every global batch a key of its own, made of
+the seed and the image's position; latents, noise, crops and flips all follow from that key. So a
+run draws the same numbers on 1 or 64 workers, resumed or not, and no generator state is stored.
+
+The generator is SplitMix64 (Steele, Lea, Flood 2014): a Weyl sequence through Stafford's mix13.
+Integer arithmetic wraps at 64 bits alike on CPU and GPU.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Stafford's mix13 finaliser; torch shifts int64 arithmetically, hence the masks."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _MIX1
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def fold(keys: Tensor | int, *data: Tensor | int) -> Tensor:
+    """New keys (int64, broadcast shape) from keys and more integers, e.g. a seed and positions."""
+    out = torch.as_tensor(keys, dtype=torch.int64)
+    for item in data:
+        out = _mix(_mix(out) + _GOLDEN * (torch.as_tensor(item, device=out.device) + 1))
+    return out
+
+
+def seed_from(*data: int) -> int:
+    """One non-negative Python integer below 2**63 from several, to seed other generators with."""
+    return int(fold(*data)) & 0x7FFFFFFFFFFFFFFF
+
+
+def _bits(keys: Tensor, count: int) -> Tensor:
+    """int64 [N, count]: `count` words a key."""
+    counter = torch.arange(1, count + 1, device=keys.device, dtype=torch.int64) * _GOLDEN
+    return _mix(_mix(keys)[:, None] + counter)
+
+
+def uniform(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
+    """float32 [N, *shape] in [0, 1) for keys int64 [N]."""
+    words = _bits(keys, math.prod(shape))
+    return (((words >> 40) & 0xFFFFFF).float() * 2.0**-24).reshape(len(keys), *shape)
+
+
+def integers(keys: Tensor, high: int | Tensor, shape: Sequence[int] = ()) -> Tensor:
+    """int64 [N, *shape] in [0, high); `high` below 2**31 may be a tensor that broadcasts."""
+    words = (_bits(keys, math.prod(shape)) >> 32) & 0xFFFFFFFF
+    return (words.reshape(len(keys), *shape) * high) >> 32
+
+
+def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
+    """float32 [N, *shape] of standard normals for keys int64 [N] (Box and Muller 1958)."""
+    count = math.prod(shape)
+    words = _bits(keys, (count + 1) // 2)
+    radius = ((((words >> 40) & 0xFFFFFF) + 1).float() * 2.0**-24).log_().mul_(-2).sqrt_()
+    angle = (words & 0xFFFFFF).float() * (2.0**-24 * 2 * math.pi)
+    both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+    return both[:, :count].reshape(len(keys), *shape)
