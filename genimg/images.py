@@ -1,0 +1,198 @@
+"""The one place that decodes and encodes image bytes, and where the library's range becomes bytes.
+
+Decoded images are uint8 [H, W, C] with C = 1 (gray) or 3 (RGB); inside the library images are
+float32 [N, C, H, W] in [-1, 1].
+"""
+
+import io
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from genimg.errors import InputError, nearest
+
+Format = Literal["png", "jpeg", "webp", "bmp", "tiff"]
+
+# What decode() tries. Pillow knows many more, some of which start other programs (EPS).
+READABLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+WRITABLE_SUFFIXES: dict[str, Format] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+JPEG_QUALITY = 95
+
+
+class BrokenImage(InputError):
+    """Bytes that are no image, or none that this library takes: `reason`, and whose (`name`)."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason = reason
+        self.name = name
+
+
+def decode(
+    data: bytes, channels: Literal[1, 3] | None = None, max_pixels: int = 64_000_000
+) -> np.ndarray:
+    """Encoded image bytes as uint8 [H, W, C], upright; C as asked, or natural to the image.
+
+    Of an animation the first frame. EXIF orientation is applied. Transparency is composited on
+    white. 16-bit gray is divided by 257 and rounded; 16-bit colour is what Pillow makes of it
+    (the high byte). Gray from colour is ITU-R BT.601 luma. Floating-point and 32-bit samples are
+    refused, for want of an agreed range.
+
+    Raises BrokenImage; above `max_pixels` from the header alone, before pixels are decoded.
+    """
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
+        raise BrokenImage(f"too many pixels ({error})") from None
+    except UnidentifiedImageError:
+        raise BrokenImage(f"not an image in {', '.join(READABLE)}") from None
+    except Exception as error:  # on damaged headers Pillow's parsers raise almost anything
+        raise BrokenImage(f"damaged header ({error})") from error
+    if image.width * image.height > max_pixels:
+        raise BrokenImage(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
+    try:
+        image.load()
+        bits = _sample_bits(image)
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # likewise on damaged pixels
+        raise BrokenImage(f"damaged or truncated ({error})") from error
+    return _as_array(image, bits, channels)
+
+
+def _sample_bits(image: Image.Image) -> int:
+    """Bits a sample of Pillow's wide modes; a TIFF says it, every other format has at most 16."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        declared: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+        return max(declared)
+    return 16
+
+
+def _as_array(image: Image.Image, bits: int, channels: Literal[1, 3] | None) -> np.ndarray:
+    """uint8 [H, W, C] of a decoded Pillow image of any mode."""
+    mode = image.mode
+    if mode == "F" or (mode == "I" and bits > 16):
+        kind = "floating-point" if mode == "F" else "32-bit integer"
+        raise BrokenImage(f"{kind} samples have no agreed range; save it with 8 or 16 bits")
+    if mode == "I" or mode.startswith("I;16"):  # by mode: a dark 16-bit image has small values too
+        wide = np.asarray(image).astype(np.int32).clip(0, 65535)
+        narrow = ((wide + 128) // 257).astype(np.uint8)[..., None]
+        return narrow.repeat(3, axis=2) if channels == 3 else narrow
+
+    gray = mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        image = image.convert("LA" if mode == "La" else "RGBA").convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if gray else "RGB")
+    if channels is not None:
+        image = image.convert("L" if channels == 1 else "RGB")
+    array = np.array(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def with_channels(array: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] with the channels asked for, just as decode() would convert them."""
+    if array.shape[2] == channels:
+        return array
+    if channels == 3:
+        return array.repeat(3, axis=2)
+    return np.array(Image.fromarray(array).convert("L"))[..., None]
+
+
+def encode(array: np.ndarray, format: Format = "png", quality: int | None = None) -> bytes:
+    """uint8 [H, W, 1 or 3] as the bytes of a file.
+
+    `quality` (1 to 100) is for JPEG (default 95) and WebP (default lossless); for the lossless
+    formats it is an InputError, so that nobody believes it did something.
+    """
+    assert array.dtype == np.uint8, array.dtype
+    assert array.ndim == 3, array.shape
+    assert array.shape[2] in (1, 3), array.shape
+    if quality is not None:
+        if format not in ("jpeg", "webp"):
+            raise InputError(f"quality={quality}: {format} is lossless; leave quality out")
+        if not 1 <= quality <= 100:
+            raise InputError(f"quality={quality}: must be 1 to 100")
+    out = io.BytesIO()
+    image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    match format:
+        case "jpeg":
+            image.save(out, "JPEG", quality=quality or JPEG_QUALITY)
+        case "webp" if quality is None:
+            image.save(out, "WEBP", lossless=True)
+        case "webp":
+            image.save(out, "WEBP", quality=quality)
+        case "tiff":
+            image.save(out, "TIFF", compression="tiff_adobe_deflate")
+        case "png" | "bmp":
+            image.save(out, format.upper())
+    return out.getvalue()
+
+
+def load(path: str | Path, channels: Literal[1, 3] | None = None) -> np.ndarray:
+    """The image in a file as uint8 [H, W, C]; see decode(). Raises InputError naming the file."""
+    path = Path(path)
+    try:
+        return decode(path.read_bytes(), channels)
+    except BrokenImage as error:
+        raise BrokenImage(error.reason, str(path)) from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def save(array: np.ndarray, path: str | Path, quality: int | None = None) -> None:
+    """Write uint8 [H, W, 1 or 3] in the format of the path's suffix, whole or not at all."""
+    path = Path(path)
+    format = WRITABLE_SUFFIXES.get(path.suffix.lower())
+    if format is None:
+        hint = nearest(path.suffix.lower(), WRITABLE_SUFFIXES)
+        raise InputError(f"{path}: cannot write images as {path.suffix!r}; {hint}")
+    data = encode(array, format, quality)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """uint8 [H, W, C] or [N, H, W, C] as float32 [C, H, W] or [N, C, H, W] in [-1, 1]."""
+    assert array.dtype == np.uint8, array.dtype
+    channels_first = np.ascontiguousarray(np.moveaxis(array, -1, -3))
+    return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
+
+
+def to_bytes_range(images: Tensor) -> Tensor:
+    """float [-1, 1] (clamped; any shape) as uint8, rounded half to even."""
+    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
+    """One uint8 [H', W', C] picture of float [N, C, H, W] in [-1, 1], row by row on black.
+
+    `pad` pixels lie between images and around them; an incomplete last row stays black.
+    """
+    cells = F.pad(to_bytes_range(images).cpu(), (pad, 0, pad, 0))  # left and top; the rest below
+    count, channels, height, width = cells.shape
+    rows = -(-count // columns)
+    cells = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count))
+    cells = cells.reshape(rows, columns, channels, height, width)
+    picture = cells.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()
