@@ -1,0 +1,153 @@
+"""Trees of encoded image files: a folder, a zip, a tar, all read the same way."""
+
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+from genimg.errors import InputError
+from genimg.images import READABLE_SUFFIXES, BrokenImage
+
+ZIP_SUFFIXES = (".zip",)
+TAR_SUFFIXES = (".tar",)
+PACKED_TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+
+MAX_MEMBER_BYTES = 256 << 20  # of one unpacked member; no image of bearable size needs more
+MAX_UNPACKED_BYTES = 8 << 30  # of a compressed tar, which is kept in memory
+
+
+class Tree(Protocol):
+    """Image files by path. `paths` are relative, with slashes, unsorted; reads may be concurrent.
+
+    Hidden files and files without an image's suffix are not in it.
+    """
+
+    paths: list[str]
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file. Raises BrokenImage, without a name, where they cannot be had."""
+        ...
+
+
+def image_path(name: str) -> str | None:
+    """A path in normal form, or None where it is no visible image file inside the tree.
+
+    >>> image_path("./cats/1.PNG"), image_path("../1.png"), image_path("cats/.1.png")
+    ('cats/1.PNG', None, None)
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    outside_or_hidden = name.startswith("/") or any(part.startswith(".") for part in parts)
+    if outside_or_hidden or not name.lower().endswith(READABLE_SUFFIXES):
+        return None
+    return "/".join(parts)
+
+
+class Folder:
+    """Image files below a folder, at any depth. Links are followed; no folder is read twice."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.paths: list[str] = []
+        seen: set[Path] = set()
+        for where, folders, files in os.walk(root, followlinks=True):
+            here = Path(where)
+            if here.resolve() in seen:  # a link that leads back up, or to a sibling
+                folders.clear()
+                continue
+            seen.add(here.resolve())
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            inner = here.relative_to(root).as_posix()
+            found = (image_path(f"{inner}/{name}") for name in files)
+            self.paths += [path for path in found if path]
+
+    def read(self, path: str) -> bytes:
+        try:
+            return (self._root / path).read_bytes()
+        except OSError as error:
+            raise BrokenImage(error.strerror or str(error)) from error
+
+
+class Zip:
+    """Image files in a zip, unpacked as they are asked for."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(f"{file}: not a readable zip ({error})") from error
+        members = [info for info in self._zip.infolist() if not info.is_dir()]
+        self._members = {path: m for m in members if (path := image_path(m.filename))}
+        self.paths = list(self._members)
+
+    def read(self, path: str) -> bytes:
+        member = self._members[path]
+        if member.file_size > MAX_MEMBER_BYTES:
+            raise BrokenImage(f"unpacks to {member.file_size:,} bytes")
+        try:
+            return self._zip.read(member)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            OSError,
+            EOFError,
+            NotImplementedError,  # an unknown compression
+            RuntimeError,  # a password is needed
+        ) as error:
+            raise BrokenImage(f"cannot be unpacked ({error})") from error
+
+
+class Tar:
+    """Image files in an uncompressed tar: found once, then read at their offsets."""
+
+    def __init__(self, file: Path) -> None:
+        self._spans: dict[str, tuple[int, int]] = {}
+        try:
+            with tarfile.open(file, "r:") as tar:
+                for member in tar:
+                    path = image_path(member.name)
+                    if path and member.isreg() and not member.issparse():
+                        self._spans[path] = (member.offset_data, member.size)
+            self._file = file.open("rb")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InputError(f"{file}: not a readable tar ({error})") from error
+        self.paths = list(self._spans)
+
+    def read(self, path: str) -> bytes:
+        offset, size = self._spans[path]
+        try:
+            return os.pread(self._file.fileno(), size, offset)  # moves no shared position
+        except OSError as error:
+            raise BrokenImage(error.strerror or str(error)) from error
+
+
+class PackedTar:
+    """Image files of a compressed tar, unpacked into memory: it can only be read forwards."""
+
+    def __init__(self, file: Path) -> None:
+        self._files: dict[str, bytes] = {}
+        total = 0
+        try:
+            with tarfile.open(file, "r|*") as tar:
+                for member in tar:
+                    path = image_path(member.name)
+                    if not path or not member.isreg() or member.issparse():
+                        continue
+                    total += member.size
+                    if total > MAX_UNPACKED_BYTES:
+                        raise InputError(
+                            f"{file}: holds more than {MAX_UNPACKED_BYTES >> 30} GiB of images, too"
+                            " much to unpack into memory; unpack it and point to the folder"
+                        )
+                    content = tar.extractfile(member)
+                    assert content is not None  # it is a regular file
+                    self._files[path] = content.read()
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError) as error:
+            raise InputError(f"{file}: not a readable tar ({error})") from error
+        self.paths = list(self._files)
+
+    def read(self, path: str) -> bytes:
+        return self._files[path]
