@@ -1,0 +1,355 @@
+"""The registry: checkpoints become numbered, immutable model versions, and aliases move over them.
+
+Layout, the same in every storage (`.claim` files keep numbers from being given twice):
+
+    models/NAME/versions/00007/...files, version.json     a version, from version.json on
+    models/NAME/versions/00007.claim                      who took the number
+    models/NAME/aliases.json                              see cluster.aliases
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+from cluster.aliases import Aliases, Promotion, author, now
+from cluster.gates import Direction, Gate, GateFailed, require, require_better
+from cluster.storage import AlreadyExists, Changed, LocalStorage, NotFound, Storage
+from cluster.versions import (
+    MARKER,
+    Damage,
+    Damaged,
+    RegistryError,
+    Unknown,
+    Version,
+    check_name,
+    decode,
+    encode,
+    fingerprint,
+    inspect,
+    nearest,
+    numeric,
+    parse_reference,
+)
+
+__all__ = [
+    "Conflict",
+    "Damage",
+    "Damaged",
+    "GateFailed",
+    "Promotion",
+    "Registry",
+    "RegistryError",
+    "Unknown",
+    "Version",
+]
+
+
+class Conflict(RegistryError):
+    """Somebody else moved the alias first."""
+
+
+class Registry:
+    """Model versions and aliases in a storage; any number of processes may use it at once."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def names(self) -> list[str]:
+        """Sorted names of the models that have a version."""
+        return [name for name in self.storage.children("models") if self._committed(name)]
+
+    def numbers(self, name: str) -> list[int]:
+        """Numbers of a model's versions, ascending. Raises Unknown."""
+        check_name("model", name)
+        numbers = self._committed(name)
+        if not numbers:
+            known = nearest(name, self.names())
+            raise Unknown(f"there is no model {name!r} in {self.storage}; {known}")
+        return numbers
+
+    def versions(self, name: str) -> list[Version]:
+        """A model's versions, oldest first. Raises Unknown, or Damaged for an altered one."""
+        return [self._load(name, number) for number in self.numbers(name)]
+
+    def get(self, name: str, number: int) -> Version:
+        """One version. Raises Unknown, or Damaged if its version.json is altered."""
+        return self.resolve(f"{name}@{number}")
+
+    def resolve(self, reference: str) -> Version:
+        """The version of `NAME` (the newest one), `NAME@ALIAS` or `NAME@7`."""
+        return self._load(*self._locate(reference))
+
+    def aliases(self, name: str) -> Aliases:
+        """Which version each alias of a model names, and how that came to be."""
+        self.numbers(name)
+        return self._read_aliases(name)[0]
+
+    def register(
+        self,
+        name: str,
+        folder: Path,
+        metrics: Mapping[str, float],
+        lineage: Mapping[str, Any],
+    ) -> Version:
+        """Copy a checkpoint folder into the registry as the next version of a model.
+
+        A registration that fails or is killed leaves no version behind, only an unused number.
+        """
+        check_name("model", name)
+        files = fingerprint(folder)
+        if not files:
+            raise RegistryError(f"{folder} is not a folder with files in it; give a checkpoint")
+        draft = Version(name, 0, now(), numeric(metrics), dict(lineage), files)
+        encode(draft)  # what cannot be written is refused before a number is taken
+        version = replace(draft, number=self._claim(name))
+        self.storage.upload(folder, _prefix(name, version.number), without=[MARKER])
+        self.storage.create(_marker(name, version.number), encode(version))
+        return version
+
+    def fetch(self, version: Version, cache: Path | None = None) -> Path:
+        """A local folder with a version's files, verified; in place where the storage is local.
+
+        Otherwise it lies in `cache` (default ~/.cache/genimg/models) and is downloaded once.
+        Raises Damaged naming every file that is not as it was registered.
+        """
+        prefix = _prefix(version.name, version.number)
+        folder = self.storage.local_path(prefix)
+        if folder is not None:
+            found = inspect(folder, version)
+        else:
+            place = LocalStorage(cache or Path.home() / ".cache" / "genimg" / "models")
+            key = f"{version.name}/{version.number:05d}-{version.digest[:16]}"
+            folder = place.root / key
+            if folder.is_dir() and inspect(folder, version):  # spoilt since
+                place.delete(key)
+            with suppress(AlreadyExists):  # another process downloads it too
+                self.storage.download(prefix, folder)
+            found = inspect(folder, version)
+        if found:
+            raise Damaged("; ".join(map(str, found)))
+        return folder
+
+    def promote(
+        self,
+        reference: str,
+        alias: str,
+        gates: Iterable[str] = (),
+        better_than_holder: tuple[str, Direction] | None = None,
+        expect: int | EllipsisType | None = ...,
+    ) -> Promotion:
+        """Let an alias name a version, if every gate (`fid<=12`) lets it.
+
+        better_than_holder: a metric in which the version must be strictly better than the one
+            that the alias names now, and whether less ('min') or more ('max') is better
+        expect: the version that the alias must name now (None: nothing); by default, whatever it
+            names when this call begins
+
+        Raises GateFailed, or Conflict if the alias moves while this goes on: of simultaneous
+        promotions of one alias, one wins and the others are told. An alias that names the version
+        already stays as it is, and its history too.
+        """
+        check_name("alias", alias)
+        demands = [Gate.parse(gate) for gate in gates]
+        version = self.resolve(reference)
+        require(version, demands)
+
+        def move(aliases: Aliases) -> Promotion:
+            holder = aliases.holders.get(alias)
+            if expect is not ... and holder != expect:
+                raise Conflict(
+                    f"{version.name}@{alias} names {_named(holder)}, not {_named(expect)}"
+                )
+            if version.number in aliases.removed:
+                raise Unknown(f"{version.reference} was removed meanwhile")
+            if better_than_holder:
+                rival = None
+                if holder is not None and holder != version.number:
+                    rival = self._load(version.name, holder)
+                require_better(version, rival, *better_than_holder)
+            return Promotion("promote", alias, version.number, holder, author(), now())
+
+        return self._move(version.name, alias, move)
+
+    def rollback(self, name: str, alias: str) -> Promotion:
+        """Let an alias name what it named before its last promotion.
+
+        Repeated, it leads further back, one promotion at a time; it never undoes a rollback (for
+        that, promote again). Versions removed since are passed over. Raises RegistryError when
+        there is nothing further back, Conflict if the alias moves while this goes on.
+        """
+        existing = self.numbers(name)
+
+        def move(aliases: Aliases) -> Promotion:
+            holder = self._held(name, aliases, alias)
+            earlier = [
+                number
+                for number in aliases.stack(alias)[:-1]
+                if number in existing and number not in aliases.removed and number != holder
+            ]
+            if not earlier:
+                raise RegistryError(
+                    f"{name}@{alias} names version {holder}, and there is none to go back to"
+                )
+            return Promotion("rollback", alias, earlier[-1], holder, author(), now())
+
+        return self._move(name, alias, move)
+
+    def remove(self, reference: str, force: bool = False) -> None:
+        """Delete a version for good; its number is not given again.
+
+        Refused while an alias names it, unless `force`, which drops those aliases. A plain NAME
+        is refused: which version goes has to be said.
+        """
+        name, selector = parse_reference(reference)
+        if selector is None:
+            newest = self.numbers(name)[-1]
+            raise RegistryError(f"{name!r}: say which version, as in {name}@{newest} (the newest)")
+        number = self._locate(reference)[1]
+        while True:
+            aliases, etag = self._read_aliases(name)
+            held = aliases.held_by(number)
+            if held and not force:
+                names = " and ".join(f"{name}@{alias}" for alias in held)
+                raise RegistryError(f"{name}@{number} is in use as {names}; promote another first")
+            drops = [Promotion("drop", alias, None, number, author(), now()) for alias in held]
+            after = Aliases((*aliases.history, *drops), aliases.removed | {number})
+            with suppress(Changed, AlreadyExists):
+                self._write_aliases(name, after, etag)
+                break
+        self.storage.delete(_marker(name, number))  # first, so that no reader sees half a version
+        self.storage.delete(_prefix(name, number))
+
+    def verify(self, reference: str) -> list[Damage]:
+        """All that is not as it was registered: in `NAME` (all versions and aliases) or `NAME@7`.
+
+        Reads every byte and compares sizes and sha256. Also finds an altered version.json.
+        """
+        name, selector = parse_reference(reference)
+        if selector is not None:
+            return self._verify_version(*self._locate(reference))
+        numbers = self.numbers(name)
+        found = [damage for number in numbers for damage in self._verify_version(name, number)]
+        try:
+            holders = self._read_aliases(name)[0].holders
+        except Damaged:
+            return [*found, Damage(name, "aliases.json", "is altered")]
+        return found + [
+            Damage(f"{name}@{alias}", "aliases.json", f"names version {number}, which is missing")
+            for alias, number in holders.items()
+            if number not in numbers
+        ]
+
+    def _verify_version(self, name: str, number: int) -> list[Damage]:
+        try:
+            version = self._load(name, number)
+        except Damaged:
+            return [Damage(f"{name}@{number}", MARKER, "is altered")]
+        with self._on_this_machine(version) as folder:
+            return inspect(folder, version)
+
+    @contextmanager
+    def _on_this_machine(self, version: Version) -> Iterator[Path]:
+        """A version's folder as the storage holds it, without any cache in between."""
+        prefix = _prefix(version.name, version.number)
+        folder = self.storage.local_path(prefix)
+        if folder is not None:
+            yield folder
+            return
+        with tempfile.TemporaryDirectory() as place:
+            yield self.storage.download(prefix, Path(place) / "version")
+
+    def _committed(self, name: str) -> list[int]:
+        entries = self.storage.children(f"models/{name}/versions")
+        numbers = sorted(int(entry) for entry in entries if entry.isdecimal())
+        return [number for number in numbers if self.storage.exists(_marker(name, number))]
+
+    def _load(self, name: str, number: int) -> Version:
+        try:
+            data, _ = self.storage.read(_marker(name, number))
+        except NotFound:
+            raise Unknown(f"{name} has no version {number} any more") from None
+        return decode(data, f"{name}@{number}")
+
+    def _locate(self, reference: str) -> tuple[str, int]:
+        """(name, number) of a reference; does not look into version.json."""
+        name, selector = parse_reference(reference)
+        numbers = self.numbers(name)
+        if selector is None:
+            return name, numbers[-1]
+        if isinstance(selector, str):
+            return name, self._held(name, self._read_aliases(name)[0], selector)
+        if selector not in numbers:
+            known = ", ".join(map(str, numbers))
+            raise Unknown(f"{name} has no version {selector}; there are {known}")
+        return name, selector
+
+    def _held(self, name: str, aliases: Aliases, alias: str) -> int:
+        if alias not in aliases.holders:
+            known = nearest(alias, aliases.holders)
+            raise Unknown(f"{name} has no alias {alias!r}; {known}")
+        return aliases.holders[alias]
+
+    def _claim(self, name: str) -> int:
+        """The next number of a model, taken for good."""
+        entries = self.storage.children(f"models/{name}/versions")
+        taken = [entry.removesuffix(".claim") for entry in entries]
+        number = 1 + max((int(entry) for entry in taken if entry.isdecimal()), default=0)
+        claim = json.dumps({"by": author(), "at": now()}).encode()
+        while True:
+            try:
+                self.storage.create(f"{_prefix(name, number)}.claim", claim)
+            except AlreadyExists:
+                number += 1
+            else:
+                return number
+
+    def _move(self, name: str, alias: str, decide: Callable[[Aliases], Promotion]) -> Promotion:
+        """Add the move decided on to the history; decided anew when only other aliases moved."""
+        moves: int | None = None
+        while True:
+            aliases, etag = self._read_aliases(name)
+            if moves is not None and aliases.moves(alias) != moves:
+                last = [move for move in aliases.history if move.alias == alias][-1]
+                raise Conflict(
+                    f"{last.by} moved {name}@{alias} meanwhile: it names {_named(last.version)} now"
+                )
+            moves = aliases.moves(alias)
+            move = decide(aliases)
+            if move.version == move.previous:
+                return move
+            with suppress(Changed, AlreadyExists):
+                self._write_aliases(name, replace(aliases, history=(*aliases.history, move)), etag)
+                return move
+
+    def _read_aliases(self, name: str) -> tuple[Aliases, str | None]:
+        """(aliases, etag); the etag is None where none were written yet."""
+        try:
+            data, etag = self.storage.read(f"models/{name}/aliases.json")
+        except NotFound:
+            return Aliases(), None
+        return Aliases.decode(data, name), etag
+
+    def _write_aliases(self, name: str, aliases: Aliases, etag: str | None) -> None:
+        """Raises Changed or AlreadyExists if they are not as they were read."""
+        key = f"models/{name}/aliases.json"
+        if etag is None:
+            self.storage.create(key, aliases.encode())
+        else:
+            self.storage.replace(key, aliases.encode(), etag)
+
+
+def _prefix(name: str, number: int) -> str:
+    return f"models/{name}/versions/{number:05d}"
+
+
+def _marker(name: str, number: int) -> str:
+    return f"{_prefix(name, number)}/{MARKER}"
+
+
+def _named(number: int | None) -> str:
+    return "nothing" if number is None else f"version {number}"

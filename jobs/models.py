@@ -1,0 +1,255 @@
+"""`genimg models`: keep trained models as numbered versions, and say which one is in use."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from cluster.aliases import Promotion
+    from cluster.registry import Registry, Version
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Keep trained models as numbered versions, and say which one is in use.
+
+    A reference reads NAME (the newest version), NAME@7 or NAME@ALIAS. The registry is a folder
+    (--registry, or GENIMG_REGISTRY) that any number of jobs may use at once.""",
+)
+
+RegistryOption = Annotated[
+    str, typer.Option("--registry", envvar="GENIMG_REGISTRY", help="Folder of the registry.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="NAME (the newest version), NAME@ALIAS or NAME@7.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
+Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="Name to use, as in production.")]
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model only.")] = None,
+    registry: RegistryOption = "registry",
+    as_json: JsonOption = False,
+) -> None:
+    """List all versions, newest first, with their aliases and metrics."""
+    store = open_registry(registry)
+    rows = [
+        describe(version, store.aliases(model).held_by(version.number))
+        for model in ([name] if name else store.names())
+        for version in reversed(store.versions(model))
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        typer.echo(f"there are no models in {store.storage} yet; see genimg models register --help")
+        return
+    table = Table("model", "version", "aliases", "created", "metrics")
+    for row in rows:
+        aliases = ", ".join(row["aliases"])
+        metrics = ", ".join(f"{key} {figure(value)}" for key, value in row["metrics"].items())
+        table.add_row(
+            *map(escape, (row["name"], str(row["version"]), aliases, row["created"], metrics))
+        )
+    show_table(table)
+
+
+@app.command()
+def show(
+    reference: Reference,
+    registry: RegistryOption = "registry",
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version: metrics, where it comes from, its files, and the history of its aliases."""
+    store = open_registry(registry)
+    version = store.resolve(reference)
+    aliases = store.aliases(version.name)
+    row = describe(version, aliases.held_by(version.number))
+    row["lineage"] = version.lineage
+    row["files"] = {name: vars(file) for name, file in version.files.items()}
+    row["history"] = [
+        vars(move) for move in aliases.history if version.number in (move.version, move.previous)
+    ]
+    if as_json:
+        typer.echo(json.dumps(row, indent=2))
+        return
+    table = Table(title=escape(version.reference), show_header=False)
+    table.add_row("created", row["created"])
+    table.add_row("aliases", ", ".join(row["aliases"]) or "none")
+    groups = {
+        "metric": {name: figure(value) for name, value in row["metrics"].items()},
+        "lineage": {name: plain(value) for name, value in version.lineage.items()},
+        "file": {
+            name: f"{file.size:,} bytes, sha256 {file.sha256[:12]}…"
+            for name, file in version.files.items()
+        },
+    }
+    for kind, entries in groups.items():
+        table.add_section()
+        for name, text in entries.items():
+            table.add_row(escape(f"{kind} {name}"), escape(text))
+    table.add_section()
+    for move in row["history"]:
+        table.add_row(escape(move["at"]), escape(sentence(version.name, move)))
+    show_table(table)
+
+
+@app.command()
+def register(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run.")],
+    registry: RegistryOption = "registry",
+) -> None:
+    """Copy a checkpoint into the registry as the model's next version.
+
+    The checkpoint is verified first; its metrics and lineage are kept with it, for gates and for
+    the question where a model came from. The registry holds a copy: the run may be deleted.
+    """
+    from genimg import checkpoint
+
+    manifest = checkpoint.verify(folder)
+    metrics = checkpoint.read_json(folder, checkpoint.METRICS)
+    version = open_registry(registry).register(name, folder, metrics, manifest.lineage)
+    typer.echo(f"registered {version.reference}")
+
+
+@app.command()
+def promote(
+    reference: Reference,
+    alias: Alias,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="A demand on the metrics, as in 'psnr>=28.5'; may be repeated."),
+    ] = None,
+    better: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC:min|max",
+            help="Demand a better METRIC than the version in use has; min: less is better.",
+        ),
+    ] = None,
+    registry: RegistryOption = "registry",
+) -> None:
+    """Let an alias name a version, if it passes every gate.
+
+    Example: genimg models promote dcgan production --gate 'fid<=12' --better fid:min
+
+    Of two promotions of an alias at the same instant one wins, and the other is told.
+    """
+    move = open_registry(registry).promote(
+        reference, alias, gates=gate or [], better_than_holder=comparison(better)
+    )
+    report(reference.partition("@")[0], move)
+
+
+@app.command()
+def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") -> None:
+    """Let an alias name what it named before its last promotion.
+
+    Once more leads one promotion further back. Versions removed since are passed over.
+    """
+    report(name, open_registry(registry).rollback(name, alias))
+
+
+@app.command()
+def rm(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="NAME@7; NAME alone is refused.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if an alias names it; the alias goes as well.")
+    ] = False,
+    registry: RegistryOption = "registry",
+) -> None:
+    """Delete a version for good. Refused while an alias names it. Numbers are never reused."""
+    open_registry(registry).remove(reference, force=force)
+    typer.echo(f"removed {reference}")
+
+
+@app.command()
+def verify(
+    reference: Annotated[
+        str | None,
+        typer.Argument(metavar="[REF]", help="NAME (all its versions) or NAME@7; default: all."),
+    ] = None,
+    registry: RegistryOption = "registry",
+) -> None:
+    """Read every file again and compare sizes and sha256 with what was registered.
+
+    Names every file that is altered, missing or extra, and then exits with 1.
+    """
+    store = open_registry(registry)
+    references = [reference] if reference else store.names()
+    found = [damage for each in references for damage in store.verify(each)]
+    for damage in found:
+        typer.echo(str(damage))
+    if found:
+        raise typer.Exit(1)
+    typer.echo(f"intact: {', '.join(references) or 'there are no models yet'}")
+
+
+def open_registry(place: str) -> "Registry":
+    from cluster.registry import Registry
+    from cluster.storage import open_storage
+
+    return Registry(open_storage(place))
+
+
+def comparison(text: str | None) -> Any:
+    """(metric, 'min' | 'max') of `METRIC:min|max`."""
+    from genimg.errors import InputError
+
+    if text is None:
+        return None
+    metric, _, direction = text.rpartition(":")
+    if not metric or direction not in ("min", "max"):
+        raise InputError(f"--better {text!r}: give METRIC:min or METRIC:max, as in fid:min")
+    return metric, direction
+
+
+def describe(version: "Version", aliases: list[str]) -> dict[str, Any]:
+    """What lists say of a version, in JSON values; metrics that are no number are null."""
+    return {
+        "name": version.name,
+        "version": version.number,
+        "aliases": aliases,
+        "created": version.created,
+        "metrics": {
+            name: value if math.isfinite(value) else None for name, value in version.metrics.items()
+        },
+    }
+
+
+def report(name: str, move: "Promotion") -> None:
+    if move.version == move.previous:
+        typer.echo(f"{name}@{move.alias} names version {move.version} already")
+    else:
+        typer.echo(sentence(name, vars(move)))
+
+
+def sentence(name: str, move: dict[str, Any]) -> str:
+    """One move of an alias in words."""
+    after, before = (
+        "nothing" if number is None else f"version {number}"
+        for number in (move["version"], move["previous"])
+    )
+    alias = f"{name}@{move['alias']}"
+    return f"{alias} names {after} (before: {before}), {move['action']} by {move['by']}"
+
+
+def figure(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.5g}"
+
+
+def plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def show_table(table: Table) -> None:
+    Console(soft_wrap=False).print(table)
