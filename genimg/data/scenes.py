@@ -1,0 +1,217 @@
+"""Procedural scenes: textured shapes on a background, endless, seeded, drawn in batches.
+
+A scene is a pure function of its int64 key: the same key gives the same picture, bit for bit
+whatever else is drawn beside it, and the same layout at every size.
+"""
+
+import hashlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genimg import rng
+from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
+from genimg.data.shapes import SHAPES
+from genimg.data.textures import TEXTURES
+from genimg.errors import InputError
+
+VERSION = 1  # raise it with every change of what a key looks like
+_SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
+_CHUNK = 1 << 17  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What N scenes show. Slot 0 is the main object, the largest, in front of the others."""
+
+    labels: Tensor  # int64 [N]: the shape of the main object
+    captions: list[str]  # "a striped red star and a plain blue disc on a gradient background"
+    masks: Tensor  # uint8 [N, H, W]: 0 background, k + 1 where the object in slot k is seen
+    object_classes: Tensor  # int64 [N, SLOTS]: shapes, -1 where the slot is empty
+    boxes: Tensor  # float32 [N, SLOTS, 4]: x0, y0, x1, y1 around what is seen, pixels; or zeros
+
+    def class_masks(self) -> Tensor:
+        """int64 [N, H, W]: 0 background, 1 + the shape's class elsewhere."""
+        table = torch.nn.functional.pad(self.object_classes + 1, (1, 0))
+        flat = self.masks.flatten(1).long()
+        return table.gather(1, flat).view(self.masks.shape)
+
+
+def render(keys: Tensor, size: int, channels: int) -> Tensor:
+    """Draw scenes: uint8 [N, channels, size, size], on the device of `keys` (int64 [N]).
+
+    One channel is the luma of the three (ITU-R BT.601), to within rounding.
+    """
+    return paint(compose(keys), size, channels)
+
+
+def annotate(keys: Tensor, size: int) -> Annotations:
+    """The truth about the scenes that `render` draws with the same keys and size."""
+    layout = compose(keys)
+    masks = torch.zeros(len(keys), size, size, dtype=torch.uint8, device=keys.device)
+    seen = coverage(layout, size) >= 0.5
+    for slot in reversed(range(SLOTS)):
+        masks.masked_fill_(seen[:, slot], slot + 1)
+    return Annotations(
+        labels=layout.shapes[:, 0].clone(),
+        captions=captions(layout),
+        masks=masks,
+        object_classes=layout.shapes,
+        boxes=boxes(masks),
+    )
+
+
+def captions(layout: Layout) -> list[str]:
+    """One sentence a scene, the main object first."""
+    shapes, colours, textures = list(SHAPES), list(COLOURS), list(TEXTURES)
+    sentences = []
+    for kinds, hues, surfaces in zip(
+        layout.shapes.tolist(), layout.colours.tolist(), layout.textures.tolist(), strict=True
+    ):
+        *objects, last = (
+            f"a {textures[surface]} {colours[hue]} {shapes[kind]}"
+            for kind, hue, surface in zip(kinds, hues, surfaces, strict=False)
+            if kind >= 0
+        )
+        listed = f"{', '.join(objects)} and {last}" if objects else last
+        sentences.append(f"{listed} on a {BACKDROPS[surfaces[-1]]} background")
+    return sentences
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """float32 [N, SLOTS, 4]: tight around each slot's pixels of `masks`; zeros without any."""
+    size = masks.shape[-1]
+    slots = torch.arange(1, SLOTS + 1, dtype=torch.uint8, device=masks.device)
+    mine = masks[:, None] == slots[:, None, None]
+    index = torch.arange(size, device=masks.device)
+
+    def extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.where(occupied, index, size).amin(-1)
+        return low, torch.where(occupied, index + 1, 0).amax(-1)
+
+    (x0, x1), (y0, y1) = extent(mine.any(-2)), extent(mine.any(-1))
+    return torch.stack([x0, y0, x1, y1], -1) * (x1 > 0)[..., None].float()
+
+
+def paint(layout: Layout, size: int, channels: int) -> Tensor:
+    """Draw layouts: uint8 [N, channels, size, size]."""
+    count, device = len(layout.shapes), layout.shapes.device
+    out = torch.empty(count, channels, size, size, dtype=torch.uint8, device=device)
+    step = max(1, (_CHUNK if device.type == "cpu" else 64 * _CHUNK) // (size * size))
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        part = Layout(*(getattr(layout, field.name)[rows] for field in fields(layout)))
+        out[rows] = _composite(part, size, channels)
+    return out
+
+
+def _composite(layout: Layout, size: int, channels: int) -> Tensor:
+    """Surfaces over one another, from the background to the front; float32 in [0.5, 255.5]."""
+    first, second = layout.first, layout.second
+    if channels == 1:  # compositing is linear, so the luma of the colours gives that of the image
+        first, second = luma(first), luma(second)
+    first, change = first[..., None, None], (second - first)[..., None, None]
+    covered, blended = coverage(layout, size), blend(layout, size)
+    image = (blended[:, -1:] * change[:, -1]).add_(first[:, -1])
+    for slot in reversed(range(SLOTS)):
+        surface = (blended[:, slot, None] * change[:, slot]).add_(first[:, slot])
+        image.add_(surface.sub_(image).mul_(covered[:, slot, None]))
+    return image.add_(0.5)
+
+
+def coverage(layout: Layout, size: int) -> Tensor:
+    """float32 [N, SLOTS, size, size] in [0, 1]: how much of a pixel lies within each object."""
+    kinds = layout.shapes.flatten()
+    maps, pixels = layout.shape_maps.flatten(0, 1), layout.radii.flatten() * (size / 2)
+    out = torch.zeros(len(kinds), size, size, device=kinds.device)
+    for kind, shape in enumerate(SHAPES.values()):
+        rows = (kinds == kind).nonzero()[:, 0]
+        distance = shape(*points(maps[rows], size)).mul_(-pixels[rows, None, None])
+        out[rows] = distance.add_(0.5).clamp_(0, 1)
+    return out.view(-1, SLOTS, size, size)
+
+
+def blend(layout: Layout, size: int) -> Tensor:
+    """float32 [N, SLOTS + 1, size, size] in [0, 1]: how much of each surface's second colour."""
+    seen = torch.nn.functional.pad(layout.shapes >= 0, (0, 1), value=True)
+    kinds = torch.where(seen, layout.textures, -1).flatten()
+    maps, pixels = layout.texture_maps.flatten(0, 1), layout.periods.flatten() * (size / 2)
+    out = torch.zeros(len(kinds), size, size, device=kinds.device)
+    for kind, texture in enumerate(TEXTURES.values()):
+        rows = (kinds == kind).nonzero()[:, 0]
+        out[rows] = texture(*points(maps[rows], size), pixels[rows, None, None])
+    return out.view(-1, SLOTS + 1, size, size)
+
+
+def points(maps: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Where pixels' centres lie under affine maps [M, 2, 3]: two of float32 [M, size, size]."""
+    line = (torch.arange(size, device=maps.device) + 0.5) * (2 / size) - 1
+    right = maps[:, :, 0, None] * line + maps[:, :, 2, None]
+    down = maps[:, :, 1, None] * line
+    across, along = (right[:, :, None] + down[..., None]).unbind(1)
+    return across, along
+
+
+def luma(colours: Tensor) -> Tensor:
+    """ITU-R BT.601: [..., 3] to [..., 1]."""
+    red, green, blue = colours.split(1, -1)
+    return red * 0.299 + green * 0.587 + blue * 0.114
+
+
+class Scenes:
+    """Scenes as a genimg.contracts.Dataset: image `index` is scene `start + index` of `seed`.
+
+    Without a bound there is no end: `length` is then only what counts as an epoch, and every
+    position is a new scene, whatever the training's seed. A bounded set repeats its `length`
+    scenes in order. Images are drawn on the device of the keys given to `fetch`.
+    """
+
+    classes = tuple(SHAPES)
+
+    def __init__(
+        self,
+        size: int,
+        channels: int,
+        seed: int = 0,
+        start: int = 0,
+        length: int = 60_000,
+        bounded: bool = False,
+    ) -> None:
+        if size < 8:
+            raise InputError(f"data.size={size}: scenes are at least 8 pixels wide")
+        if channels not in (1, 3):
+            raise InputError(f"data.channels={channels}: scenes have 1 (gray) or 3 (RGB)")
+        self.size, self.channels, self.seed = size, channels, seed
+        self.start, self.length, self.bounded = start, length, bounded
+        what = ("scenes", VERSION, size, channels, seed, start, length if bounded else "endless")
+        self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+        return positions % self.length if self.bounded else positions
+
+    def scene_keys(self, indices: np.ndarray) -> Tensor:
+        """int64 [N]: what `render` and `annotate` take for images of this set."""
+        return rng.fold(self.seed, _SCENES, torch.from_numpy(indices + self.start))
+
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor]:
+        layout = compose(self.scene_keys(indices).to(keys.device))
+        return paint(layout, self.size, self.channels), layout.shapes[:, 0].clone()
+
+    def whole(self, index: int) -> Tensor:
+        return render(self.scene_keys(np.array([index])), self.size, self.channels)[0]
+
+    def hold_out(self, count: int) -> tuple["Scenes", "Scenes"]:
+        """(what is left to train on, the first `count` scenes), which have no index in common."""
+        if self.bounded and not count < self.length:
+            raise InputError(f"data.holdout={count}: must be below {self.length}, all there are")
+        rest = self.length - count if self.bounded else self.length
+        first, size, channels = self.start + count, self.size, self.channels
+        return (
+            Scenes(size, channels, self.seed, first, rest, self.bounded),
+            Scenes(size, channels, self.seed, self.start, count, bounded=True),
+        )
