@@ -49,8 +49,8 @@ _DARK = (
 )
 
 # By number of objects: the smallest and the largest radius of the first, half the frame being 1.
-_MAIN_RADIUS = ((0.5, 0.76), (0.44, 0.58), (0.4, 0.5))
-_OTHER_RADIUS = (0.26, 0.36)
+_MAIN_RADIUS = ((0.5, 0.76), (0.44, 0.58), (0.42, 0.5))
+_OTHER_RADIUS = (0.24, 0.31)  # smaller in area than any first object, whatever the shapes
 _CANDIDATES = 12  # places tried for each further object
 _TILT = 24  # degrees that shapes lean at most to either side
 # Period of each texture for a surface of radius 1, and for a vanishing one.

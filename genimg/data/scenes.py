@@ -19,12 +19,12 @@ from genimg.errors import InputError
 
 VERSION = 1  # raise it with every change of what a key looks like
 _SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
-_CHUNK = 1 << 17  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
+_CHUNK = 1 << 18  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What N scenes show. Slot 0 is the main object, the largest, in front of the others."""
+    """What N scenes show. Slot 0 is the main object: largest in area and never covered."""
 
     labels: Tensor  # int64 [N]: the shape of the main object
     captions: list[str]  # "a striped red star and a plain blue disc on a gradient background"

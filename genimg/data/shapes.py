@@ -28,7 +28,7 @@ def square(u: Tensor, v: Tensor) -> Tensor:
 def triangle(u: Tensor, v: Tensor) -> Tensor:
     """Equilateral, pointing up, its centroid a little below the origin."""
     v = v - 0.15
-    return torch.maximum(v, u.abs() * HALF_SQRT3 - v * 0.5) - 0.53
+    return torch.maximum(v, u.abs() * HALF_SQRT3 - v * 0.5) - 0.55
 
 
 def star(u: Tensor, v: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def star(u: Tensor, v: Tensor) -> Tensor:
         across = (u * cos + v * sin).clamp_(min=0)
         u, v = u - across * (2 * cos), v - across * (2 * sin)
     u = u.abs_()
-    tip, notch = 1.02, 0.47  # distances of the outer and inner corners from the centre
+    tip, notch = 1.08, 0.53  # distances of the outer and inner corners from the centre
     edge_u, edge_v = notch * math.sin(math.pi / 5), tip - notch * math.cos(math.pi / 5)
     size = math.hypot(edge_u, edge_v)
     return u * (edge_v / size) - (v + tip) * (edge_u / size)
@@ -51,7 +51,7 @@ def ring(u: Tensor, v: Tensor) -> Tensor:
 
 def cross(u: Tensor, v: Tensor) -> Tensor:
     u, v = u.abs(), v.abs()
-    return torch.maximum(torch.maximum(u, v) - 0.92, torch.minimum(u, v) - 0.31)
+    return torch.maximum(torch.maximum(u, v) - 0.94, torch.minimum(u, v) - 0.34)
 
 
 def hexagon(u: Tensor, v: Tensor) -> Tensor:
