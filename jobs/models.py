@@ -35,7 +35,7 @@ Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="Name to use, as in 
 
 @app.command("list")
 def list_(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model only.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model only.")] = None,
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:
@@ -176,7 +176,7 @@ def rm(
 def verify(
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="[REF]", help="NAME (all its versions) or NAME@7; default: all."),
+        typer.Argument(metavar="REF", help="NAME (all its versions) or NAME@7; default: all."),
     ] = None,
     registry: RegistryOption = "registry",
 ) -> None:

@@ -1,0 +1,349 @@
+"""What every Storage promises. Each test runs over all implementations in `STORAGES`."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.storage import (
+    AlreadyExists,
+    Changed,
+    LocalStorage,
+    NotFound,
+    Storage,
+    StorageError,
+    open_storage,
+)
+
+STORAGES: dict[str, Callable[[Path], Storage]] = {"local": lambda place: LocalStorage(place)}
+
+
+@pytest.fixture(params=STORAGES)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return STORAGES[request.param](tmp_path / "store")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "a.bin").write_bytes(b"a" * 1000)
+    (source / "empty").write_bytes(b"")
+    (source / "deep" / "er" / "b.json").write_text("{}")
+    return source
+
+
+def test_reads_what_was_written(storage: Storage):
+    storage.write("a/b.json", b"one")
+    assert storage.read("a/b.json")[0] == b"one"
+    storage.write("a/b.json", b"")
+    assert storage.read("a/b.json")[0] == b""
+
+
+def test_etag_is_a_function_of_content_that_differs_with_it(storage: Storage):
+    storage.write("x", b"one")
+    first = storage.read("x")[1]
+    storage.write("x", b"two")
+    second = storage.read("x")[1]
+    storage.write("x", b"one")
+    assert first != second
+    assert storage.read("x")[1] == first
+
+
+@pytest.mark.parametrize("key", ["nothing", "nothing/here", "a", "a/b.json/c"])
+def test_reading_what_is_no_object_raises_not_found(storage: Storage, key: str):
+    storage.write("a/b.json", b"one")
+    assert not storage.exists(key)
+    with pytest.raises(NotFound, match=key):
+        storage.read(key)
+
+
+def test_create_refuses_to_replace(storage: Storage):
+    storage.create("a/b", b"one")
+    with pytest.raises(AlreadyExists, match="a/b"):
+        storage.create("a/b", b"two")
+    assert storage.read("a/b")[0] == b"one"
+
+
+def test_replace_takes_the_etag_that_was_read_and_no_older_one(storage: Storage):
+    storage.create("a", b"one")
+    _, first = storage.read("a")
+    storage.replace("a", b"two", first)
+    with pytest.raises(Changed, match="replaced"):
+        storage.replace("a", b"three", first)
+    assert storage.read("a")[0] == b"two"
+
+
+def test_replace_of_a_deleted_object_raises_changed(storage: Storage):
+    storage.create("a", b"one")
+    _, etag = storage.read("a")
+    storage.delete("a")
+    with pytest.raises(Changed, match="deleted"):
+        storage.replace("a", b"two", etag)
+    assert not storage.exists("a")
+
+
+def test_list_and_children_know_names_from_beginnings_of_names(storage: Storage):
+    for key in ("a/b", "a/c/d", "a/c-d", "ab/x", "z"):
+        storage.write(key, b"")
+    assert storage.list("") == ["a/b", "a/c-d", "a/c/d", "ab/x", "z"]
+    assert storage.list("a") == ["a/b", "a/c-d", "a/c/d"]
+    assert storage.list("a/c") == ["a/c/d"]
+    assert storage.list("nothing") == []
+    assert storage.children("") == ["a", "ab", "z"]
+    assert storage.children("a") == ["b", "c", "c-d"]
+    assert storage.children("nothing") == []
+
+
+def test_delete_takes_the_object_and_all_beneath_but_no_neighbour(storage: Storage):
+    for key in ("a/b/c", "a/b/d/e", "a/bc"):
+        storage.write(key, b"")
+    storage.delete("a/b")
+    storage.delete("a/b")
+    storage.delete("never/was")
+    assert storage.list("") == ["a/bc"]
+    storage.delete("a/bc")
+    assert storage.children("") == []  # no empty folders show
+
+
+def test_a_folder_comes_back_as_it_was_uploaded(storage: Storage, folder: Path, tmp_path: Path):
+    storage.upload(folder, "x/1")
+    assert storage.list("x/1") == ["x/1/a.bin", "x/1/deep/er/b.json", "x/1/empty"]
+    back = storage.download("x/1", tmp_path / "back" / "1")
+    assert contents(back) == contents(folder)
+    place = storage.local_path("x/1")
+    assert place is None or contents(place) == contents(folder)
+
+
+def test_upload_leaves_out_hidden_files_and_those_named(storage: Storage, folder: Path):
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_bytes(b"x")
+    storage.upload(folder, "x", without=["empty"])
+    assert storage.list("") == ["x/a.bin", "x/deep/er/b.json"]
+
+
+def test_upload_refuses_a_prefix_with_something_beneath(storage: Storage, folder: Path):
+    storage.write("x/other", b"mine")
+    with pytest.raises(AlreadyExists):
+        storage.upload(folder, "x")
+    assert storage.list("") == ["x/other"]
+
+
+def test_upload_refuses_folders_without_files(storage: Storage, tmp_path: Path):
+    (tmp_path / "hollow" / "deep").mkdir(parents=True)
+    for folder in ("hollow", "nowhere"):
+        with pytest.raises(StorageError, match=folder):
+            storage.upload(tmp_path / folder, "x")
+    assert storage.children("") == []
+
+
+def test_download_refuses_a_folder_with_something_in_it(
+    storage: Storage, folder: Path, tmp_path: Path
+):
+    storage.upload(folder, "x")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".hidden").write_bytes(b"work")
+    with pytest.raises(AlreadyExists):
+        storage.download("x", tmp_path / "mine")
+    assert (tmp_path / "mine" / ".hidden").read_bytes() == b"work"
+    with pytest.raises(NotFound, match="nothing beneath y"):
+        storage.download("y", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", ".x", "a/.b", "a\\b", "a\0b"]
+)
+def test_keys_that_could_lead_elsewhere_are_refused(
+    storage: Storage, folder: Path, tmp_path: Path, key: str
+):
+    before = contents(tmp_path)
+    attempts: list[Callable[[], object]] = [
+        lambda: storage.read(key),
+        lambda: storage.exists(key),
+        lambda: storage.create(key, b""),
+        lambda: storage.replace(key, b"", "etag"),
+        lambda: storage.write(key, b""),
+        lambda: storage.delete(key),
+        lambda: storage.upload(folder, key),
+        lambda: storage.download(key, tmp_path / "new"),
+        lambda: storage.local_path(key),
+    ]
+    if key:
+        attempts += [lambda: storage.list(key), lambda: storage.children(key)]
+    for attempt in attempts:
+        with pytest.raises(StorageError, match="is no key"):
+            attempt()
+    assert contents(tmp_path) == before
+
+
+def test_of_many_creators_one_wins(storage: Storage):
+    outcomes = together(16, lambda worker: storage.create("claim", b"%d" % worker))
+    winners = [worker for worker, error in enumerate(outcomes) if error is None]
+    assert len(winners) == 1
+    assert all(isinstance(error, AlreadyExists) for error in outcomes if error)
+    assert storage.read("claim")[0] == b"%d" % winners[0]
+
+
+def test_no_increment_is_lost_between_processes(storage: Storage):
+    storage.create("count", b"0")
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=increment, args=(storage, "count", 25)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert storage.read("count")[0] == b"100"
+
+
+def test_readers_never_see_half_an_object_or_half_a_folder(
+    storage: Storage, folder: Path, tmp_path: Path
+):
+    (folder / "big").write_bytes(b"b" * 2_000_000)
+    whole, done = contents(folder), threading.Event()
+    torn: list[object] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            for name in storage.children("x"):
+                keys = storage.list(f"x/{name}")
+                if len(keys) != len(whole):
+                    torn.append(keys)
+            if storage.exists("object"):
+                data = storage.read("object")[0]
+                if len(data) != 1_000_000 or len(set(data)) != 1:
+                    torn.append(len(data))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for turn in range(10):
+        storage.write("object", bytes([turn]) * 1_000_000)
+        storage.upload(folder, f"x/{turn}")
+    done.set()
+    watcher.join()
+    assert torn == []
+    assert contents(storage.download("x/9", tmp_path / "copy")) == whole
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from cluster.storage import LocalStorage
+copyfile, copied = shutil.copyfile, []
+def copy_one_and_die(source, target):
+    if copied:
+        Path(target).write_bytes(b"the beginning")
+        os.kill(os.getpid(), signal.SIGKILL)
+    copied.append(copyfile(source, target))
+shutil.copyfile = copy_one_and_die
+LocalStorage(Path(sys.argv[1])).upload(Path(sys.argv[2]), "x/1")
+"""
+
+
+def test_a_killed_upload_leaves_nothing_to_see_and_keeps_nobody_waiting(
+    tmp_path: Path, folder: Path
+):
+    storage = LocalStorage(tmp_path / "store")
+    command = [sys.executable, "-c", KILLED, str(storage.root), str(folder)]
+    assert subprocess.run(command, env=environment(), check=False).returncode == -9
+    assert any(path.name == "a.bin" for path in storage.root.rglob("*"))  # it was under way
+    assert storage.list("") == []
+    assert storage.children("x") == []
+    with pytest.raises(NotFound):
+        storage.download("x/1", tmp_path / "copy")
+    storage.upload(folder, "x/2")  # a neighbour clears it away
+    assert [path.name for path in (storage.root / "x").iterdir()] == ["2"]
+    storage.upload(folder, "x/1")
+    assert contents(storage.root / "x" / "1") == contents(folder)
+
+
+def test_nothing_but_the_objects_stays_on_disk(tmp_path: Path, folder: Path):
+    storage = LocalStorage(tmp_path / "store")
+    storage.create("a/b", b"one")
+    storage.replace("a/b", b"two", storage.read("a/b")[1])
+    storage.upload(folder, "a/c")
+    storage.delete("a/c/deep")
+    assert sorted(contents(storage.root)) == ["a/b", "a/c/a.bin", "a/c/empty"]
+
+
+def test_what_the_system_refuses_is_one_storage_error(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    storage.write("a", b"")
+    with pytest.raises(StorageError, match=r"a.*(exists|directory)"):
+        storage.create("a/b", b"beneath an object")
+    with pytest.raises(StorageError, match="too long"):
+        storage.write("x" * 300, b"")
+
+
+def test_open_storage_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    open_storage("place").write("a", b"one")
+    assert (tmp_path / "place" / "a").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://bucket/models", "S3 is not available yet in this version"),
+        ("gs://bucket", "gs:// is not supported; give the path of a folder"),
+        ("file:///tmp/x", "file:// is not supported"),
+        ("", "give the path of a folder"),
+    ],
+)
+def test_open_storage_refuses_what_it_cannot_open(url: str, message: str):
+    with pytest.raises(StorageError, match=message):
+        open_storage(url)
+
+
+def test_open_storage_refuses_a_file(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="is a file; give a folder"):
+        open_storage(str(tmp_path / "file"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def increment(storage: Storage, key: str, times: int) -> None:
+    while times:
+        data, etag = storage.read(key)
+        try:
+            storage.replace(key, b"%d" % (int(data) + 1), etag)
+            times -= 1
+        except Changed:
+            pass
+
+
+def together(count: int, work: Callable[[int], object]) -> list[Exception | None]:
+    """What `work` raised in each of `count` threads that start at the same moment."""
+    barrier, outcomes = threading.Barrier(count), [None] * count
+
+    def run(worker: int) -> None:
+        barrier.wait()
+        try:
+            work(worker)
+        except Exception as error:
+            outcomes[worker] = error
+
+    threads = [threading.Thread(target=run, args=(worker,)) for worker in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
