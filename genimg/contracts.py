@@ -15,13 +15,18 @@ class Batch:
     images: float32 [N, C, H, W] in [-1, 1]
     labels: int64 [N], or None where the data has no classes
     keys:   int64 [N], one random key an image (see genimg.rng)
-    share:  N over the size of the global batch; the shares of all workers add up to 1
+    total:  images in the global batch, over all workers together
     """
 
     images: Tensor
     labels: Tensor | None
     keys: Tensor
-    share: float
+    total: int
+
+    @property
+    def share(self) -> float:
+        """This worker's part of the global batch; those of all workers add up to 1."""
+        return len(self.images) / self.total
 
 
 class Dataset(Protocol):

@@ -1,0 +1,144 @@
+"""A checkpoint folder: safetensors and JSON, with a manifest that notices any change. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from genimg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+TRAINING = "training.safetensors"
+PROGRESS = "training.json"
+RECIPE = "recipe.json"
+METRICS = "metrics.json"
+SAMPLES = "samples.png"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds: each file's size and sha256, and where the weights come from."""
+
+    format: int
+    files: dict[str, dict[str, Any]]  # name -> {"size": bytes, "sha256": hex}
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """sha256 of the manifest's own content, so that a change of it is noticed as well."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def text(self) -> str:
+        return json.dumps(asdict(self) | {"digest": self.digest()}, indent=2, sort_keys=True) + "\n"
+
+
+def write(
+    folder: Path,
+    *,
+    recipe: str,
+    weights: dict[str, Tensor],
+    training: dict[str, Tensor],
+    progress: dict[str, Any],
+    metrics: dict[str, float],
+    samples: bytes,
+    lineage: dict[str, Any],
+) -> Manifest:
+    """Write a whole checkpoint into `folder`, which appears at once or not at all.
+
+    recipe: the recipe's JSON; samples: a PNG. An existing folder is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file(weights, draft / WEIGHTS)
+        save_file(training, draft / TRAINING)
+        (draft / PROGRESS).write_text(json.dumps(progress))
+        (draft / RECIPE).write_text(recipe)
+        (draft / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+        (draft / SAMPLES).write_bytes(samples)
+        files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
+        manifest = Manifest(FORMAT, files, lineage)
+        (draft / MANIFEST).write_text(manifest.text())
+        draft.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.replace(folder)
+        return manifest
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a checkpoint folder in which every byte is as it was written.
+
+    Raises InputError naming the first file that is missing, truncated, altered or foreign.
+    """
+    manifest = read_manifest(folder)
+    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    for name in sorted(present - manifest.files.keys()):
+        raise InputError(f"{folder / name}: not part of the checkpoint; remove it")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if name not in present:
+            raise InputError(f"{path}: missing from the checkpoint; copy the folder again")
+        actual = fingerprint(path)
+        if actual["size"] != expected["size"]:
+            raise InputError(
+                f"{path}: has {actual['size']} bytes where {expected['size']} were written; "
+                "copy the folder again"
+            )
+        if actual != expected:
+            raise InputError(f"{path}: altered since it was written; copy the folder again")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest, itself checked, without reading the other files."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such checkpoint folder")
+    if not path.is_file():
+        raise InputError(f"{folder}: not a genimg checkpoint (it has no {MANIFEST})")
+    try:
+        text = path.read_text()
+        tree = json.loads(text)
+        version = tree["format"]
+        manifest = Manifest(version, tree["files"], tree["lineage"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not a manifest of genimg") from None
+    if version != FORMAT:
+        raise InputError(f"{path}: format {version}; this genimg reads format {FORMAT}")
+    if text != manifest.text():
+        raise InputError(f"{path}: altered since it was written; copy the folder again")
+    return manifest
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one safetensors file of a folder, on the CPU."""
+    try:
+        return load_file(folder / name)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / name}: {error}") from None
+
+
+def read_json(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())

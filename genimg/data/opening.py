@@ -1,0 +1,86 @@
+"""One call from the name of a data set to a dataset: scenes, shards, or images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from genimg.contracts import Dataset
+from genimg.data.memory import Images, load_images
+from genimg.data.scenes import Scenes
+from genimg.data.sources import Split, is_parquet, open_source
+
+if TYPE_CHECKING:
+    from genimg.data.parquet import Shards
+    from genimg.recipe import Data
+
+SCENES = "scenes"
+
+
+class Splittable(Dataset, Protocol):
+    """A dataset that can keep some images out of training."""
+
+    def hold_out(self, count: int) -> tuple[Dataset, Dataset]:
+        """(what is left, the `count` held-out images), the same ones for every training."""
+        ...
+
+
+def classes_of(data: Data) -> tuple[str, ...]:
+    """Names of the classes, without decoding an image; raises InputError where nothing usable is.
+
+    Cheap: what a command calls to refuse bad data before anything starts.
+    """
+    if data.source == SCENES:
+        return Scenes.classes
+    if is_parquet(data.source):
+        return open_shards(data, "train").classes
+    return open_source(data.source).classes
+
+
+def open_dataset(
+    data: Data,
+    split: Split = "train",
+    device: torch.device | str = "cpu",
+    warn: Callable[[str], None] = print,
+) -> Splittable:
+    """The dataset that `data` describes; small sets are loaded into memory, on the device.
+
+    warn(text) is told the name of every file that was skipped as broken.
+    """
+    if data.source == SCENES:
+        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0)
+    if is_parquet(data.source):
+        return open_shards(data, split)
+    images, broken = load_images(
+        open_source(data.source, split),
+        channels=data.channels,
+        size=data.size,
+        fit=data.fit,
+        tolerate_broken=data.tolerate_broken,
+    )
+    for name, reason in zip(broken.names, broken.reasons, strict=True):
+        warn(f"skipped {name}: {reason}")
+    return images.to(device) if fits(images, torch.device(device)) else images
+
+
+def fits(images: Images, device: torch.device) -> bool:
+    """Whether images may live on the device: a GPU keeps most of its memory for the networks."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.nbytes < 0.3 * free
+
+
+def open_shards(data: Data, split: Split) -> Shards:
+    from genimg.data.parquet import Shards
+
+    return Shards(
+        data.source,
+        channels=data.channels,
+        size=data.size,
+        fit=data.fit,
+        tolerate_broken=data.tolerate_broken,
+        split=split,
+    )

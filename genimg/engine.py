@@ -1,0 +1,206 @@
+"""An engine: a checkpoint made callable. Images come in and go out as arrays of bytes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genimg import checkpoint, recipes
+from genimg.errors import InputError
+from genimg.images import to_bytes_range
+from genimg.noise_level import estimate_sigma
+from genimg.recipes.inference import generated, in_chunks
+from genimg.training.method import load_states
+
+if TYPE_CHECKING:
+    from genimg.recipe import Recipe
+
+_AUTO_TILE = 512  # pixels
+
+
+class Engine:
+    """What a checkpoint can do is in `capabilities`; anything else raises InputError.
+
+    Arrays of images are uint8 [N, H, W, C], gray C = 1 or RGB C = 3.
+    """
+
+    def __init__(self, recipe: Recipe, networks: dict[str, nn.Module]) -> None:
+        self.recipe = recipe
+        self.networks = networks
+        self.capabilities = recipe.capabilities
+        self.device = next(next(iter(networks.values())).parameters()).device
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
+        """The engine of a checkpoint folder, every byte of which is verified first.
+
+        device: where it computes; None takes the GPU if there is one.
+        """
+        folder = Path(folder)
+        checkpoint.verify(folder)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
+        networks = recipe.networks()
+        load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+        for network in networks.values():
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.eval().requires_grad_(False)
+        return cls(recipe, networks)
+
+    def need(self, capability: str) -> None:
+        if capability not in self.capabilities:
+            raise InputError(
+                f"a {self.recipe.recipe} model cannot {capability}; "
+                f"it can: {', '.join(self.capabilities)}"
+            )
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        label: str | None = None,
+        text: str | None = None,
+        truncation: float = 1.0,
+    ) -> np.ndarray:
+        """`n` images; image i is that of seed `seed + i`, whatever batch it is made in.
+
+        truncation: factor on the latents; below 1 trades variety for typicality.
+        """
+        self.need("sample")
+        if n < 1:
+            raise InputError(f"n={n}: ask for at least 1 image")
+        for name, value in (("label", label), ("text", text)):
+            if value is not None:
+                raise InputError(f"{name}={value!r}: this {self.recipe.recipe} takes no {name}")
+        if "generator" in self.networks:
+            network = generator = self.networks["generator"]
+        else:
+            network = self.networks["autoencoder"]
+            generator = network.decode  # type: ignore[assignment]
+        return to_arrays(
+            generated(generator, network.latent, n, seed, self.device, truncation)  # type: ignore[arg-type]
+        )
+
+    @torch.no_grad()
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Images -> float32 [N, latent], the means of their posteriors."""
+        self.need("encode")
+        encode = self.networks["autoencoder"].encode
+        return in_chunks(lambda x: encode(x)[0], self.to_inputs(images)).numpy()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """float32 [N, latent] -> images."""
+        self.need("decode")
+        network = self.networks["autoencoder"]
+        inputs = torch.from_numpy(np.asarray(latents, np.float32)).to(self.device)
+        if inputs.dim() != 2 or inputs.shape[1] != network.latent:
+            raise InputError(
+                f"latents of shape {list(inputs.shape)}: this model takes [N, {network.latent}]"
+            )
+        return to_arrays(in_chunks(network.decode, inputs))  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Images -> probabilities float32 [N, classes] in the order of recipe.model.classes."""
+        self.need("classify")
+        return in_chunks(self.networks["classifier"], self.to_inputs(images)).softmax(1).numpy()
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Images -> the classifier's penultimate layer, float32 [N, features]."""
+        self.need("classify")
+        features = self.networks["classifier"].features
+        return in_chunks(features, self.to_inputs(images)).numpy()  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def restore(
+        self,
+        image: np.ndarray,
+        *,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        tile: int | Literal["auto"] = "auto",
+    ) -> np.ndarray:
+        """One image [H, W, C], uint8 or uint16, of any size -> the same shape and type.
+
+        C is 1 to 4; the last of 2 or 4 is alpha and passes through. A gray model restores the
+        channels of a colour image one by one.
+        sigma: noise level on the scale of 0 to 255; None estimates it from the image.
+        strength: 0 gives the input, 1 the restored image.
+        tile: side of the tiles in which large images are restored, pixels; 0 is all at once.
+        """
+        self.need("restore")
+        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
+            raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
+        if image.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"image of {image.dtype}: expected uint8 or uint16")
+        if not 0 <= strength <= 1:
+            raise InputError(f"strength={strength}: must lie between 0 and 1")
+        if sigma is not None and not 0 <= sigma <= 255:
+            raise InputError(f"sigma={sigma}: must lie between 0 and 255")
+        peak = np.iinfo(image.dtype).max
+        alpha = image[..., -1:] if image.shape[2] in (2, 4) else image[..., :0]
+        colour = image[..., : image.shape[2] - alpha.shape[2]]
+
+        pixels = torch.from_numpy(colour.astype(np.float32)).permute(2, 0, 1).div_(peak / 2).sub_(1)
+        planes = pixels[:, None] if self.recipe.data.channels == 1 else pixels[None]
+        if planes.shape[1] != self.recipe.data.channels:  # a gray image for a colour model
+            planes = planes.expand(-1, 3, -1, -1)
+        if sigma is None:
+            sigma = float(estimate_sigma(pixels[None]))
+        restored = self.restore_tiles(planes, sigma, tile)
+        if pixels.shape[0] == 1:
+            restored = restored.mean(dim=1, keepdim=True)
+        mixed = torch.lerp(pixels, restored.reshape(pixels.shape), strength)
+        levels = mixed.add_(1).mul_(peak / 2).round_().clamp_(0, peak).permute(1, 2, 0).numpy()
+        return np.concatenate([levels.astype(image.dtype), alpha], axis=2)
+
+    def restore_tiles(self, planes: Tensor, sigma: float, tile: int | Literal["auto"]) -> Tensor:
+        """Float [N, C, H, W] on the CPU -> restored; only a tile at a time is on the device.
+
+        Tiles overlap by the network's receptive field, so that none of their seams can be seen:
+        the result equals that of the whole image.
+        """
+        restorer = self.networks["restorer"]
+        level = torch.full((len(planes),), sigma, device=self.device)
+        margin = -(-int(restorer.receptive_field) // 4) * 2  # half of it, and even  # type: ignore[arg-type]
+        side = _AUTO_TILE if tile == "auto" else tile
+        height, width = planes.shape[-2:]
+        if side == 0 or max(height, width) <= side:
+            return restorer(planes.to(self.device), level).float().cpu()
+        if side < 4 * margin or side % 2:
+            raise InputError(f"tile={tile}: use 0, 'auto' or an even number from {4 * margin}")
+        core = side - 2 * margin
+        output = torch.empty_like(planes)
+        for top, left in itertools.product(range(0, height, core), range(0, width, core)):
+            y, x = max(top - margin, 0), max(left - margin, 0)
+            part = planes[..., y : top + core + margin, x : left + core + margin].to(self.device)
+            done = restorer(part, level).float().cpu()
+            inner = done[..., top - y : top - y + core, left - x : left - x + core]
+            output[..., top : top + core, left : left + core] = inner
+        return output
+
+    def to_inputs(self, images: np.ndarray) -> Tensor:
+        """uint8 [N, H, W, C] of the model's own size and channels -> float32 on the device."""
+        data = self.recipe.data
+        expected = (data.size, data.size, data.channels)
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise InputError(
+                f"images of {images.dtype} {list(images.shape)}: this model takes uint8 "
+                f"[N, {', '.join(map(str, expected))}]"
+            )
+        floats = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
+        return floats.mul_(2 / 255).sub_(1)
+
+
+def to_arrays(images: Tensor) -> np.ndarray:
+    """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C]."""
+    return to_bytes_range(images).permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,73 @@
+"""Loss functions on tensors, each with its source. Means are over images, sums over pixels."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def discriminator_logistic(real: Tensor, fake: Tensor) -> Tensor:
+    """Logits [N] of real and generated images -> scalar (eq. 1, Goodfellow et al. 2014)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_nonsaturating(fake: Tensor) -> Tensor:
+    """Logits [N] of generated images -> scalar (section 3, Goodfellow et al. 2014)."""
+    return F.softplus(-fake).mean()
+
+
+def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean squared gradient norm of logits [N] at real images (eq. 9, Mescheder et al. 2018).
+
+    `images` [N, C, H, W] must have required gradients when the logits were computed. The weight
+    gamma / 2 is the caller's.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) in nats, [N] (appendix B, Kingma & Welling 2014).
+
+    mean, log_variance: [N, D].
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def gaussian_nll(images: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """-log N(images; mean, sigma) in nats, [N], summed over pixels; scalar log_sigma."""
+    squared = (images - mean).square().flatten(1).sum(dim=1)
+    count = images[0].numel()
+    return 0.5 * squared * (-2 * log_sigma).exp() + count * (
+        log_sigma + 0.5 * math.log(2 * math.pi)
+    )
+
+
+def discretised_gaussian_nll(images: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """-log P(bytes) in nats, [N]: the Gaussian's mass in each of the 256 levels of [-1, 1].
+
+    A probability and not a density, so it cannot be improved by shrinking sigma below a level
+    (the discretisation of eq. 13, Ho et al. 2020). Computed in float64.
+    """
+    centred = (images - mean).double()
+    scale = torch.exp(-log_sigma.double()) / math.sqrt(2)
+    upper = torch.where(images > 1 - 1e-3, math.inf, centred + 1 / 255) * scale
+    lower = torch.where(images < -1 + 1e-3, -math.inf, centred - 1 / 255) * scale
+    # erfc on the side of the tail keeps its digits where 1 - erf would lose them
+    flip = (lower > 0).double() * 2 - 1
+    mass = 0.5 * (
+        torch.erfc(torch.where(flip > 0, lower, -upper))
+        - torch.erfc(torch.where(flip > 0, upper, -lower))
+    )
+    return -mass.clamp_min(1e-300).log().flatten(1).sum(dim=1)
+
+
+def negative_psnr(restored: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
+    """Mean over images of 10 log10(MSE + floor), in dB, for images in [-1, 1] -> scalar.
+
+    Weighs every noise level alike, where the plain squared error sees the strongest noise only
+    (PSNRLoss of NAFNet, Chen et al. 2022). The floor tames images that are nearly noiseless.
+    """
+    error = (restored - target).square().flatten(1).mean(dim=1) / 4  # of a range of 1, not 2
+    return 10 / math.log(10) * (error + floor).log().mean()

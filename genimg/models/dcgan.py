@@ -1,0 +1,79 @@
+"""DCGAN (Radford, Metz, Chintala 2016): strided convolutions, no pooling, no dense layers."""
+
+import itertools
+import math
+
+from torch import Tensor, nn
+
+
+class Generator(nn.Module):
+    """Latents float32 [N, latent] -> images [N, channels, size, size] in [-1, 1].
+
+    `width` is the number of channels at half the final resolution; it doubles at each halving.
+    With `normalise`, batch normalisation follows every convolution but the last, as in the paper.
+    """
+
+    def __init__(
+        self, latent: int, width: int, size: int, channels: int, normalise: bool = True
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        widths = [width * 2**i for i in reversed(range(doublings(size)))]
+        layers = up(latent, widths[0], normalise, kernel=4, stride=1, padding=0)
+        for before, after in itertools.pairwise(widths):
+            layers += up(before, after, normalise)
+        self.body = nn.Sequential(*layers)
+        self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
+        self.apply(initialise)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.to_image(self.body(latents[:, :, None, None])).tanh()
+
+
+class Discriminator(nn.Module):
+    """Images [N, channels, size, size] -> logits [N].
+
+    Without normalisation: the R1 penalty asks for gradients image by image, which batch
+    statistics would mix, and it keeps the discriminator smooth by itself.
+    """
+
+    def __init__(self, width: int, size: int, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for i in range(doublings(size)):
+            after = width * 2**i
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            before = after
+        self.body = nn.Sequential(*layers)
+        self.to_logit = nn.Conv2d(before, 1, 4)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.to_logit(self.body(images)).flatten()
+
+
+def doublings(size: int) -> int:
+    """How many times 4 pixels double to `size`."""
+    count = round(math.log2(size / 4))
+    assert 4 * 2**count == size, size
+    return count
+
+
+def up(
+    before: int, after: int, normalise: bool, kernel: int = 4, stride: int = 2, padding: int = 1
+) -> list[nn.Module]:
+    convolution = nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=not normalise)
+    norm = [nn.BatchNorm2d(after)] if normalise else []
+    return [convolution, *norm, nn.ReLU(inplace=True)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights N(0, 0.02), scales N(1, 0.02) (section 4 of the paper)."""
+    if isinstance(module, nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, mean=1.0, std=0.02)
+        nn.init.zeros_(module.bias)

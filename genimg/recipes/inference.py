@@ -1,0 +1,62 @@
+"""Running inference networks in batches: what the recipes' evaluations and the engine share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from genimg import rng
+from genimg.contracts import Dataset
+
+LATENTS = 21  # tag under which an image's seed gives its latents
+CHUNK = 64  # images in one forward pass
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def latents(seeds: Tensor, dimensions: int) -> Tensor:
+    """Latents float32 [N, dimensions] of seeds int64 [N]; each depends on its own seed alone."""
+    return rng.normal(rng.fold(seeds, LATENTS), (dimensions,))
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """function(inputs) for inputs [N, ...] in passes of at most CHUNK rows, on the CPU in float32.
+
+    Each pass is padded to a power of two: numerical libraries choose other kernels for odd batch
+    sizes, and a row should give the same bits whatever batch it rides in.
+    """
+    outputs = []
+    for rows in inputs.split(CHUNK):
+        padding = (1 << (len(rows) - 1).bit_length()) - len(rows)
+        padded = torch.cat([rows, rows[:1].expand(padding, *rows.shape[1:])]) if padding else rows
+        outputs.append(function(padded)[: len(rows)].float().cpu())
+    return torch.cat(outputs)
+
+
+@torch.no_grad()
+def generated(
+    generator: Callable[[Tensor], Tensor],
+    dimensions: int,
+    count: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    truncation: float = 1.0,
+) -> Tensor:
+    """float32 [count, C, H, W] in [-1, 1] on the CPU: the images of seeds seed .. seed+count-1."""
+    seeds = torch.arange(seed, seed + count, device=device)
+    return in_chunks(generator, latents(seeds, dimensions) * truncation)
+
+
+def real_images(data: Dataset, count: int, start: int = 0) -> Tensor:
+    """The dataset's images start .. start+count-1 as uint8 [count, C, size, size] on the CPU."""
+    indices = torch.arange(start, start + count)
+    images, _ = data.fetch(indices.numpy(), rng.fold(0, indices))
+    return images.cpu()
+
+
+def to_floats(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 [N, C, H, W] -> float32 in [-1, 1] on the device, channels last."""
+    floats = images.to(device).to(torch.float32, memory_format=torch.channels_last)
+    return floats.mul_(2 / 255).sub_(1)

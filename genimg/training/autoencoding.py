@@ -1,0 +1,79 @@
+"""The autoencoding method: a variational autoencoder whose output scale is learned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from genimg import rng
+from genimg.contracts import Batch, Sync
+from genimg.losses import gaussian_kl, gaussian_nll
+from genimg.training.method import Method
+
+if TYPE_CHECKING:
+    from genimg.recipe import Train
+
+POSTERIOR = 1  # tag under which a batch's keys give the noise of the posterior
+_SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
+_LOG_SIGMA_FLOOR = -6.0
+
+
+class Autoencoder(Protocol):
+    """What the method asks of its network (an nn.Module)."""
+
+    log_sigma: Tensor  # buffer [], log of the standard deviation of a pixel in [-1, 1]
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class Autoencoding(Method):
+    """Minimises the negative ELBO with the optimal output scale (sigma-VAE, Rybkin et al. 2021).
+
+    beta: weight of the KL term; kl_warmup: images over which it rises from 0.
+    """
+
+    def __init__(
+        self,
+        autoencoder: torch.nn.Module,
+        beta: float,
+        kl_warmup: int,
+        train: Train,
+        device: torch.device,
+        betas: tuple[float, float],
+    ) -> None:
+        super().__init__({"autoencoder": autoencoder}, ("autoencoder",), train, device, betas)
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+
+    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        network = self.networks["autoencoder"]
+        with self.autocast:
+            mean, log_variance = network.encode(batch.images)
+            mean, log_variance = mean.float(), log_variance.float()
+            noise = rng.normal(rng.fold(batch.keys, POSTERIOR), mean.shape[1:])
+            decoded = network.decode(mean + (0.5 * log_variance).exp() * noise)
+        decoded = decoded.float()
+
+        # The scale that maximises the likelihood of the global batch (eq. 5, Rybkin et al. 2021).
+        squared = sync.mean((batch.images - decoded).square().mean(), batch.share)
+        log_sigma = (0.5 * squared.log()).clamp_min(_LOG_SIGMA_FLOOR)
+        nll = gaussian_nll(batch.images, decoded, log_sigma).mean()
+        kl = gaussian_kl(mean, log_variance).mean()
+        weight = self.beta * min(1.0, (self.seen + batch.total) / max(self.kl_warmup, 1))
+        # per pixel: the learning rate should not depend on the size of the image
+        loss = (nll + weight * kl) / batch.images[0].numel()
+        self.step("autoencoder", loss, batch, sync)
+
+        running = network.get_buffer("log_sigma")
+        running.lerp_(log_sigma, 1 - _SIGMA_DECAY if self.seen else 1.0)
+        self.finish(batch, sync)
+        return {
+            "loss": loss.detach(),
+            "nll": nll.detach(),
+            "kl": kl.detach(),
+            "log_sigma": log_sigma,
+        }

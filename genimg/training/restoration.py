@@ -1,0 +1,46 @@
+"""The restoration method: a network learns to undo a degradation of known strength."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genimg.contracts import Batch, Sync
+from genimg.losses import negative_psnr
+from genimg.training.method import Method
+
+if TYPE_CHECKING:
+    from genimg.recipe import Train
+
+Degrade = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Restoration(Method):
+    """Minimises the error, in dB, between the restored and the clean image.
+
+    degrade: (clean images [N, C, H, W], keys [N]) -> (degraded images, strengths [N])
+    restorer: (degraded images, strengths) -> restored images
+    """
+
+    def __init__(
+        self,
+        restorer: nn.Module,
+        degrade: Degrade,
+        train: Train,
+        device: torch.device,
+        betas: tuple[float, float],
+    ) -> None:
+        super().__init__({"restorer": restorer}, ("restorer",), train, device, betas)
+        self.degrade = degrade
+
+    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        degraded, strengths = self.degrade(batch.images, batch.keys)
+        with self.autocast:
+            restored = self.networks["restorer"](degraded, strengths)
+        loss = negative_psnr(restored.float(), batch.images)
+        self.step("restorer", loss, batch, sync)
+        self.finish(batch, sync)
+        return {"loss": loss.detach()}

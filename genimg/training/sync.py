@@ -1,0 +1,75 @@
+"""How workers agree: alone, or by all-reduce over torch.distributed in flattened buckets."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_BUCKET_BYTES = 25 * 2**20
+
+
+class Alone:
+    """One worker: there is nobody to agree with."""
+
+    rank = 0
+    world = 1
+
+    def gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
+        pass
+
+    def mean(self, values: Tensor, share: float) -> Tensor:
+        return values.detach()
+
+    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
+        pass
+
+
+class Collective:
+    """All workers of the default process group.
+
+    Explicit, where DistributedDataParallel hooks into the backward pass: alternating updates,
+    penalties with double backward and lazy regularisation stay correct.
+    """
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.world = dist.get_world_size()
+
+    def gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
+        self._sum([p.grad for p in parameters if p.grad is not None], share)
+
+    def mean(self, values: Tensor, share: float) -> Tensor:
+        out = values.detach() * share
+        dist.all_reduce(out)
+        return out
+
+    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
+        self._sum([b for m in modules for b in m.buffers() if b.is_floating_point()], share)
+
+    @torch.no_grad()
+    def _sum(self, tensors: list[Tensor], weight: float) -> None:
+        """Replace each tensor, in place, by the weighted sum over the workers."""
+        pending = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in bucket]).mul_(weight)
+            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, work in pending:
+            work.wait()
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [p.view_as(t) for p, t in zip(parts, bucket, strict=True)])
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one dtype gathered up to the size at which bandwidth outweighs latency."""
+    for dtype in {t.dtype: None for t in tensors}:
+        bucket: list[Tensor] = []
+        size = 0
+        for tensor in (t for t in tensors if t.dtype == dtype):
+            bucket.append(tensor)
+            size += tensor.nbytes
+            if size >= _BUCKET_BYTES:
+                yield bucket
+                bucket, size = [], 0
+        if bucket:
+            yield bucket

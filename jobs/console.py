@@ -1,0 +1,99 @@
+"""What every verb shares: how it runs as a command, refuses bad input, and shows progress."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Annotated, Any, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+RegistryOption = Annotated[
+    str,
+    typer.Option("--registry", envvar="GENIMG_REGISTRY", help="Folder of the model registry."),
+]
+
+
+def run(command: Callable[..., Any] | typer.Typer) -> None:
+    """Run a verb, or an app of verbs, as this process's command line.
+
+    What a person got wrong is one line on stderr and exit code 2, without a traceback.
+    """
+    from cluster.storage import StorageError
+    from cluster.versions import RegistryError
+    from genimg.errors import InputError
+
+    if not isinstance(command, typer.Typer):
+        app = typer.Typer(add_completion=False)
+        app.command()(command)
+        command = app
+    try:
+        command(standalone_mode=True)
+    except (InputError, StorageError, RegistryError) as error:
+        console.print(f"[bold red]error:[/] {escaped(error)}", soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def escaped(error: Exception) -> str:
+    return " ".join(str(error).split()).replace("[", r"\[")
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr: stdout is for results."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+class Meter:
+    """Progress in images: a bar on a terminal, else a line every few seconds (as in job logs)."""
+
+    def __init__(self, title: str, total: int, seconds_between_lines: float = 5.0) -> None:
+        self.title = title
+        self.total = total
+        self.interval = seconds_between_lines
+        self.printed = 0.0
+        self.bar: Progress | None = None
+        if console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:,}/{task.total:,}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[values]}"),
+                console=console,
+            )
+            self.task = self.bar.add_task(title, total=total, values="")
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, done: int, values: Mapping[str, float]) -> None:
+        """Show that `done` are done, with what is known of them."""
+        text = "  ".join(f"{name} {shown(value)}" for name, value in values.items())
+        if self.bar:
+            self.bar.update(self.task, completed=done, values=text)
+        elif time.monotonic() - self.printed > self.interval or done >= self.total:
+            self.printed = time.monotonic()
+            say(f"{self.title}  {done:,}/{self.total:,}  {text}")
+
+
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

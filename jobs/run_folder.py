@@ -1,0 +1,153 @@
+"""A run's folder in storage: its recipe, checkpoints and logs; and who writes to it.
+
+STORAGE/RUN/recipe.json
+STORAGE/RUN/checkpoints/000012800/   checkpoint folders, named by the images seen
+STORAGE/RUN/tensorboard/             event files
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential
+
+from cluster.storage import AlreadyExists, NotFound, Storage, open_storage
+from genimg import checkpoint, recipes
+from genimg.errors import InputError
+from genimg.recipe import Recipe
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAY_CHANGE = {"train.images", "train.log_every", "train.checkpoint_every", "train.keep"}
+
+
+class RunFolder:
+    """One run in a storage. Starting the same name again resumes it."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"--run {name!r}: use letters, digits, '.', '_' and '-'")
+        self.url = storage
+        self.storage: Storage = open_storage(storage)
+        self.name = name
+
+    def start(self, recipe: Recipe) -> None:
+        """Claim the name for a recipe; an existing run must have the same one.
+
+        Only how long to train and how often to save may differ from the first start.
+        """
+        text = recipe.model_dump_json(indent=2).encode()
+        try:
+            self.storage.create(f"{self.name}/recipe.json", text)
+            return
+        except AlreadyExists:
+            previous, etag = self.storage.read(f"{self.name}/recipe.json")
+        different = recipes.from_json(previous.decode()).differences(recipe)
+        wrong = {key: pair for key, pair in different.items() if key not in _MAY_CHANGE}
+        if wrong:
+            key, (before, now) = next(iter(wrong.items()))
+            raise InputError(
+                f"run {self.name!r} was started with {key}={before}, now {key}={now}; "
+                "give the same value to resume it, or another --run"
+            )
+        if different:
+            self.storage.replace(f"{self.name}/recipe.json", text, etag)
+
+    def checkpoints(self) -> list[int]:
+        """Images seen at each whole checkpoint, ascending."""
+        return sorted(
+            int(name)
+            for name in self.storage.children(f"{self.name}/checkpoints")
+            if self.storage.exists(f"{self.key(int(name))}/{checkpoint.MANIFEST}")
+        )
+
+    def key(self, seen: int) -> str:
+        return f"{self.name}/checkpoints/{seen:012d}"
+
+    def fetch(self, seen: int, scratch: Path) -> Path:
+        """A checkpoint as a local, verified folder: in place, or downloaded beneath `scratch`."""
+        folder = self.storage.local_path(self.key(seen))
+        if folder is None:
+            folder = self.storage.download(self.key(seen), scratch / str(seen))
+        checkpoint.verify(folder)
+        return folder
+
+    def publish(self, folder: Path, seen: int) -> None:
+        """Upload a checkpoint, trying again after faults of the network or the store."""
+        for attempt in Retrying(
+            stop=stop_after_attempt(6),
+            wait=wait_exponential(multiplier=0.5, max=30),
+            retry=retry_if_not_exception_type(AlreadyExists),
+            reraise=True,
+        ):
+            with attempt:
+                self.storage.upload(folder, self.key(seen))
+
+    def prune(self, keep: set[int]) -> None:
+        for seen in set(self.checkpoints()) - keep:
+            self.storage.delete(self.key(seen))
+
+    def metrics(self, seen: int) -> dict[str, float]:
+        """The evaluation stored with a checkpoint; empty if it is not there."""
+        try:
+            return json.loads(self.storage.read(f"{self.key(seen)}/{checkpoint.METRICS}")[0])
+        except NotFound:
+            return {}
+
+    def log_folder(self) -> Path | None:
+        """Where event files are written: in the run's folder, if that is on this machine."""
+        place = self.storage.local_path(self.name)
+        return None if place is None else place / "tensorboard"
+
+
+class BackgroundSaver:
+    """Writes and publishes checkpoints in a thread, one at a time, while training goes on.
+
+    A failure is raised at the next call: a run that cannot save must not go on for hours.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.tasks: queue.Queue[tuple[int, Callable[[Path], object]] | None] = queue.Queue(1)
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._work, name="saver", daemon=True)
+        self.thread.start()
+
+    def save(self, seen: int, write: Callable[[Path], object], keep: set[int]) -> None:
+        """write(path) makes the checkpoint folder; then others than `keep` are deleted."""
+        self._raise()
+
+        def task(path: Path) -> None:
+            write(path)
+            with suppress(AlreadyExists):  # this very checkpoint, from before an interruption
+                self.folder.publish(path, seen)
+            self.folder.prune(keep)
+
+        self.tasks.put((seen, task))
+
+    def close(self) -> None:
+        """Wait until everything is published."""
+        self.tasks.put(None)
+        self.thread.join()
+        self._raise()
+
+    def _work(self) -> None:
+        while (item := self.tasks.get()) is not None:
+            seen, task = item
+            if self.error is None:
+                try:
+                    with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
+                        task(Path(scratch) / f"{seen:012d}")
+                except BaseException as error:
+                    self.error = error
+
+    def _raise(self) -> None:
+        if self.error is not None:
+            raise self.error
