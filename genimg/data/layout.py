@@ -112,7 +112,7 @@ def _places(keys: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Radii [N, SLOTS], centres [N, SLOTS, 2] and which slots are filled (bool [N, SLOTS]).
 
     Each object goes to the roomiest of a few random places (Mitchell 1991), though no further
-    from the others than a random gap; one that would still be half hidden is left out.
+    from the others than a random gap; one still overlapped by a quarter of its width is left out.
     """
     low, high = table(_MAIN_RADIUS, keys.device)[count].unbind(-1)
     chance = rng.uniform(rng.fold(keys, 0), (SLOTS,))
