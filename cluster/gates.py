@@ -47,8 +47,8 @@ class Gate:
         """Why these metrics do not pass, or None. What is missing or NaN does not pass."""
         value = metrics.get(self.metric)
         if value is None:
-            return f"{self} has no {self.metric} to go by"
-        return None if _RELATIONS[self.relation](value, self.bound) else f"{self} has {value:g}"
+            return f"{self} (there is no {self.metric})"
+        return None if _RELATIONS[self.relation](value, self.bound) else f"{self} (it is {value:g})"
 
 
 def require(version: Version, gates: Iterable[Gate]) -> None:

@@ -285,7 +285,7 @@ class Registry:
             return name, self._held(name, self._read_aliases(name)[0], selector)
         if selector not in numbers:
             known = ", ".join(map(str, numbers))
-            raise Unknown(f"{name} has no version {selector}; there are {known}")
+            raise Unknown(f"{name} has no version {selector}; known: {known}")
         return name, selector
 
     def _held(self, name: str, aliases: Aliases, alias: str) -> int:

@@ -180,7 +180,7 @@ def parse_reference(reference: str) -> tuple[str, int | str | None]:
 def nearest(given: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the nearest known one, or all of them."""
     known = list(known)
-    close = get_close_matches(given, known, n=1, cutoff=0.6)
+    close = get_close_matches(given, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"there are {', '.join(known)}" if known else "there are none yet"
+    return f"known: {', '.join(known)}" if known else "there are none yet"
