@@ -21,7 +21,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """
     _check(a, b)
     squares = (a.int() - b.int()).square_()
-    mse = squares.flatten(1).sum(dim=1, dtype=torch.int64).double() / a[0].numel()
+    mse = squares.flatten(1).sum(dim=1, dtype=torch.int64).double() / a.shape[1:].numel()
     return 10 * torch.log10(PEAK**2 / mse)
 
 

@@ -68,8 +68,8 @@ def sliced_distance(a: Tensor, b: Tensor, seed: int = 0) -> float:
     total = 0.0
     for repeat in range(REPEATS):
         keys = fold(seed, _DIRECTIONS, repeat, torch.arange(DIRECTIONS, device=a.device))
-        directions = F.normalize(normal(keys, (a.shape[1],)), dim=1).T
-        gaps = (a @ directions).sort(dim=0).values - (b @ directions).sort(dim=0).values
+        directions = F.normalize(normal(keys, (a.shape[1],)), dim=1)
+        gaps = (directions @ a.T).sort(dim=1).values - (directions @ b.T).sort(dim=1).values
         total += float(gaps.abs().mean(dtype=torch.float64))
     return total / REPEATS
 
