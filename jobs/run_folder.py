@@ -8,6 +8,7 @@ STORAGE/RUN/tensorboard/             event files
 from __future__ import annotations
 
 import json
+import math
 import queue
 import re
 import tempfile
@@ -25,6 +26,8 @@ from genimg.errors import InputError
 from genimg.recipe import Recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each checkpoint
+
 _MAY_CHANGE = {"train.images", "train.log_every", "train.checkpoint_every", "train.keep"}
 
 
@@ -101,10 +104,36 @@ class RunFolder:
         except NotFound:
             return {}
 
+    def history(self) -> History:
+        """The evaluations at all checkpoints up to the newest, also those pruned since."""
+        done = self.checkpoints()
+        if not done:
+            return []
+        data, _ = self.storage.read(f"{self.key(done[-1])}/{checkpoint.PROGRESS}")
+        return [(seen, metrics) for seen, metrics in json.loads(data)["history"]]
+
+    def best(self, recipe: Recipe) -> int:
+        """Images seen at the best checkpoint that there is."""
+        done = set(self.checkpoints())
+        return best(recipe, [entry for entry in self.history() if entry[0] in done])
+
+    def path(self, seen: int) -> str:
+        """Where a person finds a checkpoint."""
+        return f"{self.url}/{self.key(seen)}"
+
     def log_folder(self) -> Path | None:
         """Where event files are written: in the run's folder, if that is on this machine."""
         place = self.storage.local_path(self.name)
         return None if place is None else place / "tensorboard"
+
+
+def best(recipe: Recipe, history: History) -> int:
+    """Images seen at the evaluation that the recipe's objective ranks first."""
+    name, direction = recipe.objective
+    sign = 1 if direction == "max" else -1
+    values = [sign * metrics.get(name, math.nan) for _, metrics in history]
+    ranked = [-math.inf if math.isnan(value) else value for value in values]
+    return history[ranked.index(max(ranked))][0]
 
 
 class BackgroundSaver:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
@@ -26,7 +25,7 @@ from genimg.errors import InputError
 from genimg.recipe import Recipe
 from genimg.training.loop import fit
 from genimg.training.method import Method, Snapshot
-from jobs.run_folder import BackgroundSaver, RunFolder
+from jobs.run_folder import BackgroundSaver, History, RunFolder, best
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,7 @@ def ignore(text: str) -> None:
     pass
 
 
-def resume(
-    method: Method, folder: RunFolder, sync: Sync, warn: Callable[[str], None]
-) -> list[tuple[int, dict[str, float]]]:
+def resume(method: Method, folder: RunFolder, sync: Sync, warn: Callable[[str], None]) -> History:
     """Bring the method to the newest whole checkpoint, if any; returns the evaluations so far.
 
     Rank 0 chooses and the others follow, or workers that look at different moments could differ.
@@ -136,7 +133,7 @@ class Recorder:
         recipe: Recipe,
         folder: RunFolder,
         held_out: Dataset,
-        history: list[tuple[int, dict[str, float]]],
+        history: History,
         fingerprint: str,
         world: int,
     ) -> None:
@@ -196,16 +193,6 @@ class Recorder:
         newest = [seen for seen, _ in self.history][-self.recipe.train.keep :]
         self.saver.save(seen, write, keep={*newest, best(self.recipe, self.history)})
         return metrics
-
-
-def best(recipe: Recipe, history: list[tuple[int, dict[str, float]]]) -> int:
-    """Images seen at the evaluation that the recipe's objective ranks first."""
-    name, direction = recipe.objective
-    sign = 1 if direction == "max" else -1
-    values = [sign * metrics.get(name, np.nan) for _, metrics in history]
-    if np.isnan(values).all():
-        return history[-1][0]
-    return history[int(np.nanargmax(values))][0]
 
 
 def commit() -> str | None:

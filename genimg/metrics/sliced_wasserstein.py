@@ -12,8 +12,7 @@ from genimg.rng import fold, integers, normal
 
 PATCH = 7  # pixels
 SMALLEST = 16  # pixels, the side of the coarsest level
-REPEATS = 4
-DIRECTIONS = 128  # a repeat
+DIRECTIONS = 128
 IMAGES_AT_ONCE = 256  # bounds the memory of the pyramids
 
 _POSITIONS = int.from_bytes(b"patches")
@@ -65,13 +64,10 @@ def sliced_distance(a: Tensor, b: Tensor, seed: int = 0) -> float:
     In one dimension there is one direction, and the value is the Wasserstein distance itself.
     """
     assert a.shape == b.shape, "sorted points are compared one to one"
-    total = 0.0
-    for repeat in range(REPEATS):
-        keys = fold(seed, _DIRECTIONS, repeat, torch.arange(DIRECTIONS, device=a.device))
-        directions = F.normalize(normal(keys, (a.shape[1],)), dim=1)
-        gaps = (directions @ a.T).sort(dim=1).values - (directions @ b.T).sort(dim=1).values
-        total += float(gaps.abs().mean(dtype=torch.float64))
-    return total / REPEATS
+    keys = fold(seed, _DIRECTIONS, torch.arange(DIRECTIONS, device=a.device))
+    directions = F.normalize(normal(keys, (a.shape[1],)), dim=1)
+    gaps = (directions @ a.T).sort(dim=1).values - (directions @ b.T).sort(dim=1).values
+    return float(gaps.abs().mean(dtype=torch.float64))
 
 
 def _depth(side: int) -> int:

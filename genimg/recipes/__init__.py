@@ -1,6 +1,7 @@
 """Every named recipe. A new one is a function and a line here (and a model file if it is new)."""
 
 import json
+import sys
 from collections.abc import Callable
 
 from genimg.errors import InputError, nearest
@@ -29,3 +30,9 @@ def from_json(text: str) -> Recipe:
     """The recipe that `Recipe.model_dump_json` wrote."""
     tree = json.loads(text)
     return type(named(tree["recipe"])).validated(tree)
+
+
+def summary(recipe: Recipe) -> str:
+    """The first line of the module that a recipe is defined in."""
+    text = sys.modules[type(recipe).__module__].__doc__ or ""
+    return text.strip().splitlines()[0]

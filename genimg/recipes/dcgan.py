@@ -23,6 +23,9 @@ from genimg.recipes.inference import device_of, generated, real_images
 from genimg.training.adversarial import Adversarial
 
 
+PATCHES = 16  # of each image, for the sliced Wasserstein distance
+
+
 class Model(Section):
     latent: int = Field(128, ge=1)
     """dimensions of the latent space"""
@@ -86,7 +89,10 @@ class DCGAN(Recipe):
         count = min(self.evaluation.samples, len(data))
         fake = to_bytes_range(self.generated(networks, count))
         real = real_images(data, count)
-        return {"swd": sliced_wasserstein(real, fake), "diversity": diversity(fake)}
+        return {
+            "swd": sliced_wasserstein(real, fake, patches_per_image=PATCHES),
+            "diversity": diversity(fake),
+        }
 
     def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
         return self.generated(networks, 64), 8

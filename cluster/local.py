@@ -1,0 +1,45 @@
+"""A Ray cluster to work on: the one that is there, or a local one that ends with the work."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_OBJECT_STORE = 200_000_000  # bytes; little passes through it
+
+
+@contextmanager
+def connect(cpus: int | None = None) -> Iterator[None]:
+    """Within the block Ray is connected; afterwards nothing that was started here is left.
+
+    Connects to RAY_ADDRESS where that is set (`ray job submit` sets it), keeps a connection that
+    the process has already, or else starts a local cluster of `cpus` (None: all of them). Its
+    folder is short, for the sockets in it, and private, for the authentication token.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+    elif os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level="warning")
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    else:
+        with tempfile.TemporaryDirectory(prefix="gi", ignore_cleanup_errors=True) as folder:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=_OBJECT_STORE,
+                include_dashboard=False,
+                logging_level="warning",
+                log_to_driver=False,
+                _temp_dir=folder,
+            )
+            try:
+                yield
+            finally:
+                ray.shutdown()

@@ -1,0 +1,168 @@
+"""The workers of a training placed on a cluster by Ray Train."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer, get_device
+
+from cluster.storage import open_storage
+from genimg.errors import InputError
+from genimg.training.loop import Diverged
+from genimg.training.sync import Collective
+from jobs.worker import Job, work
+
+_POLL = 0.2  # seconds between looks at the board
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Where the first worker tells how far it is, and the command says when to stop."""
+
+    def __init__(self) -> None:
+        self.latest: tuple[int, dict[str, float]] | None = None
+        self.warnings: list[str] = []
+        self.failure: str | None = None
+        self.stop = False
+
+    def post(self, seen: int, values: dict[str, float]) -> None:
+        self.latest = (seen, values)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def fail(self, reason: str) -> None:
+        self.failure = reason
+
+    def read(self) -> tuple[tuple[int, dict[str, float]] | None, list[str], str | None]:
+        """(newest progress, warnings not yet read, why training cannot go on)."""
+        warnings, self.warnings = self.warnings, []
+        return self.latest, warnings, self.failure
+
+    def ask_to_stop(self) -> None:
+        self.stop = True
+
+    def asked_to_stop(self) -> bool:
+        return self.stop
+
+
+def train_on_ray(
+    job: Job,
+    *,
+    workers: tuple[int, int],
+    cpus_per_worker: int,
+    use_gpu: bool,
+    max_failures: int,
+    progress: Callable[[int, dict[str, float]], None],
+    warn: Callable[[str], None],
+    stop: threading.Event,
+) -> str | None:
+    """Train a job on the connected cluster; returns why it could not go on, None if it could.
+
+    workers: (fewest, most); where they differ, the group follows what the cluster has.
+    stop: when set, the workers save a checkpoint and end.
+    Raises TrainingFailedError when more workers failed than `max_failures`.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    board = Board.remote()
+    low, high = workers
+    # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
+    # they are the same with and without Ray.
+    notes = f"{job.run}/ray"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={"job": job.plain(), "board": board, "cpus": cpus_per_worker},
+        scaling_config=ScalingConfig(
+            num_workers=low if low == high else workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex[:12],
+            storage_path=f"{job.storage}/{notes}",
+            failure_config=FailureConfig(max_failures=max_failures),
+        ),
+    )
+    errors: list[BaseException] = []
+
+    def fit() -> None:  # not on the main thread, where Ray would take over Ctrl-C
+        try:
+            trainer.fit()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=fit, name="train", daemon=True)
+    thread.start()
+    shown: tuple[int, dict[str, float]] | None = None
+    failure: str | None = None
+    alive = True
+    while alive:
+        alive = thread.is_alive()  # read the board once more after the end
+        if stop.is_set():
+            board.ask_to_stop.remote()
+        latest, warnings, failure = ray.get(board.read.remote())
+        for text in warnings:
+            warn(text)
+        if latest and latest != shown:
+            progress(*latest)
+            shown = latest
+        time.sleep(_POLL)
+    open_storage(job.storage).delete(notes)
+    if errors:
+        raise errors[0]
+    return failure
+
+
+def worker(config: dict[str, Any]) -> None:
+    """Runs in each worker's process."""
+    board = config["board"]
+    torch.set_num_threads(config["cpus"])
+    sync = Collective()
+    first = sync.rank == 0
+    try:
+        work(
+            Job(**config["job"]),
+            sync,
+            # Ray hands out pretended GPUs as well; they are of no use without CUDA
+            get_device() if torch.cuda.is_available() else torch.device("cpu"),
+            progress=lambda seen, values: board.post.remote(seen, values),
+            saved=lambda seen, metrics: ray.train.report({"seen": seen} | metrics),
+            warn=lambda text: board.warn.remote(text),
+            should_stop=lambda: first and ray.get(board.asked_to_stop.remote()),
+        )
+    except (Diverged, InputError) as error:  # starting again would end the same way
+        if first:
+            ray.get(board.fail.remote(str(error)))
+
+
+def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
+    """InputError where the connected cluster, as it is, could never start that many workers."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(
+        int(min(n.get("CPU", 0) // cpus_per_worker, n.get("GPU", 0) if use_gpu else 1e9))
+        for n in nodes
+    )
+    if workers <= room:
+        return
+    has = ray.cluster_resources()
+    each = f"{cpus_per_worker} CPU" + (" and 1 GPU" if use_gpu else "")
+    raise InputError(
+        f"--workers {workers} of {each} each: the cluster has {has.get('CPU', 0):g} CPUs and "
+        f"{has.get('GPU', 0):g} GPUs on {len(nodes)} nodes, room for {room} workers; "
+        "ask for fewer, or give --autoscale if the cluster will grow"
+    )
+
+
+__all__ = ["TrainingFailedError", "refuse_infeasible", "train_on_ray"]

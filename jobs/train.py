@@ -1,0 +1,230 @@
+"""`genimg train`: one run of a recipe on Ray Train, or in this process with --workers 0."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import Meter, RegistryOption, run, say, shown
+
+if TYPE_CHECKING:
+    from genimg.recipe import Recipe
+    from jobs.run_folder import RunFolder
+
+Launch = Callable[[threading.Event, Callable[[int, dict[str, float]], None]], str | None]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `genimg recipes`.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Dotted key=value, e.g. train.batch_size=256 model.width=96."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Folder, archive, IDX folder, .npz or shards to train on; or 'scenes'."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Name of the run; the same again resumes it.  [default: RECIPE]"
+        ),
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="N, elastic as MIN..MAX, or 0 to train in this process.")
+    ] = "1",
+    storage: Annotated[str, typer.Option(help="Folder that runs are kept in.")] = "runs",
+    register: Annotated[
+        str | None, typer.Option(help="Register the best checkpoint under this model name.")
+    ] = None,
+    registry: RegistryOption = "registry",
+    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
+    gpu: Annotated[
+        bool | None, typer.Option(help="A GPU a worker.  [default: if the cluster has as many]")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=-1, help="Lost workers to recover from; -1 for any number.")
+    ] = 3,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="Wait for nodes that the cluster has not yet.")
+    ] = False,
+) -> None:
+    """Train a recipe, or go on with the run of that name.
+
+    The global batch belongs to the recipe: the same recipe means the same training on 1 or 64
+    workers. A lost worker is replaced, and training goes on from the last checkpoint. Ctrl-C
+    saves a checkpoint and stops; the same command goes on from there.
+
+    Example: genimg train dcgan train.images=100000 --data scenes --run first --workers 2
+    """
+    low, high = worker_range(workers)
+    chosen = prepared(recipe, overrides or [], data)
+    if register:
+        from cluster.versions import check_name
+
+        check_name("model", register)
+    folder = claimed(chosen, storage, name or recipe)
+
+    from jobs.worker import Job
+
+    job = Job(chosen.model_dump_json(), folder.name, folder.url)
+
+    def here(
+        stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
+    ) -> str | None:
+        return train_here(job, stop, progress)
+
+    def on_ray(
+        stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
+    ) -> str | None:
+        import ray
+
+        from cluster.local import connect
+        from jobs.on_ray import refuse_infeasible, train_on_ray
+
+        with connect():
+            use_gpu = ray.cluster_resources().get("GPU", 0) >= low if gpu is None else gpu
+            if not autoscale:
+                refuse_infeasible(low, cpus_per_worker, use_gpu)
+            return train_on_ray(
+                job,
+                workers=(low, high),
+                cpus_per_worker=cpus_per_worker,
+                use_gpu=use_gpu,
+                max_failures=max_failures,
+                progress=progress,
+                warn=say,
+                stop=stop,
+            )
+
+    finish(chosen, folder, on_ray if low else here, register, registry)
+
+
+def worker_range(text: str) -> tuple[int, int]:
+    """'4' -> (4, 4); '2..8' -> (2, 8); '0' -> (0, 0)."""
+    from genimg.errors import InputError
+
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if not match:
+        raise InputError(f"--workers {text!r}: give a number, or MIN..MAX as in 2..8")
+    low = int(match[1])
+    high = int(match[2] or low)
+    if high < low or (low == 0 and high > 0):
+        raise InputError(f"--workers {text}: MIN must be at least 1 and at most MAX")
+    return low, high
+
+
+def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
+    """The recipe that is trained: overridden, its data found, the data's classes filled in."""
+    from genimg import recipes
+    from genimg.data.opening import SCENES, classes_of
+
+    recipe = recipes.named(name).override(overrides)
+    source = data or recipe.data.source
+    if source != SCENES and "://" not in source:
+        source = str(Path(source).expanduser().absolute())  # workers start in other folders
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
+    return recipe.resolve(classes_of(recipe.data))
+
+
+def claimed(recipe: Recipe, storage: str, name: str) -> RunFolder:
+    """The run's folder, which now belongs to this recipe."""
+    from jobs.run_folder import RunFolder
+
+    if "://" not in storage:
+        storage = str(Path(storage).expanduser().absolute())
+    folder = RunFolder(storage, name)
+    folder.start(recipe)
+    return folder
+
+
+def train_here(
+    job: object, stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
+) -> str | None:
+    """Train in this process; returns why it could not go on, None if it could."""
+    import torch
+
+    from genimg.training.loop import Diverged
+    from genimg.training.sync import Alone
+    from jobs.worker import Job, work
+
+    assert isinstance(job, Job)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
+    except Diverged as error:
+        return str(error)
+    return None
+
+
+def finish(
+    recipe: Recipe, folder: RunFolder, launch: Launch, register: str | None, registry: str
+) -> None:
+    """Run to the end, then say where the checkpoints are and register the best one."""
+    title = f"{folder.name} ({recipe.recipe})"
+    with stop_requests() as stop, Meter(title, recipe.train.images) as meter:
+        failure = launch(stop, meter.update)
+    done = folder.checkpoints()
+    if failure:
+        kept = f"the last good checkpoint is {folder.path(done[-1])}" if done else "none was saved"
+        say(f"error: {failure}; {kept}; try a lower train.lr under another --run")
+        sys.exit(1)
+    if not done or done[-1] < recipe.train.images:
+        seen = done[-1] if done else 0
+        say(f"stopped at {seen:,} of {recipe.train.images:,} images; the same command goes on")
+        sys.exit(130)
+
+    chosen = folder.best(recipe)
+    metrics = folder.metrics(chosen)
+    for seen, what in {done[-1]: "last", chosen: "best"}.items():
+        values = "  ".join(f"{k} {shown(v)}" for k, v in folder.metrics(seen).items())
+        say(f"{what} checkpoint: {values}")
+        print(folder.path(seen))
+    if register:
+        import tempfile
+
+        from cluster.registry import Registry
+        from cluster.storage import open_storage
+        from genimg import checkpoint
+
+        with tempfile.TemporaryDirectory() as scratch:
+            place = folder.fetch(chosen, Path(scratch))
+            lineage = checkpoint.read_manifest(place).lineage
+            version = Registry(open_storage(registry)).register(register, place, metrics, lineage)
+        print(f"{version.name}@{version.number}")
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; a second one ends the process at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: object) -> None:
+        say("stopping at the next line of the log, after a checkpoint; again to stop at once")
+        stop.set()
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for each in previous:
+        signal.signal(each, request)
+    try:
+        yield stop
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+if __name__ == "__main__":
+    run(train)
