@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.console import RegistryOption
+
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
     from cluster.registry import Registry, Version
@@ -22,9 +24,6 @@ app = typer.Typer(
     (--registry, or GENIMG_REGISTRY) that any number of jobs may use at once.""",
 )
 
-RegistryOption = Annotated[
-    str, typer.Option("--registry", envvar="GENIMG_REGISTRY", help="Folder of the registry.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 Reference = Annotated[
     str, typer.Argument(metavar="REF", help="NAME (the newest version), NAME@ALIAS or NAME@7.")
@@ -41,25 +40,26 @@ def list_(
 ) -> None:
     """List all versions, newest first, with their aliases and metrics."""
     store = open_registry(registry)
-    rows = [
-        describe(version, store.aliases(model).held_by(version.number))
-        for model in ([name] if name else store.names())
-        for version in reversed(store.versions(model))
-    ]
+    rows = []
+    for model in [name] if name else store.names():
+        aliases = store.aliases(model)
+        versions = reversed(store.versions(model))
+        rows += [describe(version, aliases.held_by(version.number)) for version in versions]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     if not rows:
         typer.echo(f"there are no models in {store.storage} yet; see genimg models register --help")
         return
-    table = Table("model", "version", "aliases", "created", "metrics")
+    table = Table()
+    for heading in ("model", "version", "aliases", "created (UTC)", "metrics"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        aliases = ", ".join(row["aliases"])
         metrics = ", ".join(f"{key} {figure(value)}" for key, value in row["metrics"].items())
-        table.add_row(
-            *map(escape, (row["name"], str(row["version"]), aliases, row["created"], metrics))
-        )
-    show_table(table)
+        created = row["created"][:16].replace("T", " ")
+        cells = (row["name"], str(row["version"]), ", ".join(row["aliases"]), created, metrics)
+        table.add_row(*map(escape, cells))
+    Console().print(table)
 
 
 @app.command()
@@ -82,6 +82,8 @@ def show(
         typer.echo(json.dumps(row, indent=2))
         return
     table = Table(title=escape(version.reference), show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     table.add_row("created", row["created"])
     table.add_row("aliases", ", ".join(row["aliases"]) or "none")
     groups = {
@@ -99,7 +101,7 @@ def show(
     table.add_section()
     for move in row["history"]:
         table.add_row(escape(move["at"]), escape(sentence(version.name, move)))
-    show_table(table)
+    Console().print(table)
 
 
 @app.command()
@@ -249,7 +251,3 @@ def figure(value: float | None) -> str:
 
 def plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def show_table(table: Table) -> None:
-    Console(soft_wrap=False).print(table)
