@@ -115,13 +115,13 @@ def arrange(
     parts = [path.split("/") for path in sorted(paths)]
     first = {part[0] for part in parts}
     base = 0  # how deep the set itself begins, then how deep its classes lie
-    if strip_top and len(first) == 1 and len(parts[0]) > 1 and not first & {*SPLITS}:
+    if strip_top and len(first) == 1 and len(parts[0]) > 1:
         base = 1
 
     tops = {part[base] for part in parts if len(part) > base + 1}
     loose = any(len(part) == base + 1 for part in parts)
-    divided = "train" in tops and tops <= {*SPLITS} and not loose
-    has_split = divided and len(tops) > 1
+    divided = bool(tops) and tops <= {*SPLITS} and not loose
+    has_split = divided and "train" in tops and len(tops) > 1
     depth = base + 1 if divided else base
     classes = tuple(sorted({part[depth] for part in parts if len(part) > depth + 1}))
 

@@ -49,7 +49,7 @@ def test_images_of_the_right_size_come_unchanged_in_any_fit(tmp_path):
         assert labels is None
 
 
-@pytest.mark.parametrize(("height", "width"), [(20, 31), (31, 20), (4, 7), (8, 9)])
+@pytest.mark.parametrize(("height", "width"), [(20, 31), (31, 20), (4, 7), (12, 7), (8, 9)])
 def test_resize_is_pillows_lanczos_and_a_centre_crop(tmp_path, height, width):
     array = write(tmp_path / "1.png", height, width)
     short = min(height, width)

@@ -112,9 +112,15 @@ def test_without_split_folders_every_split_is_everything(tmp_path, split):
     assert source.classes == ("a", "test")
 
 
-def test_a_lone_train_folder_is_not_a_class(tmp_path):
-    source = open_source(str(write_images(tmp_path, ("train/a/1.png", "train/b/1.png"))), "test")
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("name", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_a_lone_train_or_test_folder_is_not_a_class(tmp_path, form, name, split):
+    folder = write_images(tmp_path / "set", (f"{name}/a/1.png", f"{name}/b/1.png"))
+    path = folder if form == "folder" else packed(folder, tmp_path / "x.zip", prefix="")
+    source = open_source(str(path), split)
     assert source.classes == ("a", "b")
+    assert len(source) == 2
     assert not source.has_split
 
 
@@ -315,6 +321,13 @@ def test_npz_with_splits_and_class_names(tmp_path):
     assert test.classes == ("cat", "dog")
     assert both.labels.tolist() == [0, 1, 0, 1, 1]
     assert both.has_split
+
+
+def test_npz_numbers_classes_alike_in_both_splits(tmp_path):
+    pixels = np.zeros((1, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=pixels, y_train=[1], x_test=pixels, y_test=[3])
+    for split in ("train", "test"):
+        assert open_source(str(tmp_path / "x.npz"), split).classes == ("0", "1", "2", "3")
 
 
 @pytest.mark.parametrize(
