@@ -1,0 +1,255 @@
+"""Images streamed from Parquet shards: the Dataset of sets that are too large for memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pyarrow import fs
+from torch import Tensor
+
+from genimg.data.arrays import Split
+from genimg.data.fitting import padded, resized
+from genimg.data.memory import HOLDOUT, Fit
+from genimg.data.row_groups import WINDOW_BYTES, GroupCache, WindowedOrder, permutation
+from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
+from genimg.data.storage import CROP
+from genimg.errors import InputError
+from genimg.images import BrokenImage, decode
+from genimg.rng import fold, integers
+
+CACHE_BYTES = 4 * WINDOW_BYTES  # of encoded images: this window, the next one, and what is left
+PIECE = 16  # rows that a thread decodes at a time
+HOLDOUT_GROUPS = 64  # row groups that held-out images come from, at least, where there are so many
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as it is stored, uint8 [H, W, C], and where it was found."""
+
+    image: np.ndarray
+    label: int
+    group: RowGroup
+    row: int
+
+
+class Shards:
+    """The Dataset (see genimg.contracts) of a folder of Parquet shards, or of one.
+
+    See genimg.data.shard_files for the columns, genimg.data.row_groups for the order. The same
+    images give the same pixels as genimg.data.memory does.
+
+    Only row groups that are asked for are read, and those of the window to come; at most
+    `cache_bytes` of them stay in memory. With W workers each reads all row groups, for the order
+    is one order whatever the number of workers; every worker decodes its own images only.
+
+    A row that is no image is replaced by the next one of this dataset that is, together with its
+    label, and is logged once; more than `tolerate_broken` of them in a process is an InputError.
+
+    path:  as `filesystem` spells it, or local; with folders `train` and `test` as its splits
+    fit:   as in genimg.data.memory.load_images
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        channels: Literal[1, 3],
+        size: int,
+        fit: Fit,
+        tolerate_broken: int,
+        split: Split = "train",
+        filesystem: fs.FileSystem | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if filesystem is None:
+            if "://" in path:
+                raise InputError(f"{path}: only local shards can be read; copy them here first")
+            path, filesystem = str(Path(path).expanduser()), fs.LocalFileSystem()
+        self._files = ShardFiles(find_shards(path, split, filesystem), filesystem)
+        if not self._files.rows.sum():
+            raise InputError(f"{path}: holds no images")
+        self._cache = GroupCache(self._files.read, cache_bytes)
+        self._cache_bytes = cache_bytes
+        self._pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._broken: dict[tuple[int, int], str] = {}
+        self._tolerated = tolerate_broken
+        self._order = WindowedOrder(self._files.rows, self._files.sizes)
+        self._chosen: np.ndarray | None = None  # the rows of a held-out set, ascending
+        self._skipped = np.empty(0, np.int64)  # the rows that a training set has not, ascending
+        self._next: tuple[int, int] | None = None  # (position, seed) that was located last
+        self._fit = fit
+        self.channels = channels
+        self.size = size
+        self.classes = self._files.classes
+        self.fingerprint = _digest(self._files.fingerprint, f"{channels} {size} {fit}")
+
+    def __len__(self) -> int:
+        return self._order.total
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Rows met so far that could not be read: names and reasons."""
+        return tuple(self._broken.values())
+
+    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+        """int64 indices at int64 `positions` of the endless order; each epoch a permutation."""
+        if len(positions):
+            self._next = (int(positions.max()), seed)
+        return self._order.locate(positions, seed)
+
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(uint8 [N, C, size, size], int64 [N] or None); `keys` int64 [N] decide the crops."""
+        groups, rows = self._find(indices)
+        by_group = np.argsort(groups, kind="stable")
+        ends = np.flatnonzero(np.diff(groups[by_group])) + 1
+        pieces = [
+            places[at : at + PIECE]
+            for places in np.split(by_group, ends)
+            for at in range(0, len(places), PIECE)
+        ]
+        square = np.empty((len(indices), self.size, self.size, self.channels), np.uint8)
+        whole: list[np.ndarray] = [square[:0]] * len(indices)  # what crops are taken from
+        labels = np.zeros(len(indices), np.int64)
+
+        def read(places: np.ndarray) -> None:
+            group = self._cache.get(int(groups[places[0]]))
+            for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
+                found = self._decoded(group, row) or self._after(int(indices[place]))
+                labels[place] = found.label
+                match self._fit:
+                    case "resize":
+                        square[place] = resized(found.image, self.size)
+                    case "pad":
+                        square[place] = padded(found.image, self.size)
+                    case "crop":
+                        whole[place] = self._croppable(found)
+
+        list(self._pool.map(read, pieces))
+        self._prefetch()
+        if self._fit == "crop":
+            crop(whole, keys.cpu(), out=square)
+        images = torch.from_numpy(square).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(labels) if self.classes else None
+
+    def whole(self, index: int) -> Tensor:
+        """One image uint8 [C, H, W] before any crop or resizing."""
+        groups, rows = self._find(np.array([index]))
+        found = self._decoded(self._cache.get(int(groups[0])), int(rows[0])) or self._after(index)
+        return torch.from_numpy(found.image).permute(2, 0, 1).contiguous()
+
+    def hold_out(self, count: int) -> tuple[Shards, Shards]:
+        """(the others, `count` images): a choice that depends on nothing but the shards and count.
+
+        They come from as few row groups as make a fair sample, because all of these are read at
+        each evaluation. The two share one cache.
+        """
+        if count >= len(self):
+            raise InputError(
+                f"data.holdout={count}: there are only {len(self)} images; hold out fewer"
+            )
+        order = self._order
+        groups = permutation(len(order.rows), HOLDOUT)
+        enough = int(np.searchsorted(np.cumsum(order.rows[groups]), 2 * count)) + 1
+        groups = np.sort(groups[: max(HOLDOUT_GROUPS, enough)])
+        spans = [np.arange(order.rows[g]) + order.starts[g] for g in groups.tolist()]
+        candidates = np.concatenate(spans)
+        chosen = np.sort(candidates[permutation(len(candidates), HOLDOUT)[:count]])
+        rows = self._rows(chosen)
+        skipped = np.sort(np.concatenate([self._skipped, rows]))
+        return self._view(None, skipped), self._view(rows, self._skipped)
+
+    def _view(self, chosen: np.ndarray | None, skipped: np.ndarray) -> Shards:
+        view = copy.copy(self)
+        view._chosen, view._skipped = chosen, skipped
+        listed = skipped if chosen is None else chosen
+        bounds = np.append(self._files.starts, self._files.rows.sum())
+        counts = np.diff(np.searchsorted(listed, bounds))
+        rows = self._files.rows - counts if chosen is None else counts
+        view._order = WindowedOrder(rows, self._files.sizes)
+        view._next = None
+        kind = "without" if chosen is None else "only"
+        view.fingerprint = _digest(self.fingerprint, f"{kind} {listed.tolist()}")
+        return view
+
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows of the files (int64) at indices: those that were left out are passed over."""
+        if self._chosen is not None:
+            return self._chosen[indices]
+        gaps = self._skipped - np.arange(len(self._skipped))  # the index that follows each
+        return indices + np.searchsorted(gaps, indices, side="right")
+
+    def _find(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row group, row inside it) of each index, int64."""
+        groups = np.searchsorted(self._order.starts, indices, side="right") - 1
+        return groups, self._rows(indices) - self._files.starts[groups]
+
+    def _decoded(self, group: RowGroup, row: int) -> Decoded | None:
+        """The image in a row, or None where it is broken."""
+        if (group.number, row) in self._broken:
+            return None
+        try:
+            image = decode(group.images[row].as_py() or b"", self.channels)
+        except BrokenImage as error:
+            self._note(f"{self._files.place_of(group, row)}: {error.reason}", group.number, row)
+            return None
+        return Decoded(image, int(group.labels[row]), group, row)
+
+    def _after(self, index: int) -> Decoded:
+        """The first image after an index, in a circle, that can be read."""
+        for other in range(index + 1, index + len(self)):
+            groups, rows = self._find(np.array([other % len(self)]))
+            found = self._decoded(self._cache.get(int(groups[0])), int(rows[0]))
+            if found:
+                return found
+        raise InputError(f"none of the {len(self)} images can be read: {self.broken[0]}")
+
+    def _note(self, text: str, group: int, row: int) -> None:
+        """Count a broken row; one too many is an error."""
+        self._broken[group, row] = text
+        if len(self._broken) > self._tolerated:
+            raise InputError(
+                f"data.tolerate_broken={self._tolerated}: more than that cannot be read ({text});"
+                " write the shards again without them, or tolerate more"
+            )
+        log.warning("replaced by the next image: %s", text)
+
+    def _croppable(self, found: Decoded) -> np.ndarray:
+        height, width = found.image.shape[:2]
+        if min(height, width) < self.size:
+            raise InputError(
+                f"data.size={self.size}: {self._files.place_of(found.group, found.row)} is only"
+                f" {width}x{height}; take a smaller size, or data.fit=resize"
+            )
+        return found.image
+
+    def _prefetch(self) -> None:
+        """Read the next window ahead, where there is room for it beside the present one."""
+        if self._next is None:
+            return
+        now, then = self._order.around(*self._next)
+        if self._files.sizes[np.union1d(now, then)].sum() <= self._cache_bytes:
+            self._cache.prefetch(then.tolist())
+
+
+def crop(images: list[np.ndarray], keys: Tensor, out: np.ndarray) -> None:
+    """Fill `out` (uint8 [N, S, S, C]) from images uint8 [H, W, C], just as Ragged.fetch crops."""
+    size = out.shape[1]
+    room = torch.tensor([image.shape[:2] for image in images]) - size + 1
+    corners = integers(fold(keys, CROP), room, (2,)).tolist()
+    for square, image, (top, left) in zip(out, images, corners, strict=True):
+        square[:] = image[top : top + size, left : left + size]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
