@@ -114,7 +114,7 @@ def arrange(
     """
     parts = [path.split("/") for path in sorted(paths)]
     first = {part[0] for part in parts}
-    base = 0  # how deep the set itself begins, then how deep its classes lie
+    base = 0  # how deep the set begins; its classes lie at `depth`
     if strip_top and len(first) == 1 and len(parts[0]) > 1:
         base = 1
 
