@@ -26,6 +26,7 @@ PROGRESS = "training.json"
 RECIPE = "recipe.json"
 METRICS = "metrics.json"
 SAMPLES = "samples.png"
+VERSION = "version.json"  # the registry's own, with a digest of its own
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def verify(folder: Path) -> Manifest:
     Raises InputError naming the first file that is missing, truncated, altered or foreign.
     """
     manifest = read_manifest(folder)
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    present = {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {MANIFEST, VERSION}
     for name in sorted(present - manifest.files.keys()):
         raise InputError(f"{folder / name}: not part of the checkpoint; remove it")
     for name, expected in manifest.files.items():

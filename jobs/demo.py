@@ -1,0 +1,165 @@
+"""`genimg demo`: the life of two models on embedded data, ending in a one-page report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import run, say
+
+if TYPE_CHECKING:
+    from cluster.registry import Version
+    from jobs.report import Section
+
+# Chosen so that all of it takes less than three minutes on two cores.
+GENERATOR = ["train.images=60000", "train.checkpoint_every=15000", "loss.r1_every=4"]
+DENOISER = [
+    "train.images=20000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
+    "model.depth=10", "evaluation.sigmas=[25]",
+]  # fmt: skip
+SIGMA = 25.0
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to leave.")] = Path(
+        "runs/demo"
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Workers of each training.")] = 2,
+) -> None:
+    """Train a generator and a denoiser, register and promote them, sample and denoise.
+
+    On procedural scenes, so nothing needs to be downloaded. Leaves sample grid, before/after
+    picture and report.html in the output folder.
+    """
+    from cluster.local import connect
+
+    started = time.monotonic()
+    for part in ("runs", "registry"):  # of an earlier demo
+        shutil.rmtree(output / part, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    if workers:
+        with connect():
+            trained(output, workers)
+    else:
+        trained(output, workers)
+
+    from jobs import report
+
+    sections = [synthesis(output), denoising(output)]
+    path = output / "report.html"
+    report.write(path, "genimg demo", sections)
+    say(f"done in {time.monotonic() - started:.0f} s; look at {path}")
+    typer.echo(path)
+
+
+def trained(output: Path, workers: int) -> None:
+    """Both models trained, registered and promoted."""
+    from jobs.models import promote
+    from jobs.train import train
+
+    registry = str(output / "registry")
+    for recipe, overrides, model in (
+        ("dcgan", GENERATOR, "shapes"),
+        ("ffdnet", DENOISER, "denoiser"),
+    ):
+        say(f"$ {command(recipe, overrides, model, workers)}")
+        train(
+            recipe,
+            overrides,
+            data="scenes",
+            name=model,
+            workers=str(workers),
+            storage=str(output / "runs"),
+            register=model,
+            registry=registry,
+        )
+        say(f"$ genimg models promote {model} best")
+        promote(model, "best", registry=registry)
+
+
+def command(recipe: str, overrides: list[str], model: str, workers: int) -> str:
+    return (
+        f"genimg train {recipe} {' '.join(overrides)} --data scenes --run {model} "
+        f"--workers {workers} --register {model}"
+    )
+
+
+def synthesis(output: Path) -> Section:
+    """Samples of the generator, beside real scenes."""
+    from genimg import images
+    from genimg.data.scenes import Scenes
+    from genimg.engine import Engine
+    from genimg.recipes.inference import real_images
+
+    section, folder, version = opened(output, "shapes", "A generator: dcgan")
+    grid = output / "samples.png"
+    made = images.to_tensor(Engine.load(folder).sample(64, seed=0))
+    images.save(images.grid(made, 8), grid)
+    real = images.grid(real_images(Scenes(32, 3), 64).float() / 127.5 - 1, 8)
+    section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
+    section.picture(grid.read_bytes(), "64 samples, seeds 0 to 63")
+    section.picture(images.encode(real), "what it learned from: procedural scenes")
+    finished(section, output, "shapes", version)
+    return section
+
+
+def denoising(output: Path) -> Section:
+    """A scene that the denoiser never saw: clean, noisy, restored."""
+    import torch
+
+    from genimg import images, rng
+    from genimg.data.degradations import gaussian_noise
+    from genimg.data.scenes import Scenes
+    from genimg.engine import Engine
+    from genimg.metrics.fidelity import psnr
+
+    section, folder, version = opened(output, "denoiser", "A restorer: ffdnet")
+    clean = Scenes(256, 3, seed=1).whole(3)[None]
+    key = rng.fold(0, torch.arange(1))
+    noisy = gaussian_noise(clean.float() / 127.5 - 1, key, torch.tensor([SIGMA]))
+    given = images.to_bytes_range(noisy)
+    images.save(given[0].permute(1, 2, 0).numpy(), output / "noisy.png")
+    restored = torch.from_numpy(
+        Engine.load(folder).restore(given[0].permute(1, 2, 0).contiguous().numpy())
+    ).permute(2, 0, 1)[None]
+    images.save(restored[0].permute(1, 2, 0).contiguous().numpy(), output / "restored.png")
+    row = images.grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)
+    images.save(row, output / "before-after.png")
+    section.command("genimg restore denoiser@best noisy.png -o restored.png")
+    caption = f"clean, with noise of sigma {SIGMA:g}, restored (the noise level is estimated)"
+    section.picture(images.encode(row), caption)
+    section.figures({
+        "PSNR of the noisy image, dB": psnr(given, clean).item(),
+        "PSNR of the restored image, dB": psnr(restored, clean).item(),
+    })  # fmt: skip
+    finished(section, output, "denoiser", version)
+    return section
+
+
+def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
+    from cluster.registry import Registry
+    from cluster.storage import open_storage
+    from jobs.report import Section
+
+    registry = Registry(open_storage(str(output / "registry")))
+    version = registry.resolve(f"{model}@best")
+    return Section(title), registry.fetch(version), version
+
+
+def finished(section: Section, output: Path, model: str, version: Version) -> None:
+    """What was measured: the curve of the objective, and the metrics of the version."""
+    from genimg import recipes
+    from jobs.run_folder import RunFolder
+
+    run_folder = RunFolder(str(output / "runs"), model)
+    metric, _ = recipes.named(version.lineage["recipe"]).objective
+    section.curve([(seen, values[metric]) for seen, values in run_folder.history()], metric)
+    section.figures({"model version": f"{version.name}@{version.number}"} | version.metrics)
+
+
+if __name__ == "__main__":
+    run(demo)

@@ -1,0 +1,1 @@
+"""Serving over HTTP: the next room to be built."""
