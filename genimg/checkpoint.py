@@ -73,9 +73,11 @@ def write(
         manifest = Manifest(FORMAT, files, lineage)
         (draft / MANIFEST).write_text(manifest.text())
         draft.chmod(0o755)  # mkdtemp makes it private
+        old = draft.with_name(f"{draft.name}.old")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(old)  # out of sight at once, where deleting it would take a while
         draft.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
         return manifest
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -101,6 +103,8 @@ def verify(folder: Path) -> Manifest:
         path = folder / name
         if name not in present:
             raise InputError(f"{path}: missing from the checkpoint; copy the folder again")
+        if not path.is_file():
+            raise InputError(f"{path}: not a file; copy the folder again")
         actual = fingerprint(path)
         if actual["size"] != expected["size"]:
             raise InputError(
@@ -120,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"{folder}: not a genimg checkpoint (it has no {MANIFEST})")
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()  # read_text would take \r for \n
         tree = json.loads(text)
         version = tree["format"]
         manifest = Manifest(version, tree["files"], tree["lineage"])

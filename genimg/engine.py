@@ -76,6 +76,8 @@ class Engine:
         self.need("sample")
         if n < 1:
             raise InputError(f"n={n}: ask for at least 1 image")
+        if not 0 <= seed <= 2**63 - n:
+            raise InputError(f"seed={seed}: must lie between 0 and 2**63 - {n} for {n} images")
         for name, value in (("label", label), ("text", text)):
             if value is not None:
                 raise InputError(f"{name}={value!r}: this {self.recipe.recipe} takes no {name}")
@@ -101,9 +103,10 @@ class Engine:
         self.need("decode")
         network = self.networks["autoencoder"]
         inputs = torch.from_numpy(np.asarray(latents, np.float32)).to(self.device)
-        if inputs.dim() != 2 or inputs.shape[1] != network.latent:
+        if inputs.dim() != 2 or inputs.shape[1] != network.latent or not len(inputs):
             raise InputError(
-                f"latents of shape {list(inputs.shape)}: this model takes [N, {network.latent}]"
+                f"latents of shape {list(inputs.shape)}: this model takes [N, {network.latent}], "
+                "at least one"
             )
         return to_arrays(in_chunks(network.decode, inputs))  # type: ignore[arg-type]
 
@@ -138,7 +141,7 @@ class Engine:
         tile: side of the tiles in which large images are restored, pixels; 0 is all at once.
         """
         self.need("restore")
-        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
+        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
             raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
         if image.dtype not in (np.uint8, np.uint16):
             raise InputError(f"image of {image.dtype}: expected uint8 or uint16")
@@ -171,7 +174,8 @@ class Engine:
         """
         restorer = self.networks["restorer"]
         level = torch.full((len(planes),), sigma, device=self.device)
-        margin = -(-int(restorer.receptive_field) // 4) * 2  # half of it, and even  # type: ignore[arg-type]
+        field: int = restorer.receptive_field  # type: ignore[assignment]
+        margin = -(-field // 4) * 2  # half of it, and even
         side = _AUTO_TILE if tile == "auto" else tile
         height, width = planes.shape[-2:]
         if side == 0 or max(height, width) <= side:
@@ -192,10 +196,10 @@ class Engine:
         """uint8 [N, H, W, C] of the model's own size and channels -> float32 on the device."""
         data = self.recipe.data
         expected = (data.size, data.size, data.channels)
-        if images.dtype != np.uint8 or images.shape[1:] != expected:
+        if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
             raise InputError(
                 f"images of {images.dtype} {list(images.shape)}: this model takes uint8 "
-                f"[N, {', '.join(map(str, expected))}]"
+                f"[N, {', '.join(map(str, expected))}], at least one"
             )
         floats = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
         return floats.mul_(2 / 255).sub_(1)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 class Section(BaseModel):
     """A group of keys. Unknown keys are refused, values are checked, nothing changes later."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # JSON has no infinities, so a recipe with one could not be read again
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Data(Section):
@@ -127,6 +130,8 @@ class Recipe(Section):
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise InputError(f"unknown key {key!r}; {nearest(key, cls.keys())}") from None
+            if first["type"] == "value_error" and not key:  # of several keys: names them
+                raise InputError(str(first["ctx"]["error"])) from None
             reason = first["msg"][0].lower() + first["msg"][1:]
             raise InputError(f"{key}={first['input']!r}: {reason}") from None
 
@@ -168,12 +173,15 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """The YAML value of `text`; also reads 1e-4, which YAML 1.1 takes for a string."""
+    """The YAML value of `text`; also reads 1e-4, which YAML 1.1 takes for a string.
+
+    What stands in quotes stays a string: '2012'.
+    """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"{key}={text!r}: not a YAML value") from None
-    if isinstance(value, str):
+    if isinstance(value, str) and value == text.strip():
         try:
             return float(value)
         except ValueError:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
@@ -52,6 +53,16 @@ class RunFolder:
             return
         except AlreadyExists:
             previous, etag = self.storage.read(f"{self.name}/recipe.json")
+        if self.differences(previous, recipe):
+            self.storage.replace(f"{self.name}/recipe.json", text, etag)
+
+    def refuse_other(self, recipe: Recipe) -> None:
+        """What `start` refuses, without claiming the name."""
+        with suppress(NotFound):
+            self.differences(self.storage.read(f"{self.name}/recipe.json")[0], recipe)
+
+    def differences(self, previous: bytes, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+        """What differs from the recipe of the first start; InputError where it may not."""
         different = recipes.from_json(previous.decode()).differences(recipe)
         wrong = {key: pair for key, pair in different.items() if key not in _MAY_CHANGE}
         if wrong:
@@ -60,8 +71,7 @@ class RunFolder:
                 f"run {self.name!r} was started with {key}={before}, now {key}={now}; "
                 "give the same value to resume it, or another --run"
             )
-        if different:
-            self.storage.replace(f"{self.name}/recipe.json", text, etag)
+        return different
 
     def checkpoints(self) -> list[int]:
         """Images seen at each whole checkpoint, ascending."""
@@ -82,6 +92,18 @@ class RunFolder:
         checkpoint.verify(folder)
         return folder
 
+    def complete(self, recipe: Recipe) -> bool:
+        """Whether nothing is left to train: the newest checkpoint is the last, and undamaged."""
+        done = self.checkpoints()
+        if not done or done[-1] < recipe.train.images:
+            return False
+        with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
+            try:
+                self.fetch(done[-1], Path(scratch))
+            except InputError:
+                return False
+        return True
+
     def publish(self, folder: Path, seen: int) -> None:
         """Upload a checkpoint, trying again after faults of the network or the store."""
         for attempt in Retrying(
@@ -92,6 +114,15 @@ class RunFolder:
         ):
             with attempt:
                 self.storage.upload(folder, self.key(seen))
+
+    def replace_damaged(self, folder: Path, seen: int) -> None:
+        """Publish over a checkpoint of which not every byte is as it was written."""
+        with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
+            try:
+                self.fetch(seen, Path(scratch))
+            except InputError:
+                self.storage.delete(self.key(seen))
+                self.publish(folder, seen)
 
     def prune(self, keep: set[int]) -> None:
         for seen in set(self.checkpoints()) - keep:
@@ -155,8 +186,10 @@ class BackgroundSaver:
 
         def task(path: Path) -> None:
             write(path)
-            with suppress(AlreadyExists):  # this very checkpoint, from before an interruption
+            try:
                 self.folder.publish(path, seen)
+            except AlreadyExists:  # this very checkpoint, from before an interruption
+                self.folder.replace_damaged(path, seen)
             self.folder.prune(keep)
 
         self.tasks.put((seen, task))

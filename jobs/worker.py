@@ -40,6 +40,10 @@ class Job:
         return asdict(self)
 
 
+class Lost(RuntimeError):
+    """More workers failed than a training should recover from."""
+
+
 def work(
     job: Job,
     sync: Sync,
@@ -108,7 +112,7 @@ def resume(method: Method, folder: RunFolder, sync: Sync, warn: Callable[[str], 
         if sync.rank == 0:
             for seen in reversed(folder.checkpoints()):
                 try:
-                    folder.fetch(seen, Path(scratch))
+                    place = folder.fetch(seen, Path(scratch))
                     chosen = seen
                     break
                 except InputError as error:
@@ -117,7 +121,8 @@ def resume(method: Method, folder: RunFolder, sync: Sync, warn: Callable[[str], 
         chosen = int(sync.mean(choice, 1.0 if sync.rank == 0 else 0.0).item())
         if not chosen:
             return []
-        place = folder.fetch(chosen, Path(scratch))
+        if sync.rank != 0:
+            place = folder.fetch(chosen, Path(scratch))
         progress = checkpoint.read_json(place, checkpoint.PROGRESS)
         weights = checkpoint.read_tensors(place, checkpoint.WEIGHTS)
         training = checkpoint.read_tensors(place, checkpoint.TRAINING)

@@ -1,7 +1,6 @@
 """A convolutional variational autoencoder (Kingma & Welling 2014) with one learned output scale."""
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 class ConvVAE(nn.Module):
     """Encodes images [N, channels, size, size] to `latent` dimensions and decodes them.
 
-    The spatial size halves down to 4 pixels while the width doubles (at most fourfold); group
-    normalisation keeps every image independent of its batch.
+    The spatial size halves as often as it can, at most down to 4 pixels, while the width doubles
+    (at most fourfold); group normalisation keeps every image independent of its batch.
     """
 
     log_sigma: Tensor
@@ -19,8 +18,9 @@ class ConvVAE(nn.Module):
     def __init__(self, latent: int, width: int, size: int, channels: int) -> None:
         super().__init__()
         self.latent = latent
-        halvings = int(math.log2(size // 4))
-        self.side = size // 2**halvings
+        halvings, self.side = 0, size
+        while self.side % 2 == 0 and self.side >= 8:
+            halvings, self.side = halvings + 1, self.side // 2
         widths = [width * min(2**i, 4) for i in range(halvings)]
         self.inner = widths[-1]
 

@@ -27,7 +27,8 @@ class FFDNet(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(last.weight)  # start as the identity
+        for parameter in last.parameters():  # start as the identity
+            nn.init.zeros_(parameter)
 
     def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         height, width = noisy.shape[-2:]

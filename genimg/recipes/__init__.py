@@ -27,9 +27,13 @@ def named(name: str) -> Recipe:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that `Recipe.model_dump_json` wrote."""
-    tree = json.loads(text)
-    return type(named(tree["recipe"])).validated(tree)
+    """The recipe that `Recipe.model_dump_json` wrote, or InputError."""
+    try:
+        tree = json.loads(text)
+        name = str(tree["recipe"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{text[:40]!r}... is not a recipe's JSON") from None
+    return type(named(name)).validated(tree)
 
 
 def summary(recipe: Recipe) -> str:

@@ -22,7 +22,6 @@ from genimg.recipe import Data, Recipe, Section, Train
 from genimg.recipes.inference import device_of, generated, real_images
 from genimg.training.adversarial import Adversarial
 
-
 PATCHES = 16  # of each image, for the sliced Wasserstein distance
 
 
@@ -58,7 +57,7 @@ class DCGAN(Recipe):
     @model_validator(mode="after")
     def size_is_a_power_of_two(self) -> Self:
         if self.data.size not in (16, 32, 64, 128):
-            raise ValueError("data.size must be 16, 32, 64 or 128 for dcgan")
+            raise ValueError(f"data.size={self.data.size}: dcgan takes 16, 32, 64 or 128")
         return self
 
     def generator(self) -> Generator:

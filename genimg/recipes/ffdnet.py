@@ -8,10 +8,10 @@ image from a fixed seed; the output is clipped and rounded to bytes before the P
 """
 
 from itertools import groupby
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg import rng
@@ -40,7 +40,9 @@ class Noise(Section):
 
 
 class Evaluate(Section):
-    sigmas: tuple[float, ...] = (15.0, 25.0, 50.0)
+    sigmas: tuple[Annotated[float, Field(ge=0, le=255)], ...] = Field(
+        (15.0, 25.0, 50.0), min_length=1
+    )
     """noise levels, on the scale of 0 to 255"""
     images: int = Field(100, ge=1)
     """whole held-out images, at most"""
@@ -55,6 +57,14 @@ class FFDNetRecipe(Recipe):
     model: Model = Model()
     noise: Noise = Noise()
     evaluation: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def noise_is_a_range(self) -> Self:
+        if self.noise.low > self.noise.high:
+            raise ValueError(
+                f"noise.low={self.noise.low:g}: must be at most noise.high={self.noise.high:g}"
+            )
+        return self
 
     def restorer(self) -> FFDNet:
         return FFDNet(self.model.width, self.model.depth, self.data.channels)

@@ -70,7 +70,7 @@ class Method(ABC):
         """Backward through one network, agree on the gradients, clip, and move its weights."""
         network, optimizer = self.networks[name], self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         sync.gradients(network.parameters(), batch.share)
         if self.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), self.train.clip_norm)

@@ -1,0 +1,153 @@
+"""Losses against torch.distributions, closed forms and scikit-image."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio
+from torch.distributions import Normal, kl_divergence
+
+from genimg.losses import (
+    discretised_gaussian_nll,
+    discriminator_logistic,
+    gaussian_kl,
+    gaussian_nll,
+    generator_nonsaturating,
+    negative_psnr,
+    r1_penalty,
+)
+
+LEVELS = torch.arange(256, dtype=torch.float64) * (2 / 255) - 1
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_gan_losses_are_minus_log_of_the_probability_of_being_right():
+    real, fake = normal(64, seed=1) * 3, normal(64, seed=2) * 3
+    expected = -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
+    torch.testing.assert_close(discriminator_logistic(real, fake), expected)
+    torch.testing.assert_close(generator_nonsaturating(fake), -fake.sigmoid().log().mean())
+
+
+def test_gan_losses_stay_finite_and_keep_their_gradient_however_sure_the_discriminator_is():
+    fake = torch.tensor([-1e4], requires_grad=True)
+    generator_nonsaturating(fake).backward()
+    assert fake.grad is not None
+    assert fake.grad.item() == -1  # does not saturate where the discriminator wins
+    assert discriminator_logistic(torch.tensor([1e4]), torch.tensor([-1e4])).item() == 0
+    assert discriminator_logistic(torch.tensor([-1e4]), torch.tensor([1e4])).item() == 2e4
+
+
+def test_r1_of_a_linear_discriminator_is_its_squared_norm():
+    weight = normal(3, 4, 5)
+    images = normal(6, 3, 4, 5, seed=1).requires_grad_()
+    logits = (images * weight).sum(dim=(1, 2, 3)) + 7
+    torch.testing.assert_close(r1_penalty(logits, images), weight.square().sum())
+
+
+def test_r1_of_a_quadratic_discriminator_has_the_known_value_and_second_derivative():
+    scale = torch.tensor(0.7, requires_grad=True)
+    images = normal(6, 1, 2, 3).requires_grad_()
+    penalty = r1_penalty(scale * images.square().sum(dim=(1, 2, 3)), images)
+    mean_norm = images.detach().square().sum(dim=(1, 2, 3)).mean()
+    torch.testing.assert_close(penalty.detach(), 4 * 0.7**2 * mean_norm)
+    penalty.backward()
+    torch.testing.assert_close(scale.grad, 8 * 0.7 * mean_norm)  # through the double backward
+
+
+def test_kl_is_that_of_torch_distributions():
+    mean, log_variance = normal(16, 5), normal(16, 5, seed=1)
+    posterior = Normal(mean, (0.5 * log_variance).exp())
+    expected = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=1)
+    torch.testing.assert_close(gaussian_kl(mean, log_variance), expected)
+
+
+def test_kl_is_zero_at_the_prior_only():
+    assert gaussian_kl(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
+    assert (gaussian_kl(normal(50, 4), normal(50, 4, seed=1)) > 0).all()
+
+
+@pytest.mark.parametrize("log_sigma", [-5.0, -1.0, 0.0, 2.0])
+def test_gaussian_nll_is_that_of_torch_distributions(log_sigma):
+    images, mean = normal(4, 3, 6, 6), normal(4, 3, 6, 6, seed=1)
+    expected = -Normal(mean, math.exp(log_sigma)).log_prob(images).flatten(1).sum(dim=1)
+    torch.testing.assert_close(gaussian_nll(images, mean, torch.tensor(log_sigma)), expected)
+
+
+def test_gaussian_nll_is_least_at_the_root_mean_square_error():
+    images, mean = normal(1, 3, 6, 6), normal(1, 3, 6, 6, seed=1)
+    best = 0.5 * (images - mean).square().mean().log()
+    least = gaussian_nll(images, mean, best)
+    for shift in (-0.1, 0.1):
+        assert gaussian_nll(images, mean, best + shift) > least
+
+
+@settings(max_examples=200)
+@given(mean=st.floats(-3, 3), log_sigma=st.floats(-9, 4))
+def test_discretised_gaussian_gives_the_256_levels_a_probability_of_one_in_all(mean, log_sigma):
+    nll = discretised_gaussian_nll(
+        LEVELS.reshape(256, 1, 1, 1),
+        torch.full((256, 1, 1, 1), mean, dtype=torch.float64),
+        torch.tensor(log_sigma, dtype=torch.float64),
+    )
+    assert nll.dtype == torch.float64
+    assert nll.isfinite().all()
+    assert (nll >= 0).all()
+    assert (-nll).exp().sum().item() == pytest.approx(1, abs=1e-9)
+
+
+def test_discretised_gaussian_is_the_density_times_the_width_of_a_level_where_sigma_is_wide():
+    images, mean = (normal(8, 3, 4, 4) * 0.2).clamp(-0.9, 0.9), normal(8, 3, 4, 4, seed=1) * 0.2
+    images = (images * 127.5).round() / 127.5
+    wide = torch.tensor(-1.0)
+    expected = gaussian_nll(images, mean, wide) - 3 * 4 * 4 * math.log(2 / 255)
+    torch.testing.assert_close(
+        discretised_gaussian_nll(images, mean, wide), expected.double(), rtol=1e-4, atol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("log_sigma", [-6.0, -2.0, 1.0])
+def test_discretised_gaussian_knows_every_level_as_it_comes_from_bytes(dtype, log_sigma):
+    """The outermost levels take the tails also where the conversion from bytes has rounded."""
+    images = torch.arange(256).to(dtype).mul_(2 / 255).sub_(1).reshape(256, 1, 1, 1)
+    nll = discretised_gaussian_nll(images, torch.zeros_like(images), torch.tensor(log_sigma))
+    assert (-nll).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("mean", [-50.0, -1.0, 0.0, 1.0, 50.0])
+@pytest.mark.parametrize("log_sigma", [-9.0, -3.0, 3.0])
+def test_discretised_gaussian_has_finite_values_and_gradients_in_its_tails(mean, log_sigma):
+    means = torch.full((256, 1, 1, 1), mean, dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor(log_sigma, dtype=torch.float64, requires_grad=True)
+    nll = discretised_gaussian_nll(LEVELS.reshape(256, 1, 1, 1), means, scale)
+    nll.sum().backward()
+    assert nll.isfinite().all()
+    assert means.grad.isfinite().all()
+    assert scale.grad.isfinite()
+
+
+def test_negative_psnr_is_that_of_scikit_image():
+    target, restored = normal(5, 3, 9, 7).clamp(-1, 1), normal(5, 3, 9, 7, seed=1).clamp(-1, 1)
+    expected = np.mean(
+        [
+            peak_signal_noise_ratio(a, b, data_range=2.0)
+            for a, b in zip(target.double().numpy(), restored.double().numpy(), strict=True)
+        ]
+    )
+    assert negative_psnr(restored, target, floor=0).item() == pytest.approx(-expected, abs=1e-5)
+
+
+def test_negative_psnr_weighs_every_image_alike_and_is_tamed_by_its_floor():
+    target = torch.zeros(2, 1, 4, 4)
+    restored = torch.stack([torch.full((1, 4, 4), 0.2), torch.full((1, 4, 4), 0.02)])
+    assert negative_psnr(restored, target, floor=0).item() == pytest.approx(-30)  # of 20 and 40 dB
+    assert negative_psnr(target, target).item() == pytest.approx(-50)  # 10 log10(1e-5)
+    exact = target.clone().requires_grad_()
+    negative_psnr(exact, target).backward()
+    assert exact.grad.isfinite().all()

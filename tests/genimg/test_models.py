@@ -1,0 +1,172 @@
+"""Networks: shapes at every size, ranges, and each image's independence of its batch."""
+
+import pytest
+import torch
+from torch import nn
+
+from genimg.models.classifier import Classifier
+from genimg.models.conv_vae import ConvVAE
+from genimg.models.dcgan import Discriminator, Generator
+from genimg.models.ffdnet import FFDNet
+
+SIZES = (16, 32, 64, 128)
+gray_and_colour = pytest.mark.parametrize("channels", [1, 3])
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def alone_and_in_a_batch(function, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.cat([function(row[None]) for row in inputs]), function(inputs)
+
+
+def spatial_sizes(network: nn.Module, inputs: torch.Tensor, kind: type[nn.Module]) -> list[int]:
+    """Side lengths that come out of the convolutions of one kind, in order."""
+    sides: list[int] = []
+    for module in network.modules():
+        if isinstance(module, kind):
+            module.register_forward_hook(lambda m, i, out: sides.append(out.shape[-1]))
+    network(inputs)
+    return sides
+
+
+@gray_and_colour
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("normalise", [True, False])
+def test_dcgan_halves_down_to_four_pixels_and_doubles_up_from_them(size, channels, normalise):
+    generator = Generator(7, 4, size, channels, normalise)
+    latents = torch.randn(2, 7)
+    doubled = [4 * 2**i for i in range(size.bit_length() - 2)]
+    assert spatial_sizes(generator, latents, nn.ConvTranspose2d) == doubled
+    images = generator(latents)
+    assert images.shape == (2, channels, size, size)
+    assert images.abs().max() <= 1
+
+    discriminator = Discriminator(4, size, channels)
+    assert spatial_sizes(discriminator, images, nn.Conv2d) == [*doubled[-2::-1], 1]
+    assert discriminator(images).shape == (2,)
+
+
+def test_dcgan_widths_double_at_each_halving():
+    widths = [
+        m.out_channels
+        for m in Generator(7, 4, 64, 3).modules()
+        if isinstance(m, nn.ConvTranspose2d)
+    ]
+    assert widths == [32, 16, 8, 4, 3]
+
+
+def test_dcgan_starts_with_the_weights_of_its_paper():
+    generator = Generator(128, 32, 32, 3)
+    weight = generator.body[0].weight
+    assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert weight.mean().abs().item() < 1e-3
+    scales = torch.cat([m.weight for m in generator.modules() if isinstance(m, nn.BatchNorm2d)])
+    assert scales.mean().item() == pytest.approx(1, abs=0.01)
+    assert scales.std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_dcgan_without_normalisation_and_its_discriminator_look_at_each_image_alone():
+    for function, inputs in (
+        (Generator(7, 4, 16, 3, normalise=False), torch.randn(5, 7)),
+        (Generator(7, 4, 16, 3).eval(), torch.randn(5, 7)),
+        (Discriminator(4, 16, 3), torch.randn(5, 3, 16, 16)),
+    ):
+        torch.testing.assert_close(*alone_and_in_a_batch(function, inputs))
+
+
+@gray_and_colour
+@pytest.mark.parametrize("size", [8, 12, 16, 20, 28, 32, 36, 44, 64, 100, 128])
+def test_conv_vae_takes_every_size_that_a_recipe_may_have(size, channels):
+    network = ConvVAE(5, 8, size, channels)
+    images = torch.rand(2, channels, size, size) * 2 - 1
+    mean, log_variance = network.encode(images)
+    assert mean.shape == log_variance.shape == (2, 5)
+    decoded = network.decode(mean)
+    assert decoded.shape == images.shape
+    assert decoded.abs().max() <= 1
+
+
+def test_conv_vae_clamps_its_posterior_so_that_no_precision_overflows():
+    network = ConvVAE(5, 8, 16, 3)
+    with torch.no_grad():
+        network.to_posterior.weight.mul_(1e6)
+    _, log_variance = network.encode(torch.randn(64, 3, 16, 16))
+    assert log_variance.min() == -20
+    assert log_variance.max() == 10
+    assert log_variance.exp().to(torch.bfloat16).isfinite().all()
+
+
+def test_conv_vae_looks_at_each_image_alone():
+    network = ConvVAE(5, 8, 16, 3)
+    images = torch.randn(5, 3, 16, 16)
+    torch.testing.assert_close(*alone_and_in_a_batch(lambda x: network.encode(x)[0], images))
+    torch.testing.assert_close(*alone_and_in_a_batch(network.decode, torch.randn(5, 5)))
+
+
+def busy_ffdnet(channels: int = 3) -> FFDNet:
+    """One whose last layer is not zero, so that it does something."""
+    network = FFDNet(8, 4, channels)
+    nn.init.normal_(network.body[-1].weight, std=0.1)
+    return network
+
+
+@gray_and_colour
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 2), (2, 3), (5, 8), (16, 16), (17, 31), (128, 64)]
+)
+def test_ffdnet_starts_as_the_identity_at_any_size(height, width, channels):
+    noisy = torch.randn(2, channels, height, width)
+    assert torch.equal(FFDNet(8, 4, channels)(noisy, torch.tensor([0.0, 50.0])), noisy)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8), (8, 5), (7, 7)])
+def test_ffdnet_takes_an_odd_image_for_an_even_one_with_its_border_repeated(height, width):
+    network, noisy, sigma = busy_ffdnet(), torch.randn(2, 3, height, width), torch.tensor([5.0, 9])
+    even = torch.cat([noisy, noisy[..., -1:, :]], dim=2) if height % 2 else noisy
+    even = torch.cat([even, even[..., -1:]], dim=3) if width % 2 else even
+    restored = network(noisy, sigma)
+    assert restored.shape == noisy.shape
+    assert not torch.equal(restored, noisy)
+    torch.testing.assert_close(restored, network(even, sigma)[..., :height, :width])
+
+
+def test_ffdnet_looks_at_each_image_and_its_noise_level_alone():
+    network, noisy, sigma = busy_ffdnet(), torch.randn(4, 3, 9, 9), torch.tensor([0.0, 10, 20, 50])
+    alone = torch.cat([network(noisy[i, None], sigma[i, None]) for i in range(4)])
+    torch.testing.assert_close(alone, network(noisy, sigma))
+    same_image = network(noisy[:1].expand(4, -1, -1, -1), sigma)
+    assert not torch.allclose(same_image[0], same_image[3])  # it does listen to sigma
+
+
+def test_ffdnet_sees_no_further_than_it_says():
+    network = busy_ffdnet(1)
+    noisy = torch.randn(1, 1, 64, 64).requires_grad_()
+    network(noisy, torch.tensor([25.0]))[0, 0, 32, 32].backward()
+    rows, columns = noisy.grad[0, 0].nonzero().unbind(1)
+    half = network.receptive_field // 2
+    for seen in (rows, columns):
+        assert seen.min() >= 32 - half
+        assert seen.max() <= 32 + half
+        assert seen.max() - seen.min() + 1 >= network.receptive_field - 2 * 2  # and not much less
+
+
+@gray_and_colour
+@pytest.mark.parametrize("size", [8, *SIZES])
+def test_classifier_gives_logits_of_non_negative_features(size, channels):
+    network = Classifier(8, 6, channels, 4)
+    images = torch.randn(3, channels, size, size)
+    features = network.features(images)
+    assert features.shape == (3, 6)
+    assert features.min() >= 0
+    assert features.max() > 0
+    logits = network(images)
+    assert logits.shape == (3, 4)
+    torch.testing.assert_close(logits, network.to_logits(features))
+
+
+def test_classifier_looks_at_each_image_alone():
+    network = Classifier(8, 6, 3, 4)
+    torch.testing.assert_close(*alone_and_in_a_batch(network, torch.randn(5, 3, 16, 16)))
