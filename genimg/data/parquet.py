@@ -127,13 +127,10 @@ class Shards:
             for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
                 found = self._decoded(group, row) or self._after(int(indices[place]))
                 labels[place] = found.label
-                match self._fit:
-                    case "resize":
-                        square[place] = resized(found.image, self.size)
-                    case "pad":
-                        square[place] = padded(found.image, self.size)
-                    case "crop":
-                        whole[place] = self._croppable(found)
+                if self._fit == "crop":
+                    whole[place] = self._croppable(found)
+                else:
+                    square[place] = self._fitted(found.image)
 
         list(self._pool.map(read, pieces))
         self._prefetch()
@@ -143,10 +140,10 @@ class Shards:
         return images, torch.from_numpy(labels) if self.classes else None
 
     def whole(self, index: int) -> Tensor:
-        """One image uint8 [C, H, W] before any crop or resizing."""
+        """One image uint8 [C, H, W] before any crop; resized or padded, as in memory."""
         groups, rows = self._find(np.array([index]))
         found = self._decoded(self._cache.get(int(groups[0])), int(rows[0])) or self._after(index)
-        return torch.from_numpy(found.image).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(self._fitted(found.image).transpose(2, 0, 1).copy())
 
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
         """(the others, `count` images): a choice that depends on nothing but the shards and count.
@@ -223,6 +220,15 @@ class Shards:
                 " write the shards again without them, or tolerate more"
             )
         log.warning("replaced by the next image: %s", text)
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        match self._fit:
+            case "resize":
+                return resized(image, self.size)
+            case "pad":
+                return padded(image, self.size)
+            case "crop":
+                return image
 
     def _croppable(self, found: Decoded) -> np.ndarray:
         height, width = found.image.shape[:2]

@@ -1,0 +1,137 @@
+"""`genimg prepare`: images in any form become Parquet shards, which training then streams."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import Meter, run, say
+
+if TYPE_CHECKING:
+    from jobs.sharding import Outcome, Plan, Shard
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="A folder of images, archive, IDX folder or .npz.")],
+    dest: Annotated[str, typer.Argument(help="Folder for the shards.")],
+    size: Annotated[
+        int | None, typer.Option(help="Side of a square, pixels. Left out: images as they are.")
+    ] = None,
+    fit: Annotated[
+        str, typer.Option(help="resize (and crop the centre) or pad (with black), with --size.")
+    ] = "resize",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="keep (the bytes of files that need no resizing, else PNG), png, jpeg, webp."
+        ),
+    ] = "keep",
+    quality: Annotated[int | None, typer.Option(help="1 to 100, of jpeg and webp.")] = None,
+    shard_rows: Annotated[int, typer.Option(help="Images in a shard.")] = 10_000,
+    split: Annotated[str, typer.Option(help="train, test, or all, of a divided source.")] = "all",
+    tolerate_broken: Annotated[
+        int, typer.Option(help="Unreadable images that may be left out; each is named.")
+    ] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace other shards in the folder.")] = False,
+) -> None:
+    """Turn images into Parquet shards, shuffled, on all CPUs of the cluster.
+
+    A source that is divided gives folders train and test. Interrupted, the same command goes on
+    where it was. On a cluster of several machines both paths must be on a shared file system.
+
+    Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
+    """
+    from genimg.errors import InputError
+    from jobs.sharding import claim, finished, make_plan
+
+    if "://" in source or "://" in dest:
+        remote = source if "://" in source else dest
+        raise InputError(f"{remote}: remote addresses come with the next version; name a folder")
+    if tolerate_broken < 0:
+        raise InputError(f"--tolerate-broken {tolerate_broken}: at least 0")
+    plan = make_plan(
+        source,
+        split=split,
+        size=size,
+        fit=fit,
+        format=format,
+        quality=quality,
+        shard_rows=shard_rows,
+    )
+    folder = Path(dest).expanduser().resolve()
+    claim(folder, plan, overwrite)
+
+    found = {shard: finished(shard) for shard in plan.shards(folder)}
+    outcomes = [outcome for outcome in found.values() if outcome]
+    missing = [shard for shard, outcome in found.items() if outcome is None]
+    if outcomes:
+        say(f"{len(outcomes)} of {len(found)} shards are there already")
+    with Meter("prepare", sum(plan.counts.values())) as meter:
+        refuse_broken(outcomes, tolerate_broken)
+        with closing(write_on_ray(plan, missing, tolerate_broken)) as written:
+            for outcome in written:
+                outcomes.append(outcome)
+                refuse_broken(outcomes, tolerate_broken)
+                done = sum(o.images + len(o.broken) for o in outcomes)
+                meter.update(done, {"shards": len(outcomes)})
+
+    broken = [name for outcome in outcomes for name in outcome.broken]
+    for name in broken:
+        say(f"left out: {name}")
+    count, size_in_all = sum(o.images for o in outcomes), sum(o.bytes for o in outcomes)
+    typer.echo(
+        f"{dest}: {count:,} images, {len(outcomes):,} shards, {size_in_all:,} bytes,"
+        f" {len(broken)} broken"
+    )
+
+
+def write_on_ray(
+    plan: Plan, shards: list[Shard], tolerate_broken: int
+) -> Generator[Outcome, None, None]:
+    """Write shards with Ray Data, each by one worker; outcomes as they come."""
+    if not shards:
+        return
+    import json
+    import logging
+    from dataclasses import asdict
+
+    import ray
+    import ray.data
+
+    from cluster.local import connect
+    from jobs.sharding import Outcome, Shard, sharder
+
+    text = plan.text()
+
+    def write(row: dict[str, str]) -> dict[str, str]:
+        outcome = sharder(text, tolerate_broken).write(Shard(**json.loads(row["shard"])))
+        return {"outcome": json.dumps(asdict(outcome))}
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    with connect():
+        ray.data.DataContext.get_current().enable_progress_bars = False  # there is the Meter
+        rows = [{"shard": json.dumps(asdict(shard))} for shard in shards]
+        outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(write)
+        for row in outcomes.iter_rows():
+            yield Outcome(**json.loads(row["outcome"]))
+
+
+def refuse_broken(outcomes: list[Outcome], tolerated: int) -> None:
+    """Raise InputError where more images are broken than are tolerated."""
+    from genimg.errors import InputError
+
+    broken = [name for outcome in outcomes for name in outcome.broken]
+    if len(broken) > tolerated:
+        listed = "; ".join(broken[:3]) + ("; …" if len(broken) > 3 else "")
+        raise InputError(
+            f"--tolerate-broken {tolerated}: more than that cannot be read ({listed}); repair or"
+            " remove them, or tolerate more"
+        )
+
+
+if __name__ == "__main__":
+    run(prepare)

@@ -1,0 +1,248 @@
+"""A set of images cut into Parquet shards: the plan, and the writing of one shard; knows no Ray.
+
+Rows are shuffled once, by a fixed seed, so that the few row groups that a training shuffles with
+one another are a fair sample of the set, whatever order the source has (by class, as a rule).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, cast, get_args
+from uuid import uuid4
+
+import numpy as np
+from pyarrow import fs
+
+from genimg import images
+from genimg.data.fitting import padded, resized
+from genimg.data.row_groups import permutation
+from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
+from genimg.data.sources import Source, Split, open_source
+from genimg.errors import InputError, nearest
+
+Format = Literal["keep", "png", "jpeg", "webp"]
+Fit = Literal["resize", "pad"]
+PLAN = "prepare.json"  # beside the shards: what they were made of, so that a second start goes on
+ORDER = 0x73686172  # seeds the order of the rows
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to write: rows start to stop of a split's shuffled order."""
+
+    split: Split
+    path: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the bytes of the shards. Checked when made; see `genimg prepare --help`."""
+
+    source: str
+    content: str  # digest of the source's names, labels and files
+    counts: dict[Split, int]  # images in each split that is written; `all` where there are none
+    size: int | None
+    fit: Fit
+    format: Format
+    quality: int | None
+    shard_rows: int
+
+    def shards(self, folder: Path) -> list[Shard]:
+        """The files of the plan below a folder, in the order of their names."""
+        out: list[Shard] = []
+        for split, count in self.counts.items():
+            where = folder if split == "all" else folder / split
+            total = -(-count // self.shard_rows)
+            for number in range(total):
+                start = number * self.shard_rows
+                path = where / f"shard-{number:05d}-of-{total:05d}{SUFFIX}"
+                stop = min(start + self.shard_rows, count)
+                out.append(Shard(split, str(path), start, stop))
+        return out
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def make_plan(
+    source: str,
+    *,
+    split: str,
+    size: int | None,
+    fit: str,
+    format: str,
+    quality: int | None,
+    shard_rows: int,
+) -> Plan:
+    """A plan for a source, or InputError; lists the source's images and decodes none."""
+    for option, value, known in (
+        ("--format", format, get_args(Format)),
+        ("--fit", fit, get_args(Fit)),
+        ("--split", split, get_args(Split)),
+    ):
+        if value not in known:
+            raise InputError(f"{option} {value}: not known; {nearest(value, known)}")
+    if size is not None and not 8 <= size <= 4096:
+        raise InputError(f"--size {size}: must be 8 to 4096 pixels")
+    if shard_rows < 1:
+        raise InputError(f"--shard-rows {shard_rows}: at least 1")
+    if quality is not None and (format not in ("jpeg", "webp") or not 1 <= quality <= 100):
+        raise InputError(f"--quality {quality}: 1 to 100, with --format jpeg or webp")
+
+    wanted = cast(Split, split)
+    sources: dict[Split, Source] = {wanted: open_source(source, wanted)}
+    if wanted == "all" and sources["all"].has_split:
+        sources = {"train": open_source(source, "train"), "test": open_source(source, "test")}
+    if wanted != "all" and not sources[wanted].has_split:
+        raise InputError(f"--split {split}: {source} is not divided; leave --split out")
+    return Plan(
+        source=str(Path(source).expanduser().resolve()),
+        content=digest(Path(source).expanduser(), sources.values()),
+        counts={part: len(opened) for part, opened in sources.items()},
+        size=size,
+        fit=cast(Fit, fit),
+        format=cast(Format, format),
+        quality=quality,
+        shard_rows=shard_rows,
+    )
+
+
+def digest(where: Path, sources: Iterable[Source]) -> str:
+    """Of names and labels, and of size and time of the source's file, or of files right in it."""
+    content = hashlib.sha256()
+    for source in sources:
+        content.update(json.dumps([source.names, source.classes]).encode())
+        content.update(b"" if source.labels is None else source.labels.astype("<i8").tobytes())
+    files = [where] if where.is_file() else sorted(f for f in where.iterdir() if f.is_file())
+    for file in files:
+        state = file.stat()
+        content.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return content.hexdigest()
+
+
+def claim(folder: Path, plan: Plan, overwrite: bool) -> None:
+    """Make a folder ready for a plan: new, empty, or left by the same plan, which then goes on.
+
+    Raises InputError where something else is there. `overwrite` removes shards and nothing else.
+    """
+    if "://" in str(folder):
+        raise InputError(f"{folder}: only local folders can be written; prepare one and copy it")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder")
+    present = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    ours = [path for path in present if is_ours(path.relative_to(folder))]
+    recorded = folder / PLAN
+    same = recorded.is_file() and recorded.read_text() == plan.text()
+    if foreign := sorted(set(present) - set(ours)):
+        raise InputError(f"{folder}: holds {foreign[0].name}, which is no shard; name a new folder")
+    if ours and not same and not overwrite:
+        raise InputError(
+            f"{folder}: holds shards of another source or other options; --overwrite replaces them"
+        )
+    for path in ours:
+        if overwrite or path.suffix == ".part":  # what a killed process was writing
+            path.unlink()
+    for split in plan.counts:
+        (folder if split == "all" else folder / split).mkdir(parents=True, exist_ok=True)
+    part = folder / f".{PLAN}.{uuid4().hex}.part"
+    part.write_text(plan.text())
+    part.replace(recorded)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file, relative to the folder of a plan, is one that `prepare` writes."""
+    place = path.parent.as_posix() in (".", "train", "test")
+    shard = path.name.startswith("shard-") and path.suffix == SUFFIX
+    part = path.name.startswith((".shard-", f".{PLAN}")) and path.suffix == ".part"
+    return place and (shard or part or path.as_posix() == PLAN)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a shard. `broken` are the names and reasons of what was left out."""
+
+    images: int
+    bytes: int
+    broken: list[str]
+    complete: bool = True
+
+
+def finished(shard: Shard) -> Outcome | None:
+    """A shard that is there already and whole, or None."""
+    path = Path(shard.path)
+    if not path.is_file():
+        return None
+    try:
+        footer = read_footer(shard.path, fs.LocalFileSystem())
+    except InputError:  # not whole, so it will be written again
+        return None
+    outcome = Outcome(footer.num_rows, path.stat().st_size, broken_of(footer))
+    return outcome if outcome.images + len(outcome.broken) == shard.stop - shard.start else None
+
+
+class Sharder:
+    """Writes shards of a plan, one at a time; a source is opened once."""
+
+    def __init__(self, plan: Plan, tolerate_broken: int) -> None:
+        self.plan = plan
+        self.tolerated = tolerate_broken
+        self.sources = {split: open_source(plan.source, split) for split in plan.counts}
+        self.orders = {split: permutation(count, ORDER) for split, count in plan.counts.items()}
+
+    def write(self, shard: Shard) -> Outcome:
+        """Write a shard, whole or, with more broken images than are tolerated, not at all."""
+        source = self.sources[shard.split]
+        broken: list[str] = []
+        try:
+            count = write_shard(
+                shard.path,
+                self.rows(source, self.orders[shard.split][shard.start : shard.stop], broken),
+                labelled=source.labels is not None,
+                classes=source.classes,
+                broken=broken,
+                filesystem=fs.LocalFileSystem(),
+            )
+        except TooManyBroken:
+            return Outcome(0, 0, broken, complete=False)
+        return Outcome(count, Path(shard.path).stat().st_size, broken)
+
+    def rows(self, source: Source, indices: np.ndarray, broken: list[str]) -> Iterator[Row]:
+        """The images at `indices`; those that cannot be read are added to `broken` instead."""
+        for index in indices.tolist():
+            try:
+                data = self.encoded(source, index)
+            except images.BrokenImage as error:
+                broken.append(str(error))
+                if len(broken) > self.tolerated:
+                    raise TooManyBroken from error
+                continue
+            label = 0 if source.labels is None else int(source.labels[index])
+            yield Row(data, label, source.names[index])
+
+    def encoded(self, source: Source, index: int) -> bytes:
+        """An image as the plan wants it; decoded in any case, so that broken ones come to light."""
+        image = source.read(index)
+        size, format = self.plan.size, self.plan.format
+        if size is not None and image.shape[:2] != (size, size):
+            fitted = resized if self.plan.fit == "resize" else padded
+            image = np.ascontiguousarray(fitted(image, size))
+        elif format == "keep" and (original := source.encoded(index)) is not None:
+            return original
+        return images.encode(image, "png" if format == "keep" else format, self.plan.quality)
+
+
+@lru_cache(maxsize=1)  # from one shard to the next that the same worker writes
+def sharder(plan: str, tolerate_broken: int) -> Sharder:
+    """The Sharder of a plan's text."""
+    return Sharder(Plan(**json.loads(plan)), tolerate_broken)
+
+
+class TooManyBroken(Exception):
+    """More images cannot be read than are tolerated."""
