@@ -34,6 +34,8 @@ def demo(
 
     On procedural scenes, so nothing needs to be downloaded. Leaves sample grid, before/after
     picture and report.html in the output folder.
+
+    Example: genimg demo -o runs/demo --workers 2
     """
     from cluster.local import connect
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.console import RegistryOption
+from jobs.console import RegistryOption, run
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
@@ -38,7 +38,10 @@ def list_(
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:
-    """List all versions, newest first, with their aliases and metrics."""
+    """List all versions, newest first, with their aliases and metrics.
+
+    Example: genimg models list shapes
+    """
     store = open_registry(registry)
     rows = []
     for model in [name] if name else store.names():
@@ -68,7 +71,10 @@ def show(
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: metrics, where it comes from, its files, and the history of its aliases."""
+    """Show one version: metrics, where it comes from, its files, and the history of its aliases.
+
+    Example: genimg models show shapes@production
+    """
     store = open_registry(registry)
     version = store.resolve(reference)
     aliases = store.aliases(version.name)
@@ -114,6 +120,8 @@ def register(
 
     The checkpoint is verified first; its metrics and lineage are kept with it, for gates and for
     the question where a model came from. The registry holds a copy: the run may be deleted.
+
+    Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
 
@@ -157,6 +165,8 @@ def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") ->
     """Let an alias name what it named before its last promotion.
 
     Once more leads one promotion further back. Versions removed since are passed over.
+
+    Example: genimg models rollback shapes production
     """
     report(name, open_registry(registry).rollback(name, alias))
 
@@ -169,7 +179,10 @@ def rm(
     ] = False,
     registry: RegistryOption = "registry",
 ) -> None:
-    """Delete a version for good. Refused while an alias names it. Numbers are never reused."""
+    """Delete a version for good. Refused while an alias names it. Numbers are never reused.
+
+    Example: genimg models rm shapes@3
+    """
     open_registry(registry).remove(reference, force=force)
     typer.echo(f"removed {reference}")
 
@@ -185,6 +198,8 @@ def verify(
     """Read every file again and compare sizes and sha256 with what was registered.
 
     Names every file that is altered, missing or extra, and then exits with 1.
+
+    Example: genimg models verify shapes@3
     """
     store = open_registry(registry)
     references = [reference] if reference else store.names()
@@ -251,3 +266,7 @@ def figure(value: float | None) -> str:
 
 def plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    run(app)

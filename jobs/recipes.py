@@ -11,7 +11,10 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe, to see all its keys.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON.")] = False,
 ) -> None:
-    """List the recipes; or one recipe with all its keys, their defaults and meaning."""
+    """List the recipes; or one recipe with all its keys, their defaults and meaning.
+
+    Example: genimg recipes dcgan
+    """
     from rich import box, print
     from rich.table import Table
 

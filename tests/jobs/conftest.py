@@ -1,0 +1,100 @@
+"""Fixtures of the verbs' tests: one small Ray cluster a session, and tiny models of every kind."""
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
+TINY = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
+RECIPES = {
+    "dcgan": [*TINY, "data.size=16", "model.width=4", "model.latent=8", "evaluation.samples=32"],
+    "ffdnet": [*TINY, "data.size=16", "model.width=8", "model.depth=3", "evaluation.images=4"],
+    "classifier": [*TINY, "data.size=16", "model.width=8", "model.features=8"],
+}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """This process is connected to a Ray cluster of 2 CPUs, which ends with the session."""
+    import ray
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # Not in pytest's own folders: the paths of Ray's sockets may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="gt", ignore_cleanup_errors=True) as folder:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            object_store_memory=100_000_000,
+            include_dashboard=False,
+            logging_level="warning",
+            log_to_driver=False,
+            _temp_dir=folder,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Command = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `genimg ARGUMENTS` as its process would, but in this one."""
+    from jobs import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(arguments: str) -> Outcome:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["genimg", *shlex.split(arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Outcome(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs` and `registry`: a tiny dcgan, ffdnet and classifiers, all registered."""
+    from jobs.train import train
+
+    home = tmp_path_factory.mktemp("models")
+    for name, recipe, more in (
+        ("dcgan", "dcgan", []),
+        ("ffdnet", "ffdnet", ["data.channels=1"]),
+        ("judge", "classifier", []),
+        ("judge-8", "classifier", ["data.size=8"]),
+    ):
+        train(
+            recipe,
+            [*RECIPES[recipe], "train.images=64", "train.checkpoint_every=32", *more],
+            name=name,
+            workers="0",
+            storage=str(home / "runs"),
+            register=name,
+            registry=str(home / "registry"),
+        )
+    return home
