@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -49,6 +50,15 @@ def escaped(error: Exception) -> str:
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr: stdout is for results."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def refuse_blocked(folder: Path) -> None:
+    """InputError where a folder to write to cannot be made, before anything is computed for it."""
+    from genimg.errors import InputError
+
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"-o: {there} is not a folder that one can write to")
 
 
 class Meter:

@@ -45,11 +45,17 @@ def evaluate(
     if split not in ("train", "test", "all"):
         raise InputError(f"--split {split!r}; {nearest(split, ['train', 'test', 'all'])}")
     engine = load_engine(model, registry)
+    critic = None if judge is None else load_engine(judge, registry)
+    if critic:
+        refuse_judge(engine, critic)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
+    for key in engine.recipe.differences(recipe):
+        if key.startswith("model.") or key in ("data.size", "data.channels"):
+            raise InputError(f"{key} belongs to the trained model; leave it as it is")
     dataset = open_dataset(recipe.data, split, engine.device, warn=say)
-    metrics = recipe.evaluate(engine.networks, dataset)
-    if judge is not None:
-        metrics |= judged(engine, load_engine(judge, registry), dataset, samples)
+    metrics = recipe.resolve(dataset.classes).evaluate(engine.networks, dataset)
+    if critic:
+        metrics |= judged(engine, critic, dataset, samples)
     if json:
         typer.echo(json_.dumps(metrics, indent=2))
     else:
@@ -57,19 +63,9 @@ def evaluate(
             typer.echo(f"{name:24} {shown(value)}")
 
 
-def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) -> dict[str, float]:
-    """What a classifier sees in a generator's images, beside the same of real images."""
-    import torch
-
+def refuse_judge(engine: "Engine", judge: "Engine") -> None:
+    """InputError where the judge cannot look at the model's images."""
     from genimg.errors import InputError
-    from genimg.metrics.distributions import (
-        FeatureStatistics,
-        class_shares,
-        confident_share,
-        frechet_distance,
-        inception_score,
-    )
-    from genimg.recipes.inference import real_images
 
     engine.need("sample")
     judge.need("classify")
@@ -79,6 +75,21 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
             f"--judge takes {its.channels} x {its.size} x {its.size} images, the model makes "
             f"{mine.channels} x {mine.size} x {mine.size}; train a classifier of that size"
         )
+
+
+def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) -> dict[str, float]:
+    """What a classifier sees in a generator's images, beside the same of real images."""
+    import torch
+
+    from genimg.metrics.distributions import (
+        FeatureStatistics,
+        class_shares,
+        confident_share,
+        frechet_distance,
+        inception_score,
+    )
+    from genimg.recipes.inference import real_images
+
     fake = engine.sample(samples, seed=0)
     real = real_images(dataset, min(samples, len(dataset))).permute(0, 2, 3, 1).numpy()
     statistics = [

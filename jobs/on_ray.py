@@ -15,12 +15,13 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.storage import open_storage
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Collective
-from jobs.worker import Job, work
+from jobs.worker import Job, Lost, work
 
 _POLL = 0.2  # seconds between looks at the board
 
@@ -32,7 +33,7 @@ class Board:
     def __init__(self) -> None:
         self.latest: tuple[int, dict[str, float]] | None = None
         self.warnings: list[str] = []
-        self.failure: str | None = None
+        self.failure: Exception | None = None
         self.stop = False
 
     def post(self, seen: int, values: dict[str, float]) -> None:
@@ -41,10 +42,13 @@ class Board:
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: Exception) -> None:
         self.failure = reason
 
-    def read(self) -> tuple[tuple[int, dict[str, float]] | None, list[str], str | None]:
+    def failed(self) -> bool:
+        return self.failure is not None
+
+    def read(self) -> tuple[tuple[int, dict[str, float]] | None, list[str], Exception | None]:
         """(newest progress, warnings not yet read, why training cannot go on)."""
         warnings, self.warnings = self.warnings, []
         return self.latest, warnings, self.failure
@@ -66,17 +70,20 @@ def train_on_ray(
     progress: Callable[[int, dict[str, float]], None],
     warn: Callable[[str], None],
     stop: threading.Event,
-) -> str | None:
-    """Train a job on the connected cluster; returns why it could not go on, None if it could.
+) -> None:
+    """Train a job on the connected cluster.
 
     workers: (fewest, most); where they differ, the group follows what the cluster has.
     stop: when set, the workers save a checkpoint and end.
-    Raises TrainingFailedError when more workers failed than `max_failures`.
+    Raises Diverged or InputError as a worker does, and Lost when more workers failed than
+    `max_failures`.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    board = Board.remote()
+    # On this very node: the board should outlast every node that may be lost.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = Board.options(scheduling_strategy=here).remote()
     low, high = workers
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
     # they are the same with and without Ray.
@@ -106,7 +113,7 @@ def train_on_ray(
     thread = threading.Thread(target=fit, name="train", daemon=True)
     thread.start()
     shown: tuple[int, dict[str, float]] | None = None
-    failure: str | None = None
+    failure: Exception | None = None
     alive = True
     while alive:
         alive = thread.is_alive()  # read the board once more after the end
@@ -120,14 +127,19 @@ def train_on_ray(
             shown = latest
         time.sleep(_POLL)
     open_storage(job.storage).delete(notes)
+    if failure:
+        raise failure
+    if errors and isinstance(errors[0], TrainingFailedError):
+        raise Lost(reason(errors[0])) from errors[0]
     if errors:
         raise errors[0]
-    return failure
 
 
 def worker(config: dict[str, Any]) -> None:
     """Runs in each worker's process."""
     board = config["board"]
+    if ray.get(board.failed.remote()):  # starting again would end the same way
+        return
     torch.set_num_threads(config["cpus"])
     sync = Collective()
     first = sync.rank == 0
@@ -142,9 +154,12 @@ def worker(config: dict[str, Any]) -> None:
             warn=lambda text: board.warn.remote(text),
             should_stop=lambda: first and ray.get(board.asked_to_stop.remote()),
         )
-    except (Diverged, InputError) as error:  # starting again would end the same way
+    except Diverged as error:  # on all workers alike
         if first:
-            ray.get(board.fail.remote(str(error)))
+            ray.get(board.fail.remote(error))
+    except InputError as error:  # perhaps on this one alone, and the others would wait for it
+        ray.get(board.fail.remote(InputError(str(error))))
+        raise
 
 
 def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
@@ -165,4 +180,6 @@ def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None
     )
 
 
-__all__ = ["TrainingFailedError", "refuse_infeasible", "train_on_ray"]
+def reason(error: TrainingFailedError) -> str:
+    """One line a failed worker."""
+    return str(error)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import Meter, RegistryOption, run
+from jobs.console import Meter, RegistryOption, refuse_blocked, run
 
 
 def restore(
@@ -44,11 +44,14 @@ def restore(
             raise InputError(f"{source}: no images in it")
         if output.suffix.lower() in images.WRITABLE_SUFFIXES:
             raise InputError(f"-o {output}: give a folder, as the source is one")
+        refuse_same_names(work)
+        refuse_blocked(output)
     else:
         if output.suffix.lower() not in images.WRITABLE_SUFFIXES:
             known = " ".join(images.WRITABLE_SUFFIXES)
             raise InputError(f"-o {output}: give a name that ends in one of {known}")
         work = [(source, output)]
+        refuse_blocked(output.parent)
     engine = load_engine(model, registry)
     engine.need("restore")
     with Meter("restore", len(work)) as meter:
@@ -61,6 +64,16 @@ def restore(
             images.save(result, target)
             meter.update(done, {})
     typer.echo(output)
+
+
+def refuse_same_names(work: list[tuple[Path, Path]]) -> None:
+    """InputError where two images of a folder, as a.jpg and a.png, would become one."""
+    from genimg.errors import InputError
+
+    taken: dict[Path, Path] = {}
+    for path, target in work:
+        if (other := taken.setdefault(target, path)) != path:
+            raise InputError(f"{other} and {path} would both become {target}; rename one of them")
 
 
 if __name__ == "__main__":

@@ -63,10 +63,14 @@ class RunFolder:
 
     def differences(self, previous: bytes, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         """What differs from the recipe of the first start; InputError where it may not."""
-        different = recipes.from_json(previous.decode()).differences(recipe)
+        try:
+            different = recipes.from_json(previous.decode()).differences(recipe)
+        except InputError as error:
+            raise InputError(f"{self.url}/{self.name}/recipe.json: {error}") from None
         wrong = {key: pair for key, pair in different.items() if key not in _MAY_CHANGE}
         if wrong:
-            key, (before, now) = next(iter(wrong.items()))
+            key = "recipe" if "recipe" in wrong else next(iter(wrong))
+            before, now = wrong[key]
             raise InputError(
                 f"run {self.name!r} was started with {key}={before}, now {key}={now}; "
                 "give the same value to resume it, or another --run"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import RegistryOption, run
+from jobs.console import RegistryOption, refuse_blocked, run
 
 
 def sample(
@@ -37,6 +37,7 @@ def sample(
         raise InputError(f"-o {output}: {output.suffix} is not an image; known: {known}")
     if columns is not None and columns < 1:
         raise InputError(f"--columns {columns}: at least 1")
+    refuse_blocked(output.parent if as_grid else output)
     made = load_engine(model, registry).sample(n, seed, truncation=truncation)
     if as_grid:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
 
 if TYPE_CHECKING:
-    from genimg.recipe import Recipe
+    from genimg.recipe import Data, Recipe
     from jobs.run_folder import RunFolder
+    from jobs.worker import Job
 
-Launch = Callable[[threading.Event, Callable[[int, dict[str, float]], None]], str | None]
+Progress = Callable[[int, dict[str, float]], None]
+Launch = Callable[[threading.Event, Progress], None]
 
 
 def train(
@@ -67,24 +69,23 @@ def train(
     """
     low, high = worker_range(workers)
     chosen = prepared(recipe, overrides or [], data)
+    refuse_small_batch(chosen, high)
     if register:
         from cluster.versions import check_name
 
         check_name("model", register)
-    folder = claimed(chosen, storage, name or recipe)
+    folder = opened(storage, name or recipe)
+    folder.refuse_other(chosen)
 
     from jobs.worker import Job
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url)
 
-    def here(
-        stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
-    ) -> str | None:
-        return train_here(job, stop, progress)
+    def here(stop: threading.Event, progress: Progress) -> None:
+        folder.start(chosen)
+        train_here(job, stop, progress)
 
-    def on_ray(
-        stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
-    ) -> str | None:
+    def on_ray(stop: threading.Event, progress: Progress) -> None:
         import ray
 
         from cluster.local import connect
@@ -94,7 +95,8 @@ def train(
             use_gpu = ray.cluster_resources().get("GPU", 0) >= low if gpu is None else gpu
             if not autoscale:
                 refuse_infeasible(low, cpus_per_worker, use_gpu)
-            return train_on_ray(
+            folder.start(chosen)
+            train_on_ray(
                 job,
                 workers=(low, high),
                 cpus_per_worker=cpus_per_worker,
@@ -125,58 +127,81 @@ def worker_range(text: str) -> tuple[int, int]:
 def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
     """The recipe that is trained: overridden, its data found, the data's classes filled in."""
     from genimg import recipes
-    from genimg.data.opening import SCENES, classes_of
+    from genimg.data.opening import SCENES
 
     recipe = recipes.named(name).override(overrides)
     source = data or recipe.data.source
     if source != SCENES and "://" not in source:
         source = str(Path(source).expanduser().absolute())  # workers start in other folders
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
-    return recipe.resolve(classes_of(recipe.data))
+    return recipe.resolve(classes_in(recipe.data))
 
 
-def claimed(recipe: Recipe, storage: str, name: str) -> RunFolder:
-    """The run's folder, which now belongs to this recipe."""
+def classes_in(data: Data) -> tuple[str, ...]:
+    """The data's classes, without decoding an image; InputError where it cannot be trained on."""
+    from genimg.data.opening import SCENES, open_shards
+    from genimg.data.scenes import Scenes
+    from genimg.data.sources import is_parquet, open_source
+    from genimg.errors import InputError
+
+    if data.source == SCENES:
+        return Scenes.classes
+    found = open_shards(data, "train") if is_parquet(data.source) else open_source(data.source)
+    if data.holdout >= len(found):
+        raise InputError(
+            f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
+            "hold out fewer"
+        )
+    return found.classes
+
+
+def refuse_small_batch(recipe: Recipe, workers: int) -> None:
+    from genimg.errors import InputError
+
+    batch = recipe.train.batch_size
+    if workers > batch:
+        raise InputError(
+            f"train.batch_size={batch} cannot be shared by {workers} workers; "
+            f"use at most {batch} workers"
+        )
+
+
+def opened(storage: str, name: str) -> RunFolder:
     from jobs.run_folder import RunFolder
 
     if "://" not in storage:
         storage = str(Path(storage).expanduser().absolute())
-    folder = RunFolder(storage, name)
-    folder.start(recipe)
-    return folder
+    return RunFolder(storage, name)
 
 
-def train_here(
-    job: object, stop: threading.Event, progress: Callable[[int, dict[str, float]], None]
-) -> str | None:
-    """Train in this process; returns why it could not go on, None if it could."""
+def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:
+    """Train in this process."""
     import torch
 
-    from genimg.training.loop import Diverged
     from genimg.training.sync import Alone
-    from jobs.worker import Job, work
+    from jobs.worker import work
 
-    assert isinstance(job, Job)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
-    except Diverged as error:
-        return str(error)
-    return None
+    work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
 
 
 def finish(
     recipe: Recipe, folder: RunFolder, launch: Launch, register: str | None, registry: str
 ) -> None:
     """Run to the end, then say where the checkpoints are and register the best one."""
-    title = f"{folder.name} ({recipe.recipe})"
-    with stop_requests() as stop, Meter(title, recipe.train.images) as meter:
-        failure = launch(stop, meter.update)
+    from genimg.training.loop import Diverged
+    from jobs.worker import Lost
+
+    if not folder.complete(recipe):
+        title = f"{folder.name} ({recipe.recipe})"
+        try:
+            with stop_requests() as stop, Meter(title, recipe.train.images) as meter:
+                launch(stop, meter.update)
+        except Diverged as error:
+            give_up(folder, error, "try a lower train.lr under another --run")
+        except Lost as error:
+            give_up(folder, error, "the same command goes on from there")
     done = folder.checkpoints()
-    if failure:
-        kept = f"the last good checkpoint is {folder.path(done[-1])}" if done else "none was saved"
-        say(f"error: {failure}; {kept}; try a lower train.lr under another --run")
-        sys.exit(1)
     if not done or done[-1] < recipe.train.images:
         seen = done[-1] if done else 0
         say(f"stopped at {seen:,} of {recipe.train.images:,} images; the same command goes on")
@@ -200,6 +225,13 @@ def finish(
             lineage = checkpoint.read_manifest(place).lineage
             version = Registry(open_storage(registry)).register(register, place, metrics, lineage)
         print(f"{version.name}@{version.number}")
+
+
+def give_up(folder: RunFolder, reason: Exception, remedy: str) -> NoReturn:
+    done = folder.checkpoints()
+    kept = f"the last good checkpoint is {folder.path(done[-1])}" if done else "none was saved"
+    say(f"error: {reason}; {kept}; {remedy}")
+    sys.exit(1)
 
 
 @contextmanager
