@@ -62,13 +62,3 @@ def discretised_gaussian_nll(images: Tensor, mean: Tensor, log_sigma: Tensor) ->
         - torch.erfc(torch.where(flip > 0, upper, -lower))
     )
     return -mass.clamp_min(1e-300).log().flatten(1).sum(dim=1)
-
-
-def negative_psnr(restored: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
-    """Mean over images of 10 log10(MSE + floor), in dB, for images in [-1, 1] -> scalar.
-
-    Weighs every noise level alike, where the plain squared error sees the strongest noise only
-    (PSNRLoss of NAFNet, Chen et al. 2022). The floor tames images that are nearly noiseless.
-    """
-    error = (restored - target).square().flatten(1).mean(dim=1) / 4  # of a range of 1, not 2
-    return 10 / math.log(10) * (error + floor).log().mean()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GENERATOR = ["train.images=60000", "train.checkpoint_every=15000", "loss.r1_every=4"]
 DENOISER = [
     "train.images=20000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
-    "model.depth=10", "evaluation.sigmas=[25]",
+    "model.blocks=4", "evaluation.sigmas=[25]",
 ]  # fmt: skip
 SIGMA = 25.0
 

@@ -14,7 +14,7 @@ _SMALL = {
     "train.log_every": 16,
     "model.width": 8,
     "model.latent": 8,
-    "model.depth": 3,
+    "model.blocks": 1,
     "model.features": 16,
     "evaluation.samples": 16,
     "evaluation.images": 16,

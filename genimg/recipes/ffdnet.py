@@ -28,8 +28,8 @@ from genimg.training.restoration import Restoration
 class Model(Section):
     width: int = Field(64, ge=8)
     """channels of the inner convolutions"""
-    depth: int = Field(15, ge=3)
-    """convolutions, all at half resolution"""
+    blocks: int = Field(7, ge=1)
+    """residual blocks of two convolutions, all at half resolution"""
 
 
 class Noise(Section):
@@ -67,7 +67,7 @@ class FFDNetRecipe(Recipe):
         return self
 
     def restorer(self) -> FFDNet:
-        return FFDNet(self.model.width, self.model.depth, self.data.channels)
+        return FFDNet(self.model.width, self.model.blocks, self.data.channels)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"restorer": self.restorer()}
@@ -136,7 +136,7 @@ def ffdnet() -> FFDNetRecipe:
         recipe="ffdnet",
         data=Data(size=48, channels=3, fit="crop", augment="dihedral", holdout=20),
         train=Train(
-            images=400_000, batch_size=32, lr=1e-3, warmup=3_200, decay="cosine",
+            images=400_000, batch_size=32, lr=3e-3, warmup=3_200, decay="cosine",
             ema_half_life=5_000, clip_norm=1.0, checkpoint_every=50_000,
         ),
     )  # fmt: skip

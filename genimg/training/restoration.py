@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg.contracts import Batch, Sync
-from genimg.losses import negative_psnr
 from genimg.training.method import Method
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ Degrade = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Restoration(Method):
-    """Minimises the error, in dB, between the restored and the clean image.
+    """Minimises the absolute difference of the restored and the clean image (as EDSR does).
 
     degrade: (clean images [N, C, H, W], keys [N]) -> (degraded images, strengths [N])
     restorer: (degraded images, strengths) -> restored images
@@ -40,7 +40,7 @@ class Restoration(Method):
         degraded, strengths = self.degrade(batch.images, batch.keys)
         with self.autocast:
             restored = self.networks["restorer"](degraded, strengths)
-        loss = negative_psnr(restored.float(), batch.images)
+        loss = F.l1_loss(restored.float(), batch.images)
         self.step("restorer", loss, batch, sync)
         self.finish(batch, sync)
         return {"loss": loss.detach()}

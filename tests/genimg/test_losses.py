@@ -1,13 +1,11 @@
-"""Losses against torch.distributions, closed forms and scikit-image."""
+"""Losses against torch.distributions, and closed forms."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio
 from torch.distributions import Normal, kl_divergence
 
 from genimg.losses import (
@@ -16,7 +14,6 @@ from genimg.losses import (
     gaussian_kl,
     gaussian_nll,
     generator_nonsaturating,
-    negative_psnr,
     r1_penalty,
 )
 
@@ -130,24 +127,3 @@ def test_discretised_gaussian_has_finite_values_and_gradients_in_its_tails(mean,
     assert nll.isfinite().all()
     assert means.grad.isfinite().all()
     assert scale.grad.isfinite()
-
-
-def test_negative_psnr_is_that_of_scikit_image():
-    target, restored = normal(5, 3, 9, 7).clamp(-1, 1), normal(5, 3, 9, 7, seed=1).clamp(-1, 1)
-    expected = np.mean(
-        [
-            peak_signal_noise_ratio(a, b, data_range=2.0)
-            for a, b in zip(target.double().numpy(), restored.double().numpy(), strict=True)
-        ]
-    )
-    assert negative_psnr(restored, target, floor=0).item() == pytest.approx(-expected, abs=1e-5)
-
-
-def test_negative_psnr_weighs_every_image_alike_and_is_tamed_by_its_floor():
-    target = torch.zeros(2, 1, 4, 4)
-    restored = torch.stack([torch.full((1, 4, 4), 0.2), torch.full((1, 4, 4), 0.02)])
-    assert negative_psnr(restored, target, floor=0).item() == pytest.approx(-30)  # of 20 and 40 dB
-    assert negative_psnr(target, target).item() == pytest.approx(-50)  # 10 log10(1e-5)
-    exact = target.clone().requires_grad_()
-    negative_psnr(exact, target).backward()
-    assert exact.grad.isfinite().all()

@@ -14,7 +14,7 @@ import pytest
 TINY = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
 RECIPES = {
     "dcgan": [*TINY, "data.size=16", "model.width=4", "model.latent=8", "evaluation.samples=32"],
-    "ffdnet": [*TINY, "data.size=16", "model.width=8", "model.depth=3", "evaluation.images=4"],
+    "ffdnet": [*TINY, "data.size=16", "model.width=8", "evaluation.images=4"],
     "classifier": [*TINY, "data.size=16", "model.width=8", "model.features=8"],
 }
 
@@ -98,3 +98,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             registry=str(home / "registry"),
         )
     return home
+
+
+@pytest.fixture(scope="session")
+def recipes() -> dict[str, list[str]]:
+    """Overrides that make each recipe tiny."""
+    return RECIPES
