@@ -18,6 +18,7 @@ def connect(cpus: int | None = None) -> Iterator[None]:
     the process has already, or else starts a local cluster of `cpus` (None: all of them). Its
     folder is short, for the sockets in it, and private, for the authentication token.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that we train
     import ray
 
     if ray.is_initialized():

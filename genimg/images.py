@@ -44,9 +44,15 @@ class BrokenImage(InputError):
 
 
 def decode(
-    data: bytes, channels: Literal[1, 3] | None = None, max_pixels: int = 64_000_000
+    data: bytes,
+    channels: Literal[1, 3] | None = None,
+    max_pixels: int = 64_000_000,
+    keep_alpha: bool = False,
 ) -> np.ndarray:
     """Encoded image bytes as uint8 [H, W, C], upright; C as asked, or natural to the image.
+
+    keep_alpha: a transparent image keeps its alpha as one more channel (C is then 2 or 4), and
+    16-bit gray its depth (uint16), where `channels` is not given.
 
     Of an animation the first frame. EXIF orientation is applied. Transparency is composited on
     white. 16-bit gray is divided by 257 and rounded; 16-bit colour is what Pillow makes of it
@@ -71,6 +77,8 @@ def decode(
         ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:  # likewise on damaged pixels
         raise BrokenImage(f"damaged or truncated ({error})") from error
+    if keep_alpha and channels is None:
+        return _as_it_is(image, bits)
     return _as_array(image, bits, channels)
 
 
@@ -104,6 +112,15 @@ def _as_array(image: Image.Image, bits: int, channels: Literal[1, 3] | None) -> 
     return array[..., None] if array.ndim == 2 else array
 
 
+def _as_it_is(image: Image.Image, bits: int) -> np.ndarray:
+    """uint8 or uint16 [H, W, C] of a decoded Pillow image, with its alpha and depth."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and bits <= 16):
+        return np.asarray(image).astype(np.int32).clip(0, 65535).astype(np.uint16)[..., None]
+    if not image.has_transparency_data:
+        return _as_array(image, bits, None)
+    return np.array(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
+
+
 def with_channels(array: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
     """uint8 [H, W, 1 or 3] with the channels asked for, just as decode() would convert them."""
     if array.shape[2] == channels:
@@ -114,14 +131,21 @@ def with_channels(array: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
 
 
 def encode(array: np.ndarray, format: Format = "png", quality: int | None = None) -> bytes:
-    """uint8 [H, W, 1 or 3] as the bytes of a file.
+    """uint8 [H, W, 1 to 4] as the bytes of a file; the last of 2 or 4 channels is alpha.
+
+    uint16 [H, W, 1] is written with 16 bits by PNG and TIFF; other formats take no alpha (JPEG,
+    BMP) or 8 bits, and what they cannot hold is an InputError.
 
     `quality` (1 to 100) is for JPEG (default 95) and WebP (default lossless); for the lossless
     formats it is an InputError, so that nobody believes it did something.
     """
-    assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 3, array.shape
-    assert array.shape[2] in (1, 3), array.shape
+    assert array.shape[2] in (1, 2, 3, 4), array.shape
+    assert array.dtype == np.uint8 or (array.dtype == np.uint16 and array.shape[2] == 1)
+    if array.dtype == np.uint16 and format not in ("png", "tiff"):
+        raise InputError(f"{format} holds 8 bits a channel; write 16-bit images as png or tiff")
+    if array.shape[2] in (2, 4) and format in ("jpeg", "bmp"):
+        raise InputError(f"{format} holds no transparency; write it as png, webp or tiff")
     if quality is not None:
         if format not in ("jpeg", "webp"):
             raise InputError(f"quality={quality}: {format} is lossless; leave quality out")
@@ -143,11 +167,13 @@ def encode(array: np.ndarray, format: Format = "png", quality: int | None = None
     return out.getvalue()
 
 
-def load(path: str | Path, channels: Literal[1, 3] | None = None) -> np.ndarray:
-    """The image in a file as uint8 [H, W, C]; see decode(). Raises InputError naming the file."""
+def load(
+    path: str | Path, channels: Literal[1, 3] | None = None, keep_alpha: bool = False
+) -> np.ndarray:
+    """The image in a file as [H, W, C]; see decode(). Raises InputError naming the file."""
     path = Path(path)
     try:
-        return decode(path.read_bytes(), channels)
+        return decode(path.read_bytes(), channels, keep_alpha=keep_alpha)
     except BrokenImage as error:
         raise BrokenImage(error.reason, str(path)) from error
     except OSError as error:
@@ -155,7 +181,7 @@ def load(path: str | Path, channels: Literal[1, 3] | None = None) -> np.ndarray:
 
 
 def save(array: np.ndarray, path: str | Path, quality: int | None = None) -> None:
-    """Write uint8 [H, W, 1 or 3] in the format of the path's suffix, whole or not at all."""
+    """Write [H, W, C] (see encode()) in the format of the path's suffix, whole or not at all."""
     path = Path(path)
     format = WRITABLE_SUFFIXES.get(path.suffix.lower())
     if format is None:
