@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def connect(cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
     elif os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="warning")
+        ray.init(logging_level=logging.WARNING)
         try:
             yield
         finally:
@@ -36,7 +37,7 @@ def connect(cpus: int | None = None) -> Iterator[None]:
                 num_cpus=cpus,
                 object_store_memory=_OBJECT_STORE,
                 include_dashboard=False,
-                logging_level="warning",
+                logging_level=logging.WARNING,
                 log_to_driver=False,
                 _temp_dir=folder,
             )

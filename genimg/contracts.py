@@ -36,10 +36,21 @@ class Dataset(Protocol):
     `whole`, which gives it as it is.
     """
 
-    channels: int
-    size: int
-    classes: tuple[str, ...]  # names of the labels; empty where there are none
-    fingerprint: str  # changes when the content does
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels; empty where there are none."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the content does."""
+        ...
 
     def __len__(self) -> int: ...
 

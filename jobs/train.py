@@ -16,7 +16,7 @@ import typer
 from jobs.console import Meter, RegistryOption, run, say, shown
 
 if TYPE_CHECKING:
-    from genimg.recipe import Data, Recipe
+    from genimg.recipe import Recipe
     from jobs.run_folder import RunFolder
     from jobs.worker import Job
 
@@ -127,32 +127,14 @@ def worker_range(text: str) -> tuple[int, int]:
 def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
     """The recipe that is trained: overridden, its data found, the data's classes filled in."""
     from genimg import recipes
-    from genimg.data.opening import SCENES
+    from genimg.data.opening import SCENES, classes_of
 
     recipe = recipes.named(name).override(overrides)
     source = data or recipe.data.source
     if source != SCENES and "://" not in source:
         source = str(Path(source).expanduser().absolute())  # workers start in other folders
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
-    return recipe.resolve(classes_in(recipe.data))
-
-
-def classes_in(data: Data) -> tuple[str, ...]:
-    """The data's classes, without decoding an image; InputError where it cannot be trained on."""
-    from genimg.data.opening import SCENES, open_shards
-    from genimg.data.scenes import Scenes
-    from genimg.data.sources import is_parquet, open_source
-    from genimg.errors import InputError
-
-    if data.source == SCENES:
-        return Scenes.classes
-    found = open_shards(data, "train") if is_parquet(data.source) else open_source(data.source)
-    if data.holdout >= len(found):
-        raise InputError(
-            f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
-            "hold out fewer"
-        )
-    return found.classes
+    return recipe.resolve(classes_of(recipe.data))
 
 
 def refuse_small_batch(recipe: Recipe, workers: int) -> None:

@@ -60,6 +60,11 @@ class Images:
         return self._store.pixels.device
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that the pixels take, shared with other subsets."""
+        return self._store.pixels.nbytes
+
+    @property
     def labels(self) -> Tensor | None:
         """int64 [N], in the order of the indices."""
         return None if self._labels is None else self._labels[self._on_device(self._rows)]

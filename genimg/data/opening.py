@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,6 +13,7 @@ from genimg.contracts import Dataset
 from genimg.data.memory import Images, load_images
 from genimg.data.scenes import Scenes
 from genimg.data.sources import Split, is_parquet, open_source
+from genimg.errors import InputError
 
 if TYPE_CHECKING:
     from genimg.data.parquet import Shards
@@ -28,15 +31,22 @@ class Splittable(Dataset, Protocol):
 
 
 def classes_of(data: Data) -> tuple[str, ...]:
-    """Names of the classes, without decoding an image; raises InputError where nothing usable is.
+    """Names of the classes; raises InputError where the data cannot be trained on.
 
-    Cheap: what a command calls to refuse bad data before anything starts.
+    Decodes no image: what a command calls to refuse bad data before anything starts.
     """
     if data.source == SCENES:
         return Scenes.classes
-    if is_parquet(data.source):
-        return open_shards(data, "train").classes
-    return open_source(data.source).classes
+    path = Path(data.source)
+    if not path.exists() and get_close_matches(path.name, [SCENES]):
+        raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
+    found = open_shards(data, "train") if is_parquet(data.source) else open_source(data.source)
+    if data.holdout >= len(found):
+        raise InputError(
+            f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
+            "hold out fewer"
+        )
+    return found.classes
 
 
 def open_dataset(
