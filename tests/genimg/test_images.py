@@ -327,3 +327,30 @@ def test_grid_shows_each_image_in_its_place(count, columns, pad, channels):
         left = pad + i % columns * (width + pad)
         expected[top : top + height, left : left + width] = image
     np.testing.assert_array_equal(picture, expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape", "dtype", "formats"),
+    [
+        ("RGBA", (5, 7, 4), np.uint8, ("png", "tiff", "webp")),
+        ("LA", (5, 7, 2), np.uint8, ("png", "tiff")),
+        ("I;16", (5, 7), np.uint16, ("png", "tiff")),
+    ],
+)
+def test_alpha_and_depth_are_kept_when_asked_for(mode, shape, dtype, formats):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype)
+    pixels[..., -1] |= 1  # where alpha is 0, lossless WebP may forget the colour
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    kept = images.decode(buffer.getvalue(), keep_alpha=True)
+    np.testing.assert_array_equal(kept, pixels.reshape(5, 7, -1))
+    for name in formats:
+        again = images.decode(images.encode(kept, name), keep_alpha=True)
+        np.testing.assert_array_equal(again, kept)
+
+
+def test_a_format_without_alpha_or_depth_refuses_them():
+    with pytest.raises(InputError, match="jpeg holds no transparency"):
+        images.encode(np.zeros((2, 2, 4), np.uint8), "jpeg")
+    with pytest.raises(InputError, match="webp holds 8 bits"):
+        images.encode(np.zeros((2, 2, 1), np.uint16), "webp")
