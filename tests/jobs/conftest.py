@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 # Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
-TINY = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
-RECIPES = {
-    "dcgan": [*TINY, "data.size=16", "model.width=4", "model.latent=8", "evaluation.samples=32"],
-    "ffdnet": [*TINY, "data.size=16", "model.width=8", "evaluation.images=4"],
-    "classifier": [*TINY, "data.size=16", "model.width=8", "model.features=8"],
+_SMALL = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
+TINY = {
+    "dcgan": [*_SMALL, "data.size=16", "model.width=4", "model.latent=8", "evaluation.samples=32"],
+    "ffdnet": [*_SMALL, "data.size=16", "model.width=8", "evaluation.images=4"],
+    "classifier": [*_SMALL, "data.size=16", "model.width=8", "model.features=8"],
 }
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, list[str]]:
+    """By recipe: the overrides that make it tiny."""
+    return TINY
 
 
 @pytest.fixture(scope="session")
@@ -83,14 +89,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     home = tmp_path_factory.mktemp("models")
     for name, recipe, more in (
-        ("dcgan", "dcgan", []),
-        ("ffdnet", "ffdnet", ["data.channels=1"]),
+        # Steps long enough that images differ from one another, and restored ones from the given.
+        ("dcgan", "dcgan", ["train.lr=0.01"]),
+        ("ffdnet", "ffdnet", ["train.lr=0.01", "train.warmup=0", "data.channels=1"]),
         ("judge", "classifier", []),
         ("judge-8", "classifier", ["data.size=8"]),
     ):
         train(
             recipe,
-            [*RECIPES[recipe], "train.images=64", "train.checkpoint_every=32", *more],
+            [*TINY[recipe], "train.images=64", "train.checkpoint_every=32", *more],
             name=name,
             workers="0",
             storage=str(home / "runs"),
@@ -98,9 +105,3 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             registry=str(home / "registry"),
         )
     return home
-
-
-@pytest.fixture(scope="session")
-def recipes() -> dict[str, list[str]]:
-    """Overrides that make each recipe tiny."""
-    return RECIPES

@@ -34,6 +34,7 @@ WRONG = [
     ("train ffdnet evaluation.sigmas=25", "evaluation.sigmas=25", "valid tuple"),
     # data
     (f"{DCGAN} --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
+    (f"{DCGAN} --data scene", "scene: no such file or folder", "did you mean 'scenes'?"),
     (f"{DCGAN} --data no/where", "no/where: no such file or folder", "nor is there a folder"),
     (f"{DCGAN} --data empty", "empty: no images in it", ".png"),
     (f"{DCGAN} --data notes.txt", "notes.txt: not a form that is known", ".zip"),

@@ -1,0 +1,108 @@
+"""Runs without Ray: who may go on with one, what stops it, and what then becomes of it."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from genimg import checkpoint
+
+STATE = (checkpoint.WEIGHTS, checkpoint.TRAINING)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # sums over threads differ in their last bits
+
+
+@pytest.fixture
+def train(command, tiny: dict[str, list[str]], tmp_path: Path):
+    """`genimg train dcgan` without Ray, tiny; more arguments override the first ones."""
+
+    def run(arguments: str = "", name: str = "run"):
+        return command(
+            f"train dcgan {' '.join(tiny['dcgan'])} train.images=128 train.checkpoint_every=64 "
+            f"train.log_every=32 --workers 0 --storage {tmp_path} --run {name} {arguments}"
+        )
+
+    return run
+
+
+def test_a_name_stands_for_one_recipe(train, tmp_path: Path):
+    assert train().code == 0
+    before = state(tmp_path / "run")
+    ended = train("train.lr=0.001")
+    assert ended.code == 2
+    assert ended.err == (
+        "error: run 'run' was started with train.lr=0.0002, now train.lr=0.001; "
+        "give the same value to resume it, or another --run\n"
+    )
+    assert state(tmp_path / "run") == before
+
+
+def test_a_finished_run_returns_without_training_or_starting_ray(train, tmp_path: Path):
+    first = train()
+    again = train("--workers 32 --gpu")  # more than any test machine has
+    assert (again.code, again.out) == (0, first.out)
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 1
+
+
+def test_a_longer_training_goes_on_where_the_shorter_one_ended(train, tmp_path: Path):
+    assert train().code == 0
+    assert train("train.images=192").code == 0
+    assert train("train.images=192", name="at-once").code == 0
+    assert state(tmp_path / "run") == state(tmp_path / "at-once")
+
+
+def test_a_damaged_last_checkpoint_is_made_again(train, tmp_path: Path):
+    assert train().code == 0
+    good = state(tmp_path / "run")
+    weights = newest(tmp_path / "run") / checkpoint.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:100])
+    ended = train()
+    assert ended.code == 0
+    assert f"passed over a damaged checkpoint: {weights}: has 100 bytes" in ended.err
+    assert state(tmp_path / "run") == good
+
+
+def test_divergence_keeps_the_last_good_checkpoint(train, tmp_path: Path):
+    ended = train("train.lr=1e9 loss.r1=0 train.log_every=32 train.checkpoint_every=32")
+    assert ended.code == 1
+    [line] = [line for line in ended.err.splitlines() if line.startswith("error:")]
+    last = newest(tmp_path / "run")
+    assert f"the last good checkpoint is {last}; try a lower train.lr" in line
+    checkpoint.verify(last)
+
+
+def test_ctrl_c_saves_and_the_same_command_finishes(train, tiny, tmp_path: Path):
+    length = "train.images=2560 train.checkpoint_every=640 train.log_every=64"
+    assert train(length).code == 0
+    line = [
+        *(sys.executable, "-m", "jobs.train", "dcgan", *tiny["dcgan"], *length.split()),
+        *("--workers", "0", "--storage", str(tmp_path), "--run", "stopped"),
+    ]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    with process:
+        while not (tmp_path / "stopped/checkpoints/000000000640").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert 640 <= int(newest(tmp_path / "stopped").name) < 2560
+    assert train(length, name="stopped").code == 0
+    assert state(tmp_path / "stopped") == state(tmp_path / "run")
+
+
+def newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("[0-9]*"))
+
+
+def state(run: Path) -> dict[str, bytes]:
+    """The newest checkpoint's name, and every tensor that training goes on from."""
+    folder = newest(run)
+    return {f"{folder.name}/{name}": (folder / name).read_bytes() for name in STATE}

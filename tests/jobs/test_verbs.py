@@ -1,0 +1,193 @@
+"""The verbs end to end on tiny models: what they print and write, and that it is repeatable."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genimg import recipes
+from genimg.recipes import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: empty but for a registry with dcgan, ffdnet, judge and judge-8."""
+    shutil.copytree(models / "registry", tmp_path / "registry")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def printed(outcome) -> str:
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def test_recipes_lists_all_and_describes_one(command):
+    listed = printed(command("recipes"))
+    for name in RECIPES:
+        assert name in listed
+    described = printed(command("recipes ffdnet"))
+    known = recipes.named("ffdnet").keys()
+    assert all(key in described for key in known if key != "recipe")
+    text = printed(command("recipes ffdnet --json"))
+    assert recipes.from_json(text) == recipes.named("ffdnet")
+
+
+def test_train_prints_the_best_checkpoint_and_registers_it(command, tiny, home: Path):
+    arguments = f"{' '.join(tiny['dcgan'])} train.images=96 train.checkpoint_every=32"
+    out = printed(command(f"train dcgan {arguments} --workers 0 --run night --register dcgan"))
+    *paths, reference = out.splitlines()
+    assert reference == "dcgan@2"
+    assert paths[0] == str(home / "runs/night/checkpoints/000000000096")
+    runs = {p.name: json.loads((p / "metrics.json").read_text()) for p in map(Path, paths)}
+    shown = json.loads(printed(command("models show dcgan@2 --json")))
+    assert shown["metrics"] == runs[Path(paths[-1]).name]
+    assert shown["metrics"]["swd"] == min(each["swd"] for each in runs.values())
+    assert shown["lineage"]["run"] == "night"
+    assert shown["lineage"]["recipe"] == "dcgan"
+
+
+def test_a_run_a_checkpoint_and_a_registered_model_sample_alike(command, models: Path, home: Path):
+    newest = models / "runs/dcgan/checkpoints/000000000064"
+    for number, model in enumerate((models / "runs/dcgan", newest)):
+        printed(command(f"sample {model} -n 4 -o {number}.png"))
+    printed(command(f"models register copy {newest}"))
+    printed(command("sample copy -n 4 -o 2.png"))
+    assert len({(home / f"{number}.png").read_bytes() for number in range(3)}) == 1
+
+
+def test_sample_draws_a_grid_or_a_folder_of_the_same_images(command, home: Path):
+    assert printed(command("sample dcgan -n 5 --seed 3 --columns 2 -o out/grid.png")) == (
+        "out/grid.png\n"
+    )
+    grid = np.asarray(Image.open("out/grid.png"))
+    assert grid.shape == (3 * 18 + 2, 2 * 18 + 2, 3)
+    assert printed(command("sample dcgan -n 5 --seed 3 -o each")) == "each: 5 images\n"
+    names = sorted(path.name for path in (home / "each").iterdir())
+    assert names == [f"seed-00000{seed}.png" for seed in range(3, 8)]
+    for i, name in enumerate(names):
+        y, x = 2 + 18 * (i // 2), 2 + 18 * (i % 2)
+        single = np.asarray(Image.open(home / "each" / name))
+        assert np.array_equal(grid[y : y + 16, x : x + 16], single)
+    assert not grid[2 + 18 * 2 :, 20:].any()  # the place of a sixth image stays black
+
+
+def test_the_same_seed_gives_the_same_file_whatever_else_is_asked_for(command, home: Path):
+    printed(command("sample dcgan -n 1 --seed 7 -o one"))
+    printed(command("sample dcgan -n 9 --seed 0 -o nine"))
+    printed(command("sample dcgan -n 1 --seed 8 -o other"))
+    one = (home / "one/seed-000007.png").read_bytes()
+    assert one == (home / "nine/seed-000007.png").read_bytes()
+    assert one != (home / "other/seed-000008.png").read_bytes()
+
+
+def test_truncation_brings_samples_closer_together(command):
+    spread = []
+    for name, truncation in (("wide", 1.0), ("narrow", 0.1)):
+        printed(command(f"sample dcgan -n 8 --truncation {truncation} -o {name}"))
+        made = [np.asarray(Image.open(path), float) for path in Path(name).iterdir()]
+        spread.append(np.stack(made).std(axis=0).mean())
+    assert spread[1] < 0.5 * spread[0]
+
+
+def test_evaluate_prints_metrics_for_people_and_for_programs(command):
+    arguments = "evaluate ffdnet evaluation.sigmas=[25,50] --data scenes"
+    metrics = json.loads(printed(command(f"{arguments} --json")))
+    assert set(metrics) == {"psnr", "psnr_25", "ssim_25", "psnr_50", "ssim_50"}
+    assert metrics["psnr"] == pytest.approx((metrics["psnr_25"] + metrics["psnr_50"]) / 2)
+    assert metrics["psnr_25"] > metrics["psnr_50"] > 10
+    lines = printed(command(arguments)).splitlines()
+    assert [line.split() for line in lines] == [[k, f"{v:.4g}"] for k, v in metrics.items()]
+
+
+def test_evaluate_takes_images_of_ones_own(command, home: Path):
+    for name in ("test/cat", "test/dog", "train/cat", "train/dog"):
+        (home / "data" / name).mkdir(parents=True)
+    draw = np.random.default_rng(0).integers
+    for i in range(6):
+        for name in ("test/cat", "test/dog", "train/cat", "train/dog"):
+            pixels = draw(0, 256, (24, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(home / "data" / name / f"{i}.png")
+    found = {
+        split: json.loads(printed(command(f"evaluate dcgan --data data --split {split} --json")))
+        for split in ("train", "test", "all")
+    }
+    assert len({each["swd"] for each in found.values()}) == 3
+    assert all(math.isfinite(each["swd"]) for each in found.values())
+
+
+def test_a_judge_sees_a_generators_images(command):
+    arguments = "evaluate dcgan --judge judge --samples 40 --json"
+    metrics = json.loads(printed(command(arguments)))
+    assert metrics["judge_fid"] > 0
+    assert 1 <= metrics["judge_inception_score"] <= 8  # classes of scenes
+    assert 0 <= metrics["judge_confident"] <= 1
+    assert 0 <= metrics["judge_smallest_class"] <= 1 / 8 <= metrics["judge_largest_class"] <= 1
+    assert json.loads(printed(command(arguments))) == metrics
+
+
+def picture(mode: str, width: int, height: int) -> Image.Image:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, channels), np.uint8)
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_restore_keeps_size_mode_and_transparency(command, home: Path, mode: str):
+    given = picture(mode, 37, 23)
+    given.save("noisy.png")
+    assert printed(command("restore ffdnet noisy.png -o out/clean.png --sigma 25")) == (
+        "out/clean.png\n"
+    )
+    made = Image.open(home / "out/clean.png")
+    assert (made.mode, made.size) == (given.mode, given.size)
+    if mode.endswith("A"):
+        assert made.getchannel("A").tobytes() == given.getchannel("A").tobytes()
+    assert made.tobytes() != given.tobytes()
+    printed(command("restore ffdnet noisy.png -o same.png --sigma 25 --strength 0"))
+    assert Image.open(home / "same.png").tobytes() == given.tobytes()
+
+
+def test_restore_of_a_folder_keeps_names_and_folders(command, home: Path):
+    (home / "in/deeper").mkdir(parents=True)
+    picture("RGB", 30, 20).save("in/a.bmp")
+    picture("L", 16, 17).save("in/deeper/b.png")
+    (home / "in/notes.txt").write_text("not an image")
+    assert printed(command("restore ffdnet in -o out")) == "out\n"
+    made = {str(p.relative_to(home / "out")) for p in (home / "out").rglob("*") if p.is_file()}
+    assert made == {"a.png", "deeper/b.png"}
+    assert Image.open(home / "out/a.png").size == (30, 20)
+    assert Image.open(home / "out/deeper/b.png").mode == "L"
+
+
+def test_tiles_leave_no_trace(command, home: Path):
+    picture("L", 300, 150).save("noisy.png")
+    for tile in ("0", "136"):
+        printed(command(f"restore ffdnet noisy.png -o {tile}.png --sigma 25 --tile {tile}"))
+    whole, tiled = (np.asarray(Image.open(f"{tile}.png"), int) for tile in ("0", "136"))
+    assert np.abs(whole - tiled).max() <= 1  # kernels for other shapes round otherwise
+
+
+def test_the_life_of_a_trained_model(command, models: Path, home: Path):
+    checkpoints = sorted((models / "runs/dcgan/checkpoints").iterdir())
+    assert printed(command(f"models register dcgan {checkpoints[-1]}")) == "registered dcgan@2\n"
+    assert "dcgan@production names version 1" in printed(
+        command("models promote dcgan@1 production")
+    )
+    assert "names version 2" in printed(command("models promote dcgan@2 production"))
+    printed(command("sample dcgan@production -n 2 -o two"))
+    assert "names version 1" in printed(command("models rollback dcgan production"))
+    printed(command("sample dcgan@production -n 2 -o one"))
+    assert printed(command("models rm dcgan@2")) == "removed dcgan@2\n"
+    rows = json.loads(printed(command("models list dcgan --json")))
+    assert [(row["version"], row["aliases"]) for row in rows] == [(1, ["production"])]
+    assert printed(command("models verify")) == "intact: dcgan, ffdnet, judge, judge-8\n"
+    weights = next((home / "registry").rglob("judge/*/*/weights.safetensors"))
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    ended = command("models verify")
+    assert ended.code == 1
+    assert "judge@1: weights.safetensors" in ended.out
