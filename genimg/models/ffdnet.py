@@ -37,7 +37,8 @@ class FFDNet(nn.Module):
         super().__init__()
         first = nn.Conv2d(4 * channels + 1, width, 3, padding=1)
         last = nn.Conv2d(width, 4 * channels, 3, padding=1)
-        nn.init.zeros_(last.weight)  # start as the identity
+        for parameter in last.parameters():  # start as the identity
+            nn.init.zeros_(parameter)
         self.body = nn.Sequential(first, *(Residual(width) for _ in range(blocks)), nn.ReLU(), last)
         self.receptive_field = 2 * (2 * (2 * blocks + 2) + 1)  # pixels of the full image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -65,10 +66,12 @@ def crossed(every: int, before: int, after: int) -> bool:
 
 
 def refuse_non_finite(method: Method) -> None:
-    """Raise Diverged where a weight is NaN or infinite (all workers hold the same weights)."""
+    """Raise Diverged where anything of a snapshot is NaN or infinite (alike on all workers)."""
     for name, network in method.networks.items():
-        norms = torch._foreach_norm(list(network.parameters()))
-        if not bool(torch.stack(norms).isfinite().all()):
+        moments = [t for state in method.optimizers[name].state.values() for t in state.values()]
+        tensors = [*network.parameters(), *network.buffers(), *moments]
+        largest = torch._foreach_norm([t for t in tensors if t.is_floating_point()], ord=math.inf)
+        if not all(bool(value.isfinite()) for value in largest):
             raise Diverged(f"the weights of the {name} are not finite at {method.seen:,} images")
 
 

@@ -1,0 +1,191 @@
+"""The loop: its counts, log lines, checkpoints, stops and refusals, on a method of one weight."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_recipes import tiny
+from torch import nn
+
+from genimg import checkpoint
+from genimg.contracts import Batch
+from genimg.recipe import Train
+from genimg.recipes import RECIPES
+from genimg.training.loop import Diverged, crossed, fit
+from genimg.training.method import Method
+from genimg.training.sync import Alone
+from jobs.run_folder import RunFolder
+from jobs.worker import Job, work
+
+CPU = torch.device("cpu")
+
+
+class Pull(Method):
+    """Pulls one weight along `slope`; its first loss is 1, its second 2, and so on."""
+
+    def __init__(self, train: Train, slope: float = 1.0, bad_step: int = -1) -> None:
+        super().__init__({"line": nn.Linear(1, 1)}, ("line",), train, CPU, betas=(0.9, 0.99))
+        self.slope = slope
+        self.bad_step = bad_step
+        self.steps = 0
+        self.drawn: list[float] = []
+
+    def update(self, batch, sync):
+        self.steps += 1
+        self.drawn.append(torch.rand(()).item())
+        loss = self.networks["line"].weight.sum() * self.slope
+        if self.steps == self.bad_step:
+            loss = loss * float("nan")
+        self.step("line", loss, batch, sync)
+        self.finish(batch, sync)
+        told = self.steps if self.steps != self.bad_step else float("nan")
+        return {"loss": torch.tensor(float(told))}
+
+
+def batches(size: int) -> Iterator[Batch]:
+    while True:
+        yield Batch(torch.zeros(size, 1, 2, 2), None, torch.arange(size), size)
+
+
+class Records:
+    """What the loop told its surroundings, and when they want it to stop."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+        self.saves: list[int] = []
+        self.asked = 0
+        self.stop_at = stop_at
+
+    def run(self, method: Pull, size: int) -> None:
+        fit(
+            method,
+            batches(size),
+            method.train,
+            sync=Alone(),
+            log=lambda seen, values: self.lines.append((seen, values)),
+            save=lambda method: self.saves.append(method.seen),
+            should_stop=self.should_stop,
+        )
+
+    def should_stop(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop_at
+
+    @property
+    def logged(self) -> list[int]:
+        return [seen for seen, _ in self.lines]
+
+
+def train(size: int = 8, **keys) -> Train:
+    return Train(
+        **{"images": 100, "batch_size": size, "log_every": 20, "checkpoint_every": 50} | keys
+    )
+
+
+def test_logs_and_checkpoints_come_as_their_intervals_are_crossed_and_at_the_end():
+    records = Records()
+    records.run(Pull(train()), 8)
+    assert records.logged == [24, 40, 56, 64, 80, 104]
+    assert records.saves == [56, 104]
+
+
+@pytest.mark.parametrize(
+    ("size", "keys", "logged", "saves"),
+    [
+        (50, {}, [50, 100], [50, 100]),  # the end is an interval's end too: saved once
+        (64, {"log_every": 10, "checkpoint_every": 10}, [64, 128], [64, 128]),
+        (8, {"log_every": 1000, "checkpoint_every": 1000}, [104], [104]),
+        (8, {"log_every": 1000}, [56, 104], [56, 104]),
+        (200, {}, [200], [200]),
+    ],
+)
+def test_intervals_and_batches_of_any_proportion(size, keys, logged, saves):
+    records = Records()
+    records.run(Pull(train(size, **keys)), size)
+    assert (records.logged, records.saves) == (logged, saves)
+
+
+def test_a_line_of_the_log_holds_the_means_since_the_last_one():
+    records = Records()
+    records.run(Pull(train()), 8)
+    assert [values["loss"] for _, values in records.lines] == [2, 4.5, 6.5, 8, 9.5, 12]
+    assert all(values["images_per_second"] > 0 for _, values in records.lines)
+
+
+@given(st.integers(1, 500), st.integers(0, 10_000), st.integers(1, 700))
+def test_an_interval_is_crossed_where_a_multiple_of_it_is_reached(every, before, step):
+    multiples = [n for n in range(before + 1, before + step + 1) if n % every == 0]
+    assert crossed(every, before, before + step) == bool(multiples)
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "seen", "saves"), [(1, 24, [24]), (3, 56, [56]), (4, 64, [56, 64])]
+)
+def test_asked_to_stop_it_saves_once_and_returns_at_the_next_line(stop_at, seen, saves):
+    records, method = Records(stop_at), Pull(train())
+    records.run(method, 8)
+    assert method.seen == records.logged[-1] == seen
+    assert records.saves == saves
+
+
+def test_a_finished_method_is_not_trained_further():
+    records, method = Records(), Pull(train())
+    method.seen = 100
+    records.run(method, 8)
+    assert (method.steps, records.logged, records.saves) == (0, [], [])
+
+
+def test_what_networks_draw_from_torch_depends_on_the_position_alone():
+    whole, half = Pull(train()), Pull(train())
+    Records().run(whole, 8)
+    Records(stop_at=2).run(half, 8)
+    torch.rand(7)  # whoever else draws in between
+    Records().run(half, 8)
+    assert half.drawn == whole.drawn
+    assert len(set(whole.drawn)) == len(whole.drawn) == 13
+
+
+def test_a_loss_that_is_no_number_ends_the_training_at_the_next_line_with_nothing_saved():
+    records = Records()
+    with pytest.raises(Diverged, match="loss is nan at 80 images"):
+        records.run(Pull(train(), bad_step=9), 8)
+    assert records.logged == [24, 40, 56, 64]
+    assert records.saves == [56]
+
+
+def test_a_stop_does_not_save_what_is_no_number():
+    records = Records(stop_at=1)
+    with pytest.raises(Diverged):
+        records.run(Pull(train(), bad_step=2), 8)
+    assert records.saves == []
+
+
+@pytest.mark.parametrize("slope", [float("inf"), float("nan"), 1e25])  # 1e25: only its square is
+def test_weights_or_moments_that_are_not_finite_are_not_saved_though_the_loss_is(slope):
+    records = Records()
+    with pytest.raises(Diverged, match="the weights of the line are not finite at 56 images"):
+        records.run(Pull(train(), slope), 8)
+    assert records.saves == []
+
+
+def test_weights_that_are_large_but_finite_are_saved():
+    records = Records()
+    records.run(Pull(train(lr=1e30)), 8)
+    assert records.saves == [56, 104]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_when_a_recipe_diverges_the_last_good_checkpoint_stays(name, tmp_path):
+    sane = tiny(name, "train.images=32")
+    wild = tiny(name, "train.lr=1e30", "train.warmup=0", "train.images=6400")
+    work(Job(sane.model_dump_json(), "run", str(tmp_path)), Alone(), CPU)
+    folder = RunFolder(str(tmp_path), "run")
+    assert folder.checkpoints() == [32]
+    with pytest.raises(Diverged, match=r"at [0-9,]+ images"):
+        work(Job(wild.model_dump_json(), "run", str(tmp_path)), Alone(), CPU)
+    assert folder.checkpoints() == [32]
+    place = folder.fetch(32, tmp_path)
+    for file in (checkpoint.WEIGHTS, checkpoint.TRAINING):
+        assert all(t.isfinite().all() for t in checkpoint.read_tensors(place, file).values())
