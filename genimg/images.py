@@ -105,9 +105,10 @@ def _as_array(image: Image.Image, bits: int, channels: Literal[1, 3] | None) -> 
     if image.has_transparency_data:
         image = image.convert("LA" if mode == "La" else "RGBA").convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if gray else "RGB")
-    if channels is not None:
-        image = image.convert("L" if channels == 1 else "RGB")
+    natural = "L" if gray else "RGB"
+    for wanted in (natural, {None: natural, 1: "L", 3: "RGB"}[channels]):
+        if image.mode != wanted:  # converting copies, needed or not
+            image = image.convert(wanted)
     array = np.array(image)
     return array[..., None] if array.ndim == 2 else array
 

@@ -102,7 +102,10 @@ def is_parquet(path: str) -> bool:
     if "://" in path:
         return True
     where = Path(path).expanduser()
-    return where.suffix.lower() == ".parquet" or (where.is_dir() and any(where.glob("*.parquet")))
+    folders = [where, *(where / split for split in SPLITS)]
+    return where.suffix.lower() == ".parquet" or any(
+        folder.is_dir() and any(folder.glob("*.parquet")) for folder in folders
+    )
 
 
 def arrange(
