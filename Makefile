@@ -22,7 +22,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports --no-logo
 
 bench: .venv/ready
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -1,0 +1,107 @@
+"""genimg's training path against a loop written by hand: what the loader, method and loop cost.
+
+Both train the same networks with the same batches, precision and number of threads, on 60,000
+gray images of 32 x 32 in memory. Ours includes the loader with its keys and augmentation, the
+schedules, the averages, the log at the recipe's own interval and its event file.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import bare_loops
+import made_data
+from measuring import Row, compared, device, rate
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from genimg import recipes
+from genimg.data.augment import augment
+from genimg.data.loader import Loader
+from genimg.data.memory import Images
+from genimg.data.scenes import Scenes
+from genimg.recipe import Recipe
+from genimg.training.loop import fit
+from genimg.training.method import multiplies_bfloat16
+from genimg.training.sync import Alone
+
+AT_LEAST = 0.97
+
+
+def measure(quick: bool) -> list[Row]:
+    return [gan(quick), recognition(quick)]
+
+
+def gan(quick: bool) -> Row:
+    recipe, data, pixels, _ = prepared("dcgan")
+    bare = bare_loops.dcgan(recipe, pixels, device(), bfloat16(recipe))
+    return over_bare_loop(recipe, data, bare, quick)
+
+
+def recognition(quick: bool) -> Row:
+    recipe, data, pixels, labels = prepared("classifier")
+    bare = bare_loops.classifier(recipe, pixels, labels, device(), bfloat16(recipe))
+    return over_bare_loop(recipe, data, bare, quick)
+
+
+def prepared(name: str) -> tuple[Any, Images, Tensor, Tensor]:
+    """(recipe, data as ours takes it, pixels and labels as the bare loop takes them)."""
+    pixels, labels = (tensor.to(device()) for tensor in made_data.labelled(32))
+    recipe = recipes.named(name).override(["data.channels=1"]).resolve(Scenes.classes)
+    return recipe, Images(pixels, labels, Scenes.classes), pixels, labels
+
+
+def bfloat16(recipe: Recipe) -> bool:
+    return multiplies_bfloat16(recipe.train.precision, device())
+
+
+def over_bare_loop(recipe: Recipe, data: Images, bare: Iterator[None], quick: bool) -> Row:
+    """By turns about as many images as there are between two lines of the log."""
+    train = recipe.train
+    steps = 3 if quick else round(train.log_every / train.batch_size)
+    images = steps * train.batch_size
+    with training(recipe, data, steps) as ours:
+        return compared(
+            f"loop: {recipe.recipe}",
+            "images/s",
+            lambda: rate(ours, images),
+            lambda: rate(lambda: take(bare, steps), images),
+            rounds=3 if quick else 11,
+            at_least=AT_LEAST,
+            note=f"batch {train.batch_size}, {'bfloat16' if bfloat16(recipe) else 'float32'}",
+        )
+
+
+@contextmanager
+def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], None]]:
+    """Each call trains for that many steps more, with what jobs.worker trains with."""
+    method = recipe.method(device())
+    train = recipe.train
+    loader = Loader(
+        data,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        device=device(),
+        augment=lambda images, keys: augment(images, keys, recipe.data.augment),
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SummaryWriter(folder) as events,
+        closing(iter(loader)) as batches,
+    ):
+
+        def log(seen: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                events.add_scalar(f"train/{name}", value, seen)
+
+        def more() -> None:
+            until = train.model_copy(update={"images": method.seen + steps * train.batch_size})
+            fit(method, batches, until, sync=Alone(), log=log, save=lambda method: None)
+
+        yield more
+
+
+def take(steps: Iterator[None], count: int) -> None:
+    for _ in range(count):
+        next(steps)

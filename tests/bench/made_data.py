@@ -1,0 +1,54 @@
+"""The data that the benchmarks make themselves: procedural scenes, in the forms users bring."""
+
+import struct
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pyarrow import fs
+from torch import Tensor
+
+from genimg import images
+from genimg.data.scenes import annotate, render
+from genimg.data.shard_files import Row, write_shard
+
+MNIST = 60_000  # images
+_DIFFERENT = 6_000  # scenes that are drawn, and then repeated: time depends on the number only
+
+
+def labelled(size: int, count: int = MNIST) -> tuple[Tensor, Tensor]:
+    """Gray scenes uint8 [count, 1, size, size] and their classes int64 [count]."""
+    keys = torch.arange(min(count, _DIFFERENT))
+    times = -(-count // len(keys))
+    pixels, labels = render(keys, size, channels=1), annotate(keys, size).labels
+    return pixels.repeat(times, 1, 1, 1)[:count], labels.repeat(times)[:count]
+
+
+def write_idx(folder: Path, count: int = MNIST) -> Path:
+    """A folder as MNIST comes: images of 28 x 28 and labels, each in an IDX file."""
+    folder.mkdir()
+    pixels, labels = labelled(28, count)
+    for name, array in (("images-idx3", pixels[:, 0]), ("labels-idx1", labels.to(torch.uint8))):
+        header = struct.pack(f">HBB{array.dim()}I", 0, 8, array.dim(), *array.shape)
+        (folder / f"train-{name}-ubyte").write_bytes(header + array.numpy().tobytes())
+    return folder
+
+
+def write_shards(
+    folder: Path, count: int, size: int, format: Literal["png", "jpeg"], shards: int = 4
+) -> Path:
+    """A folder of Parquet shards with `count` RGB scenes."""
+    folder.mkdir()
+    pixels = render(torch.arange(count), size, channels=3).permute(0, 2, 3, 1).numpy()
+    for number, part in enumerate(np.array_split(pixels, shards)):
+        rows = [Row(images.encode(image, format), 0, f"{i}") for i, image in enumerate(part)]
+        write_shard(
+            str(folder / f"shard-{number:05d}.parquet"),
+            rows,
+            labelled=True,
+            classes=("scene",),
+            broken=[],
+            filesystem=fs.LocalFileSystem(),
+        )
+    return folder
