@@ -1,0 +1,208 @@
+"""Workers agree: real processes, whose gradients, buffers and weights are those of one worker.
+
+Three processes are started once. As three workers, and then two of them as two, they take the
+same few steps of every recipe and leave what they hold in files, which the tests compare.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from tiny_recipes import tiny
+from torch import nn
+
+from genimg.data.loader import Loader
+from genimg.data.opening import open_dataset
+from genimg.recipe import Recipe
+from genimg.recipes import RECIPES
+from genimg.training.method import Method
+from genimg.training.sync import Alone, Collective
+
+CPU = torch.device("cpu")
+STEPS = 3
+# Ten images: uneven shares for three workers. Two channels a group, or group normalisation would
+# cancel some biases' gradients to noise, which Adam makes as large as any other step.
+SHAPE = ("train.batch_size=10", "train.precision=float32", "model.width=16")
+VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
+    "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
+    "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
+    "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+both_worlds = pytest.mark.parametrize("world", [2, 3])
+
+
+def has_batch_statistics(method: Method) -> bool:
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for network in method.networks.values()
+        for module in network.modules()
+    )
+
+
+def held(method: Method) -> dict[str, torch.Tensor]:
+    """Gradients, buffers, weights and averages after a step."""
+    tensors = method.snapshot().weights
+    tensors = {f"average {name}": tensor for name, tensor in tensors.items()}
+    for network_name, network in method.networks.items():
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            tensors[f"gradient {network_name}.{name}"] = parameter.grad
+            tensors[f"weight {network_name}.{name}"] = parameter
+        for name, buffer in network.named_buffers():
+            tensors[f"buffer {network_name}.{name}"] = buffer
+    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def steps(recipe: Recipe, sync) -> dict[str, torch.Tensor]:
+    """What is held after each of a few steps, and the workers' mean losses."""
+    torch.manual_seed(0)
+    method = recipe.method(CPU)
+    loader = Loader(
+        open_dataset(recipe.data),
+        batch_size=recipe.train.batch_size,
+        seed=0,
+        device=CPU,
+        augment=lambda images, keys: images,
+        rank=sync.rank,
+        world=sync.world,
+    )
+    tensors = {}
+    for step in range(STEPS):
+        batch = loader.batch(method.seen)
+        losses = method.update(batch, sync)
+        told = {f"loss {k}": sync.mean(v.float(), batch.share) for k, v in losses.items()}
+        tensors |= {f"{step} {name}": tensor for name, tensor in (held(method) | told).items()}
+    return tensors
+
+
+def worker(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    for world in (3, 2):
+        if rank >= world:
+            return
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/store-{world}", rank=rank, world_size=world
+        )
+        sync = Collective()
+        for variant, (name, *overrides) in VARIANTS.items():
+            save_file(steps(known(name, overrides), sync), folder / f"{variant}-{world}-{rank}")
+        save_file(sums(sync), folder / f"sums-{world}-{rank}")
+        dist.destroy_process_group()
+
+
+def known(name: str, overrides: list[str]) -> Recipe:
+    """The tiny recipe with those overrides whose keys it has."""
+    keys = tiny(name).keys()
+    return tiny(name, *(text for text in overrides if text.partition("=")[0] in keys))
+
+
+def sums(sync: Collective) -> dict[str, torch.Tensor]:
+    """Gradients of several types, some of them larger than a bucket, summed over the workers."""
+    share = (sync.rank + 1) / sum(range(1, sync.world + 1))
+    large = nn.Parameter(torch.empty(7_000_000))
+    small = nn.Parameter(torch.empty(3, 2))
+    double = nn.Parameter(torch.empty(2, dtype=torch.float64))
+    images = nn.Parameter(torch.empty(2, 3, 4, 4).to(memory_format=torch.channels_last))
+    unused = nn.Parameter(torch.empty(2))
+    for parameter in (large, small, double, images):
+        parameter.grad = torch.full_like(parameter, sync.rank + 1.0)
+    small.grad = (sync.rank + 1.0) * torch.arange(6.0).reshape(2, 3).T  # not contiguous
+    images.grad = images.grad * torch.arange(96.0).reshape(2, 3, 4, 4)
+    sync.gradients([large, small, double, unused, images], share)
+    assert unused.grad is None
+    norm = nn.BatchNorm1d(2)
+    norm.running_mean.fill_(sync.rank + 1.0)
+    norm.num_batches_tracked.fill_(5)
+    sync.buffers([norm], share)
+    return {
+        "large": large.grad[::1_000_000].clone(),
+        "small": small.grad.contiguous(),
+        "double": double.grad,
+        "images": images.grad.contiguous(),
+        "running_mean": norm.running_mean,
+        "tracked": norm.num_batches_tracked,
+        "mean": sync.mean(torch.tensor([sync.rank + 1.0, 7.0]), share),
+    }
+
+
+@pytest.fixture(scope="module")
+def gang(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("gang")
+    mp.start_processes(worker, (folder,), nprocs=3, start_method="spawn")
+    return folder
+
+
+@both_worlds
+@every_variant
+def test_after_every_step_all_workers_hold_the_same_bits(gang, variant, world):
+    first, *others = (load_file(gang / f"{variant}-{world}-{rank}") for rank in range(world))
+    assert first
+    for other in others:
+        assert first.keys() == other.keys()
+        assert [name for name in first if not torch.equal(first[name], other[name])] == []
+
+
+@both_worlds
+@every_variant
+def test_together_they_do_what_one_worker_does_with_the_whole_batch(gang, variant, world):
+    name, *overrides = VARIANTS[variant]
+    recipe = known(name, overrides)
+    if has_batch_statistics(recipe.method(CPU)):
+        pytest.skip("statistics of a part of the batch are not those of the batch")
+    alone, together = steps(recipe, Alone()), load_file(gang / f"{variant}-{world}-0")
+    assert alone.keys() == together.keys()
+    for key, expected in alone.items():
+        if key.startswith("0 gradient"):  # before rounding has been through Adam
+            tolerance = {"rtol": 1e-4, "atol": 1e-5 * expected.abs().max().item()}
+        elif " gradient " in key:
+            tolerance = {"rtol": 1e-2, "atol": 1e-2 * expected.abs().max().item()}
+        else:
+            tolerance = {"rtol": 1e-4, "atol": 0.02 * recipe.train.lr}
+        torch.testing.assert_close(
+            together[key], expected, **tolerance, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+def test_lazy_regularisation_is_told_apart_by_its_steps(gang):
+    lazy, without, always = (
+        load_file(gang / f"dcgan-{kind}-2-0") for kind in ("lazy", "no-r1", "plain")
+    )
+    key = "0 gradient discriminator.to_logit.weight"
+    assert not torch.equal(lazy[key], without[key])
+    assert not torch.equal(lazy[key], always[key])
+
+
+@both_worlds
+def test_sums_are_weighted_by_the_workers_shares(gang, world):
+    ranks = range(1, world + 1)
+    mean = sum(rank * rank for rank in ranks) / sum(ranks)
+    for rank in range(world):
+        got = load_file(gang / f"sums-{world}-{rank}")
+        expected = {
+            "large": torch.full((7,), mean),
+            "small": mean * torch.arange(6.0).reshape(2, 3).T,
+            "double": torch.full((2,), mean, dtype=torch.float64),
+            "images": mean * torch.arange(96.0).reshape(2, 3, 4, 4),
+            "running_mean": torch.full((2,), mean),
+            "tracked": torch.tensor(5),
+            "mean": torch.tensor([mean, 7.0]),
+        }
+        for name, tensor in expected.items():
+            torch.testing.assert_close(got[name], tensor)
+
+
+def test_a_lone_worker_keeps_what_it_has():
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.full((2,), 3.0)
+    sync = Alone()
+    sync.gradients([parameter], 1.0)
+    assert torch.equal(parameter.grad, torch.full((2,), 3.0))
+    value = (parameter * 2).sum()
+    assert sync.mean(value, 1.0) == 4
+    assert not sync.mean(value, 1.0).requires_grad

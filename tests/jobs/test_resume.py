@@ -1,0 +1,196 @@
+"""An interrupted run, resumed, ends in the same bits as one that was not: every recipe.
+
+On one worker in this process and in a new one; on two workers in two processes over gloo.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny_recipes import tiny
+
+from cluster.storage import LocalStorage
+from genimg import checkpoint
+from genimg.recipe import Recipe
+from genimg.recipes import RECIPES
+from genimg.training.sync import Alone, Collective
+from jobs.run_folder import RunFolder
+from jobs.worker import Job, resume, work
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+def run(recipe: Recipe, storage: Path, name: str, sync=None, **callbacks) -> list[str]:
+    """Work on a run until it ends; returns the warnings."""
+    warnings: list[str] = []
+    job = Job(recipe.model_dump_json(), name, str(storage))
+    work(job, sync or Alone(), CPU, warn=warnings.append, **callbacks)
+    return warnings
+
+
+def after(lines: int) -> Callable[[], bool]:
+    """A wish to stop at that line of the log; tiny recipes log every 16 images of 64."""
+    answers = iter([*[False] * (lines - 1), True])
+    return lambda: next(answers)
+
+
+def assert_same_state(one: Path, other: Path, ignore: tuple[str, ...] = ()) -> None:
+    """Inference weights, trained networks, optimizer moments and progress, bit for bit."""
+    for file in (checkpoint.WEIGHTS, checkpoint.TRAINING):
+        a, b = checkpoint.read_tensors(one, file), checkpoint.read_tensors(other, file)
+        assert a.keys() == b.keys() != set()
+        assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert any(name.endswith("exp_avg_sq") for name in a)
+    progress = [checkpoint.read_json(place, checkpoint.PROGRESS) for place in (one, other)]
+    for tree in progress:
+        for key in ignore:
+            del tree[key]
+    assert progress[0] == progress[1]
+
+
+def final(storage: Path, run: str, seen: int = 64) -> Path:
+    folder = RunFolder(str(storage), run)
+    assert folder.checkpoints()[-1] == seen
+    return folder.fetch(seen, storage)
+
+
+@every_recipe
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_stopped_at_a_checkpoint_and_resumed(name, precision, tmp_path):
+    recipe = tiny(name, f"train.precision={precision}")
+    run(recipe, tmp_path, "whole")
+    run(recipe, tmp_path, "halves", should_stop=after(2))
+    assert RunFolder(str(tmp_path), "halves").checkpoints() == [32]
+    assert run(recipe, tmp_path, "halves") == []
+    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "halves"))
+
+
+@every_recipe
+def test_stopped_thrice_between_checkpoints_and_resumed(name, tmp_path):
+    recipe = tiny(name, "data.augment=flip", "train.keep=9")
+    run(recipe, tmp_path, "whole")
+    for lines in (1, 1, 1):
+        run(recipe, tmp_path, "parts", should_stop=after(lines))
+    run(recipe, tmp_path, "parts")
+    assert RunFolder(str(tmp_path), "parts").checkpoints() == [16, 32, 48, 64]
+    # the history tells of more evaluations; what they share is the same
+    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "parts"), ignore=("history",))
+    whole, parts = (dict(RunFolder(str(tmp_path), n).history()) for n in ("whole", "parts"))
+    assert {seen: parts[seen] for seen in whole} == whole
+
+
+NEW_PROCESS = """
+import sys, torch
+from genimg.training.sync import Alone
+from jobs.worker import Job, work
+torch.set_num_threads(int(sys.argv[4]))
+work(Job(sys.argv[1], sys.argv[2], sys.argv[3]), Alone(), torch.device("cpu"))
+"""
+
+
+def test_resumed_by_a_new_process(tmp_path):
+    recipe = tiny("dcgan")
+    run(recipe, tmp_path, "whole")
+    run(recipe, tmp_path, "halves", should_stop=after(2))
+    arguments = [recipe.model_dump_json(), "halves", str(tmp_path), str(torch.get_num_threads())]
+    subprocess.run([sys.executable, "-c", NEW_PROCESS, *arguments], check=True, cwd=ROOT)
+    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "halves"))
+
+
+def two_workers(rank: int, storage: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = f"file://{storage}/.rendezvous"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    sync = Collective()
+    for name in RECIPES:
+        recipe = tiny(name, "train.batch_size=16")
+        run(recipe, storage, f"{name}-whole", sync)
+        first_wants_to_stop = after(2) if rank == 0 else lambda: False
+        run(recipe, storage, f"{name}-halves", sync, should_stop=first_wants_to_stop)
+        dist.barrier()
+        assert RunFolder(str(storage), f"{name}-halves").checkpoints() == [32]
+        dist.barrier()
+        run(recipe, storage, f"{name}-halves", sync)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+    storage = tmp_path_factory.mktemp("two")
+    mp.start_processes(two_workers, (storage,), nprocs=2, start_method="spawn")
+    return storage
+
+
+@every_recipe
+def test_two_workers_resume_as_exactly_as_one(two, name):
+    whole, halves = final(two, f"{name}-whole"), final(two, f"{name}-halves")
+    assert_same_state(whole, halves)
+    assert checkpoint.verify(halves).lineage["workers"] == 2
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    recipe = tiny("dcgan")
+    run(recipe, tmp_path, "run")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    run(recipe, tmp_path, "run")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_longer_training_goes_on_from_the_last_checkpoint(tmp_path):
+    recipe = tiny("dcgan")
+    run(recipe, tmp_path, "run")
+    seen: list[int] = []
+    longer = recipe.override(["train.images=96"])
+    run(longer, tmp_path, "run", progress=lambda at, values: seen.append(at))
+    assert seen == [80, 96]
+    assert [at for at, _ in RunFolder(str(tmp_path), "run").history()] == [32, 64, 96]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_replaced(tmp_path):
+    recipe = tiny("dcgan")
+    run(recipe, tmp_path, "run")
+    weights = final(tmp_path, "run") / checkpoint.WEIGHTS
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1])
+    (warning,) = run(recipe, tmp_path, "run")
+    assert "passed over a damaged checkpoint" in warning
+    assert "weights.safetensors" in warning
+    assert (final(tmp_path, "run") / checkpoint.WEIGHTS).read_bytes() == good
+
+
+class Remote(LocalStorage):
+    """A store of which nothing lies on this machine: everything is downloaded."""
+
+    def local_path(self, prefix: str) -> None:
+        return None
+
+
+def test_a_run_in_a_remote_store_is_resumed_by_downloading(tmp_path):
+    recipe = tiny("dcgan")
+    run(recipe, tmp_path, "run", should_stop=after(2))
+    folder = RunFolder(str(tmp_path), "run")
+    folder.storage = Remote(tmp_path)
+    method = recipe.method(CPU)
+    history = resume(method, folder, Alone(), print)
+    assert method.seen == 32
+    assert [seen for seen, _ in history] == [32]
+
+
+def test_metrics_of_a_checkpoint_are_those_of_its_history(tmp_path):
+    run(tiny("dcgan"), tmp_path, "run")
+    folder = RunFolder(str(tmp_path), "run")
+    history = dict(folder.history())
+    assert list(history) == folder.checkpoints() == [32, 64]
+    for seen, metrics in history.items():
+        path = folder.fetch(seen, tmp_path) / checkpoint.METRICS
+        assert json.loads(path.read_text()) == metrics == folder.metrics(seen)
