@@ -76,8 +76,8 @@ class Engine:
         self.need("sample")
         if n < 1:
             raise InputError(f"n={n}: ask for at least 1 image")
-        if not 0 <= seed <= 2**63 - n:
-            raise InputError(f"seed={seed}: must lie between 0 and 2**63 - {n} for {n} images")
+        if not 0 <= seed < 2**63 - n:
+            raise InputError(f"seed={seed}: must lie between 0 and {2**63 - n - 1} for n={n}")
         for name, value in (("label", label), ("text", text)):
             if value is not None:
                 raise InputError(f"{name}={value!r}: this {self.recipe.recipe} takes no {name}")

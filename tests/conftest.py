@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("genimg", deadline=None)  # the machine may be busy
+settings.load_profile("genimg")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from genimg import rng
 from genimg.contracts import Dataset
 
 LATENTS = 21  # tag under which an image's seed gives its latents
-CHUNK = 64  # images in one forward pass
+CHUNK = 64  # images in one forward pass, at most
+FEWEST = 4  # rows in one forward pass; matrix products of 1 and 2 take kernels of their own
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -24,12 +25,13 @@ def latents(seeds: Tensor, dimensions: int) -> Tensor:
 def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """function(inputs) for inputs [N, ...] in passes of at most CHUNK rows, on the CPU in float32.
 
-    Each pass is padded to a power of two: numerical libraries choose other kernels for odd batch
-    sizes, and a row should give the same bits whatever batch it rides in.
+    Each pass is padded to a power of two, at least FEWEST: numerical libraries choose other
+    kernels for odd and for very small batches, and a row should give the same bits whatever batch
+    it rides in.
     """
     outputs = []
     for rows in inputs.split(CHUNK):
-        padding = (1 << (len(rows) - 1).bit_length()) - len(rows)
+        padding = max(FEWEST, 1 << (len(rows) - 1).bit_length()) - len(rows)
         padded = torch.cat([rows, rows[:1].expand(padding, *rows.shape[1:])]) if padding else rows
         outputs.append(function(padded)[: len(rows)].float().cpu())
     return torch.cat(outputs)

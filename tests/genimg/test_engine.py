@@ -1,0 +1,313 @@
+"""Engines of small trained checkpoints: same bytes in any batch, any image restored, refusals."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_recipes import tiny
+
+from genimg import checkpoint, recipes
+from genimg.engine import Engine
+from genimg.errors import InputError
+from genimg.images import to_bytes_range
+from genimg.noise_level import estimate_sigma
+from genimg.recipes import RECIPES
+from genimg.recipes.inference import latents
+from genimg.training.method import load_states
+from genimg.training.sync import Alone
+from jobs.run_folder import RunFolder
+from jobs.worker import Job, work
+
+CPU = torch.device("cpu")
+EVERY_CALL = {
+    "sample": lambda engine: engine.sample(1),
+    "encode": lambda engine: engine.encode(pictures(engine, 1)),
+    "decode": lambda engine: engine.decode(np.zeros((1, 8), np.float32)),
+    "classify": lambda engine: engine.classify(pictures(engine, 1)),
+    "restore": lambda engine: engine.restore(picture(9, 9, 3), sigma=10),
+}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint of every recipe, and of a gray denoiser, each trained for some steps."""
+    storage = tmp_path_factory.mktemp("trained")
+    kinds = {name: (name,) for name in RECIPES} | {"gray": ("ffdnet", "data.channels=1")}
+    for kind, (name, *overrides) in kinds.items():
+        images = 1280 if "restore" in recipes.named(name).capabilities else 320
+        length = [f"train.images={images}", f"train.checkpoint_every={images}"]
+        quick = ["train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0"]
+        recipe = tiny(name, *length, *quick, *overrides)
+        work(Job(recipe.model_dump_json(), kind, str(storage)), Alone(), CPU)
+    runs = {kind: RunFolder(str(storage), kind) for kind in kinds}
+    return {kind: run.fetch(run.checkpoints()[-1], storage) for kind, run in runs.items()}
+
+
+@pytest.fixture(scope="session")
+def engines(folders) -> dict[str, Engine]:
+    return {kind: Engine.load(folder, CPU) for kind, folder in folders.items()}
+
+
+def picture(height: int, width: int, channels: int, dtype=np.uint8, seed: int = 0) -> np.ndarray:
+    """Smooth waves with noise of about 10 gray levels, [H, W, C]."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = np.sin(y[..., None] / 7 + np.arange(channels)) + np.cos(x[..., None] / 5)
+    levels = (128 + 50 * waves + random.normal(0, 10, waves.shape)).clip(0, 255) / 255
+    return (levels * np.iinfo(dtype).max).round().astype(dtype)
+
+
+def pictures(engine: Engine, count: int) -> np.ndarray:
+    data = engine.recipe.data
+    return np.stack([picture(data.size, data.size, data.channels, seed=i) for i in range(count)])
+
+
+def able(engines: dict[str, Engine], capability: str) -> list[Engine]:
+    found = [engine for engine in engines.values() if capability in engine.capabilities]
+    assert found
+    return found
+
+
+def test_every_engine_does_what_it_declares_and_refuses_the_rest(engines):
+    for engine in engines.values():
+        assert set(engine.capabilities) <= EVERY_CALL.keys()
+        for capability, call in EVERY_CALL.items():
+            if capability in engine.capabilities:
+                assert np.isfinite(call(engine)).all()
+            else:
+                name = engine.recipe.recipe
+                with pytest.raises(InputError, match=f"a {name} model cannot {capability}; it can"):
+                    call(engine)
+
+
+def test_an_engine_gives_what_the_networks_of_its_checkpoint_give(engines, folders):
+    for kind, engine in engines.items():
+        networks = recipes.from_json((folders[kind] / checkpoint.RECIPE).read_text()).networks()
+        load_states(networks, checkpoint.read_tensors(folders[kind], checkpoint.WEIGHTS))
+        for name, network in networks.items():
+            mine = engine.networks[name].state_dict()
+            assert all(torch.equal(mine[key], t) for key, t in network.eval().state_dict().items())
+            assert not engine.networks[name].training
+    generator = engines["dcgan"].networks["generator"]
+    with torch.no_grad():
+        expected = generator(latents(torch.arange(5, 9), 8))
+    got = engines["dcgan"].sample(4, seed=5)
+    assert np.array_equal(got, to_bytes_range(expected).permute(0, 2, 3, 1).numpy())
+
+
+def test_an_altered_or_foreign_folder_is_refused(folders, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["dcgan"], folder)
+    Engine.load(folder, CPU)
+    weights = folder / checkpoint.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match=r"weights\.safetensors: altered since it was written"):
+        Engine.load(folder, CPU)
+    with pytest.raises(InputError, match="not a genimg checkpoint"):
+        Engine.load(tmp_path, CPU)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
+    """Engines that sample, with their images of seeds 0 to 149, each made alone."""
+    return [
+        (engine, np.concatenate([engine.sample(1, seed=seed) for seed in range(150)]))
+        for engine in able(engines, "sample")
+    ]
+
+
+@settings(max_examples=25)
+@given(n=st.integers(1, 70), seed=st.integers(0, 80))
+def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n, seed):
+    for engine, expected in one_by_one:
+        images = engine.sample(n, seed=seed)
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, expected[seed : seed + n])
+
+
+def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
+    for engine in able(engines, "sample"):
+        data = engine.recipe.data
+        images = engine.sample(32)
+        assert images.shape == (32, data.size, data.size, data.channels)
+        assert len({image.tobytes() for image in images}) == 32
+        near = engine.sample(32, truncation=0.5).astype(float).std(axis=0).mean()
+        assert near < images.astype(float).std(axis=0).mean()
+        assert len({image.tobytes() for image in engine.sample(4, truncation=0.0)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n=0: ask for at least 1 image"),
+        ({"n": 1, "seed": -1}, "seed=-1: must lie between 0"),
+        ({"n": 2, "seed": 2**63 - 2}, "seed=9223372036854775806: must lie between 0"),
+        ({"n": 1, "label": "cat"}, "label='cat': this dcgan takes no label"),
+        ({"n": 1, "text": "a cat"}, "text='a cat': this dcgan takes no text"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(engines, options, message):
+    with pytest.raises(InputError) as caught:
+        engines["dcgan"].sample(**options)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_last_seed_that_there_is_can_be_sampled(engines):
+    assert engines["dcgan"].sample(1, seed=2**63 - 2).shape == (1, 16, 16, 3)
+
+
+def test_encoding_and_decoding_go_there_and_back_image_by_image(engines):
+    engine = engines["conv-vae"]
+    images = pictures(engine, 70)
+    codes = engine.encode(images)
+    assert codes.dtype == np.float32
+    assert codes.shape == (70, 8)
+    assert engine.decode(codes).shape == images.shape
+    assert engine.decode(codes).dtype == np.uint8
+    for rows in (slice(7, 8), slice(7, 9), slice(0, 5), slice(3, 68)):
+        assert np.array_equal(engine.encode(images[rows]), codes[rows])
+        assert np.array_equal(engine.decode(codes[rows]), engine.decode(codes)[rows])
+    sampled = engine.decode(latents(torch.arange(3), 8).numpy())
+    assert np.array_equal(sampled, engine.sample(3))
+
+
+def test_inputs_of_another_shape_or_type_are_refused(engines):
+    vae, classifier = engines["conv-vae"], engines["classifier"]
+    good = pictures(vae, 2)
+    for bad in (good[:0], good[:, :8], good[..., :1], good.astype(np.float32), good[0]):
+        for call in (vae.encode, classifier.classify, classifier.features):
+            with pytest.raises(InputError, match=r"this model takes uint8 \[N, 16, 16, 3\]"):
+                call(bad)
+    for latent_shape in ((2, 7), (8,), (0, 8)):
+        with pytest.raises(InputError, match=r"this model takes \[N, 8\]"):
+            vae.decode(np.zeros(latent_shape, np.float32))
+
+
+def test_classes_have_probabilities_that_sum_to_one(engines):
+    engine = engines["classifier"]
+    probabilities = engine.classify(pictures(engine, 5))
+    assert probabilities.shape == (5, len(engine.recipe.model.classes))
+    assert probabilities.min() >= 0
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    features = engine.features(pictures(engine, 5))
+    assert features.shape == (5, engine.recipe.model.features)
+    assert features.min() >= 0
+
+
+@settings(max_examples=40)
+@given(
+    kind=st.sampled_from(["ffdnet", "gray"]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.integers(1, 4),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_any_image_is_restored_in_its_own_shape_and_type(
+    engines, kind, height, width, channels, dtype
+):
+    image = picture(height, width, channels, dtype)
+    for sigma in (None, 25.0):
+        restored = engines[kind].restore(image, sigma=sigma)
+        assert restored.shape == image.shape
+        assert restored.dtype == dtype
+        if channels in (2, 4):
+            assert np.array_equal(restored[..., -1], image[..., -1])
+    assert np.array_equal(engines[kind].restore(image, sigma=25, strength=0), image)
+
+
+def test_every_level_survives_strength_nought(engines):
+    for dtype in (np.uint8, np.uint16):
+        levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
+        image = levels.reshape(16 if dtype == np.uint8 else 256, -1, 1)
+        assert np.array_equal(engines["gray"].restore(image, sigma=25, strength=0), image)
+
+
+@pytest.mark.parametrize("kind", ["ffdnet", "gray"])
+@pytest.mark.parametrize(("height", "width"), [(150, 97), (97, 150), (131, 131), (64, 150)])
+def test_tiles_leave_no_seams(engines, kind, height, width):
+    engine = engines[kind]
+    image = picture(height, width, engine.recipe.data.channels)
+    smallest = 4 * 2 * -(-engine.networks["restorer"].receptive_field // 4)
+    whole = engine.restore(image, sigma=30, tile=0).astype(int)
+    assert (whole != image).mean() > 0.5
+    for tile in (smallest, smallest + 6):
+        tiled = engine.restore(image, sigma=30, tile=tile).astype(int)
+        assert np.abs(tiled - whole).max() <= 1
+        assert (tiled != whole).mean() < 0.01
+
+
+def test_large_images_are_tiled_by_themselves(engines):
+    image = picture(530, 40, 1)
+    whole = engines["gray"].restore(image, sigma=30, tile=0).astype(int)
+    assert np.abs(engines["gray"].restore(image, sigma=30).astype(int) - whole).max() <= 1
+
+
+def test_the_noise_level_is_estimated_where_it_is_not_given(engines):
+    image = picture(64, 64, 3)
+    floats = torch.from_numpy(image).permute(2, 0, 1)[None].float() * (2 / 255) - 1
+    sigma = float(estimate_sigma(floats))
+    assert sigma == pytest.approx(10, abs=3)
+    blind = engines["ffdnet"].restore(image)
+    assert np.abs(blind.astype(int) - engines["ffdnet"].restore(image, sigma=sigma)).max() <= 1
+    assert not np.array_equal(blind, engines["ffdnet"].restore(image, sigma=2 * sigma))
+
+
+def test_sixteen_bits_restore_as_eight_do(engines):
+    image = picture(40, 40, 3)
+    eight = engines["ffdnet"].restore(image, sigma=20).astype(float)
+    sixteen = engines["ffdnet"].restore(image.astype(np.uint16) * 257, sigma=20) / 257
+    assert np.abs(eight - sixteen).max() <= 0.51
+
+
+def test_a_gray_model_restores_colours_one_by_one_and_a_colour_model_takes_gray(engines):
+    image = picture(20, 20, 3)
+    colours = engines["gray"].restore(image, sigma=20)
+    for channel in range(3):
+        alone = engines["gray"].restore(image[..., channel : channel + 1], sigma=20)
+        assert np.abs(alone.astype(int) - colours[..., channel : channel + 1]).max() <= 1
+    gray = image[..., :1]
+    spread = engines["ffdnet"].restore(gray.repeat(3, axis=2), sigma=20).astype(float)
+    difference = engines["ffdnet"].restore(gray, sigma=20)[..., 0] - spread.mean(axis=2)
+    assert np.abs(difference).max() <= 1
+
+
+def test_strength_mixes_the_image_with_the_restored(engines):
+    image = picture(20, 20, 3)
+    full = engines["ffdnet"].restore(image, sigma=40).astype(float)
+    half = engines["ffdnet"].restore(image, sigma=40, strength=0.5)
+    assert np.abs(half - (image + full) / 2).max() <= 1
+
+
+def test_a_little_training_already_removes_noise(engines):
+    clean = picture(64, 64, 3, seed=1).astype(float)
+    noisy = (clean + np.random.default_rng(2).normal(0, 40, clean.shape)).clip(0, 255)
+    restored = engines["ffdnet"].restore(noisy.round().astype(np.uint8), sigma=40)
+    assert np.square(restored - clean).mean() < 0.8 * np.square(noisy - clean).mean()
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), {}, "image of shape [4, 4]: expected [H, W, 1 to 4]"),
+        (np.zeros((4, 4, 5), np.uint8), {}, "image of shape [4, 4, 5]"),
+        (np.zeros((0, 4, 3), np.uint8), {}, "image of shape [0, 4, 3]"),
+        (np.zeros((4, 4, 3), np.float32), {}, "image of float32: expected uint8 or uint16"),
+        (np.zeros((4, 4, 3), np.uint8), {"strength": 1.1}, "strength=1.1: must lie between 0"),
+        (np.zeros((4, 4, 3), np.uint8), {"strength": float("nan")}, "strength=nan: must lie"),
+        (np.zeros((4, 4, 3), np.uint8), {"sigma": -1}, "sigma=-1: must lie between 0 and 255"),
+        (np.zeros((4, 4, 3), np.uint8), {"sigma": float("nan")}, "sigma=nan: must lie"),
+        (np.zeros((40, 40, 3), np.uint8), {"tile": 8}, "tile=8: use 0, 'auto' or an even number"),
+        (np.zeros((200, 200, 3), np.uint8), {"tile": 151}, "tile=151: use 0, 'auto' or an even"),
+        (np.zeros((4, 4, 3), np.uint8), {"tile": -2}, "tile=-2: use 0, 'auto' or an even number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_restored_is_refused(engines, image, options, message):
+    with pytest.raises(InputError) as caught:
+        engines["ffdnet"].restore(image, **{"sigma": 10} | options)
+    assert str(caught.value).startswith(message)
