@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -129,8 +129,8 @@ def train_on_ray(
     open_storage(job.storage).delete(notes)
     if failure:
         raise failure
-    if errors and isinstance(errors[0], TrainingFailedError):
-        raise Lost(reason(errors[0])) from errors[0]
+    if errors and isinstance(errors[0], WorkerGroupError):
+        raise Lost(in_short(errors[0], warn)) from errors[0]
     if errors:
         raise errors[0]
 
@@ -175,11 +175,19 @@ def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None
     each = f"{cpus_per_worker} CPU" + (" and 1 GPU" if use_gpu else "")
     raise InputError(
         f"--workers {workers} of {each} each: the cluster has {has.get('CPU', 0):g} CPUs and "
-        f"{has.get('GPU', 0):g} GPUs on {len(nodes)} nodes, room for {room} workers; "
-        "ask for fewer, or give --autoscale if the cluster will grow"
+        f"{has.get('GPU', 0):g} GPUs on {len(nodes)} node{'s' * (len(nodes) != 1)}, "
+        f"room for {room} workers; ask for fewer, or give --autoscale if the cluster will grow"
     )
 
 
-def reason(error: TrainingFailedError) -> str:
-    """One line a failed worker."""
-    return str(error)
+def in_short(error: WorkerGroupError, warn: Callable[[str], None]) -> str:
+    """In one line, what became of which workers; `warn` gets the traceback, where there is one."""
+    fates: dict[str, list[int]] = {}
+    for rank, failure in error.worker_failures.items():
+        lines = str(getattr(failure, "health_check_failure", failure)).strip().splitlines()
+        raised = lines[0].startswith("Traceback")
+        fate = lines[-1 if raised else 0].rstrip(".")
+        if raised and fate not in fates:
+            warn("\n".join(lines))
+        fates.setdefault(fate, []).append(rank)
+    return "; ".join(f"worker {', '.join(map(str, at))}: {fate}" for fate, at in fates.items())
