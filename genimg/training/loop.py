@@ -42,7 +42,7 @@ def fit(
     while method.seen < train.images:
         before = method.seen
         # Networks that draw from torch's own generator (dropout) depend on the position alone.
-        torch.manual_seed(rng.seed_from(train.seed, before, sync.rank))
+        seed_generators(rng.seed_from(train.seed, before, sync.rank), method.device)
         batch = next(batches)
         losses = method.update(batch, sync)
         window.add(losses, batch.share)
@@ -59,6 +59,13 @@ def fit(
             if stop:
                 return
             window = Window(method.seen)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """As torch.manual_seed, which spends a third of a millisecond on devices not in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def crossed(every: int, before: int, after: int) -> bool:

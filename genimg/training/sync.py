@@ -50,6 +50,8 @@ class Collective:
     @torch.no_grad()
     def _sum(self, tensors: list[Tensor], weight: float) -> None:
         """Replace each tensor, in place, by the weighted sum over the workers."""
+        if self.world == 1:  # with all the weight: the sum is what is there
+            return
         pending = []
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.flatten() for tensor in bucket]).mul_(weight)
