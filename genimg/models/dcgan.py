@@ -10,18 +10,33 @@ class Generator(nn.Module):
     """Latents float32 [N, latent] -> images [N, channels, size, size] in [-1, 1].
 
     `width` is the number of channels at half the final resolution; it doubles at each halving.
-    With `normalise`, batch normalisation follows every convolution but the last, as in the paper.
+    `depth` 3x3 convolutions follow at each resolution but the last; the paper has none. With
+    `normalise`, batch normalisation follows every convolution but the last, as in the paper.
     """
 
     def __init__(
-        self, latent: int, width: int, size: int, channels: int, normalise: bool = True
+        self,
+        latent: int,
+        width: int,
+        size: int,
+        channels: int,
+        normalise: bool = True,
+        depth: int = 0,
     ) -> None:
         super().__init__()
         self.latent = latent
         widths = [width * 2**i for i in reversed(range(doublings(size)))]
-        layers = up(latent, widths[0], normalise, kernel=4, stride=1, padding=0)
-        for before, after in itertools.pairwise(widths):
-            layers += up(before, after, normalise)
+        grow = [nn.ConvTranspose2d(latent, widths[0], 4, bias=not normalise)]
+        grow += [
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not normalise)
+            for before, after in itertools.pairwise(widths)
+        ]
+        layers: list[nn.Module] = []
+        for first, after in zip(grow, widths, strict=True):
+            layers += [first, *activated(after, normalise)]
+            for _ in range(depth):
+                same = nn.Conv2d(after, after, 3, padding=1, bias=not normalise)
+                layers += [same, *activated(after, normalise)]
         self.body = nn.Sequential(*layers)
         self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
         self.apply(initialise)
@@ -31,19 +46,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, channels, size, size] -> logits [N].
+    """Images [N, channels, size, size] -> logits [N]; `width` and `depth` as in the generator.
 
     Without normalisation: the R1 penalty asks for gradients image by image, which batch
     statistics would mix, and it keeps the discriminator smooth by itself.
     """
 
-    def __init__(self, width: int, size: int, channels: int) -> None:
+    def __init__(self, width: int, size: int, channels: int, depth: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
         for i in range(doublings(size)):
             after = width * 2**i
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            for _ in range(depth):
+                layers += [nn.Conv2d(after, after, 3, padding=1), nn.LeakyReLU(0.2)]
             before = after
         self.body = nn.Sequential(*layers)
         self.to_logit = nn.Conv2d(before, 1, 4)
@@ -62,17 +79,14 @@ def doublings(size: int) -> int:
     return count
 
 
-def up(
-    before: int, after: int, normalise: bool, kernel: int = 4, stride: int = 2, padding: int = 1
-) -> list[nn.Module]:
-    convolution = nn.ConvTranspose2d(before, after, kernel, stride, padding, bias=not normalise)
-    norm = [nn.BatchNorm2d(after)] if normalise else []
-    return [convolution, *norm, nn.ReLU(inplace=True)]
+def activated(channels: int, normalise: bool) -> list[nn.Module]:
+    norm = [nn.BatchNorm2d(channels)] if normalise else []
+    return [*norm, nn.ReLU(inplace=True)]
 
 
 def initialise(module: nn.Module) -> None:
     """Weights N(0, 0.02), scales N(1, 0.02) (section 4 of the paper)."""
-    if isinstance(module, nn.ConvTranspose2d):
+    if isinstance(module, nn.ConvTranspose2d | nn.Conv2d):
         nn.init.normal_(module.weight, std=0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, mean=1.0, std=0.02)

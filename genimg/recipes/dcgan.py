@@ -1,7 +1,7 @@
 """DCGAN trained with the non-saturating loss and R1.
 
     genimg train dcgan --data scenes
-    genimg train dcgan data.channels=1 data.fit=pad --data MNIST_FOLDER
+    genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOLDER
 
 Judged by the sliced Wasserstein distance, which needs no pretrained network; with a classifier
 (`genimg evaluate --judge`) also by FID on its features, inception score and shares of classes.
@@ -26,18 +26,20 @@ PATCHES = 16  # of each image, for the sliced Wasserstein distance
 
 
 class Model(Section):
-    latent: int = Field(128, ge=1)
-    """dimensions of the latent space"""
+    latent: int = Field(64, ge=1)
+    """dimensions of the latent space; about as many as the images vary in (digits: 12)"""
     width: int = Field(32, ge=4)
     """channels at half the final resolution, doubling at each halving"""
+    depth: int = Field(1, ge=0)
+    """3x3 convolutions at each resolution of both networks; 0: only those of the paper"""
     normalise: bool = True
     """batch normalisation in the generator, as in the paper"""
 
 
 class Loss(Section):
-    r1: float = Field(1.0, ge=0)
+    r1: float = Field(0.1, ge=0)
     """gamma of the R1 penalty; 0 turns it off"""
-    r1_every: int = Field(1, ge=1)
+    r1_every: int = Field(4, ge=1)
     """steps between penalties (lazy regularisation)"""
 
 
@@ -67,6 +69,7 @@ class DCGAN(Recipe):
             self.data.size,
             self.data.channels,
             self.model.normalise,
+            self.model.depth,
         )
 
     def networks(self) -> dict[str, nn.Module]:
@@ -75,7 +78,7 @@ class DCGAN(Recipe):
     def method(self, device: torch.device) -> Adversarial:
         return Adversarial(
             self.generator(),
-            Discriminator(self.model.width, self.data.size, self.data.channels),
+            Discriminator(self.model.width, self.data.size, self.data.channels, self.model.depth),
             latent=self.model.latent,
             r1=self.loss.r1,
             r1_every=self.loss.r1_every,
@@ -105,5 +108,5 @@ def dcgan() -> DCGAN:
     return DCGAN(
         recipe="dcgan",
         data=Data(size=32, channels=3, augment="none", holdout=2_000),
-        train=Train(images=500_000, batch_size=64, lr=2e-4, ema_half_life=10_000),
+        train=Train(images=500_000, batch_size=64, lr=1e-3, decay="cosine", ema_half_life=20_000),
     )

@@ -1,7 +1,7 @@
 """FFDNet: one network for Gaussian noise of any level up to sigma 55.
 
     genimg train ffdnet data.channels=1 --data Train400
-    genimg evaluate RUN --data BSD68 --set evaluation.sigmas=[15,25,50]
+    genimg evaluate denoiser evaluation.sigmas=[15,25,50] --data BSD68
 
 Protocol (that of DnCNN and its successors): the noise is float, not clipped, drawn anew for each
 image from a fixed seed; the output is clipped and rounded to bytes before the PSNR; no crop.

@@ -43,8 +43,9 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 def dcgan(recipe: DCGAN, pixels: Tensor, device: torch.device, bfloat16: bool) -> Iterator[None]:
     """One step of a GAN with R1 at each `next`; pixels: uint8 [N, C, S, S]."""
     model, loss, train, data = recipe.model, recipe.loss, recipe.train, recipe.data
-    generator = Generator(model.latent, model.width, data.size, data.channels, model.normalise)
-    discriminator = Discriminator(model.width, data.size, data.channels)
+    image, inside = (data.size, data.channels), (model.normalise, model.depth)
+    generator = Generator(model.latent, model.width, *image, *inside)
+    discriminator = Discriminator(model.width, *image, model.depth)
     generator.to(device, memory_format=torch.channels_last)
     discriminator.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(generator).requires_grad_(False)

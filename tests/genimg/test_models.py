@@ -49,6 +49,16 @@ def test_dcgan_halves_down_to_four_pixels_and_doubles_up_from_them(size, channel
     assert discriminator(images).shape == (2,)
 
 
+def test_dcgan_of_some_depth_convolves_on_at_each_resolution():
+    generator = Generator(7, 4, 32, 3, depth=2)
+    latents = torch.randn(2, 7)
+    assert spatial_sizes(generator, latents, nn.Conv2d) == [4, 4, 8, 8, 16, 16]
+    assert generator(latents).shape == (2, 3, 32, 32)
+    discriminator = Discriminator(4, 32, 3, depth=1)
+    images = torch.randn(2, 3, 32, 32)
+    assert spatial_sizes(discriminator, images, nn.Conv2d) == [16, 16, 8, 8, 4, 4, 1]
+
+
 def test_dcgan_widths_double_at_each_halving():
     widths = [
         m.out_channels
@@ -70,9 +80,9 @@ def test_dcgan_starts_with_the_weights_of_its_paper():
 
 def test_dcgan_without_normalisation_and_its_discriminator_look_at_each_image_alone():
     for function, inputs in (
-        (Generator(7, 4, 16, 3, normalise=False), torch.randn(5, 7)),
-        (Generator(7, 4, 16, 3).eval(), torch.randn(5, 7)),
-        (Discriminator(4, 16, 3), torch.randn(5, 3, 16, 16)),
+        (Generator(7, 4, 16, 3, normalise=False, depth=1), torch.randn(5, 7)),
+        (Generator(7, 4, 16, 3, depth=1).eval(), torch.randn(5, 7)),
+        (Discriminator(4, 16, 3, depth=1), torch.randn(5, 3, 16, 16)),
     ):
         torch.testing.assert_close(*alone_and_in_a_batch(function, inputs))
 

@@ -183,7 +183,7 @@ def test_differences_are_dotted_and_in_both_directions():
 def test_differences_of_two_kinds_of_recipe_name_what_only_one_has():
     found = recipes.named("dcgan").differences(recipes.named("ffdnet"))
     assert found["recipe"] == ("dcgan", "ffdnet")
-    assert found["loss.r1"] == (1.0, None)
+    assert found["loss.r1"] == (0.1, None)
     assert found["noise.high"] == (None, 55.0)
 
 
