@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
 _OBJECT_STORE = 200_000_000  # bytes; little passes through it
 
 
@@ -31,6 +32,8 @@ def connect(cpus: int | None = None) -> Iterator[None]:
         finally:
             ray.shutdown()
     else:
+        # It warns that a token guards the cluster, which is as it should be.
+        logging.getLogger(_AUTHENTICATION).setLevel(logging.ERROR)
         with tempfile.TemporaryDirectory(prefix="gi", ignore_cleanup_errors=True) as folder:
             ray.init(
                 address="local",

@@ -31,6 +31,8 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # Ray starts its workers nice; on a busy machine these would starve until its patience ends.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Not in pytest's own folders: the paths of Ray's sockets may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="gt", ignore_cleanup_errors=True) as folder:
         ray.init(
