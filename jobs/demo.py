@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from jobs.report import Section
 
 # Chosen so that all of it takes less than three minutes on two cores.
-GENERATOR = ["train.images=60000", "train.checkpoint_every=15000", "loss.r1_every=4"]
+GENERATOR = [
+    "train.images=80000", "train.batch_size=64", "train.lr=2e-3", "train.checkpoint_every=20000",
+    "train.ema_half_life=5000", "loss.r1=0.3", "model.depth=0", "model.width=24",
+]  # fmt: skip
 DENOISER = [
-    "train.images=20000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
+    "train.images=15000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
     "model.blocks=4", "evaluation.sigmas=[25]",
 ]  # fmt: skip
 SIGMA = 25.0

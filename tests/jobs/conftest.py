@@ -13,10 +13,13 @@ import pytest
 # Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
 _SMALL = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
 TINY = {
-    "dcgan": [*_SMALL, "data.size=16", "model.width=4", "model.latent=8", "evaluation.samples=32"],
+    "dcgan": [
+        *_SMALL, "data.size=16", "model.width=4", "model.latent=8", "model.depth=0", "loss.r1=1",
+        "train.decay=constant", "evaluation.samples=32",
+    ],
     "ffdnet": [*_SMALL, "data.size=16", "model.width=8", "evaluation.images=4"],
     "classifier": [*_SMALL, "data.size=16", "model.width=8", "model.features=8"],
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

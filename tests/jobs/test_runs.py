@@ -35,10 +35,10 @@ def train(command, tiny: dict[str, list[str]], tmp_path: Path):
 def test_a_name_stands_for_one_recipe(train, tmp_path: Path):
     assert train().code == 0
     before = state(tmp_path / "run")
-    ended = train("train.lr=0.001")
+    ended = train("train.lr=0.002")
     assert ended.code == 2
     assert ended.err == (
-        "error: run 'run' was started with train.lr=0.0002, now train.lr=0.001; "
+        "error: run 'run' was started with train.lr=0.001, now train.lr=0.002; "
         "give the same value to resume it, or another --run\n"
     )
     assert state(tmp_path / "run") == before
