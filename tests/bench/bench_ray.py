@@ -2,7 +2,8 @@
 
 Both are whole runs, as `genimg train --workers 1` and `--workers 0` are: data from files, log,
 evaluation, checkpoint. Compared is the speed between start and end, as the workers' own log
-states it; what starting takes is in the note. The cluster is up only while it is used.
+states it; what starting takes is in the note. Both compute on one thread, as one worker does by
+default: Ray's own processes need some of the machine too. The cluster is up only while it is used.
 """
 
 import tempfile
@@ -30,6 +31,8 @@ Launch = Callable[[Job, Callable[[int, dict[str, float]], None]], None]
 
 def measure(quick: bool) -> list[Row]:
     window, windows = (128, 4) if quick else (1_280, 10)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data = made_data.write_idx(Path(folder) / "data", 6_000 if quick else made_data.MNIST)
         recipe = mnist_sized(data, f"train.images={window * windows}", f"train.log_every={window}")
@@ -37,6 +40,7 @@ def measure(quick: bool) -> list[Row]:
             (run(on_ray, recipe, f"{folder}/ray", turn), run(here, recipe, f"{folder}/here", turn))
             for turn in range(1 if quick else 5)
         ]
+    torch.set_num_threads(threads)
     return [
         Row(
             "ray: one worker, dcgan",
@@ -79,7 +83,7 @@ def on_ray(job: Job, progress: Callable[[int, dict[str, float]], None]) -> None:
         train_on_ray(
             job,
             workers=(1, 1),
-            cpus_per_worker=torch.get_num_threads(),
+            cpus_per_worker=1,
             use_gpu=torch.cuda.is_available(),
             max_failures=0,
             progress=progress,

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ def test_a_killed_driver_takes_its_cluster_along_and_the_same_command_goes_on(
         family = psutil.Process(process.pid).children(recursive=True)
         assert any(is_train_worker(member) for member in family)
         process.kill()
-        _, left = psutil.wait_procs(family, timeout=60)
+        left = alive_after(60, family)
         for member in left:
             member.kill()
     assert left == []
@@ -277,6 +277,21 @@ def own_session(line: list[str]) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def alive_after(seconds: float, processes: list[Any]) -> list[Any]:
+    """Those that have not ended by then; an orphan whom nobody awaits has ended all the same."""
+    import psutil
+
+    def alive(process: Any) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    deadline = time.monotonic() + seconds
+    while (left := [each for each in processes if alive(each)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
 
 
 def kill_a_worker() -> None:
