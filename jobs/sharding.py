@@ -19,7 +19,7 @@ import numpy as np
 from pyarrow import fs
 
 from genimg import images
-from genimg.data.fitting import padded, resized
+from genimg.data.fitting import fitted
 from genimg.data.row_groups import permutation
 from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
 from genimg.data.sources import Source, Split, open_source
@@ -132,8 +132,6 @@ def claim(folder: Path, plan: Plan, overwrite: bool) -> None:
 
     Raises InputError where something else is there. `overwrite` removes shards and nothing else.
     """
-    if "://" in str(folder):
-        raise InputError(f"{folder}: only local folders can be written; prepare one and copy it")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder")
     present = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
@@ -231,8 +229,7 @@ class Sharder:
         image = source.read(index)
         size, format = self.plan.size, self.plan.format
         if size is not None and image.shape[:2] != (size, size):
-            fitted = resized if self.plan.fit == "resize" else padded
-            image = np.ascontiguousarray(fitted(image, size))
+            image = np.ascontiguousarray(fitted(image, size, self.plan.fit))
         elif format == "keep" and (original := source.encoded(index)) is not None:
             return original
         return images.encode(image, "png" if format == "keep" else format, self.plan.quality)

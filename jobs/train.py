@@ -67,9 +67,11 @@ def train(
 
     Example: genimg train dcgan train.images=100000 --data scenes --run first --workers 2
     """
+    from genimg.data.loader import refuse_small_batch
+
     low, high = worker_range(workers)
     chosen = prepared(recipe, overrides or [], data)
-    refuse_small_batch(chosen, high)
+    refuse_small_batch(chosen.train.batch_size, high)
     if register:
         from cluster.versions import check_name
 
@@ -135,17 +137,6 @@ def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
         source = str(Path(source).expanduser().absolute())  # workers start in other folders
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     return recipe.resolve(classes_of(recipe.data))
-
-
-def refuse_small_batch(recipe: Recipe, workers: int) -> None:
-    from genimg.errors import InputError
-
-    batch = recipe.train.batch_size
-    if workers > batch:
-        raise InputError(
-            f"train.batch_size={batch} cannot be shared by {workers} workers; "
-            f"use at most {batch} workers"
-        )
 
 
 def opened(storage: str, name: str) -> RunFolder:

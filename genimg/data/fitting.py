@@ -1,7 +1,33 @@
 """How a decoded image of any shape becomes a square of the size that networks see."""
 
+from typing import Literal
+
 import numpy as np
 from PIL import Image
+
+from genimg.errors import InputError
+
+Fit = Literal["resize", "pad", "crop"]
+
+
+def fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
+    """uint8 [H, W, C] as networks see it; whole where random crops are to be taken from it."""
+    match fit:
+        case "resize":
+            return resized(image, size)
+        case "pad":
+            return padded(image, size)
+        case "crop":
+            return image
+
+
+def too_small(image: np.ndarray, size: int, name: str) -> InputError:
+    """What to tell of an image that has no room for a crop of `size`."""
+    height, width = image.shape[:2]
+    return InputError(
+        f"data.size={size}: {name} is only {width}x{height}; take a"
+        " smaller size, or data.fit=resize"
+    )
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:

@@ -41,11 +41,7 @@ class Loader:
         seen: int = 0,
         prefetch: int = 2,
     ) -> None:
-        if world > batch_size:
-            raise InputError(
-                f"train.batch_size={batch_size} cannot be shared by {world} workers; "
-                f"use at most {batch_size} workers"
-            )
+        refuse_small_batch(batch_size, world)
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -88,3 +84,12 @@ class Loader:
         if self.device.type == "cuda" and tensor.device.type == "cpu":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+
+def refuse_small_batch(batch_size: int, workers: int) -> None:
+    """InputError where there are more workers than images in a step."""
+    if workers > batch_size:
+        raise InputError(
+            f"train.batch_size={batch_size} cannot be shared by {workers} workers; "
+            f"use at most {batch_size} workers"
+        )

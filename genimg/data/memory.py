@@ -16,14 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genimg.data.fitting import padded, resized
+from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.sources import Source
 from genimg.data.storage import Ragged, Square
 from genimg.errors import InputError
 from genimg.images import BrokenImage, with_channels
 from genimg.rng import fold, seed_from
-
-Fit = Literal["resize", "pad", "crop"]
 
 HOLDOUT = 0x686F6C64  # seeds which images are held out; the same in every training
 CHUNK = 64  # images that a thread reads at a time
@@ -227,18 +225,9 @@ def _read(
         image = with_channels(source.read(index), channels)
     except BrokenImage as error:
         return error
-    height, width = image.shape[:2]
-    match fit:
-        case "resize":
-            image = resized(image, size)
-        case "pad":
-            image = padded(image, size)
-        case "crop" if min(height, width) < size:
-            raise InputError(
-                f"data.size={size}: {source.names[index]} is only {width}x{height}; take a"
-                " smaller size, or data.fit=resize"
-            )
-    return np.ascontiguousarray(np.moveaxis(image, 2, 0))
+    if fit == "crop" and min(image.shape[:2]) < size:
+        raise too_small(image, size, source.names[index])
+    return np.ascontiguousarray(np.moveaxis(fitted(image, size, fit), 2, 0))
 
 
 def _too_many(broken: list[BrokenImage], tolerated: int) -> InputError:

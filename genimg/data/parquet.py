@@ -17,8 +17,8 @@ from pyarrow import fs
 from torch import Tensor
 
 from genimg.data.arrays import Split
-from genimg.data.fitting import padded, resized
-from genimg.data.memory import HOLDOUT, Fit
+from genimg.data.fitting import Fit, fitted, too_small
+from genimg.data.memory import HOLDOUT
 from genimg.data.row_groups import WINDOW_BYTES, GroupCache, WindowedOrder, permutation
 from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
 from genimg.data.storage import CROP
@@ -130,7 +130,7 @@ class Shards:
                 if self._fit == "crop":
                     whole[place] = self._croppable(found)
                 else:
-                    square[place] = self._fitted(found.image)
+                    square[place] = fitted(found.image, self.size, self._fit)
 
         list(self._pool.map(read, pieces))
         self._prefetch()
@@ -143,7 +143,8 @@ class Shards:
         """One image uint8 [C, H, W] before any crop; resized or padded, as in memory."""
         groups, rows = self._find(np.array([index]))
         found = self._decoded(self._cache.get(int(groups[0])), int(rows[0])) or self._after(index)
-        return torch.from_numpy(self._fitted(found.image).transpose(2, 0, 1).copy())
+        image = fitted(found.image, self.size, self._fit)
+        return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
         """(the others, `count` images): a choice that depends on nothing but the shards and count.
@@ -221,22 +222,10 @@ class Shards:
             )
         log.warning("replaced by the next image: %s", text)
 
-    def _fitted(self, image: np.ndarray) -> np.ndarray:
-        match self._fit:
-            case "resize":
-                return resized(image, self.size)
-            case "pad":
-                return padded(image, self.size)
-            case "crop":
-                return image
-
     def _croppable(self, found: Decoded) -> np.ndarray:
-        height, width = found.image.shape[:2]
-        if min(height, width) < self.size:
-            raise InputError(
-                f"data.size={self.size}: {self._files.place_of(found.group, found.row)} is only"
-                f" {width}x{height}; take a smaller size, or data.fit=resize"
-            )
+        if min(found.image.shape[:2]) < self.size:
+            name = self._files.place_of(found.group, found.row)
+            raise too_small(found.image, self.size, name)
         return found.image
 
     def _prefetch(self) -> None:

@@ -104,9 +104,7 @@ class Window:
         wish = torch.tensor([float(stop)], device=local.device)
         *means, stopping = sync.mean(torch.cat([local, wish]), self.share).tolist()
         values = dict(zip(self.sums, means, strict=True))
-        bad = [
-            name for name, value in values.items() if value != value or abs(value) == float("inf")
-        ]
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise Diverged(f"{bad[0]} is {values[bad[0]]} at {method.seen:,} images")
         elapsed = time.perf_counter() - self.started
