@@ -8,6 +8,7 @@ Layout, the same in every storage (`.claim` files keep numbers from being given 
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -114,7 +115,8 @@ class Registry:
     def fetch(self, version: Version, cache: Path | None = None) -> Path:
         """A local folder with a version's files, verified; in place where the storage is local.
 
-        Otherwise it lies in `cache` (default ~/.cache/genimg/models) and is downloaded once.
+        Otherwise it lies in `cache` (default GENIMG_CACHE or ~/.cache/genimg, there in `models`)
+        and is downloaded once.
         Raises Damaged naming every file that is not as it was registered.
         """
         prefix = _prefix(version.name, version.number)
@@ -122,7 +124,8 @@ class Registry:
         if folder is not None:
             found = inspect(folder, version)
         else:
-            place = LocalStorage(cache or Path.home() / ".cache" / "genimg" / "models")
+            home = Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg"))
+            place = LocalStorage(cache or home / "models")
             key = f"{version.name}/{version.number:05d}-{version.digest[:16]}"
             folder = place.root / key
             if folder.is_dir() and inspect(folder, version):  # spoilt since
@@ -311,8 +314,11 @@ class Registry:
     def _move(self, name: str, alias: str, decide: Callable[[Aliases], Promotion]) -> Promotion:
         """Add the move decided on to the history; decided anew when only other aliases moved."""
         moves: int | None = None
+        tried: Aliases | None = None
         while True:
             aliases, etag = self._read_aliases(name)
+            if tried and aliases.history[: len(tried.history)] == tried.history:
+                return tried.history[-1]  # written, but the answer got lost and others followed
             if moves is not None and aliases.moves(alias) != moves:
                 last = [move for move in aliases.history if move.alias == alias][-1]
                 raise Conflict(
@@ -322,8 +328,9 @@ class Registry:
             move = decide(aliases)
             if move.version == move.previous:
                 return move
+            tried = replace(aliases, history=(*aliases.history, move))
             with suppress(Changed, AlreadyExists):
-                self._write_aliases(name, replace(aliases, history=(*aliases.history, move)), etag)
+                self._write_aliases(name, tried, etag)
                 return move
 
     def _read_aliases(self, name: str) -> tuple[Aliases, str | None]:

@@ -51,7 +51,11 @@ class Storage(Protocol):
         ...
 
     def replace(self, key: str, data: bytes, etag: str) -> None:
-        """Write over what `read` gave (S3: If-Match). Raises Changed when it is that no more."""
+        """Write over what `read` gave (S3: If-Match). Raises Changed when it is that no more.
+
+        Where a network lies between, that may also mean: written, but the answer got lost, and
+        somebody wrote over it since.
+        """
         ...
 
     def write(self, key: str, data: bytes) -> None:
@@ -92,14 +96,16 @@ class Storage(Protocol):
 
 
 def open_storage(url: str) -> Storage:
-    """The storage at a local path, or StorageError for what this version cannot open."""
+    """The storage at `s3://BUCKET/PREFIX` or at a local path; StorageError for anything else."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     if scheme and scheme[1].lower() == "s3":
-        raise StorageError(f"{url!r}: S3 is not available yet in this version; give a local folder")
+        from cluster.s3 import S3Storage  # takes a while
+
+        return S3Storage(url)
     if scheme:
-        raise StorageError(f"{url!r}: {scheme[1]}:// is not supported; give the path of a folder")
+        raise StorageError(f"{url!r}: {scheme[1]}:// is not supported; give a folder or s3://...")
     if not url:
-        raise StorageError("the storage has no place: give the path of a folder")
+        raise StorageError("the storage has no place: give the path of a folder, or s3://...")
     return LocalStorage(Path(url))
 
 
@@ -120,7 +126,7 @@ class LocalStorage:
 
     def read(self, key: str) -> tuple[bytes, str]:
         path = self._path(key)
-        with _reported(path):
+        with reported(path):
             try:
                 data = path.read_bytes()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -129,19 +135,19 @@ class LocalStorage:
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
-        with _reported(path):
+        with reported(path):
             return path.is_file()
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with _reported(path), _locked(path):
+        with reported(path), _locked(path):
             if path.exists():
                 raise AlreadyExists(f"{key} exists in {self} already")
             _swap_in(path, data)
 
     def replace(self, key: str, data: bytes, etag: str) -> None:
         path = self._path(key)
-        with _reported(path), _locked(path):
+        with reported(path), _locked(path):
             try:
                 current = self.read(key)[1]
             except NotFound:
@@ -152,14 +158,14 @@ class LocalStorage:
 
     def write(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with _reported(path), _locked(path):
+        with reported(path), _locked(path):
             _swap_in(path, data)
 
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         if not path.parent.is_dir():
             return
-        with _reported(path), _locked(path):
+        with reported(path), _locked(path):
             trash = _part(path)
             _clear(trash)
             with suppress(FileNotFoundError):
@@ -171,7 +177,7 @@ class LocalStorage:
         if not names:
             raise StorageError(f"{folder} is not a folder with files in it")
         target = self._path(prefix)
-        with _reported(target), staged(target) as staging:
+        with reported(target), staged(target) as staging:
             _copy(folder, names, staging)
 
     def download(self, prefix: str, folder: Path) -> Path:
@@ -179,7 +185,7 @@ class LocalStorage:
         names = files_beneath(source)
         if not names:
             raise NotFound(f"there is nothing beneath {prefix} in {self}")
-        with _reported(folder), staged(folder) as staging:
+        with reported(folder), staged(folder) as staging:
             _copy(source, names, staging)
         return folder
 
@@ -195,12 +201,17 @@ class LocalStorage:
         return [f"{prefix}/{name}" if prefix else name for name in files_beneath(folder)]
 
     def _path(self, key: str) -> Path:
-        for name in key.split("/"):
-            if not name or name.startswith(".") or "\\" in name or not name.isprintable():
-                raise StorageError(
-                    f"{key!r} is no key: give names joined by '/', none empty or starting with '.'"
-                )
+        check_key(key)
         return self.root / key
+
+
+def check_key(key: str) -> None:
+    """StorageError unless `key` can be a key or prefix."""
+    for name in key.split("/"):
+        if not name or name.startswith(".") or "\\" in name or not name.isprintable():
+            raise StorageError(
+                f"{key!r} is no key: give names joined by '/', none empty or starting with '.'"
+            )
 
 
 def files_beneath(folder: Path) -> list[str]:
@@ -248,7 +259,7 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def reported(path: Path) -> Iterator[None]:
     """Turns what the system refuses (a full disk, missing rights) into a StorageError."""
     try:
         yield

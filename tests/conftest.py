@@ -1,9 +1,11 @@
 """Fixtures that every room's tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from local_s3 import new_bucket, s3_server
 
 settings.register_profile("genimg", deadline=None)  # the machine may be busy
 settings.load_profile("genimg")
@@ -16,3 +18,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data sets are not here ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """An S3 that this process, and those that it starts, find by the usual AWS variables."""
+    with s3_server() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", address)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-5f3a")
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")  # which boto3 reads
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        yield address
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """The address of a new, empty bucket."""
+    return new_bucket()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty storage: each test that asks for it runs over disk and S3."""
+    if request.param == "disk":
+        return str(tmp_path / "store")
+    return f"{request.getfixturevalue('bucket')}/some/prefix"

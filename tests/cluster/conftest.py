@@ -6,27 +6,16 @@ from pathlib import Path
 import pytest
 
 from cluster.registry import Registry, Version
-from cluster.storage import LocalStorage
+from cluster.storage import open_storage
 
 Register = Callable[..., Version]
 
 
-class RemoteStorage(LocalStorage):
-    """A storage whose files cannot be read in place, as on S3."""
-
-    def local_path(self, prefix: str) -> None:
-        return None
-
-
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(LocalStorage(tmp_path / "registry"))
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Registry:
-    """The same place as `registry`, reached from afar."""
-    return Registry(RemoteStorage(tmp_path / "registry"))
+def registry(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """An empty registry, on disk and on S3."""
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    return Registry(open_storage(place))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ WORKERS = 20
 
 def at_once(registry: Registry, commands: Sequence[Sequence[str]]) -> list[Any]:
     """Run a worker process a command, all let go at the same moment; what each of them printed."""
-    root = Path(str(registry.storage))
-    start = root.parent / "start"
+    root = str(registry.storage)
+    start = Path(tempfile.mkdtemp()) / "start"
     worker = Path(__file__).with_name("registry_worker.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(worker), str(root), str(start), *command],
+            [sys.executable, str(worker), root, str(start), *command],
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
@@ -95,8 +96,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cluster.registry import Registry
-from cluster.storage import LocalStorage
-class Deadly(LocalStorage):
+from cluster.storage import open_storage
+storage = open_storage(sys.argv[1])
+class Deadly(type(storage)):
     step = 0
     def step_or_die(self):
         self.step += 1
@@ -108,7 +110,8 @@ class Deadly(LocalStorage):
     def upload(self, folder, prefix, without=()):
         self.step_or_die()
         super().upload(folder, prefix, without)
-Registry(Deadly(Path(sys.argv[1]))).register("dcgan", Path(sys.argv[2]), {}, {})
+storage.__class__ = Deadly
+Registry(storage).register("dcgan", Path(sys.argv[2]), {}, {})
 """
 
 

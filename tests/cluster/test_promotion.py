@@ -1,6 +1,7 @@
 """Aliases: promotion, its gates and conflicts, and the way back."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -182,20 +183,21 @@ def test_expectation_of_another_holder_is_a_conflict(registry: Registry, registe
     assert names(registry) == 2
 
 
-class Interfered(LocalStorage):
-    """Lets somebody else act once, right after the first reading of aliases.json."""
-
-    def read(self, key: str) -> tuple[bytes, str]:
-        try:
-            return super().read(key)
-        finally:
-            if key.endswith("aliases.json") and (act := self.__dict__.pop("act", None)):
-                act()
-
-
 @pytest.fixture
 def interfered(registry: Registry) -> Registry:
-    return Registry(Interfered(registry.storage.root))  # type: ignore[attr-defined]
+    """Lets somebody else `act` once, right after the first reading of aliases.json."""
+    kind = type(registry.storage)
+
+    class Interfered(kind):  # type: ignore[misc, valid-type]
+        def read(self, key: str) -> tuple[bytes, str]:
+            try:
+                return super().read(key)
+            finally:
+                if key.endswith("aliases.json") and (act := self.__dict__.pop("act", None)):
+                    act()
+
+    place = str(registry.storage)
+    return Registry(Interfered(Path(place) if kind is LocalStorage else place))
 
 
 @pytest.mark.parametrize("first", [True, False])

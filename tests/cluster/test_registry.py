@@ -2,12 +2,14 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from cluster.registry import Damaged, Registry, RegistryError, Unknown
+from cluster.storage import LocalStorage, open_storage
 from cluster.versions import parse_reference
 
 
@@ -32,7 +34,7 @@ def test_a_version_keeps_files_metrics_and_lineage(registry: Registry, checkpoin
     )
 
 
-def test_the_layout_on_disk_is_the_documented_one(registry: Registry, register):
+def test_the_layout_is_the_documented_one(registry: Registry, register):
     register()
     registry.promote("dcgan", "production")
     assert registry.storage.list("") == [
@@ -206,15 +208,21 @@ def test_a_version_with_an_altered_marker_can_still_be_removed(registry: Registr
     assert registry.names() == []
 
 
-def test_fetch_in_place_copies_nothing(registry: Registry, register, tmp_path: Path):
-    folder = registry.fetch(register())
+def test_fetch_in_place_copies_nothing(tmp_path: Path, checkpoint: Path):
+    registry = Registry(LocalStorage(tmp_path / "registry"))
+    folder = registry.fetch(registry.register("dcgan", checkpoint, {}, {}))
     assert folder == tmp_path / "registry" / "models" / "dcgan" / "versions" / "00001"
 
 
+@pytest.fixture
+def remote(bucket: str) -> Registry:
+    return Registry(open_storage(bucket))
+
+
 def test_fetch_from_afar_downloads_once_and_heals_its_cache(
-    registry: Registry, remote: Registry, register, tmp_path: Path
+    remote: Registry, checkpoint: Path, tmp_path: Path
 ):
-    version = register()
+    version = remote.register("dcgan", checkpoint, {}, {})
     cache = tmp_path / "cache"
     folder = remote.fetch(version, cache)
     assert cache in folder.parents
@@ -228,10 +236,10 @@ def test_fetch_from_afar_downloads_once_and_heals_its_cache(
 
 
 def test_caches_tell_equal_references_of_two_registries_apart(
-    remote: Registry, register, checkpoint: Path, tmp_path: Path
+    remote: Registry, checkpoint: Path, tmp_path: Path
 ):
-    first = register()
-    other = Registry(type(remote.storage)(tmp_path / "other"))  # type: ignore[call-arg]
+    first = remote.register("dcgan", checkpoint, {}, {})
+    other = Registry(open_storage(f"{remote.storage}/other"))
     (checkpoint / "recipe.json").write_text("{}")
     second = other.register("dcgan", checkpoint, {}, {})
     assert first.reference == second.reference
@@ -239,12 +247,20 @@ def test_caches_tell_equal_references_of_two_registries_apart(
     assert [len((folder / "recipe.json").read_text()) for folder in folders] == [20, 2]
 
 
-def test_fetch_refuses_damaged_files(registry: Registry, remote: Registry, register, tmp_path):
+def test_many_processes_that_fetch_a_version_at_once_all_get_it(
+    remote: Registry, checkpoint: Path, tmp_path: Path
+):
+    version = remote.register("dcgan", checkpoint, {}, {})
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: remote.fetch(version, tmp_path / "cache"), range(8)))
+    assert len(folders) == 1
+
+
+def test_fetch_refuses_damaged_files(registry: Registry, register):
     version = register()
     registry.storage.write("models/dcgan/versions/00001/recipe.json", b"{}")
-    for place in (registry, remote):
-        with pytest.raises(Damaged, match=r"dcgan@1: recipe\.json is altered: 2 bytes instead"):
-            place.fetch(version, tmp_path / "cache")
+    with pytest.raises(Damaged, match=r"dcgan@1: recipe\.json is altered: 2 bytes instead"):
+        registry.fetch(version)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,328 @@
+"""Objects in S3, or in anything that speaks its protocol and honours conditional writes.
+
+Credentials, region and endpoint come from where the AWS tools look for them (AWS_ACCESS_KEY_ID,
+AWS_PROFILE, AWS_ENDPOINT_URL, a role, ...), in whatever process uses the storage: they are in no
+file, log or pickled object of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from cluster.storage import (
+    AlreadyExists,
+    Changed,
+    NotFound,
+    StorageError,
+    check_key,
+    files_beneath,
+    reported,
+    staged,
+)
+
+_ATTEMPTS = 10  # with growing pauses: half a minute of faults is survived
+_WRITER = "genimg-writer"  # metadata that tells our own write from another's after a lost answer
+_AT_ONCE = 8  # transfers
+_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=30,
+    max_pool_connections=4 * _AT_ONCE,
+    retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+)
+_ONCE = _CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
+
+_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+_DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_PASSING = {"ConditionalRequestConflict", "OperationAborted", "SlowDown", "RequestTimeout"}
+
+
+class S3Storage:
+    """Objects of one bucket beneath a prefix; safe for many processes on many machines."""
+
+    def __init__(self, url: str) -> None:
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", url)
+        if not match:
+            raise StorageError(f"{url!r}: give s3://BUCKET/PREFIX")
+        self.bucket = match[1]
+        self.prefix = match[2] or ""
+        if self.prefix:
+            check_key(self.prefix)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def __getstate__(self) -> dict[str, str]:  # a client holds keys; each process makes its own
+        return {"bucket": self.bucket, "prefix": self.prefix}
+
+    @cached_property
+    def client(self) -> Any:
+        """Tries again by itself. The bucket is asked for first, to refuse what is wrong early."""
+        with self._reported("the bucket"):
+            for attempt in _patiently():
+                with attempt:
+                    self.once.list_objects_v2(
+                        Bucket=self.bucket, Prefix=self._beneath(""), MaxKeys=1
+                    )
+            return self.session.client("s3", config=_CONFIG)
+
+    @cached_property
+    def once(self) -> Any:
+        """Tries once: whether to try a conditional write again is for us to say."""
+        return self.session.client("s3", config=_ONCE)
+
+    @cached_property
+    def session(self) -> Any:
+        return boto3.session.Session()
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        place = self._key(key)
+        client = self.client
+        with self._reported(key):
+            for attempt in _patiently(IncompleteReadError, ResponseStreamingError):
+                with attempt:
+                    answer = client.get_object(Bucket=self.bucket, Key=place)
+                    data, etag = answer["Body"].read(), answer["ETag"]
+        return data, etag
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._head(key)
+        except NotFound:
+            return False
+        return True
+
+    def create(self, key: str, data: bytes) -> None:
+        if not self._put_if(key, data, IfNoneMatch="*"):
+            raise AlreadyExists(f"{key} exists in {self} already")
+
+    def replace(self, key: str, data: bytes, etag: str) -> None:
+        if not self._put_if(key, data, IfMatch=etag):
+            raise Changed(f"{key} in {self} was replaced or deleted meanwhile")
+
+    def write(self, key: str, data: bytes) -> None:
+        place = self._key(key)
+        client = self.client
+        with self._reported(key):
+            client.put_object(Bucket=self.bucket, Key=place, Body=data)
+
+    def delete(self, prefix: str) -> None:
+        places = [self._key(prefix), *map(self._key, self.list(prefix))]
+        client = self.client
+        with self._reported(prefix):
+            for start in range(0, len(places), 1000):  # what one request may name
+                objects = [{"Key": place} for place in places[start : start + 1000]]
+                answer = client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
+                )
+                for refused in answer.get("Errors", ()):
+                    raise ClientError({"Error": refused}, "DeleteObjects")
+
+    def upload(self, folder: Path, prefix: str, without: Collection[str] = ()) -> None:
+        names = [name for name in files_beneath(folder) if name not in without]
+        if not names:
+            raise StorageError(f"{folder} is not a folder with files in it")
+        if self._any_beneath(prefix):
+            raise AlreadyExists(f"{prefix} exists in {self} already")
+        client = self.client
+
+        def send(name: str) -> None:
+            key = f"{prefix}/{name}"
+            with self._reported(key):
+                client.upload_file(str(folder / name), self.bucket, self._key(key))
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(send, names))
+
+    def download(self, prefix: str, folder: Path) -> Path:
+        check_key(prefix)
+        keys = self.list(prefix)
+        if not keys:
+            raise NotFound(f"there is nothing beneath {prefix} in {self}")
+        client = self.client
+        with reported(folder), staged(folder) as staging, ThreadPoolExecutor(_AT_ONCE) as pool:
+
+            def get(key: str) -> None:
+                target = staging / key.removeprefix(f"{prefix}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._reported(key):
+                    client.download_file(self.bucket, self._key(key), str(target))
+
+            list(pool.map(get, keys))
+        return folder
+
+    def local_path(self, prefix: str) -> None:
+        check_key(prefix)
+
+    def children(self, prefix: str) -> list[str]:
+        """(One listing with a delimiter: a thousand versions cost one request.)"""
+        start = len(self._beneath(prefix))
+        found: set[str] = set()
+        for page in self._pages(prefix, Delimiter="/"):
+            found |= {each["Prefix"][start:-1] for each in page.get("CommonPrefixes", ())}
+            found |= {each["Key"][start:] for each in page.get("Contents", ())}
+        return sorted(name for name in found if name and not name.startswith("."))
+
+    def list(self, prefix: str) -> list[str]:
+        start = len(self._beneath(""))
+        pages = self._pages(prefix)
+        keys = [each["Key"][start:] for page in pages for each in page.get("Contents", ())]
+        return sorted(key for key in keys if not key.endswith("/"))
+
+    def _key(self, key: str) -> str:
+        check_key(key)
+        return self._beneath("") + key
+
+    def _beneath(self, prefix: str) -> str:
+        """What the keys beneath a prefix start with."""
+        parts = [part for part in (self.prefix, prefix) if part]
+        return "/".join(parts) + "/" if parts else ""
+
+    def _pages(self, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
+        if prefix:
+            check_key(prefix)
+        pages = self.client.get_paginator("list_objects_v2")
+        with self._reported(prefix):
+            yield from pages.paginate(Bucket=self.bucket, Prefix=self._beneath(prefix), **options)
+
+    def _any_beneath(self, prefix: str) -> bool:
+        check_key(prefix)
+        client = self.client
+        with self._reported(prefix):
+            page = client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self._beneath(prefix), MaxKeys=1
+            )
+        return bool(page["KeyCount"])
+
+    def _head(self, key: str) -> dict[str, Any]:
+        place = self._key(key)
+        client = self.client
+        with self._reported(key):
+            answer: dict[str, Any] = client.head_object(Bucket=self.bucket, Key=place)
+        return answer
+
+    def _put_if(self, key: str, data: bytes, **condition: str) -> bool:
+        """Write under a condition; whether it held.
+
+        An answer may get lost after the store has written. The next attempt then finds the
+        condition broken by ourselves, which the token in the object's metadata shows.
+        """
+        place = self._key(key)
+        token = uuid.uuid4().hex
+        _ = self.client  # refuses a wrong bucket or wrong keys
+        unsure = False
+        with self._reported(key):
+            for attempt in _patiently():
+                with attempt:
+                    try:
+                        self.once.put_object(
+                            Bucket=self.bucket,
+                            Key=place,
+                            Body=data,
+                            Metadata={_WRITER: token},
+                            **condition,
+                        )
+                        return True
+                    except ClientError as error:
+                        code = error.response["Error"]["Code"]
+                        if code == "PreconditionFailed" or code in _MISSING:
+                            return unsure and self._wrote(key, token)
+                        unsure = unsure or _status(error) >= 500
+                        raise
+                    except HTTPClientError:
+                        unsure = True
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _wrote(self, key: str, token: str) -> bool:
+        try:
+            return bool(self._head(key)["Metadata"].get(_WRITER) == token)
+        except NotFound:
+            return False
+
+    @contextmanager
+    def _reported(self, key: str) -> Iterator[None]:
+        """Turns what the store refuses into a StorageError that says what to do."""
+        try:
+            yield
+        except ClientError as error:
+            raise self._refusal(key, error) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StorageError(
+                f"{self}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE, or give the machine a role"
+            ) from error
+        except EndpointConnectionError as error:
+            address = error.kwargs["endpoint_url"]
+            raise StorageError(
+                f"{self}: nobody answers at {address}; check the network and AWS_ENDPOINT_URL"
+            ) from error
+        except (BotoCoreError, S3UploadFailedError, RetriesExceededError) as error:
+            raise StorageError(f"{self}: {key}: {error}") from error
+
+    def _refusal(self, key: str, error: ClientError) -> StorageError:
+        code = error.response["Error"]["Code"]
+        if code in _MISSING:
+            return NotFound(f"there is no {key} in {self}")
+        if code == "NoSuchBucket":
+            what = f"there is no bucket {self.bucket!r}; create it, or correct the name"
+        elif code in _WRONG_KEYS:
+            what = f"the credentials are refused ({code}); check AWS_ACCESS_KEY_ID and its kin"
+        elif code in _DENIED:
+            what = f"no permission for {key}; ask for a policy that allows it"
+        else:
+            what = f"{key}: {code}: {error.response['Error'].get('Message', '')}"
+        return StorageError(f"{self}: {what}")
+
+
+def _patiently(*faults: type[BaseException]) -> Retrying:
+    """Attempts with growing, random pauses for faults that may pass (of these kinds, or any)."""
+
+    def may_pass(error: BaseException) -> bool:
+        return isinstance(error, faults) if faults else _may_pass(error)
+
+    return Retrying(
+        stop=_enough,
+        wait=wait_random_exponential(multiplier=0.2, max=10),
+        retry=retry_if_exception(may_pass),
+        reraise=True,
+    )
+
+
+def _enough(state: RetryCallState) -> bool:
+    """Where nobody listens at all the address is probably wrong, which one wants to know soon."""
+    error = state.outcome.exception() if state.outcome else None
+    return state.attempt_number >= (4 if isinstance(error, EndpointConnectionError) else _ATTEMPTS)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, ClientError):
+        status = _status(error)
+        return status >= 500 or status == 429 or error.response["Error"]["Code"] in _PASSING
+    return isinstance(error, HTTPClientError | IncompleteReadError | ResponseStreamingError)
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
