@@ -8,7 +8,6 @@ Layout, the same in every storage (`.claim` files keep numbers from being given 
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +18,14 @@ from typing import Any
 
 from cluster.aliases import Aliases, Promotion, author, now
 from cluster.gates import Direction, Gate, GateFailed, require, require_better
-from cluster.storage import AlreadyExists, Changed, LocalStorage, NotFound, Storage
+from cluster.storage import (
+    AlreadyExists,
+    Changed,
+    LocalStorage,
+    NotFound,
+    Storage,
+    cache_folder,
+)
 from cluster.versions import (
     MARKER,
     Damage,
@@ -115,8 +121,7 @@ class Registry:
     def fetch(self, version: Version, cache: Path | None = None) -> Path:
         """A local folder with a version's files, verified; in place where the storage is local.
 
-        Otherwise it lies in `cache` (default GENIMG_CACHE or ~/.cache/genimg, there in `models`)
-        and is downloaded once.
+        Otherwise it lies in `cache` (default: `models` in the cache folder), downloaded once.
         Raises Damaged naming every file that is not as it was registered.
         """
         prefix = _prefix(version.name, version.number)
@@ -124,8 +129,7 @@ class Registry:
         if folder is not None:
             found = inspect(folder, version)
         else:
-            home = Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg"))
-            place = LocalStorage(cache or home / "models")
+            place = LocalStorage(cache or cache_folder() / "models")
             key = f"{version.name}/{version.number:05d}-{version.digest[:16]}"
             folder = place.root / key
             if folder.is_dir() and inspect(folder, version):  # spoilt since

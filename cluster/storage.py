@@ -109,6 +109,11 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(Path(url))
 
 
+def cache_folder() -> Path:
+    """Where copies of what lies elsewhere are kept: GENIMG_CACHE, or ~/.cache/genimg."""
+    return Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg")).expanduser()
+
+
 class LocalStorage:
     """Objects as files beneath a folder, safe for many processes (and NFS, where flock works).
 

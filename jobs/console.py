@@ -16,7 +16,9 @@ console = Console(stderr=True, highlight=False)
 
 RegistryOption = Annotated[
     str,
-    typer.Option("--registry", envvar="GENIMG_REGISTRY", help="Folder of the model registry."),
+    typer.Option(
+        "--registry", envvar="GENIMG_REGISTRY", help="Folder or s3:// of the model registry."
+    ),
 ]
 
 

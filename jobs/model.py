@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 def folder_of(model: str, registry: str) -> Path:
     """The folder of a checkpoint path, or of NAME, NAME@ALIAS or NAME@7 in a registry.
 
-    A run's folder stands for its newest checkpoint.
+    A run's folder stands for its newest checkpoint; a checkpoint in S3 is copied here once.
     """
     from cluster.registry import Registry
     from cluster.storage import open_storage
     from genimg.checkpoint import MANIFEST
 
+    if model.startswith("s3://"):
+        return fetched(model)
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return path
@@ -33,6 +35,27 @@ def folder_of(model: str, registry: str) -> Path:
         raise InputError(f"{model}: not a checkpoint folder (no {MANIFEST}) nor a run with one")
     models = Registry(open_storage(registry))
     return models.fetch(models.resolve(model))
+
+
+def fetched(address: str) -> Path:
+    """The local copy of a checkpoint in S3, which whoever uses it verifies."""
+    import hashlib
+    from contextlib import suppress
+
+    from cluster.storage import AlreadyExists, NotFound, cache_folder, open_storage
+    from genimg.checkpoint import MANIFEST
+    from genimg.errors import InputError
+
+    parent, _, name = address.rstrip("/").rpartition("/")
+    storage = open_storage(parent)
+    try:
+        manifest, _ = storage.read(f"{name}/{MANIFEST}")
+    except NotFound:
+        raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
+    folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
+    with suppress(AlreadyExists):
+        storage.download(name, folder)
+    return folder
 
 
 def load_engine(model: str, registry: str) -> Engine:

@@ -20,8 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="""Keep trained models as numbered versions, and say which one is in use.
 
-    A reference reads NAME (the newest version), NAME@7 or NAME@ALIAS. The registry is a folder
-    (--registry, or GENIMG_REGISTRY) that any number of jobs may use at once.""",
+    A reference reads NAME (the newest version), NAME@7 or NAME@ALIAS. The registry is a folder or
+    S3 prefix (--registry, or GENIMG_REGISTRY) that any number of jobs may use at once.""",
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -113,7 +113,9 @@ def show(
 @app.command()
 def register(
     name: Name,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run, here or s3://.")
+    ],
     registry: RegistryOption = "registry",
 ) -> None:
     """Copy a checkpoint into the registry as the model's next version.
@@ -124,10 +126,12 @@ def register(
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
+    from jobs.model import fetched
 
-    manifest = checkpoint.verify(folder)
-    metrics = checkpoint.read_json(folder, checkpoint.METRICS)
-    version = open_registry(registry).register(name, folder, metrics, manifest.lineage)
+    place = fetched(folder) if folder.startswith("s3://") else Path(folder).expanduser()
+    manifest = checkpoint.verify(place)
+    metrics = checkpoint.read_json(place, checkpoint.METRICS)
+    version = open_registry(registry).register(name, place, metrics, manifest.lineage)
     typer.echo(f"registered {version.reference}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 import time
 import uuid
@@ -17,47 +18,13 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.storage import open_storage
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Collective
+from jobs.board import Board
 from jobs.worker import Job, Lost, work
 
 _POLL = 0.2  # seconds between looks at the board
-
-
-@ray.remote(num_cpus=0)
-class Board:
-    """Where the first worker tells how far it is, and the command says when to stop."""
-
-    def __init__(self) -> None:
-        self.latest: tuple[int, dict[str, float]] | None = None
-        self.warnings: list[str] = []
-        self.failure: Exception | None = None
-        self.stop = False
-
-    def post(self, seen: int, values: dict[str, float]) -> None:
-        self.latest = (seen, values)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def fail(self, reason: Exception) -> None:
-        self.failure = reason
-
-    def failed(self) -> bool:
-        return self.failure is not None
-
-    def read(self) -> tuple[tuple[int, dict[str, float]] | None, list[str], Exception | None]:
-        """(newest progress, warnings not yet read, why training cannot go on)."""
-        warnings, self.warnings = self.warnings, []
-        return self.latest, warnings, self.failure
-
-    def ask_to_stop(self) -> None:
-        self.stop = True
-
-    def asked_to_stop(self) -> bool:
-        return self.stop
 
 
 def train_on_ray(
@@ -67,14 +34,17 @@ def train_on_ray(
     cpus_per_worker: int,
     use_gpu: bool,
     max_failures: int,
-    progress: Callable[[int, dict[str, float]], None],
+    progress: Callable[[int, dict[str, float]], None] = lambda seen, values: None,
+    evaluated: Callable[[int, dict[str, float]], None] = lambda seen, metrics: None,
     warn: Callable[[str], None],
     stop: threading.Event,
+    discard: bool = False,
 ) -> None:
     """Train a job on the connected cluster.
 
     workers: (fewest, most); where they differ, the group follows what the cluster has.
-    stop: when set, the workers save a checkpoint and end.
+    progress(seen, values) follows the log, evaluated(seen, metrics) the checkpoints.
+    stop: when set, the workers save a checkpoint (unless `discard`) and end.
     Raises Diverged or InputError as a worker does, and Lost when more workers failed than
     `max_failures`.
     """
@@ -86,8 +56,8 @@ def train_on_ray(
     board = Board.options(scheduling_strategy=here).remote()
     low, high = workers
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
-    # they are the same with and without Ray.
-    notes = f"{job.run}/ray"
+    # they are the same with and without Ray, and no key to a store is pickled.
+    notes = tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True)
     trainer = TorchTrainer(
         worker,
         train_loop_config={"job": job.plain(), "board": board, "cpus": cpus_per_worker},
@@ -98,7 +68,7 @@ def train_on_ray(
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex[:12],
-            storage_path=f"{job.storage}/{notes}",
+            storage_path=notes.name,
             failure_config=FailureConfig(max_failures=max_failures),
         ),
     )
@@ -113,22 +83,24 @@ def train_on_ray(
     thread = threading.Thread(target=fit, name="train", daemon=True)
     thread.start()
     shown: tuple[int, dict[str, float]] | None = None
-    failure: Exception | None = None
     alive = True
     while alive:
         alive = thread.is_alive()  # read the board once more after the end
         if stop.is_set():
-            board.ask_to_stop.remote()
-        latest, warnings, failure = ray.get(board.read.remote())
-        for text in warnings:
+            board.ask_to_stop.remote(discard)
+        news = ray.get(board.read.remote())
+        for text in news.warnings:
             warn(text)
-        if latest and latest != shown:
-            progress(*latest)
-            shown = latest
-        time.sleep(_POLL)
-    open_storage(job.storage).delete(notes)
-    if failure:
-        raise failure
+        for seen, metrics in news.evaluations:
+            evaluated(seen, metrics)
+        if news.latest and news.latest != shown:
+            progress(*news.latest)
+            shown = news.latest
+        if alive:
+            time.sleep(_POLL)
+    notes.cleanup()
+    if news.failure:
+        raise news.failure
     if errors and isinstance(errors[0], WorkerGroupError):
         raise Lost(in_short(errors[0], warn)) from errors[0]
     if errors:
@@ -143,6 +115,12 @@ def worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["cpus"])
     sync = Collective()
     first = sync.rank == 0
+
+    def saved(seen: int, metrics: dict[str, float]) -> None:
+        if metrics:
+            board.evaluated.remote(seen, metrics)
+        ray.train.report({"seen": seen} | metrics)
+
     try:
         work(
             Job(**config["job"]),
@@ -150,9 +128,10 @@ def worker(config: dict[str, Any]) -> None:
             # Ray hands out pretended GPUs as well; they are of no use without CUDA
             get_device() if torch.cuda.is_available() else torch.device("cpu"),
             progress=lambda seen, values: board.post.remote(seen, values),
-            saved=lambda seen, metrics: ray.train.report({"seen": seen} | metrics),
+            saved=saved,
             warn=lambda text: board.warn.remote(text),
             should_stop=lambda: first and ray.get(board.asked_to_stop.remote()),
+            discard=lambda: ray.get(board.asked_to_discard.remote()),
         )
     except Diverged as error:  # on all workers alike
         if first:

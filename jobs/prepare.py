@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="A folder of images, archive, IDX folder or .npz.")],
-    dest: Annotated[str, typer.Argument(help="Folder for the shards.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of images, archive, IDX folder, .npz; or s3://.")
+    ],
+    dest: Annotated[str, typer.Argument(help="Folder for the shards, or s3://BUCKET/PREFIX.")],
     size: Annotated[
         int | None, typer.Option(help="Side of a square, pixels. Left out: images as they are.")
     ] = None,
@@ -41,16 +43,14 @@ def prepare(
     """Turn images into Parquet shards, shuffled, on all CPUs of the cluster.
 
     A source that is divided gives folders train and test. Interrupted, the same command goes on
-    where it was. On a cluster of several machines both paths must be on a shared file system.
+    where it was. On a cluster of several machines both must be on S3 or a shared file system.
 
     Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
     """
+    from genimg.data.remote import is_remote
     from genimg.errors import InputError
     from jobs.sharding import claim, finished, make_plan
 
-    if "://" in source or "://" in dest:
-        remote = source if "://" in source else dest
-        raise InputError(f"{remote}: remote addresses come with the next version; name a folder")
     if tolerate_broken < 0:
         raise InputError(f"--tolerate-broken {tolerate_broken}: at least 0")
     plan = make_plan(
@@ -62,7 +62,7 @@ def prepare(
         quality=quality,
         shard_rows=shard_rows,
     )
-    folder = Path(dest).expanduser().resolve()
+    folder = dest.rstrip("/") if is_remote(dest) else str(Path(dest).expanduser().resolve())
     claim(folder, plan, overwrite)
 
     found = {shard: finished(shard) for shard in plan.shards(folder)}

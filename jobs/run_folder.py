@@ -21,11 +21,12 @@ from typing import Any
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from cluster.storage import AlreadyExists, NotFound, Storage, open_storage
+from cluster.storage import AlreadyExists, NotFound, Storage, files_beneath, open_storage
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
 
+LOGS = "tensorboard"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each checkpoint
 
@@ -110,6 +111,7 @@ class RunFolder:
 
     def publish(self, folder: Path, seen: int) -> None:
         """Upload a checkpoint, trying again after faults of the network or the store."""
+        marker = f"{self.key(seen)}/{checkpoint.MANIFEST}"  # written last: a reader goes by it
         for attempt in Retrying(
             stop=stop_after_attempt(6),
             wait=wait_exponential(multiplier=0.5, max=30),
@@ -117,7 +119,11 @@ class RunFolder:
             reraise=True,
         ):
             with attempt:
-                self.storage.upload(folder, self.key(seen))
+                if self.storage.exists(marker):
+                    raise AlreadyExists(f"{marker} exists in {self.storage} already")
+                self.delete(seen)  # what an interrupted attempt left
+                self.storage.upload(folder, self.key(seen), without=[checkpoint.MANIFEST])
+                self.storage.create(marker, (folder / checkpoint.MANIFEST).read_bytes())
 
     def replace_damaged(self, folder: Path, seen: int) -> None:
         """Publish over a checkpoint of which not every byte is as it was written."""
@@ -125,12 +131,16 @@ class RunFolder:
             try:
                 self.fetch(seen, Path(scratch))
             except InputError:
-                self.storage.delete(self.key(seen))
+                self.delete(seen)
                 self.publish(folder, seen)
+
+    def delete(self, seen: int) -> None:
+        self.storage.delete(f"{self.key(seen)}/{checkpoint.MANIFEST}")  # first: nobody sees half
+        self.storage.delete(self.key(seen))
 
     def prune(self, keep: set[int]) -> None:
         for seen in set(self.checkpoints()) - keep:
-            self.storage.delete(self.key(seen))
+            self.delete(seen)
 
     def metrics(self, seen: int) -> dict[str, float]:
         """The evaluation stored with a checkpoint; empty if it is not there."""
@@ -159,7 +169,12 @@ class RunFolder:
     def log_folder(self) -> Path | None:
         """Where event files are written: in the run's folder, if that is on this machine."""
         place = self.storage.local_path(self.name)
-        return None if place is None else place / "tensorboard"
+        return None if place is None else place / LOGS
+
+    def publish_logs(self, folder: Path) -> None:
+        """Copy event files from where they are written to a run's folder that is elsewhere."""
+        for name in files_beneath(folder):
+            self.storage.write(f"{self.name}/{LOGS}/{name}", (folder / name).read_bytes())
 
 
 def best(recipe: Recipe, history: History) -> int:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast, get_args
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from genimg import images
 from genimg.data.fitting import fitted
+from genimg.data.remote import files_at, is_remote, locate, on_this_machine, reported
 from genimg.data.row_groups import permutation
 from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
 from genimg.data.sources import Source, Split, open_source
@@ -54,17 +55,17 @@ class Plan:
     quality: int | None
     shard_rows: int
 
-    def shards(self, folder: Path) -> list[Shard]:
-        """The files of the plan below a folder, in the order of their names."""
+    def shards(self, folder: str) -> list[Shard]:
+        """The files of the plan below a folder (or s3:// address), in the order of their names."""
         out: list[Shard] = []
         for split, count in self.counts.items():
-            where = folder if split == "all" else folder / split
+            where = folder if split == "all" else f"{folder}/{split}"
             total = -(-count // self.shard_rows)
             for number in range(total):
                 start = number * self.shard_rows
-                path = where / f"shard-{number:05d}-of-{total:05d}{SUFFIX}"
+                path = f"{where}/shard-{number:05d}-of-{total:05d}{SUFFIX}"
                 stop = min(start + self.shard_rows, count)
-                out.append(Shard(split, str(path), start, stop))
+                out.append(Shard(split, path, start, stop))
         return out
 
     def text(self) -> str:
@@ -103,8 +104,8 @@ def make_plan(
     if wanted != "all" and not sources[wanted].has_split:
         raise InputError(f"--split {split}: {source} is not divided; leave --split out")
     return Plan(
-        source=str(Path(source).expanduser().resolve()),
-        content=digest(Path(source).expanduser(), sources.values()),
+        source=source if is_remote(source) else str(Path(source).expanduser().resolve()),
+        content=digest(on_this_machine(source), sources.values()),
         counts={part: len(opened) for part, opened in sources.items()},
         size=size,
         fit=cast(Fit, fit),
@@ -127,34 +128,45 @@ def digest(where: Path, sources: Iterable[Source]) -> str:
     return content.hexdigest()
 
 
-def claim(folder: Path, plan: Plan, overwrite: bool) -> None:
+def claim(folder: str, plan: Plan, overwrite: bool) -> None:
     """Make a folder ready for a plan: new, empty, or left by the same plan, which then goes on.
 
     Raises InputError where something else is there. `overwrite` removes shards and nothing else.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; name a folder")
-    present = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
-    ours = [path for path in present if is_ours(path.relative_to(folder))]
-    recorded = folder / PLAN
-    same = recorded.is_file() and recorded.read_text() == plan.text()
-    if foreign := sorted(set(present) - set(ours)):
-        raise InputError(f"{folder}: holds {foreign[0].name}, which is no shard; name a new folder")
-    if ours and not same and not overwrite:
-        raise InputError(
-            f"{folder}: holds shards of another source or other options; --overwrite replaces them"
-        )
-    for path in ours:
-        if overwrite or path.suffix == ".part":  # what a killed process was writing
-            path.unlink()
-    for split in plan.counts:
-        (folder if split == "all" else folder / split).mkdir(parents=True, exist_ok=True)
-    part = folder / f".{PLAN}.{uuid4().hex}.part"
-    part.write_text(plan.text())
-    part.replace(recorded)
+    filesystem, where = locate(folder)
+    with reported(folder):
+        if filesystem.get_file_info(where).type == fs.FileType.File:
+            raise InputError(f"{folder}: is a file; name a folder")
+        names = [file.path[len(where) + 1 :] for file in files_at(folder)]
+        ours = [name for name in names if is_ours(PurePosixPath(name))]
+        if foreign := sorted(set(names) - set(ours)):
+            name = foreign[0].rpartition("/")[2]
+            raise InputError(f"{folder}: holds {name}, which is no shard; name a new folder")
+        recorded = f"{where}/{PLAN}"
+        same = PLAN in names and read(filesystem, recorded) == plan.text()
+        if ours and not same and not overwrite:
+            raise InputError(
+                f"{folder}: holds shards of another source or other options;"
+                " --overwrite replaces them"
+            )
+        for name in ours:
+            if overwrite or name.endswith(".part"):  # what a killed process was writing
+                filesystem.delete_file(f"{where}/{name}")
+        if not is_remote(folder):  # S3 has no folders
+            for split in plan.counts:
+                filesystem.create_dir(where if split == "all" else f"{where}/{split}")
+        part = f"{where}/.{PLAN}.{uuid4().hex}.part"
+        with filesystem.open_output_stream(part) as stream:
+            stream.write(plan.text().encode())
+        filesystem.move(part, recorded)
 
 
-def is_ours(path: Path) -> bool:
+def read(filesystem: fs.FileSystem, path: str) -> str:
+    with filesystem.open_input_stream(path) as stream:
+        return stream.read().decode()
+
+
+def is_ours(path: PurePosixPath) -> bool:
     """Whether a file, relative to the folder of a plan, is one that `prepare` writes."""
     place = path.parent.as_posix() in (".", "train", "test")
     shard = path.name.startswith("shard-") and path.suffix == SUFFIX
@@ -174,14 +186,16 @@ class Outcome:
 
 def finished(shard: Shard) -> Outcome | None:
     """A shard that is there already and whole, or None."""
-    path = Path(shard.path)
-    if not path.is_file():
+    filesystem, path = locate(shard.path)
+    with reported(shard.path):
+        info = filesystem.get_file_info(path)
+    if info.type != fs.FileType.File:
         return None
     try:
-        footer = read_footer(shard.path, fs.LocalFileSystem())
+        footer = read_footer(path, filesystem)
     except InputError:  # not whole, so it will be written again
         return None
-    outcome = Outcome(footer.num_rows, path.stat().st_size, broken_of(footer))
+    outcome = Outcome(footer.num_rows, info.size, broken_of(footer))
     return outcome if outcome.images + len(outcome.broken) == shard.stop - shard.start else None
 
 
@@ -198,18 +212,19 @@ class Sharder:
         """Write a shard, whole or, with more broken images than are tolerated, not at all."""
         source = self.sources[shard.split]
         broken: list[str] = []
+        filesystem, path = locate(shard.path)
         try:
             count = write_shard(
-                shard.path,
+                path,
                 self.rows(source, self.orders[shard.split][shard.start : shard.stop], broken),
                 labelled=source.labels is not None,
                 classes=source.classes,
                 broken=broken,
-                filesystem=fs.LocalFileSystem(),
+                filesystem=filesystem,
             )
         except TooManyBroken:
             return Outcome(0, 0, broken, complete=False)
-        return Outcome(count, Path(shard.path).stat().st_size, broken)
+        return Outcome(count, filesystem.get_file_info(path).size, broken)
 
     def rows(self, source: Source, indices: np.ndarray, broken: list[str]) -> Iterator[Row]:
         """The images at `indices`; those that cannot be read are added to `broken` instead."""

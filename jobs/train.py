@@ -32,7 +32,7 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder, archive, IDX folder, .npz or shards to train on; or 'scenes'."),
+        typer.Option(help="Folder, archive, IDX folder, .npz, shards, here or s3://; or 'scenes'."),
     ] = None,
     name: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def train(
     workers: Annotated[
         str, typer.Option(help="N, elastic as MIN..MAX, or 0 to train in this process.")
     ] = "1",
-    storage: Annotated[str, typer.Option(help="Folder that runs are kept in.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder or s3:// that runs are kept in.")] = "runs",
     register: Annotated[
         str | None, typer.Option(help="Register the best checkpoint under this model name.")
     ] = None,
@@ -73,9 +73,7 @@ def train(
     chosen = prepared(recipe, overrides or [], data)
     refuse_small_batch(chosen.train.batch_size, high)
     if register:
-        from cluster.versions import check_name
-
-        check_name("model", register)
+        refuse_register(register, registry)
     folder = opened(storage, name or recipe)
     folder.refuse_other(chosen)
 
@@ -137,6 +135,15 @@ def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
         source = str(Path(source).expanduser().absolute())  # workers start in other folders
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     return recipe.resolve(classes_of(recipe.data))
+
+
+def refuse_register(name: str, registry: str) -> None:
+    """What would keep a model from being registered at the end is told at the beginning."""
+    from cluster.storage import open_storage
+    from cluster.versions import check_name
+
+    check_name("model", name)
+    open_storage(registry).exists("models")
 
 
 def opened(storage: str, name: str) -> RunFolder:

@@ -53,11 +53,13 @@ def work(
     saved: Callable[[int, dict[str, float]], None] = lambda seen, metrics: None,
     warn: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
+    discard: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train a run to its end, or from where it was interrupted.
 
     progress(seen, values): rank 0, at each line of the log. saved(seen, metrics): every rank, at
-    each checkpoint, with the metrics on rank 0 and none on the others.
+    each checkpoint, with the metrics on rank 0 and none on the others. discard(): rank 0, whether
+    the checkpoint that is due should not be made after all.
     """
     recipe = recipes.from_json(job.recipe)
     folder = RunFolder(job.storage, job.run)
@@ -82,7 +84,9 @@ def work(
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
-            recorder = Recorder(recipe, folder, held_out, history, data.fingerprint, sync.world)
+            recorder = Recorder(
+                recipe, folder, held_out, history, data.fingerprint, sync.world, discard
+            )
             stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
@@ -141,6 +145,7 @@ class Recorder:
         history: History,
         fingerprint: str,
         world: int,
+        discard: Callable[[], bool],
     ) -> None:
         self.recipe = recipe
         self.held_out = held_out
@@ -152,33 +157,44 @@ class Recorder:
             "code": {"genimg": genimg.__version__, "commit": commit(), "torch": torch.__version__},
             "workers": world,
         }
+        self.folder = folder
+        self.discard = discard
         seen = history[-1][0] if history else 0
-        place = folder.log_folder()
+        # where the run's folder is elsewhere: written here, copied at each checkpoint
+        self.scratch = None if folder.log_folder() else tempfile.TemporaryDirectory()
+        place = self.scratch.name if self.scratch else folder.log_folder()
         # purge_step hides what an interrupted run logged after its last checkpoint
-        self.events = SummaryWriter(place, purge_step=seen) if place else None
+        self.events = SummaryWriter(place, purge_step=seen)
         self.saver = BackgroundSaver(folder)
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Publish what is pending, also when training failed: the last good checkpoint counts."""
-        if self.events:
-            self.events.close()
+        self.events.close()
         self.saver.close()
+        self.publish_logs()
+        if self.scratch:
+            self.scratch.cleanup()
 
     def log(self, seen: int, values: dict[str, float]) -> None:
-        if self.events:
-            for name, value in values.items():
-                self.events.add_scalar(f"train/{name}", value, seen)
+        for name, value in values.items():
+            self.events.add_scalar(f"train/{name}", value, seen)
+
+    def publish_logs(self) -> None:
+        if self.scratch:
+            self.events.flush()
+            self.folder.publish_logs(Path(self.scratch.name))
 
     def save(self, method: Method) -> dict[str, float]:
         """Evaluate the inference networks, draw their samples, and save both with the state."""
+        if self.discard():
+            return {}
         seen, networks = method.seen, method.averages
         metrics = self.recipe.evaluate(networks, self.held_out)
         picture = images.grid(*self.recipe.preview(networks, self.held_out))
         self.history = [*self.history, (seen, metrics)]
-        if self.events:
-            for name, value in metrics.items():
-                self.events.add_scalar(f"evaluation/{name}", value, seen)
-            self.events.add_image("samples", picture, seen, dataformats="HWC")
+        for name, value in metrics.items():
+            self.events.add_scalar(f"evaluation/{name}", value, seen)
+        self.events.add_image("samples", picture, seen, dataformats="HWC")
         snapshot = method.snapshot()
         snapshot.progress["history"] = self.history
 
@@ -194,6 +210,7 @@ class Recorder:
                 lineage=self.lineage
                 | {"seen": seen, "created": datetime.now(UTC).isoformat(timespec="seconds")},
             )
+            self.publish_logs()
 
         newest = [seen for seen, _ in self.history][-self.recipe.train.keep :]
         self.saver.save(seen, write, keep={*newest, best(self.recipe, self.history)})

@@ -11,6 +11,7 @@ import torch
 
 from genimg.contracts import Dataset
 from genimg.data.memory import Images, load_images
+from genimg.data.remote import is_remote
 from genimg.data.scenes import Scenes
 from genimg.data.sources import Split, is_parquet, open_source
 from genimg.errors import InputError
@@ -38,7 +39,7 @@ def classes_of(data: Data) -> tuple[str, ...]:
     if data.source == SCENES:
         return Scenes.classes
     path = Path(data.source)
-    if not path.exists() and get_close_matches(path.name, [SCENES]):
+    if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
     found = open_shards(data, "train") if is_parquet(data.source) else open_source(data.source)
     if data.holdout >= len(found):

@@ -8,17 +8,16 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from pyarrow import fs
 from torch import Tensor
 
 from genimg.data.arrays import Split
 from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.memory import HOLDOUT
+from genimg.data.remote import locate, reported
 from genimg.data.row_groups import WINDOW_BYTES, GroupCache, WindowedOrder, permutation
 from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
 from genimg.data.storage import CROP
@@ -56,7 +55,7 @@ class Shards:
     A row that is no image is replaced by the next one of this dataset that is, together with its
     label, and is logged once; more than `tolerate_broken` of them in a process is an InputError.
 
-    path:  as `filesystem` spells it, or local; with folders `train` and `test` as its splits
+    path:  local or s3://…; with folders `train` and `test` as its splits
     fit:   as in genimg.data.memory.load_images
     """
 
@@ -69,14 +68,11 @@ class Shards:
         fit: Fit,
         tolerate_broken: int,
         split: Split = "train",
-        filesystem: fs.FileSystem | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        if filesystem is None:
-            if "://" in path:
-                raise InputError(f"{path}: only local shards can be read; copy them here first")
-            path, filesystem = str(Path(path).expanduser()), fs.LocalFileSystem()
-        self._files = ShardFiles(find_shards(path, split, filesystem), filesystem)
+        filesystem, where = locate(path)
+        with reported(path):
+            self._files = ShardFiles(find_shards(where, split, filesystem), filesystem)
         if not self._files.rows.sum():
             raise InputError(f"{path}: holds no images")
         self._cache = GroupCache(self._files.read, cache_bytes)

@@ -8,6 +8,7 @@ import numpy as np
 from genimg import images
 from genimg.data import archives, arrays
 from genimg.data.arrays import Split as Split
+from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
 
 SPLITS = ("train", "test", "val")  # folders of these names are parts of a set, not classes
@@ -73,13 +74,14 @@ def open_source(path: str, split: Split = "train") -> Source:
     Subfolders are classes, in the order of their names. Folders `train` and `test` (or `val`) on
     top, MNIST's `train-` and `t10k-` files and the keys `x_train` and `x_test` of an .npz are
     splits; without them every split is everything. A single folder on top of an archive is
-    passed over. Raises InputError where nothing usable is there.
+    passed over. What lies in S3 is copied to this machine first. Raises InputError where nothing
+    usable is there.
     """
-    where = Path(path).expanduser()
-    if not where.exists():
-        raise InputError(f"{path}: no such file or folder; {_nearest_sibling(where)}")
     if is_parquet(path):
         raise InputError(f"{path}: Parquet shards are streamed; here it must be another form")
+    where = on_this_machine(path)
+    if not where.exists():
+        raise InputError(f"{path}: no such file or folder; {_nearest_sibling(where)}")
     name = where.name.lower()
     if where.is_dir() and any(arrays.IDX_NAME.search(file.name) for file in where.iterdir()):
         return arrays.open_idx_folder(where, split)
@@ -98,9 +100,12 @@ def open_source(path: str, split: Split = "train") -> Source:
 
 
 def is_parquet(path: str) -> bool:
-    """Whether this is genimg.data.parquet's: a shard, a folder of shards, or remote (s3://…)."""
-    if "://" in path:
-        return True
+    """Whether this is genimg.data.parquet's: a shard or a folder of shards, here or in S3."""
+    if is_remote(path):
+        start = len(locate(path)[1]) + 1
+        names = [file.path[start:].split("/") for file in files_at(path)]
+        shallow = [name for name in names if name[:-1] in ([], *([split] for split in SPLITS))]
+        return any((name[-1] or path).lower().endswith(".parquet") for name in shallow)
     where = Path(path).expanduser()
     folders = [where, *(where / split for split in SPLITS)]
     return where.suffix.lower() == ".parquet" or any(

@@ -381,7 +381,6 @@ def test_parquet_is_told_apart(tmp_path):
     (tmp_path / "00000.parquet").touch()
     assert is_parquet(str(tmp_path))
     assert is_parquet(str(tmp_path / "00000.parquet"))
-    assert is_parquet("s3://bucket/set")
     assert not is_parquet(os.devnull)
 
 

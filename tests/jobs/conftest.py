@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from local_s3 import free_port
 
 # Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
 _SMALL = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
@@ -29,8 +30,11 @@ def tiny() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """This process is connected to a Ray cluster of 2 CPUs, which ends with the session."""
+def ray_cluster(s3: str) -> Iterator[None]:
+    """This process is connected to a Ray cluster of 2 CPUs, which ends with the session.
+
+    Its workers know the S3 of the tests.
+    """
     import ray
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
@@ -43,7 +47,8 @@ def ray_cluster() -> Iterator[None]:
             num_cpus=2,
             num_gpus=0,
             object_store_memory=100_000_000,
-            include_dashboard=False,
+            include_dashboard=True,  # Ray Tune's cleaner of what a killed trial held asks it
+            dashboard_port=free_port(),
             logging_level="warning",
             log_to_driver=False,
             _temp_dir=folder,

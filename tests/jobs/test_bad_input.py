@@ -49,8 +49,8 @@ WRONG = [
     ("train dcgan train.batch_size=4 --workers 1..5", "train.batch_size=4", "at most 4 workers"),
     ("train dcgan --run a/b", "--run 'a/b'", "use letters, digits"),
     ("train dcgan --run ..", "--run '..'", "use letters, digits"),
-    ("train dcgan --storage s3://bucket/runs", "s3://bucket/runs", "not available yet"),
-    ("train dcgan --storage ftp://host/runs", "ftp:// is not supported", "path of a folder"),
+    ("train dcgan --storage s3://never-made/runs", "there is no bucket 'never-made'"),
+    ("train dcgan --storage ftp://host/runs", "ftp:// is not supported", "give a folder or s3://"),
     ("train dcgan --storage notes.txt", "notes.txt is a file", "give a folder"),
     ("train dcgan --register a/b", "model 'a/b'"),
     ("train dcgan --run ffdnet --storage runs", "started with recipe=ffdnet, now recipe=dcgan"),
@@ -62,7 +62,9 @@ WRONG = [
     ("sample dcgan@", "'dcgan@'", "NAME, NAME@ALIAS or NAME@7"),
     ("sample ffdnet@best", "ffdnet has no alias 'best'"),
     ("sample dcgan --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
-    ("sample dcgan --registry s3://bucket", "s3://bucket", "not available yet"),
+    ("sample dcgan --registry s3://never-made", "there is no bucket 'never-made'"),
+    ("train dcgan --register a --registry s3://never-made", "there is no bucket 'never-made'"),
+    ("train dcgan --data s3://never-made/set", "s3://never-made/set", "nothing is there"),
     ("sample photos", "photos: not a checkpoint folder", "manifest.json"),
     ("sample no/where", "no/where: not a checkpoint folder"),
     ("sample runs/new", "runs/new: not a checkpoint folder", "nor a run with one"),
@@ -169,7 +171,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("arguments", "expected"), [(a, e) for a, *e in WRONG], ids=lambda v: v)
 def test_bad_input_is_one_line_that_says_what_to_do(
-    arguments: str, expected: list[str], place: Path, command, monkeypatch: pytest.MonkeyPatch
+    arguments: str, expected: list[str], s3, place: Path, command, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(place)
     before = listing(place)

@@ -181,8 +181,8 @@ def test_broken_images_are_named_counted_and_left_out(pets, tmp_path, ray, capsy
         ({"split": "val"}, "--split val"),
         ({"split": "test"}, "not divided"),
         ({"tolerate_broken": -1}, "--tolerate-broken -1"),
-        ({"dest": "s3://bucket/set"}, "s3://bucket/set"),
-        ({"source": "s3://bucket/set"}, "s3://bucket/set"),
+        ({"dest": "gs://bucket/set"}, "give a local path or s3://"),
+        ({"source": "gs://bucket/set"}, "give a local path or s3://"),
         ({"source": "nowhere"}, "nowhere: no such file"),
     ],
 )

@@ -1,0 +1,112 @@
+"""Data in S3: shards streamed, other forms copied once, and what is wrong said in one line."""
+
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+import torch
+from pyarrow import fs
+
+from genimg import images
+from genimg.data.opening import classes_of, open_dataset
+from genimg.data.remote import on_this_machine
+from genimg.data.shard_files import Row, write_shard
+from genimg.data.sources import is_parquet, open_source
+from genimg.errors import InputError
+from genimg.recipe import Data
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images in two classes."""
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        path = tmp_path / "set" / ("ab"[number % 2]) / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images.save(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8), path)
+    return tmp_path / "set"
+
+
+def put(address: str, folder: Path) -> str:
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            key = f"{prefix}/{path.relative_to(folder)}"
+            boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    return address
+
+
+def everything(source: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    data = open_dataset(Data(source=source, size=16, holdout=2))
+    return data.fetch(np.arange(len(data)), torch.zeros(len(data), dtype=torch.int64))
+
+
+def test_a_folder_in_s3_is_the_same_data_as_the_folder(bucket: str, folder: Path):
+    address = put(f"{bucket}/some/set", folder)
+    assert not is_parquet(address)
+    assert classes_of(Data(source=address, size=16, holdout=2)) == ("a", "b")
+    for there, here in zip(everything(address), everything(str(folder)), strict=True):
+        assert torch.equal(there, here)
+
+
+def test_shards_in_s3_are_streamed_and_the_same_as_on_disk(
+    bucket: str, folder: Path, tmp_path: Path, cache: Path
+):
+    source = open_source(str(folder))
+    rows = [
+        Row(source.encoded(i) or b"", int(source.labels[i]), source.names[i]) for i in range(12)
+    ]
+    for split in ("train", "test"):
+        (tmp_path / "shards" / split).mkdir(parents=True)
+        write_shard(
+            str(tmp_path / "shards" / split / "shard-0.parquet"), rows, labelled=True,
+            classes=source.classes, broken=[], filesystem=fs.LocalFileSystem(),
+        )  # fmt: skip
+    address = put(f"{bucket}/shards", tmp_path / "shards")
+    assert is_parquet(address)
+    assert is_parquet(f"{address}/train/shard-0.parquet")
+    for there, here in zip(everything(address), everything(str(tmp_path / "shards")), strict=True):
+        assert torch.equal(there, here)
+    assert not cache.exists()  # nothing was copied
+
+
+def test_an_archive_is_copied_once_and_again_when_it_changes(bucket: str, tmp_path: Path):
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "a.npz").write_bytes(b"one")
+    put(f"{bucket}/x", tmp_path / "up")
+    first = on_this_machine(f"{bucket}/x/a.npz")
+    assert (first.name, first.read_bytes()) == ("a.npz", b"one")
+    before = first.stat()
+    assert on_this_machine(f"{bucket}/x/a.npz") == first
+    assert first.stat() == before
+    (tmp_path / "up" / "a.npz").write_bytes(b"three")
+    put(f"{bucket}/x", tmp_path / "up")
+    assert on_this_machine(f"{bucket}/x/a.npz").read_bytes() == b"three"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://never-made/set", "nothing is there"),
+        ("s3://", "give s3://BUCKET/PREFIX"),
+        ("gs://bucket/set", "give a local path or s3://BUCKET/PREFIX"),
+    ],
+)
+def test_addresses_of_nothing_are_refused(s3: str, address: str, message: str):
+    with pytest.raises(InputError, match=message):
+        classes_of(Data(source=address))
+
+
+def test_a_store_that_does_not_answer_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match="check the address, the AWS variables") as told:
+        classes_of(Data(source="s3://another-one/set"))
+    assert "test-secret" not in str(told.value)

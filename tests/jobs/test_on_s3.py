@@ -1,0 +1,92 @@
+"""The verbs with everything in S3: shards, runs, registry; and no secret in any of it."""
+
+import os
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.storage import open_storage
+from genimg import images
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+
+
+def test_from_shards_to_samples_in_s3(ray_cluster, command, tiny, bucket, tmp_path: Path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(80):
+        image = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        images.save(image, tmp_path / "photos" / f"{number:02d}.png")
+    prepare = f"prepare {tmp_path / 'photos'} {bucket}/set --size 16 --shard-rows 30"
+    assert command(prepare).code == 0
+    again = command(prepare)
+    assert "3 of 3 shards are there already" in again.err
+    assert "holds shards of another source" in command(f"{prepare} --format jpeg").err
+
+    train = f"train dcgan {shlex.join(tiny['dcgan'])} train.log_every=32 train.checkpoint_every=32"
+    train += f" --data {bucket}/set --storage {bucket}/runs --run first --workers 2"
+    train += f" --registry {bucket}/registry --register faces"
+    trained = command(f"{train} train.images=64")
+    assert trained.code == 0, trained.err
+    assert trained.lines[0] == f"{bucket}/runs/first/checkpoints/{64:012d}"
+    assert trained.lines[-1] == "faces@1"
+    resumed = command(f"{train} train.images=96")
+    assert resumed.code == 0, resumed.err
+    assert resumed.lines[-1] == "faces@2"
+
+    storage = open_storage(bucket)
+    names = storage.list("runs/first")
+    assert "runs/first/recipe.json" in names
+    assert any(name.startswith("runs/first/tensorboard/events") for name in names)
+    assert not any("ray" in name.split("/") for name in names)
+
+    grids = []
+    for attempt in range(2):  # downloaded, then from the cache
+        grid = tmp_path / f"grid-{attempt}.png"
+        sampled = command(f"sample faces@2 -n 4 -o {grid} --registry {bucket}/registry")
+        assert sampled.code == 0, sampled.err
+        grids.append(grid.read_bytes())
+    assert grids[0] == grids[1]
+    checkpoint = resumed.lines[0]
+    assert command(f"models register copy {checkpoint} --registry {tmp_path / 'here'}").code == 0
+    assert command(f"sample {checkpoint} -n 4 -o {tmp_path / 'direct.png'}").code == 0
+    assert (tmp_path / "direct.png").read_bytes() == grids[0]
+    assert "not a checkpoint folder" in command(f"sample {bucket}/runs/first").err
+    for name in storage.list(""):
+        assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in storage.read(name)[0]
+
+
+def test_a_run_in_s3_resumes_in_this_process_bit_for_bit(command, tiny, bucket):
+    train = f"train dcgan {shlex.join(tiny['dcgan'])} --workers 0 --storage {bucket}/runs"
+    for images_seen, name in ((32, "twice"), (64, "twice"), (64, "once")):
+        done = command(f"{train} train.images={images_seen} train.checkpoint_every=32 --run {name}")
+        assert done.code == 0, done.err
+    storage = open_storage(f"{bucket}/runs")
+    weights = [
+        storage.read(f"{name}/checkpoints/{64:012d}/training.safetensors")[0]
+        for name in ("once", "twice")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_half_a_checkpoint_in_s3_is_no_checkpoint_and_is_written_over(command, tiny, bucket):
+    train = f"train dcgan {shlex.join(tiny['dcgan'])} --workers 0 --storage {bucket}/runs --run r"
+    assert command(f"{train} train.images=32").code == 0
+    storage = open_storage(bucket)
+    half = f"runs/r/checkpoints/{64:012d}"
+    storage.write(f"{half}/weights.safetensors", b"half")  # as if killed while uploading
+    assert command(f"{train} train.images=64").code == 0
+    assert storage.exists(f"{half}/manifest.json")
+    assert storage.read(f"{half}/weights.safetensors")[0] != b"half"
+
+
+def test_the_bucket_is_asked_for_before_anything_is_trained(command, s3):
+    for option in ("--storage s3://never-made/x", "--register a --registry s3://never-made/x"):
+        refused = command(f"train dcgan {option}")
+        assert refused.code == 2
+        assert "there is no bucket 'never-made'" in refused.err
