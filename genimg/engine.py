@@ -14,7 +14,7 @@ from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
 from genimg.noise_level import estimate_sigma
-from genimg.recipes.inference import generated, in_chunks
+from genimg.recipes.inference import generated_from, in_chunks
 from genimg.training.method import load_states
 
 if TYPE_CHECKING:
@@ -81,14 +81,32 @@ class Engine:
         for name, value in (("label", label), ("text", text)):
             if value is not None:
                 raise InputError(f"{name}={value!r}: this {self.recipe.recipe} takes no {name}")
+        return self.sample_seeds(np.arange(seed, seed + n), truncation)
+
+    def sample_seeds(self, seeds: np.ndarray, truncation: float | np.ndarray = 1.0) -> np.ndarray:
+        """The images of seeds int64 [N], made together; each is the one that `sample` makes of it.
+
+        truncation: as for `sample`, or [N] with a factor for each image.
+        """
+        self.need("sample")
+        seeds = np.asarray(seeds)
+        if seeds.ndim != 1 or not len(seeds) or seeds.dtype != np.int64 or seeds.min() < 0:
+            raise InputError(
+                f"seeds of {seeds.dtype} {list(seeds.shape)}: expected int64 [N] from 0, at least 1"
+            )
+        factors = np.asarray(truncation, np.float32)
+        if factors.shape not in ((), seeds.shape):
+            raise InputError(
+                f"truncation of shape {list(factors.shape)}: expected one factor or {len(seeds)}"
+            )
         if "generator" in self.networks:
             network = generator = self.networks["generator"]
         else:
             network = self.networks["autoencoder"]
             generator = network.decode  # type: ignore[assignment]
-        return to_arrays(
-            generated(generator, network.latent, n, seed, self.device, truncation)  # type: ignore[arg-type]
-        )
+        keys = torch.from_numpy(seeds).to(self.device)
+        scale = torch.from_numpy(factors.reshape(-1, 1)).to(self.device)
+        return to_arrays(generated_from(generator, network.latent, keys, scale))  # type: ignore[arg-type]
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:

@@ -43,43 +43,79 @@ class BrokenImage(InputError):
         self.name = name
 
 
+class Unsupported(BrokenImage):
+    """Bytes in none of the formats that are read."""
+
+
+class TooLarge(BrokenImage):
+    """An image of more pixels than are allowed; none of them were decoded."""
+
+
+class Animated(BrokenImage):
+    """Several frames or pages, where one picture was to be given."""
+
+
 def decode(
     data: bytes,
     channels: Literal[1, 3] | None = None,
     max_pixels: int = 64_000_000,
     keep_alpha: bool = False,
+    animated: bool = True,
 ) -> np.ndarray:
     """Encoded image bytes as uint8 [H, W, C], upright; C as asked, or natural to the image.
 
     keep_alpha: a transparent image keeps its alpha as one more channel (C is then 2 or 4), and
     16-bit gray its depth (uint16), where `channels` is not given.
 
-    Of an animation the first frame. EXIF orientation is applied. Transparency is composited on
-    white. 16-bit gray is divided by 257 and rounded; 16-bit colour is what Pillow makes of it
-    (the high byte). Gray from colour is ITU-R BT.601 luma. Floating-point and 32-bit samples are
-    refused, for want of an agreed range.
+    Of an animation the first frame, unless not `animated`: then it is refused. EXIF orientation is
+    applied. Transparency is composited on white. 16-bit gray is divided by 257 and rounded; 16-bit
+    colour is what Pillow makes of it (the high byte). Gray from colour is ITU-R BT.601 luma.
+    Floating-point and 32-bit samples are refused, for want of an agreed range.
 
-    Raises BrokenImage; above `max_pixels` from the header alone, before pixels are decoded.
+    Raises BrokenImage (Unsupported, TooLarge, Animated where that is the reason); above
+    `max_pixels` from the header alone, before pixels are decoded.
     """
+    image = _opened(data, max_pixels)
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
-    except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
-        raise BrokenImage(f"too many pixels ({error})") from None
-    except UnidentifiedImageError:
-        raise BrokenImage(f"not an image in {', '.join(READABLE)}") from None
-    except Exception as error:  # on damaged headers Pillow's parsers raise almost anything
-        raise BrokenImage(f"damaged header ({error})") from error
-    if image.width * image.height > max_pixels:
-        raise BrokenImage(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
-    try:
+        if not animated:
+            _refuse_several(image)
         image.load()
         bits = _sample_bits(image)
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # likewise on damaged pixels
+    except Animated:
+        raise
+    except Exception as error:  # on damaged pixels Pillow raises almost anything
         raise BrokenImage(f"damaged or truncated ({error})") from error
     if keep_alpha and channels is None:
         return _as_it_is(image, bits)
     return _as_array(image, bits, channels)
+
+
+def size(data: bytes, max_pixels: int = 64_000_000) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone; raises as decode() does of a header."""
+    return _opened(data, max_pixels).size
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    """Pillow's image, of which only the header was read."""
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
+        raise TooLarge(f"too many pixels ({error})") from None
+    except UnidentifiedImageError:
+        raise Unsupported(f"not an image in {', '.join(READABLE)}") from None
+    except Exception as error:  # on damaged headers Pillow's parsers raise almost anything
+        raise BrokenImage(f"damaged header ({error})") from error
+    if image.width * image.height > max_pixels:
+        raise TooLarge(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
+    return image
+
+
+def _refuse_several(image: Image.Image) -> None:
+    if image.format == "MPO":  # a telephone's JPEG; what follows are previews and depth maps
+        return
+    if getattr(image, "is_animated", False):
+        raise Animated("has several frames or pages; give an image of one")
 
 
 def _sample_bits(image: Image.Image) -> int:

@@ -1,1 +1,1 @@
-"""Serving over HTTP: the next room to be built."""
+"""Serving over HTTP: the app, and the models behind it."""

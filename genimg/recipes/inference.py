@@ -37,7 +37,6 @@ def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-@torch.no_grad()
 def generated(
     generator: Callable[[Tensor], Tensor],
     dimensions: int,
@@ -48,6 +47,20 @@ def generated(
 ) -> Tensor:
     """float32 [count, C, H, W] in [-1, 1] on the CPU: the images of seeds seed .. seed+count-1."""
     seeds = torch.arange(seed, seed + count, device=device)
+    return generated_from(generator, dimensions, seeds, truncation)
+
+
+@torch.no_grad()
+def generated_from(
+    generator: Callable[[Tensor], Tensor],
+    dimensions: int,
+    seeds: Tensor,
+    truncation: float | Tensor = 1.0,
+) -> Tensor:
+    """float32 [N, C, H, W] in [-1, 1] on the CPU: the images of seeds int64 [N].
+
+    truncation: factor on the latents, or float32 [N, 1] with one for each image.
+    """
     return in_chunks(generator, latents(seeds, dimensions) * truncation)
 
 

@@ -131,6 +131,37 @@ def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n,
         assert np.array_equal(images, expected[seed : seed + n])
 
 
+@settings(max_examples=25)
+@given(
+    seeds=st.lists(st.integers(0, 149), min_size=1, max_size=70), factor=st.sampled_from([1.0, 0.7])
+)
+def test_any_seeds_may_share_a_batch_each_with_its_own_truncation(one_by_one, seeds, factor):
+    for engine, expected in one_by_one:
+        assert np.array_equal(engine.sample_seeds(np.array(seeds)), expected[seeds])
+        factors = np.where(np.arange(len(seeds)) % 2, factor, 1.0)
+        images = engine.sample_seeds(np.array(seeds), factors)
+        assert np.array_equal(images[::2], expected[seeds][::2])
+        if len(seeds) > 1:
+            alone = engine.sample(1, seed=seeds[1], truncation=factor)
+            assert np.array_equal(images[1:2], alone)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "truncation", "message"),
+    [
+        ([], 1.0, "seeds of float64 [0]: expected int64 [N]"),
+        ([1.5], 1.0, "seeds of float64 [1]: expected int64 [N]"),
+        ([[1]], 1.0, "seeds of int64 [1, 1]: expected int64 [N]"),
+        ([3, -1], 1.0, "seeds of int64 [2]: expected int64 [N] from 0"),
+        ([3, 1], [1.0], "truncation of shape [1]: expected one factor or 2"),
+    ],
+)
+def test_seeds_that_cannot_be_sampled_are_refused(engines, seeds, truncation, message):
+    with pytest.raises(InputError) as caught:
+        engines["dcgan"].sample_seeds(np.array(seeds), np.array(truncation))
+    assert str(caught.value).startswith(message)
+
+
 def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
     for engine in able(engines, "sample"):
         data = engine.recipe.data

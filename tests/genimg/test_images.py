@@ -177,6 +177,39 @@ def test_animated_gif_gives_its_first_frame():
     np.testing.assert_array_equal(images.decode(data), np.array(frames[0]))
 
 
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animations_and_pages_are_refused_where_one_picture_is_wanted(format):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue", "lime")]
+    several = file_of(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(images.Animated, match="several frames or pages"):
+        images.decode(several, animated=False)
+    assert images.decode(several).shape == (4, 6, 3)
+    assert images.decode(file_of(frames[0], format), animated=False).shape == (4, 6, 3)
+
+
+def test_a_telephones_jpeg_with_previews_is_one_picture():
+    photograph, preview = Image.new("RGB", (8, 6), "red"), Image.new("RGB", (4, 3), "red")
+    data = file_of(photograph, "MPO", save_all=True, append_images=[preview])
+    assert images.decode(data, animated=False).shape == (6, 8, 3)
+
+
+def test_what_is_wrong_with_an_image_is_told_apart():
+    with pytest.raises(images.Unsupported):
+        images.decode(b"hello")
+    with pytest.raises(images.TooLarge):
+        images.decode(file_of(Image.fromarray(ramp(5, 7)), "PNG"), max_pixels=34)
+    with pytest.raises(BrokenImage) as caught:
+        images.decode(file_of(Image.fromarray(ramp(64, 64)), "PNG")[:300])
+    assert type(caught.value) is BrokenImage
+
+
+def test_the_size_is_read_from_the_header_alone():
+    header_only = png_of(7, 5, 8, 2, b"")
+    assert images.size(header_only) == (7, 5)
+    with pytest.raises(images.TooLarge, match="7x5 is more than 34 pixels"):
+        images.size(header_only, max_pixels=34)
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
 @pytest.mark.parametrize("left", [0.05, 0.5, 0.9])
 def test_truncated_files_are_broken(format, left):

@@ -1,0 +1,103 @@
+"""Asking the backend on behalf of a client, and what of its answer goes into headers and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import time
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+
+from serving.backend import Backend
+from serving.errors import ApiError, bad_value
+from serving.formats import MEDIA_TYPES
+from serving.requests import Answer, Request
+from serving.schemas import LAST_SEED
+
+EXPOSED = ("X-Model-Id", "X-Model-Version", "X-Seed", "Server-Timing")  # to scripts of other sites
+
+
+def seeds_from(seed: int, n: int) -> tuple[int, ...]:
+    """Seeds of n images: seed + i, or from a random one for -1. Raises ApiError above the last."""
+    if seed == -1:
+        seed = secrets.randbelow(2**48)  # JavaScript holds integers exactly up to 2**53
+    if seed + n > LAST_SEED:
+        raise bad_value("seed", seed, f"must lie between 0 and {LAST_SEED - n} for n={n}")
+    return tuple(range(seed, seed + n))
+
+
+async def asked(
+    http: HttpRequest, backend: Backend, model: str | None, request: Request, timeout_s: float
+) -> Answer:
+    """The backend's answer, for as long as the client waits for it.
+
+    Raises ApiError: 504 after `timeout_s`, or what the backend says. What has not started when
+    time is up or the client has gone is not computed any more.
+    """
+    call = asyncio.ensure_future(backend.call(model, request))
+    gone = asyncio.ensure_future(_gone(http))
+    try:
+        await asyncio.wait((call, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if call.done():
+            answer = call.result()
+            http.state.model = answer.model
+            return answer
+    finally:
+        call.cancel()
+        gone.cancel()
+    if gone.done() and not gone.cancelled():
+        raise ClientDisconnect
+    message = f"no answer within {timeout_s:g} s"
+    raise ApiError(504, "timeout", message, headers={"x-should-retry": "false"})
+
+
+async def _gone(http: HttpRequest) -> None:
+    """Ends when the client closes the connection. The body must have been read."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def headers_of(answer: Answer) -> dict[str, str]:
+    timings = answer.timings
+    headers = {
+        "X-Model-Id": answer.model,
+        "X-Model-Version": str(answer.version),
+        "Server-Timing": ", ".join(
+            f"{name};dur={getattr(timings, name):.1f}" for name in ("queue", "compute", "encode")
+        ),
+        "Access-Control-Expose-Headers": ", ".join(EXPOSED),
+    }
+    if answer.seeds:
+        headers["X-Seed"] = str(answer.seeds[0])
+    return headers
+
+
+def as_image(answer: Answer) -> Response:
+    """The one image of an answer, as it is."""
+    (image,) = answer.images
+    return Response(image, media_type=MEDIA_TYPES[answer.format], headers=headers_of(answer))
+
+
+def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
+    """OpenAI's JSON: each image in base64 or (`url`) as a data URL, with its seed if it has one."""
+    data: list[dict[str, Any]] = []
+    for i, image in enumerate(answer.images):
+        text = base64.b64encode(image).decode()
+        if response_format == "url":
+            entry: dict[str, Any] = {"url": f"data:{MEDIA_TYPES[answer.format]};base64,{text}"}
+        else:
+            entry = {"b64_json": text}
+        data.append(entry | ({"seed": answer.seeds[i]} if answer.seeds else {}))
+    content = {
+        "created": int(time.time()),
+        "data": data,
+        "model": answer.model,
+        "version": answer.version,
+        "size": answer.size,
+        "output_format": answer.format,
+    }
+    return JSONResponse(content, headers=headers_of(answer))

@@ -1,0 +1,76 @@
+"""The HTTP app over a backend. Plain FastAPI: it holds no global state and starts no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from genimg import __version__
+from serving import errors, native, openai
+from serving.answers import EXPOSED
+from serving.backend import Backend
+from serving.errors import ApiError
+from serving.metrics import Measured, Meters
+from serving.settings import Limits
+
+
+def create_app(
+    backend: Backend,
+    limits: Limits | None = None,
+    *,
+    meters: Meters | None = None,
+    origins: Sequence[str] = (),
+) -> FastAPI:
+    """An app that answers by `backend`.
+
+    meters: what /metrics shows; give the backend's own so that both are in it.
+    origins: sites whose scripts may call this from a browser (`*`: all), besides its own.
+    """
+    limits = limits or Limits()
+    meters = meters or Meters()
+    app = FastAPI(title="genimg", version=__version__, redirect_slashes=False)
+    errors.install(app)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
+    app.add_middleware(Measured, meters=meters)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED),
+        )
+    app.include_router(openai.router(backend, limits))
+    app.include_router(native.router(backend, limits))
+
+    @app.get("/livez", tags=["operation"])
+    async def livez() -> dict[str, str]:
+        """Whether the process answers at all."""
+        return {"status": "alive"}
+
+    @app.get("/health", tags=["operation"])
+    @app.get("/readyz", tags=["operation"])
+    async def health() -> dict[str, Any]:
+        """Whether every model can be asked: 503 until then."""
+        models = await backend.models()
+        if not backend.ready():
+            waiting = ", ".join(model.id for model in models if model.state == "loading")
+            raise errors.model_loading(waiting or "a model")
+        return {"status": "ready", "models": {model.id: model.version for model in models}}
+
+    @app.get("/metrics", tags=["operation"])
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(meters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+async def _nobody_listens(request: Request, error: Exception) -> Response:
+    """The client has gone: this answer only ends the request, and counts it."""
+    return ApiError(499, "client_closed_request", "the client closed the connection").response()

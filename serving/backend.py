@@ -1,0 +1,123 @@
+"""Who computes for the HTTP app: a protocol, and the plain backend of models in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from cluster.versions import parse_reference
+from serving.errors import ApiError, model_loading
+from serving.metrics import Meters
+from serving.requests import Answer, ModelInfo, Request
+from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.host import Host
+
+
+class Backend(Protocol):
+    async def call(self, model: str | None, request: Request) -> Answer:
+        """A request's answer by a model (None: the first that can). Raises ApiError."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """Every served reference, in the order of the settings."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether every model can be asked."""
+        ...
+
+
+class LocalBackend:
+    """Models in this process. Asked before `load` is done, it answers that they are loading."""
+
+    def __init__(self, settings: Settings, meters: Meters | None = None) -> None:
+        self.settings = settings
+        self.meters = meters or Meters()
+        self._hosts: dict[str, Host] = {}
+
+    def load(self) -> None:
+        """Load and warm up all models; takes seconds, in any thread.
+
+        Raises what Host raises; the models before the one that failed are then closed.
+        """
+        from serving.host import Host  # torch comes with it
+
+        try:
+            for model in self.settings.models:
+                self._hosts[model.ref] = Host(
+                    model,
+                    self.settings.registry,
+                    self.settings.limits,
+                    self.settings.poll_s,
+                    self.meters,
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    async def call(self, model: str | None, request: Request) -> Answer:
+        chosen = choose(await self.models(), model, request.capability)
+        return await self._hosts[chosen.id].call(request)
+
+    async def models(self) -> list[ModelInfo]:
+        return [
+            host.info() if (host := self._hosts.get(model.ref)) else loading(model.ref)
+            for model in self.settings.models
+        ]
+
+    def ready(self) -> bool:
+        return len(self._hosts) == len(self.settings.models)
+
+    def close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
+        self._hosts = {}
+
+
+def loading(reference: str) -> ModelInfo:
+    """What is known of a model before it is loaded."""
+    return ModelInfo(reference, parse_reference(reference)[0])
+
+
+def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
+    """The model of an id, or of a NAME that exactly one id has. Raises ApiError 404."""
+    named = [model for model in models if model.id == asked]
+    named = named or [model for model in models if model.name == asked]
+    if len(named) == 1:
+        return named[0]
+    valid = ", ".join(model.id for model in models)
+    reason = "several are" if named else "no such model is"
+    message = f"model={asked!r}: {reason} served; valid: {valid}"
+    raise ApiError(404, "model_not_found", message, "model")
+
+
+def choose(models: Sequence[ModelInfo], asked: str | None, capability: str) -> ModelInfo:
+    """The model that answers: the one asked for, or the first with the capability.
+
+    Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
+    is being loaded.
+    """
+    if asked is not None:
+        model = find(models, asked)
+        if model.state == "loading":
+            raise model_loading(model.id)
+        if not model.can(capability):
+            raise cannot(model, capability)
+        return model
+    for model in models:
+        if model.can(capability):
+            return model
+    for model in models:
+        if model.state == "loading":
+            raise model_loading(model.id)
+    valid = ", ".join(model.id for model in models)
+    message = f"none of the served models can {capability}: {valid}"
+    raise ApiError(400, "invalid_value", message, "model")
+
+
+def cannot(model: ModelInfo, capability: str) -> ApiError:
+    can = ", ".join(model.capabilities)
+    message = f"model={model.id!r}: it cannot {capability}; it can: {can}"
+    return ApiError(400, "invalid_value", message, "model")

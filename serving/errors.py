@@ -1,0 +1,117 @@
+"""The one form that every error answer has, whoever raised it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from genimg.errors import InputError
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class ApiError(Exception):
+    """An answer that is no success. It may cross from an engine's process, so it can be pickled.
+
+    code: a word for programs; param: the parameter that is to blame; headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code, message, param, headers)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.message
+
+    def body(self) -> dict[str, Any]:
+        """{"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it."""
+        kind = _KINDS.get(
+            self.status, "invalid_request_error" if self.status < 500 else "server_error"
+        )
+        return {
+            "error": {
+                "message": _printable(self.message),
+                "type": kind,
+                "param": None if self.param is None else _printable(self.param),
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> Response:
+        return JSONResponse(self.body(), self.status, self.headers)
+
+
+def bad_value(param: str, value: object, reason: str) -> ApiError:
+    """400 for a parameter that cannot be honoured."""
+    return ApiError(400, "invalid_value", f"{param}={shown(value)}: {reason}", param)
+
+
+def of_input(error: InputError) -> ApiError:
+    """400 for what an engine refuses; its messages begin with `parameter=value: `."""
+    param = re.match(r"(\w+)=", str(error))
+    return ApiError(400, "invalid_value", str(error), param[1] if param else None)
+
+
+def model_loading(model: str) -> ApiError:
+    return ApiError(
+        503, "model_loading", f"{model} is being loaded; try again", headers={"Retry-After": "1"}
+    )
+
+
+def shown(value: object) -> str:
+    """A value as a message may quote it: escaped, and short though an image be given."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of an app, its own and the framework's, have the one form."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return error.response()
+
+    async def framework(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _CODES.get(error.status_code, "error")
+        where = f"{request.method} {request.url.path}"
+        message = f"{where}: {error.detail}" if error.status_code in (404, 405) else error.detail
+        return ApiError(error.status_code, code, message, headers=error.headers).response()
+
+    async def validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        param = str(first["loc"][-1])
+        return ApiError(400, "invalid_value", f"{param}: {first['msg']}", param).response()
+
+    async def anything(request: Request, error: Exception) -> Response:
+        message = "the server failed on this request; its log says why"  # the traceback goes there
+        return ApiError(500, "internal_error", message).response()
+
+    app.add_exception_handler(ApiError, ours)
+    app.add_exception_handler(HTTPException, framework)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(Exception, anything)
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which JSON strings of a request can hold but UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,76 @@
+"""OpenAI's Images API and list of models, so that its official client works unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from serving.answers import as_json, asked, seeds_from
+from serving.backend import Backend, find
+from serving.documentation import errors, parameters
+from serving.formats import quality
+from serving.requests import ModelInfo, Sample
+from serving.schemas import Generations, parsed
+from serving.settings import Limits
+from serving.uploads import received
+
+
+def router(backend: Backend, limits: Limits) -> APIRouter:
+    routes = APIRouter(tags=["OpenAI"])
+
+    @routes.post(
+        "/v1/images/generations",
+        responses=errors(400, 404, 413, 415, 429, 503, 504),
+        openapi_extra=parameters(Generations, forms=False),
+    )
+    async def generations(http: Request) -> Response:
+        """Draw images. `seed` of each image is in `data[].seed`."""
+        wanted = parsed(Generations, (await received(http, limits.max_bytes)).values)
+        quality(wanted.output_format, wanted.output_compression)
+        request = Sample(
+            seeds=seeds_from(wanted.seed, wanted.n),
+            truncation=wanted.truncation,
+            output_format=wanted.output_format,
+            compression=wanted.output_compression,
+            size=None if wanted.size == "auto" else wanted.size,
+            label=wanted.label,
+            prompt=wanted.prompt,
+        )
+        answer = await asked(http, backend, wanted.model, request, limits.timeout_s)
+        return as_json(answer, wanted.response_format)
+
+    @routes.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """Every served model: what it can do, and which version of it answers."""
+        return {"object": "list", "data": [described(model) for model in await backend.models()]}
+
+    @routes.get(
+        "/v1/models/{id:path}",
+        responses=errors(404),
+        openapi_extra={
+            "parameters": [
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+            ]
+        },
+    )
+    async def model(http: Request) -> dict[str, Any]:
+        """One served model, by its id or its NAME alone."""
+        return described(find(await backend.models(), http.path_params["id"]))
+
+    return routes
+
+
+def described(info: ModelInfo) -> dict[str, Any]:
+    """A model as OpenAI's clients read it, with more keys of our own."""
+    values = dataclasses.asdict(info)
+    values["created"] = int(datetime.fromisoformat(info.created).timestamp()) if info.created else 0
+    values["metrics"] = {  # JSON has no NaN
+        name: value if math.isfinite(value) else None
+        for name, value in (info.metrics or {}).items()
+    }
+    return values | {"object": "model", "owned_by": "genimg"}

@@ -1,0 +1,147 @@
+"""What a server is told: which models, where they run, and what a request may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from cluster.versions import RegistryError, parse_reference
+from genimg.errors import InputError, nearest
+from genimg.recipe import Section
+
+
+class Autoscaling(Section):
+    min_replicas: int = Field(1, ge=0)
+    """replicas that stay when nobody asks; 0 stops the last one too"""
+    max_replicas: int = Field(1, ge=1)
+    """replicas under the highest load"""
+    target_ongoing_requests: float = Field(2.0, gt=0)
+    """requests a replica should have at once; more start another replica"""
+
+    @model_validator(mode="after")
+    def in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas={self.min_replicas} is more than max_replicas={self.max_replicas}"
+            )
+        return self
+
+
+class Placement(Section):
+    num_cpus: float = Field(1.0, ge=0)
+    """CPUs of each replica"""
+    num_gpus: float = Field(0.0, ge=0)
+    """GPUs of each replica; a fraction shares one"""
+    replicas: int = Field(1, ge=1)
+    """how many, where autoscaling is not given"""
+    autoscaling: Autoscaling | None = None
+    """let the number of replicas follow the load"""
+
+    @model_validator(mode="after")
+    def one_number_of_replicas(self) -> Self:
+        if self.autoscaling and "replicas" in self.model_fields_set:
+            raise ValueError("replicas and autoscaling are both given; leave one of them out")
+        return self
+
+
+class ModelSettings(Placement):
+    ref: str
+    """NAME (the newest version), NAME@ALIAS or NAME@7; what clients give as `model`"""
+    placement: Literal["ingress", "own"] = "ingress"
+    """in the replicas that take the requests (fastest), or in replicas of its own"""
+    max_batch_size: int = Field(16, ge=1)
+    """images computed together"""
+    max_queue: int = Field(128, ge=1)
+    """images that may wait; one to restore counts as one for each megapixel begun"""
+
+    @field_validator("ref")
+    @classmethod
+    def is_a_reference(cls, ref: str) -> str:
+        try:
+            parse_reference(ref)
+        except RegistryError as error:
+            raise ValueError(str(error)) from None
+        return ref
+
+    @model_validator(mode="after")
+    def placed_once(self) -> Self:
+        given = sorted(self.model_fields_set & Placement.model_fields.keys())
+        if self.placement == "ingress" and given:
+            raise ValueError(
+                f"{self.ref}: {', '.join(given)} has no effect in the ingress; "
+                "set it under `ingress`, or placement='own'"
+            )
+        return self
+
+
+class Limits(Section):
+    max_bytes: int = Field(50_000_000, ge=1)
+    """bytes of a request's body"""
+    max_pixels: int = Field(64_000_000, ge=1)
+    """pixels of an image, told from its header"""
+    max_images: int = Field(64, ge=1)
+    """images of one request to the native routes; OpenAI's has a limit of its own, 10"""
+    max_tile: int = Field(2048, ge=512)
+    """pixels a side that a restorer computes at once; what a request's `tile` may ask for"""
+    timeout_s: float = Field(60.0, gt=0)
+    """seconds until a request is given up"""
+
+
+class Settings(Section):
+    registry: str = "registry"
+    """folder or URL of the model registry"""
+    models: tuple[ModelSettings, ...] = Field(min_length=1)
+    """what is served; the first that can do what is asked for answers where no model is named"""
+    ingress: Placement = Placement()
+    """the replicas that take the requests"""
+    limits: Limits = Limits()
+    poll_s: float = Field(2.0, gt=0)
+    """seconds between two looks at where the references point"""
+
+    @model_validator(mode="after")
+    def each_once(self) -> Self:
+        references = [model.ref for model in self.models]
+        twice = sorted({ref for ref in references if references.count(ref) > 1})
+        if twice:
+            raise ValueError(f"models: {', '.join(twice)} is given twice; leave one out")
+        return self
+
+    @classmethod
+    def validated(cls, tree: Mapping[str, Any]) -> Self:
+        """The settings of a tree of plain values, or InputError naming the first wrong key."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise refusal(error, cls) from None
+
+
+def refusal(error: ValidationError, section: type[BaseModel]) -> InputError:
+    """What pydantic found first, in one line: key, value, and what to do instead."""
+    first = error.errors()[0]
+    path = first["loc"]
+    key = ".".join(map(str, path))
+    if first["type"] == "extra_forbidden":
+        known = _section_at(section, path[:-1]).model_fields
+        return InputError(f"unknown key {key!r}; {nearest(str(path[-1]), known)}")
+    if first["type"] == "missing":
+        return InputError(f"{key} is missing; give it")
+    reason = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], (dict, BaseModel)):  # of several keys, which the reason names
+        return InputError(f"{key}: {reason}" if key else reason)
+    return InputError(f"{key}={first['input']!r}: {reason[0].lower() + reason[1:]}")
+
+
+def _section_at(section: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section that a path leads to, through lists and `Section | None`."""
+    for part in path:
+        if isinstance(part, str):
+            annotation = section.model_fields[part].annotation
+            choices = [annotation, *get_args(annotation)]
+            section = next(
+                choice
+                for choice in choices
+                if isinstance(choice, type) and issubclass(choice, BaseModel)
+            )
+    return section

@@ -1,0 +1,151 @@
+"""Reading a request's parameters and image, in whichever way they were sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.types import Message
+
+from serving.errors import ApiError, shown
+from serving.formats import unsupported, written_as
+
+IMAGE_KEYS = ("image", "file")
+_MAX_FIELDS = 64
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came: parameters (strings, or JSON's values) and at most one image."""
+
+    values: Mapping[str, Any]
+    image: bytes | None = None
+
+
+async def received(request: Request, max_bytes: int, takes_image: bool = False) -> Received:
+    """The query, and a body of JSON, a form, or (takes_image) of nothing but an image.
+
+    In queries and forms `null` and the empty string mean absent. Raises ApiError: 413 above
+    `max_bytes`, unread where Content-Length says so; 415 for an image in no format that is read;
+    400 for anything else.
+    """
+    request = _limited(request, max_bytes)
+    values: dict[str, Any] = {}
+    _add(values, _present(request.query_params.multi_items()))
+    body = await _read(request, values, max_bytes)
+    if not takes_image:
+        if body:
+            message = "the body has neither parameters as JSON nor a form; send one of these"
+            raise ApiError(415, "unsupported_media_type", message)
+        return Received(values)
+    given = [(key, values.pop(key)) for key in IMAGE_KEYS if key in values]
+    found = [body] if body else []
+    found += [value if isinstance(value, bytes) else _from_text(key, value) for key, value in given]
+    if len(found) > 1:
+        message = "more than one image is given; give one"
+        raise ApiError(400, "invalid_value", message, given[-1][0])
+    if not found or not found[0]:
+        message = "there is no image; send it as form field `image`, as the body, or in JSON"
+        raise ApiError(400, "missing_image", message, "image")
+    if written_as(found[0]) is None:
+        raise unsupported()
+    return Received(values, found[0])
+
+
+async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> bytes:
+    """Add a body's parameters and files to `values`; a body of another kind is given back."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(
+            max_files=2, max_fields=_MAX_FIELDS, max_part_size=max_bytes
+        ) as form:
+            items = form.multi_items()
+            files = [
+                (key, await file.read()) for key, file in items if isinstance(file, UploadFile)
+            ]
+            texts = [(key, text) for key, text in items if isinstance(text, str)]
+        _add(values, files)
+        _add(values, _present(texts))
+        return b""
+    body = await request.body()
+    if not body:
+        return b""
+    # curl calls JSON and images a form where it is not told what they are
+    if kind == "application/json" or kind.endswith("+json") or body[:64].lstrip()[:1] == b"{":
+        _add(values, ((key, value) for key, value in _object(body).items() if value is not None))
+        return b""
+    if kind == "application/x-www-form-urlencoded" and not written_as(body):
+        async with request.form(max_fields=_MAX_FIELDS) as form:  # of the body just read
+            _add(values, _present(form.multi_items()))
+        return b""
+    return body
+
+
+def _limited(request: Request, max_bytes: int) -> Request:
+    """The same request, of whose body no more than `max_bytes` can be read."""
+    too_much = ApiError(
+        413,
+        "body_too_large",
+        f"the body is larger than {max_bytes:,} bytes, the most that is taken here",
+    )
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise too_much
+    count = 0
+
+    async def receive() -> Message:
+        nonlocal count
+        message = await request.receive()
+        count += len(message.get("body", b""))
+        if count > max_bytes:
+            raise too_much
+        return message
+
+    return Request(request.scope, receive)
+
+
+def _present(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Without those of a form or query that stand for nothing."""
+    return ((key, value) for key, value in items if value not in ("null", ""))
+
+
+def _add(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> None:
+    """Take parameters, each once."""
+    for key, value in items:
+        if key in values:
+            raise ApiError(400, "invalid_value", f"{key} is given more than once", key)
+        values[key] = value
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ApiError(400, "invalid_json", "the body is no JSON object; give {...}")
+    return values
+
+
+def _from_text(key: str, text: Any) -> bytes:
+    """The bytes of base64 or of a data URL; other URLs are not fetched."""
+    if not isinstance(text, str):
+        raise ApiError(400, "invalid_image", f"{key}={shown(text)}: give base64 as a string", key)
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.endswith(";base64"):
+            raise ApiError(400, "invalid_image", f"{key}: give a data URL with ;base64", key)
+    elif "://" in text[:20]:
+        message = f"{key}={shown(text)}: URLs are not fetched; send the image itself"
+        raise ApiError(400, "invalid_image", message, key)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        message = f"{key}={shown(text)}: neither base64 nor a data URL"
+        raise ApiError(400, "invalid_image", message, key) from None

@@ -1,0 +1,82 @@
+"""Fixtures of the server's tests: tiny trained models in a registry, and a server of them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from live_server import running
+
+from cluster.registry import Registry
+from cluster.storage import open_storage
+from serving.app import create_app
+from serving.backend import LocalBackend
+from serving.settings import Settings
+
+_TINY = [
+    "train.batch_size=32", "train.precision=float32", "train.images=64",
+    "train.checkpoint_every=64", "train.lr=0.01", "data.size=16", "data.holdout=32",
+]  # fmt: skip
+_DCGAN = [
+    *_TINY, "model.width=4", "model.latent=8", "model.depth=0", "evaluation.samples=32",
+    "train.decay=constant",
+]  # fmt: skip
+_FFDNET = [*_TINY, "model.width=8", "evaluation.images=4", "train.warmup=0"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two versions of `shapes` (a dcgan) and one of `denoiser` (an ffdnet).
+
+    Aliases: shapes@production is version 1. Not to be changed.
+    """
+    from jobs.train import train
+
+    home = tmp_path_factory.mktemp("trained")
+    for run, model, recipe, overrides in (
+        ("first", "shapes", "dcgan", [*_DCGAN, "train.seed=1"]),
+        ("second", "shapes", "dcgan", [*_DCGAN, "train.seed=2"]),
+        ("denoiser", "denoiser", "ffdnet", _FFDNET),
+    ):
+        train(
+            recipe,
+            overrides,
+            name=run,
+            workers="0",
+            storage=str(home / "runs"),
+            register=model,
+            registry=str(home / "registry"),
+        )
+    Registry(open_storage(str(home / "registry"))).promote("shapes@1", "production")
+    return home / "registry"
+
+
+@pytest.fixture
+def registry(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the registry, for tests that change it."""
+    return shutil.copytree(trained, tmp_path / "registry")
+
+
+@pytest.fixture(scope="session")
+def server(trained: Path) -> Iterator[str]:
+    """The URL of a server of shapes@production and denoiser, with small limits."""
+    settings = Settings.validated(
+        {
+            "registry": str(trained),
+            "models": [{"ref": "shapes@production"}, {"ref": "denoiser"}],
+            "limits": {"max_bytes": 2_000_000, "max_pixels": 1_000_000, "max_images": 32},
+        }
+    )
+    backend = LocalBackend(settings)
+    backend.load()
+    app = create_app(backend, settings.limits, meters=backend.meters)
+    with running(app) as url:
+        yield url
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def client(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=60) as client:
+        yield client
