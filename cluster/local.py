@@ -13,12 +13,13 @@ _OBJECT_STORE = 200_000_000  # bytes; little passes through it
 
 
 @contextmanager
-def connect(cpus: int | None = None) -> Iterator[None]:
+def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
     """Within the block Ray is connected; afterwards nothing that was started here is left.
 
     Connects to RAY_ADDRESS where that is set (`ray job submit` sets it), keeps a connection that
-    the process has already, or else starts a local cluster of `cpus` (None: all of them). Its
-    folder is short, for the sockets in it, and private, for the authentication token.
+    the process has already, or else starts a local cluster of `cpus` (None: all of them), with
+    Ray's dashboard on this machine if asked. Its folder is short, for the sockets in it, and
+    private, for the authentication token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that we train
     import ray
@@ -39,7 +40,7 @@ def connect(cpus: int | None = None) -> Iterator[None]:
                 address="local",
                 num_cpus=cpus,
                 object_store_memory=_OBJECT_STORE,
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 logging_level=logging.WARNING,
                 log_to_driver=False,
                 _temp_dir=folder,
