@@ -35,6 +35,8 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
     else:
         # It warns that a token guards the cluster, which is as it should be.
         logging.getLogger(_AUTHENTICATION).setLevel(logging.ERROR)
+        # Beside our processes Ray has many that wait; it would warn of them on stdout.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
         with tempfile.TemporaryDirectory(prefix="gi", ignore_cleanup_errors=True) as folder:
             ray.init(
                 address="local",

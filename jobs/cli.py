@@ -11,13 +11,14 @@ from jobs.recipes import recipes
 from jobs.restore import restore
 from jobs.sample import sample
 from jobs.train import train
+from jobs.tune import tune
 
 app = typer.Typer(
     help="Train, tune, keep and serve image generators and restorers on a Ray cluster.",
     no_args_is_help=True,
     add_completion=False,
 )
-for verb in (recipes, train, evaluate, sample, restore, prepare, demo):
+for verb in (recipes, train, tune, evaluate, sample, restore, prepare, demo):
     app.command()(verb)
 app.add_typer(models.app, name="models")
 

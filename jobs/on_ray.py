@@ -141,21 +141,27 @@ def worker(config: dict[str, Any]) -> None:
         raise
 
 
-def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
-    """InputError where the connected cluster, as it is, could never start that many workers."""
+def room(cpus_per_worker: int, use_gpu: bool) -> int:
+    """How many workers the connected cluster, as it is, has room for when nothing else runs."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(
+    return sum(
         int(min(n.get("CPU", 0) // cpus_per_worker, n.get("GPU", 0) if use_gpu else 1e9))
         for n in nodes
     )
-    if workers <= room:
+
+
+def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None:
+    """InputError where the connected cluster, as it is, could never start that many workers."""
+    most = room(cpus_per_worker, use_gpu)
+    if workers <= most:
         return
+    nodes = sum(node["Alive"] for node in ray.nodes())
     has = ray.cluster_resources()
     each = f"{cpus_per_worker} CPU" + (" and 1 GPU" if use_gpu else "")
     raise InputError(
         f"--workers {workers} of {each} each: the cluster has {has.get('CPU', 0):g} CPUs and "
-        f"{has.get('GPU', 0):g} GPUs on {len(nodes)} node{'s' * (len(nodes) != 1)}, "
-        f"room for {room} workers; ask for fewer, or give --autoscale if the cluster will grow"
+        f"{has.get('GPU', 0):g} GPUs on {nodes} node{'s' * (nodes != 1)}, "
+        f"room for {most} workers; ask for fewer, or give --autoscale if the cluster will grow"
     )
 
 

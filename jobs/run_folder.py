@@ -27,7 +27,7 @@ from genimg.errors import InputError
 from genimg.recipe import Recipe
 
 LOGS = "tensorboard"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each checkpoint
 
 _MAY_CHANGE = {"train.images", "train.log_every", "train.checkpoint_every", "train.keep"}
@@ -37,7 +37,7 @@ class RunFolder:
     """One run in a storage. Starting the same name again resumes it."""
 
     def __init__(self, storage: str, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise InputError(f"--run {name!r}: use letters, digits, '.', '_' and '-'")
         self.url = storage
         self.storage: Storage = open_storage(storage)

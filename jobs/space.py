@@ -1,0 +1,131 @@
+"""What a sweep varies: `key=loguniform(1e-4,1e-2)` and its kin, checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genimg.errors import InputError, nearest
+from genimg.recipe import parse_value
+
+if TYPE_CHECKING:
+    from genimg.recipe import Recipe
+
+# name: (numbers it takes, what they are); those of Ray Tune, with its meaning
+FORMS = {
+    "uniform": (2, "(low, high)"),
+    "loguniform": (2, "(low, high), both above 0"),
+    "quniform": (3, "(low, high, step)"),
+    "randint": (2, "(low, high), integers from low to high - 1"),
+    "lograndint": (2, "(low, high), integers from low to high - 1, both above 0"),
+    "choice": (None, "(one, another, ...)"),
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a key may take in a sweep."""
+
+    form: str
+    arguments: tuple[Any, ...]
+    text: str  # as it was given
+
+    def domain(self) -> Any:
+        """As Ray Tune wants it."""
+        from ray import tune
+
+        if self.form == "choice":
+            return tune.choice(list(self.arguments))
+        return getattr(tune, self.form)(*self.arguments)
+
+    def ends(self) -> tuple[Any, ...]:
+        """Values that have to be valid if all are: both ends, or every choice."""
+        if self.form == "choice":
+            return self.arguments
+        low, high = self.arguments[:2]
+        return (low, high - 1) if self.form.endswith("int") else (low, high)
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        if self.form == "choice":
+            return len(self.arguments)
+        low, high = self.arguments[:2]
+        if self.form == "quniform":
+            return round((high - low) / self.arguments[2]) + 1
+        return high - low if self.form.endswith("int") else math.inf
+
+    @property
+    def logarithmic(self) -> bool:
+        return self.form.startswith("log")
+
+
+def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], dict[str, Range]]:
+    """(plain overrides, {key: range}) of assignments; InputError where a range is no good.
+
+    Unknown keys, empty ranges and ends that the recipe refuses are found here.
+    """
+    plain: list[str] = []
+    space: dict[str, Range] = {}
+    for assignment in assignments:
+        key, _, text = assignment.partition("=")
+        call = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*\((.*)\)\s*", text, re.DOTALL)
+        if call:
+            space[key.strip()] = parse_range(key.strip(), call[1], call[2], text.strip())
+        else:
+            plain.append(assignment)
+    if not space:
+        raise InputError(
+            "nothing varies; give at least one range, as in 'train.lr=loguniform(1e-4,1e-2)'"
+        )
+    base = recipe.override(plain)
+    for key, each in space.items():
+        for value in each.ends():
+            try:
+                base.override([assigned(key, value)])
+            except InputError as error:
+                told = str(error)
+                raise InputError(
+                    told if told.startswith("unknown") else f"{key}={each.text}: {told}"
+                ) from None
+    return plain, space
+
+
+def parse_range(key: str, form: str, arguments: str, text: str) -> Range:
+    if form not in FORMS:
+        raise InputError(f"{key}={text}: there is no {form}(); {nearest(form, FORMS)}")
+    count, meaning = FORMS[form]
+    given = f"{key}={text}"
+    values = parse_value(key, f"[{arguments}]")
+    if form == "choice":
+        if not values:
+            raise InputError(f"{given}: the range is empty; give choice{meaning}")
+        return Range(form, tuple(dict.fromkeys(number(value) for value in values)), text)
+    numbers = tuple(number(value) for value in values)
+    wrong = [v for v in numbers if isinstance(v, bool) or not isinstance(v, int | float)]
+    if len(numbers) != count or wrong:
+        raise InputError(f"{given}: give {form}{meaning}")
+    low, high = numbers[:2]
+    if form.endswith("int") and not all(isinstance(value, int) for value in numbers):
+        raise InputError(f"{given}: give {form}{meaning}")
+    if low >= high:
+        raise InputError(f"{given}: the range is empty; give {form}{meaning}, low below high")
+    if form.startswith("log") and low <= 0:
+        raise InputError(f"{given}: give {form}{meaning}")
+    if form == "quniform" and not 0 < numbers[2] <= high - low:
+        raise InputError(f"{given}: the step must be above 0 and fit into the range")
+    return Range(form, numbers, text)
+
+
+def number(value: Any) -> Any:
+    """1e-4, which YAML 1.1 takes for a string, as a number."""
+    return parse_value("", value) if isinstance(value, str) else value
+
+
+def assigned(key: str, value: Any) -> str:
+    """The override that sets a key to a value."""
+    return f"{key}={json.dumps(value)}"

@@ -1,0 +1,196 @@
+"""`genimg tune`: many trainings of a recipe, searched by Ray Tune; the best can be registered."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import Meter, RegistryOption, run, say, shown
+
+if TYPE_CHECKING:
+    from jobs.sweep import Sweep, Trial
+
+SCHEDULERS = ("asha", "none")
+SEARCHERS = ("optuna", "random")
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `genimg recipes`.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Argument(help="What varies: 'train.lr=loguniform(1e-4,1e-2)'; and plain key=value."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="What to train on, as for train.  [default: the recipe's]"),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trainings in all.")] = 16,
+    scheduler: Annotated[
+        str, typer.Option(help="asha: stop the worse two thirds early, again and again; none.")
+    ] = "asha",
+    searcher: Annotated[
+        str, typer.Option(help="optuna: learn from the trials that ended (TPE); random.")
+    ] = "optuna",
+    workers: Annotated[int, typer.Option(min=1, help="Workers of each training.")] = 1,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Name of the sweep; the same again continues it.  [default: RECIPE-sweep]"
+        ),
+    ] = None,
+    storage: Annotated[
+        str, typer.Option(help="Folder or s3:// that sweeps and runs are kept in.")
+    ] = "runs",
+    register: Annotated[
+        str | None, typer.Option(help="Register the best checkpoint under this model name.")
+    ] = None,
+    registry: RegistryOption = "registry",
+    concurrent: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at once.  [default: what the cluster has room for]"),
+    ] = None,
+    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
+    gpu: Annotated[
+        bool | None, typer.Option(help="A GPU a worker.  [default: if the cluster has as many]")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=-1, help="Lost workers that a training recovers from.")
+    ] = 3,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="Wait for nodes that the cluster has not yet.")
+    ] = False,
+) -> None:
+    """Search the values of keys for the best model, judged by the recipe's own evaluation.
+
+    Ranges: uniform(low, high), loguniform(low, high), quniform(low, high, step), randint and
+    lograndint(low, high) without high, choice(a, b, ...). A trial that diverges, fails or cannot
+    be is named in the table, and the search goes on. Interrupted, the same command continues;
+    with more --trials it goes on searching.
+
+    Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' 'model.latent=choice(16,64)'
+    --trials 20 --run search --register shapes
+    """
+    import ray
+
+    from cluster.local import connect
+    from genimg.errors import InputError, nearest
+    from jobs.space import parse_space
+    from jobs.train import prepared, refuse_register
+
+    for option, value, known in (
+        ("--scheduler", scheduler, SCHEDULERS),
+        ("--searcher", searcher, SEARCHERS),
+    ):
+        if value not in known:
+            raise InputError(f"{option} {value!r}: not known; {nearest(value, known)}")
+    from genimg import recipes
+
+    plain, space = parse_space(recipes.named(recipe), assignments or [])
+    base = prepared(recipe, plain, data)
+    if register:
+        refuse_register(register, registry)
+
+    from jobs.sweep import Sweep
+
+    place = storage if "://" in storage else str(Path(storage).expanduser().absolute())
+    sweep = Sweep(place, name or f"{recipe}-sweep", base, space)
+    sweep.refuse_other()
+    if trials > sweep.combinations:
+        trials = int(sweep.combinations)
+        say(f"there are only {trials} combinations; that many trials it is")
+    with connect(dashboard=True):  # which Ray's cleaner of what killed trials held asks
+        from jobs.on_ray import refuse_infeasible
+        from jobs.on_tune import Task, search
+
+        use_gpu = ray.cluster_resources().get("GPU", 0) >= workers if gpu is None else gpu
+        if not autoscale:
+            refuse_infeasible(workers, cpus_per_worker, use_gpu)
+        sweep.start()
+        task = Task(
+            base.model_dump_json(), f"{sweep.url}/runs", workers, cpus_per_worker, use_gpu,
+            max_failures,
+        )  # fmt: skip
+        with Meter(sweep.name, trials) as meter:
+            follow = Follow(sweep, trials, meter)
+            found = search(
+                sweep,
+                task,
+                trials=trials,
+                scheduler=scheduler,
+                searcher=searcher,
+                concurrent=concurrent,
+                changed=follow,
+            )
+    conclude(sweep, found, trials, register, registry)
+
+
+class Follow:
+    """Tells the person what becomes of the trials."""
+
+    def __init__(self, sweep: Sweep, total: int, meter: Meter) -> None:
+        self.sweep = sweep
+        self.total = total
+        self.meter = meter
+        self.trials = {trial.name: trial for trial in sweep.trials()}
+
+    def __call__(self, trial: Trial) -> None:
+        before = self.trials.get(trial.name)
+        self.trials[trial.name] = trial
+        known = list(self.trials.values())
+        if trial.over and not (before and before.over):
+            values = " ".join(f"{key}={value}" for key, value in trial.values.items())
+            best = self.sweep.best_value(trial)
+            metric = "" if math.isnan(best) else f"  {self.sweep.metric} {shown(best)}"
+            reason = f": {trial.reason}" if trial.reason else ""
+            say(f"{trial.name} {trial.state}{reason}{metric}  {values}")
+        best = self.sweep.best_value(self.sweep.ranked(known)[0])
+        running = sum(not each.over for each in known)
+        figures = {} if math.isnan(best) else {f"best {self.sweep.metric}": best}
+        self.meter.update(len(known) - running, figures | {"running": running})
+
+
+def conclude(
+    sweep: Sweep, found: list[Trial], trials: int, register: str | None, registry: str
+) -> None:
+    """The table, the picture, and the best trial's best checkpoint."""
+    from rich.console import Console
+
+    from jobs.sweep_report import picture, table
+
+    Console().print(table(sweep, found))
+    sweep.storage.write(f"{sweep.name}/sweep.png", picture(sweep, found))
+    print(f"{sweep.url}/sweep.png")
+    if (over := sum(trial.over for trial in found)) < trials:
+        say(f"stopped after {over} of {trials} trials; the same command goes on")
+        sys.exit(130)
+    best = sweep.ranked(found)[0]
+    if math.isnan(sweep.best_value(best)):
+        say("error: no trial came to a value; the table says why")
+        sys.exit(1)
+    folder = sweep.run(best)
+    chosen = folder.best(best.recipe(sweep.base))
+    print(folder.path(chosen))
+    if register:
+        from cluster.registry import Registry
+        from cluster.storage import open_storage
+        from genimg import checkpoint
+
+        with tempfile.TemporaryDirectory() as scratch:
+            place = folder.fetch(chosen, Path(scratch))
+            origin = {"name": sweep.name, "trial": best.name, "trials": len(found)}
+            lineage = checkpoint.read_manifest(place).lineage | {
+                "sweep": origin | {"values": best.values}
+            }
+            version = Registry(open_storage(registry)).register(
+                register, place, folder.metrics(chosen), lineage
+            )
+        print(f"{version.name}@{version.number}")
+
+
+if __name__ == "__main__":
+    run(tune)
