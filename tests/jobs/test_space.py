@@ -1,0 +1,78 @@
+"""What a sweep varies: which ranges are taken, and what is said of those that are not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genimg import recipes
+from genimg.errors import InputError
+from jobs.space import parse_space
+
+DCGAN = recipes.named("dcgan")
+
+
+def test_ranges_and_plain_overrides_are_told_apart():
+    plain, space = parse_space(
+        DCGAN,
+        ["train.lr=loguniform(1e-4, 1e-2)", "train.images=1000", "loss.r1=choice(0, 0.1,1e-3)"],
+    )
+    assert plain == ["train.images=1000"]
+    assert space["train.lr"].ends() == (1e-4, 1e-2)
+    assert space["loss.r1"].ends() == (0, 0.1, 0.001)
+    assert space["train.lr"].logarithmic
+    assert not space["loss.r1"].logarithmic
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("model.latent=choice(8, 16, 8)", 2),
+        ("model.latent=randint(8, 16)", 8),
+        ("model.latent=lograndint(8, 16)", 8),
+        ("train.lr=uniform(0.1, 0.2)", float("inf")),
+        ("train.lr=quniform(0.1, 0.5, 0.1)", 5),
+        ("data.augment=choice(none, flip)", 2),
+    ],
+)
+def test_the_number_of_values_is_known(text: str, size: float):
+    _, space = parse_space(DCGAN, [text])
+    (only,) = space.values()
+    assert only.size == size
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ([], "nothing varies; give at least one range"),
+        (["train.lr=1e-3"], "nothing varies"),
+        (["train.learning=loguniform(1e-4,1e-2)"], "unknown key 'train.learning'"),
+        (["train.lr=loguniform(1e-2,1e-4)"], "the range is empty; give loguniform"),
+        (["train.lr=uniform(0.1,0.1)"], "the range is empty"),
+        (["model.latent=randint(8,8)"], "the range is empty"),
+        (["train.lr=choice()"], "the range is empty; give choice"),
+        (["train.lr=loguniform(0,1)"], "both above 0"),
+        (["train.lr=loguniform(1e-4)"], r"give loguniform\(low, high\)"),
+        (["train.lr=uniform(a,b)"], r"give uniform\(low, high\)"),
+        (["model.latent=randint(1.5,8)"], "integers from low to high - 1"),
+        (["train.lr=quniform(0.1,0.2,1)"], "step must be above 0 and fit"),
+        (["train.lr=loguniforn(1e-4,1e-2)"], "did you mean 'loguniform'"),
+        (["train.lr=uniform(-1,1)"], r"train.lr=uniform\(-1,1\): train.lr=-1.*greater than 0"),
+        (["data.size=choice(32,48)"], r"choice\(32,48\): data.size=48: dcgan takes 16, 32"),
+        (["model.latent=uniform(8,16.5)"], r"model.latent=uniform.*valid integer"),
+        (["data.augment=choice(none,flop)"], "'none', 'flip' or 'dihedral'"),
+        (["train.lr=choice([)"], "not a YAML value"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(assignments: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        parse_space(DCGAN, assignments)
+
+
+@given(low=st.floats(1e-6, 1e-3), factor=st.floats(1.01, 1e3), seed=st.integers(0, 2**31))
+def test_drawn_values_lie_in_their_range_and_make_valid_recipes(low, factor, seed):
+    import numpy as np
+
+    _, space = parse_space(DCGAN, [f"train.lr=loguniform({low!r},{low * factor!r})"])
+    value = space["train.lr"].domain().sample(random_state=np.random.RandomState(seed))
+    assert low * (1 - 1e-9) <= value <= low * factor * (1 + 1e-9)
+    assert DCGAN.override([f"train.lr={value!r}"]).train.lr == value

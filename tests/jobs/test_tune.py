@@ -1,0 +1,224 @@
+"""Sweeps on a real cluster: what fails is named, resources come back, and nothing is lost."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.registry import Registry
+from cluster.storage import open_storage
+
+EVERY = "train.checkpoint_every=32 train.log_every=32"
+
+
+def records(storage: str, name: str) -> dict[str, dict]:
+    """{trial: its record} as they are kept."""
+    place = open_storage(storage)
+    keys = place.list(f"{name}/trials")
+    return {key.rpartition("/")[2]: json.loads(place.read(key)[0]) for key in keys}
+
+
+def states(storage: str, name: str) -> list[str]:
+    return sorted(record["state"] for record in records(storage, name).values())
+
+
+def free_cpus(expected: float) -> bool:
+    import ray
+
+    for _ in range(100):
+        if ray.available_resources().get("CPU", 0) >= expected:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_what_fails_is_named_and_the_best_is_registered_in_s3(ray_cluster, command, tiny, bucket):
+    """One diverges, one cannot be (more workers than images a step), one trains."""
+    sweep = (
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=64 --workers 2 --trials 4"
+        " 'train.lr=choice(0.002,1e30)' 'train.batch_size=choice(1,32)' --searcher random"
+        f" --scheduler none --storage {bucket}/runs --run search"
+        f" --registry {bucket}/registry --register faces"
+    )
+    ended = command(sweep)
+    assert ended.code == 0, ended.err
+    assert states(f"{bucket}/runs", "search") == [
+        "diverged", "finished", "infeasible", "infeasible",
+    ]  # fmt: skip
+    assert "cannot be shared by 2 workers" in ended.out
+    assert re.search(r"diverged: .* (inf|nan|not finite)", ended.err)
+    assert ended.lines[-1] == "faces@1"
+    version = Registry(open_storage(f"{bucket}/registry")).resolve("faces")
+    assert version.lineage["sweep"]["values"] == {"train.lr": 0.002, "train.batch_size": 32}
+    assert version.lineage["recipe"] == "dcgan"
+    assert version.metrics["swd"] > 0
+    png, _ = open_storage(f"{bucket}/runs").read("search/sweep.png")
+    assert png.startswith(b"\x89PNG")
+    assert free_cpus(2)
+
+    again = command(sweep)  # nothing is left to do
+    assert again.code == 0, again.err
+    assert again.lines[-1] == "faces@2"
+    refused = command(sweep.replace("choice(0.002,1e30)", "choice(0.002,1e20)"))
+    assert refused.code == 2
+    assert "was started over train.lr=choice(0.002,1e30)" in refused.err
+
+
+def test_a_metric_that_is_no_number_is_named_and_not_fatal(ray_cluster, command, tmp_path):
+    sweep = (
+        "tune conv-vae data.size=16 model.width=8 model.latent=4 data.holdout=32"
+        f" train.batch_size=32 train.images=32 {EVERY} train.seed=7"
+        " 'train.lr=choice(0.001,1e18)' train.warmup=0 --trials 2 --searcher random"
+        f" --scheduler none --storage {tmp_path} --run search"
+    )
+    ended = command(sweep)
+    assert ended.code == 0, ended.err
+    assert states(str(tmp_path), "search") == ["finished", "no number"]
+    assert "elbo came out as no finite number" in ended.err
+
+
+def test_a_sweep_with_more_trials_goes_on_from_the_ones_it_has(
+    ray_cluster, command, tiny, tmp_path
+):
+    sweep = (
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=64"
+        f" 'train.lr=loguniform(1e-4,1e-2)' --storage {tmp_path} --run search"
+    )
+    assert command(f"{sweep} --trials 2").code == 0
+    before = records(str(tmp_path), "search")
+    assert command(f"{sweep} --trials 3").code == 0
+    after = records(str(tmp_path), "search")
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_name_of_a_training_is_no_name_for_a_sweep(command, tiny, models):
+    refused = command(
+        f"tune dcgan 'train.lr=uniform(0.1,0.2)' --storage {models / 'runs'} --run dcgan"
+    )
+    assert refused.code == 2
+    assert "--run dcgan: is the name of a training" in refused.err
+
+
+@pytest.mark.slow
+def test_twelve_trials_on_two_cpus_never_stall(ray_cluster, command, tiny, tmp_path):
+    """Those that ASHA stops give their workers back at once."""
+    ended = command(
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=288"
+        f" 'train.lr=loguniform(1e-5,1e-1)' --trials 12 --searcher random"
+        f" --storage {tmp_path} --run search"
+    )
+    assert ended.code == 0, ended.err
+    found = states(str(tmp_path), "search")
+    assert len(found) == 12
+    assert "stopped" in found
+    assert "finished" in found
+    assert "failed" not in found
+    assert free_cpus(2)
+
+
+def trial_processes() -> list[int]:
+    """Processes in which a trial's driver runs, as Ray names them."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                title = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if title.startswith("ray::") and "TrialRun" in title:
+                found.append(int(place.name))
+    return found
+
+
+def started(arguments: str, tmp_path: Path) -> subprocess.Popen:
+    """`genimg ARGUMENTS` as a process with a local Ray of its own."""
+    verb, _, rest = arguments.partition(" ")
+    environment = {**os.environ, "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", f"jobs.{verb}", *shlex.split(rest)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def until(condition, seconds: float = 120) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_driver_is_killed_continues_with_the_trials_it_had(tiny, tmp_path):
+    sweep = (
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=3200 --trials 4"
+        f" 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --storage {tmp_path} --run search"
+    )
+    first = started(sweep, tmp_path)
+    try:
+
+        def under_way() -> bool:
+            kept = records(str(tmp_path), "search").values()
+            over = [r for r in kept if r["state"] == "finished"]
+            running = [r for r in kept if r["state"] == "running" and len(r["results"]) >= 2]
+            return bool(over) and bool(running)
+
+        assert until(lambda: first.poll() is not None or under_way(), 200)
+        assert first.poll() is None, first.stdout.read()
+    finally:
+        first.kill()
+        first.wait()
+    before = records(str(tmp_path), "search")
+    second = started(sweep, tmp_path)
+    try:
+        output, _ = second.communicate(timeout=280)
+    finally:
+        second.kill()
+    assert second.returncode == 0, output
+    after = records(str(tmp_path), "search")
+    assert len(after) == 4
+    assert set(before) <= set(after)
+    for name, record in before.items():
+        if record["state"] == "finished":
+            assert after[name] == record
+        else:  # its evaluations from before the kill are still there
+            assert record["results"] == after[name]["results"][: len(record["results"])]
+    assert {record["state"] for record in after.values()} == {"finished"}
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
+    ray_cluster, command, tiny, tmp_path
+):
+    import threading
+
+    def kill_one() -> None:
+        def evaluated() -> bool:
+            kept = records(str(tmp_path), "search").values()
+            return any(r["results"] for r in kept) and bool(trial_processes())
+
+        if until(evaluated):
+            os.kill(trial_processes()[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    ended = command(
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=1600 --trials 4"
+        " 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1"
+        f" --storage {tmp_path} --run search"
+    )
+    killer.join()
+    assert ended.code == 0, ended.err
+    assert states(str(tmp_path), "search") == ["failed", "finished", "finished", "finished"]
+    assert free_cpus(2)
