@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cluster.registry import Version
     from jobs.report import Section
 
-# Chosen so that all of it takes less than three minutes on two cores.
+# Chosen so that all of it takes less than six minutes on two cores.
 GENERATOR = [
     "train.images=72000", "train.batch_size=32", "train.lr=2e-3", "train.checkpoint_every=24000",
     "train.ema_half_life=5000", "loss.r1=0.3", "model.depth=0", "model.width=24",
@@ -24,6 +24,9 @@ DENOISER = [
     "train.images=15000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
     "model.blocks=4", "evaluation.sigmas=[25]",
 ]  # fmt: skip
+SEARCH = ["train.lr=loguniform(5e-4,5e-3)", "loss.r1=loguniform(0.05,2)"]
+SHORT = ["train.images=18000", "train.checkpoint_every=6000"]  # of the trials
+TRIALS = 4
 SIGMA = 25.0
 
 
@@ -31,12 +34,12 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to leave.")] = Path(
         "runs/demo"
     ),
-    workers: Annotated[int, typer.Option(min=0, help="Workers of each training.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of each training.")] = 2,
 ) -> None:
-    """Train a generator and a denoiser, register and promote them, sample and denoise.
+    """Search, train, register, promote and serve a generator and a denoiser.
 
-    On procedural scenes, so nothing needs to be downloaded. Leaves sample grid, before/after
-    picture and report.html in the output folder.
+    On procedural scenes, so nothing needs to be downloaded. Leaves sample grids, a before/after
+    picture, the picture of the search and report.html in the output folder.
 
     Example: genimg demo -o runs/demo --workers 2
     """
@@ -46,32 +49,61 @@ def demo(
     for part in ("runs", "registry"):  # of an earlier demo
         shutil.rmtree(output / part, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-    if workers:
-        with connect():
-            trained(output, workers)
-    else:
+    with connect(dashboard=True):
+        searched(output)
         trained(output, workers)
 
     from jobs import report
+    from jobs.demo_served import served
 
-    sections = [synthesis(output), denoising(output)]
+    sections = [search(output), synthesis(output), denoising(output), served(output)]
     path = output / "report.html"
     report.write(path, "genimg demo", sections)
     say(f"done in {time.monotonic() - started:.0f} s; look at {path}")
     typer.echo(path)
 
 
-def trained(output: Path, workers: int) -> None:
-    """Both models trained, registered and promoted."""
+def searched(output: Path) -> None:
+    """A short sweep over the generator; its best trial registered and promoted."""
     from jobs.models import promote
+    from jobs.tune import tune
+
+    ranges = " ".join(f"'{each}'" for each in SEARCH)
+    say(f"$ genimg tune dcgan {ranges} ... --trials {TRIALS} --run search --register shapes")
+    tune(
+        "dcgan",
+        [*GENERATOR, *SHORT, *SEARCH],
+        data="scenes",
+        trials=TRIALS,
+        scheduler="asha",
+        searcher="optuna",
+        name="search",
+        storage=str(output / "runs"),
+        register="shapes",
+        registry=str(output / "registry"),
+    )
+    say("$ genimg models promote shapes best")
+    promote("shapes", "best", registry=str(output / "registry"))
+
+
+def trained(output: Path, workers: int) -> None:
+    """The generator with the values that the search found, and the denoiser."""
+    from cluster.gates import GateFailed
+    from jobs.models import promote
+    from jobs.space import assigned
     from jobs.train import train
 
     registry = str(output / "registry")
-    for recipe, overrides, model in (
-        ("dcgan", GENERATOR, "shapes"),
-        ("ffdnet", DENOISER, "denoiser"),
+    found = best_version(output, "shapes").lineage["sweep"]["values"]
+    values = [assigned(key, value) for key, value in found.items()]
+    for recipe, overrides, model, better in (
+        ("dcgan", [*GENERATOR, *values], "shapes", "swd:min"),
+        ("ffdnet", DENOISER, "denoiser", None),
     ):
-        say(f"$ {command(recipe, overrides, model, workers)}")
+        say(
+            f"$ genimg train {recipe} {' '.join(overrides)} --data scenes --run {model} "
+            f"--workers {workers} --register {model}"
+        )
         train(
             recipe,
             overrides,
@@ -82,15 +114,25 @@ def trained(output: Path, workers: int) -> None:
             register=model,
             registry=registry,
         )
-        say(f"$ genimg models promote {model} best")
-        promote(model, "best", registry=registry)
+        say(f"$ genimg models promote {model} best" + (f" --better {better}" if better else ""))
+        try:
+            promote(model, "best", better=better, registry=registry)
+        except GateFailed as failed:  # the search's own best stays
+            say(str(failed))
 
 
-def command(recipe: str, overrides: list[str], model: str, workers: int) -> str:
-    return (
-        f"genimg train {recipe} {' '.join(overrides)} --data scenes --run {model} "
-        f"--workers {workers} --register {model}"
+def search(output: Path) -> Section:
+    """What was searched, as a picture."""
+    from jobs.report import Section
+
+    section = Section("A search: Ray Tune, ASHA and Optuna")
+    section.command(
+        f"genimg tune dcgan {' '.join(repr(each) for each in SEARCH)} --trials {TRIALS} "
+        "--scheduler asha --searcher optuna --run search --register shapes"
     )
+    picture = (output / "runs" / "search" / "sweep.png").read_bytes()
+    section.picture(picture, "gray: stopped early by ASHA; orange: the best, registered")
+    return section
 
 
 def synthesis(output: Path) -> Section:
@@ -100,7 +142,7 @@ def synthesis(output: Path) -> Section:
     from genimg.engine import Engine
     from genimg.recipes.inference import real_images
 
-    section, folder, version = opened(output, "shapes", "A generator: dcgan")
+    section, folder, version = opened(output, "shapes", "A generator: dcgan, as the search found")
     grid = output / "samples.png"
     made = images.to_tensor(Engine.load(folder).sample(64, seed=0))
     images.save(images.grid(made, 8), grid)
@@ -150,9 +192,16 @@ def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version
     from cluster.storage import open_storage
     from jobs.report import Section
 
+    version = best_version(output, model)
     registry = Registry(open_storage(str(output / "registry")))
-    version = registry.resolve(f"{model}@best")
     return Section(title), registry.fetch(version), version
+
+
+def best_version(output: Path, model: str) -> Version:
+    from cluster.registry import Registry
+    from cluster.storage import open_storage
+
+    return Registry(open_storage(str(output / "registry"))).resolve(f"{model}@best")
 
 
 def finished(section: Section, output: Path, model: str, version: Version) -> None:

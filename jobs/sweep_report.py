@@ -55,6 +55,7 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
     one is orange.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     keys = list(sweep.space)[:PANELS]
     columns = 1 + len(keys)
@@ -80,7 +81,13 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
         axis.set_xlabel(key)
         if sweep.space[key].logarithmic:
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        if sweep.space[key].form != "choice":
+            axis.set_xlim(*sweep.space[key].ends())
     axes[0].set_xlabel("images")
+    axes[0].locator_params(axis="x", nbins=4)
     axes[0].set_ylabel(f"{sweep.metric} ({sweep.direction} is best)")
     for axis in axes:
         axis.grid(alpha=0.3)

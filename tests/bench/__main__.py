@@ -25,6 +25,7 @@ import bench_memory
 import bench_parquet
 import bench_ray
 import bench_scenes
+import bench_serving
 import torch
 from measuring import Row
 from rich.console import Console
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "parquet": bench_parquet.measure,
     "engine": bench_engine.measure,
     "ray": bench_ray.measure,
+    "serving": bench_serving.measure,
     "memory": bench_memory.measure,
 }
 
