@@ -10,6 +10,7 @@ from jobs.prepare import prepare
 from jobs.recipes import recipes
 from jobs.restore import restore
 from jobs.sample import sample
+from jobs.serve import serve
 from jobs.train import train
 from jobs.tune import tune
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for verb in (recipes, train, tune, evaluate, sample, restore, prepare, demo):
+for verb in (recipes, train, tune, evaluate, sample, restore, serve, prepare, demo):
     app.command()(verb)
 app.add_typer(models.app, name="models")
 

@@ -32,8 +32,12 @@ class Backend(Protocol):
 class LocalBackend:
     """Models in this process. Asked before `load` is done, it answers that they are loading."""
 
-    def __init__(self, settings: Settings, meters: Meters | None = None) -> None:
+    def __init__(
+        self, settings: Settings, meters: Meters | None = None, device: str | None = None
+    ) -> None:
+        """device: as for Engine.load."""
         self.settings = settings
+        self.device = device
         self.meters = meters or Meters()
         self._hosts: dict[str, Host] = {}
 
@@ -52,6 +56,7 @@ class LocalBackend:
                     self.settings.limits,
                     self.settings.poll_s,
                     self.meters,
+                    self.device,
                 )
         except BaseException:
             self.close()
@@ -69,6 +74,11 @@ class LocalBackend:
 
     def ready(self) -> bool:
         return len(self._hosts) == len(self.settings.models)
+
+    async def check_health(self) -> None:
+        """Raise where a model can compute no more."""
+        for host in list(self._hosts.values()):
+            await host.check_health()
 
     def close(self) -> None:
         for host in self._hosts.values():

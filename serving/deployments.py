@@ -1,0 +1,216 @@
+"""The app on Ray Serve: models in the replicas that answer HTTP, or in replicas of their own.
+
+`build` is what `genimg serve` and a config file of Serve (serving/config.yaml) start. Ray reads its
+annotation to check the arguments, which is why annotations are not postponed in this file.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serving.app import create_app
+from serving.backend import LocalBackend, choose, loading
+from serving.errors import ApiError
+from serving.requests import Answer, ModelInfo, Request
+from serving.settings import ModelSettings, Placement, Settings
+
+logger = logging.getLogger(__name__)
+
+Handle = DeploymentHandle[Any]
+
+_INFO_S = 0.5  # seconds that a model of its own has to say what it is
+
+
+def build(args: Settings) -> serve.Application:
+    """The application of some settings; Ray makes them from the `args` of a config file."""
+    own = [model for model in args.models if model.placement == "own"]
+    handles = {model.ref: placed(_Model, model, [model], args).bind(args, model) for model in own}
+    return placed(_Ingress, args.ingress, args.models, args).bind(args, handles)
+
+
+def placed(
+    deployment: Any, placement: Placement, models: Sequence[ModelSettings], settings: Settings
+) -> Any:
+    """A deployment for some models, with the resources and replicas that were asked for."""
+    # Serve's own limit comes second: the answer of a model's queue is JSON, and says what to do.
+    most = 2 * sum(model.max_queue + model.max_batch_size for model in models) + 100
+    options: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus},
+        "max_ongoing_requests": most,
+        "max_queued_requests": most,
+        "backpressure_config": {"status_code": 429, "retry_after_s": 1},
+        "health_check_period_s": 2,  # a replica that is lost is soon replaced
+        "graceful_shutdown_timeout_s": settings.limits.timeout_s + 5,  # what has begun may end
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "max_surge_percent": 100,  # new replicas are up before old ones stop
+    }
+    if isinstance(placement, ModelSettings):
+        options["name"] = placement.ref
+    if placement.autoscaling is None:
+        options["num_replicas"] = placement.replicas
+    else:
+        # Up within seconds of a burst, and down minutes after it: loading takes a while.
+        options["autoscaling_config"] = placement.autoscaling.model_dump() | {
+            "metrics_interval_s": 2,
+            "look_back_period_s": 10,
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 300,
+        }
+    return deployment.options(**options)
+
+
+def local_backend(
+    settings: Settings, models: Sequence[ModelSettings], placement: Placement
+) -> LocalBackend:
+    """A backend, not loaded yet, of some of the models, on the GPU that Ray assigns if any."""
+    some = settings.model_copy(update={"models": tuple(models)})
+    return LocalBackend(some, device=None if placement.num_gpus else "cpu")
+
+
+def load(backend: LocalBackend, placement: Placement) -> None:
+    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
+    if backend.settings.models:
+        import torch
+
+        torch.set_num_threads(max(1, int(placement.num_cpus)))
+    backend.load()
+
+
+class RemoteModel:
+    """A model in a deployment of its own."""
+
+    def __init__(self, settings: ModelSettings, handle: Handle) -> None:
+        self.ref = settings.ref
+        self.handle = handle
+        self.may_sleep = settings.fewest == 0
+        self.info: ModelInfo | None = None  # what it said last
+
+    async def call(self, request: Request) -> Answer:
+        """A request's answer. Raises ApiError."""
+        response: Any = self.handle.call.remote(request)
+        try:
+            answer: Answer | ApiError = await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BackPressureError:
+            message = "too many requests wait already; try again in a second"
+            raise ApiError(429, "queue_full", message, headers={"Retry-After": "1"}) from None
+        except RayTaskError:
+            raise  # a fault of ours, which is logged
+        except (RayError, RayServeException) as error:
+            logger.warning("%s: a replica is lost: %s", self.ref, error)
+            message = f"the process that computed this for {self.ref} has ended; try again"
+            raise ApiError(503, "replica_lost", message, headers={"Retry-After": "1"}) from None
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
+
+    async def ask(self) -> None:
+        """Renew `info`, if the model answers soon; one that is asleep is not woken for it."""
+        if self.info and self.may_sleep:
+            return
+        response: Any = self.handle.info.remote()
+        try:
+            async with asyncio.timeout(_INFO_S):
+                self.info = await response
+        except (TimeoutError, RayError, RayServeException):
+            response.cancel()
+
+
+class ComposedBackend:
+    """Models in this process, and models in deployments of their own, as one backend."""
+
+    def __init__(self, settings: Settings, handles: Mapping[str, Handle]) -> None:
+        """handles: of those deployments, by the models' references."""
+        self.settings = settings
+        here = [model for model in settings.models if model.ref not in handles]
+        self.local = local_backend(settings, here, settings.ingress)
+        self.remote = {
+            model.ref: RemoteModel(model, handles[model.ref])
+            for model in settings.models
+            if model.ref in handles
+        }
+
+    async def call(self, model: str | None, request: Request) -> Answer:
+        try:
+            chosen = choose(await self._known(), model, request.capability)
+        except ApiError:  # those of their own may have learnt more since they were asked
+            chosen = choose(await self.models(), model, request.capability)
+        if remote := self.remote.get(chosen.id):
+            return await remote.call(request)
+        return await self.local.call(chosen.id, request)
+
+    async def models(self) -> list[ModelInfo]:
+        await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
+        return await self._known()
+
+    async def _known(self) -> list[ModelInfo]:
+        infos = {info.id: info for info in await self.local.models()}
+        infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
+        return [infos[model.ref] for model in self.settings.models]
+
+    def ready(self) -> bool:
+        return self.local.ready() and all(remote.info for remote in self.remote.values())
+
+
+@serve.deployment(name="ingress")
+@serve.ingress()
+class _Ingress:
+    """Answers HTTP, by the models in its process and those behind the handles."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, handles: Mapping[str, Handle]
+    ) -> None:
+        self.settings = settings
+        self.backend = ComposedBackend(settings, handles)
+        await asyncio.to_thread(load, self.backend.local, settings.ingress)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(
+            self.backend,
+            self.settings.limits,
+            meters=self.backend.local.meters,
+            origins=self.settings.origins,
+        )
+
+    async def check_health(self) -> None:
+        await self.backend.local.check_health()
+
+    async def __del__(self) -> None:
+        await asyncio.to_thread(self.backend.local.close)
+
+
+@serve.deployment
+class _Model:
+    """One model in a process of its own."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, model: ModelSettings
+    ) -> None:
+        self.ref = model.ref
+        self.backend = local_backend(settings, [model], model)
+        await asyncio.to_thread(load, self.backend, model)
+
+    async def call(self, request: Request) -> Answer | ApiError:
+        """The client's errors are given, not raised: Ray would log and wrap them."""
+        try:
+            return await self.backend.call(self.ref, request)
+        except ApiError as error:
+            return error
+
+    async def info(self) -> ModelInfo:
+        return (await self.backend.models())[0]
+
+    async def check_health(self) -> None:
+        await self.backend.check_health()
+
+    async def __del__(self) -> None:
+        await asyncio.to_thread(self.backend.close)

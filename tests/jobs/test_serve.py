@@ -1,0 +1,182 @@
+"""What `genimg serve` refuses: one line and exit code 2, before Ray starts."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.on_serve import FLAGS
+
+# Of Ray itself, at the first import of ray.serve.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
+
+APPLICATION = {
+    "name": "genimg",
+    "import_path": "serving.deployments:build",
+    "args": {"registry": "registry", "models": [{"ref": "dcgan@best"}]},
+}
+
+
+def config(**changes: object) -> dict[str, object]:
+    return {"http_options": {"port": 8000}, "applications": [APPLICATION]} | changes
+
+
+def with_args(**changes: object) -> dict[str, object]:
+    return config(applications=[APPLICATION | {"args": APPLICATION["args"] | changes}])
+
+
+def with_application(**changes: object) -> dict[str, object]:
+    return config(applications=[APPLICATION | changes])
+
+
+@pytest.fixture
+def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a registry, which is also the working directory."""
+    from cluster.registry import Registry
+    from cluster.storage import open_storage
+
+    shutil.copytree(models / "registry", tmp_path / "registry")
+    Registry(open_storage(str(tmp_path / "registry"))).promote("dcgan", "best")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GENIMG_REGISTRY", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that would start or join a cluster fails the test."""
+
+    def connect() -> None:
+        raise AssertionError("Ray was about to be started")
+
+    monkeypatch.setattr("cluster.local.connect", connect)
+    for name, value in FLAGS.items():  # so that what the command sets is taken back
+        monkeypatch.setenv(name, value)
+
+
+# (options, what the line must say)
+OPTIONS = [
+    ("", "no model is given", "--model", "a file with --config"),
+    ("--model dcgna", "there is no model 'dcgna'", "did you mean 'dcgan'?"),
+    ("--model dcgan@bset", "dcgan has no alias 'bset'", "did you mean 'best'?"),
+    ("--model dcgan@4", "dcgan has no version 4", "known: 1"),
+    ("--model dcgan@", "'dcgan@'", "NAME, NAME@ALIAS or NAME@7"),
+    ("--model dcgan --model dcgan", "dcgan is given twice", "leave one out"),
+    ("--model dcgan --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
+    ("--model dcgan --registry s3://never-made", "there is no bucket 'never-made'"),
+    ("--model dcgan --replicas two", "--replicas 'two'", "MIN..MAX as in 1..4"),
+    ("--model dcgan --replicas -1", "--replicas '-1'", "give a number"),
+    ("--model dcgan --replicas 0", "ingress.replicas=0", "greater than or equal to 1"),
+    ("--model dcgan --replicas 4..1", "min_replicas=4 is more than max_replicas=1"),
+    (
+        "--model dcgan --host 192.0.2.254",
+        "192.0.2.254:8000: cannot listen there: Cannot assign",
+        "--host",
+    ),
+    (
+        "--model dcgan --host nowhere.invalid",
+        "nowhere.invalid:8000: cannot listen there: Name or",
+        "--host",
+    ),
+    ("--config serve.yaml", "serve.yaml: cannot be read", "No such file"),
+    ("--config registry", "registry: cannot be read", "Is a directory"),
+    ("--config binary.yaml", "binary.yaml: cannot be read"),
+    ("--config odd.yaml", "odd.yaml: not YAML", "line 1"),
+    ("--config good.yaml --model dcgan", "both given", "leave one of them out"),
+    ("--config good.yaml --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
+]
+
+# (content of the config file, what the line must say)
+CONFIGS = [
+    (["applications"], "serve.yaml: not a mapping of", "applications"),
+    (None, "serve.yaml: not a mapping of", "applications"),
+    (config(aplications=[]), "unknown key 'aplications'", "did you mean 'applications'?"),
+    (config(http_options={"prot": 1}), "'http_options.prot'", "did you mean 'port'?"),
+    (config(http_options=[8000]), "http_options=[8000]", "valid dictionary"),
+    (config(http_options={"port": "many"}), "http_options.port='many'", "valid integer"),
+    (config(http_options={"port": 70000}), "http_options.port=70000", "65535"),
+    (config(http_options={"host": 1}), "http_options.host=1"),
+    (config(applications=[]), "applications must be one: 0 are given"),
+    (config(applications=[APPLICATION] * 2), "applications must be one: 2 are given"),
+    (with_application(arg={}), "unknown key 'applications.0.arg'", "did you mean 'args'?"),
+    (with_application(deployments=[]), "unknown key 'applications.0.deployments'", "known: args"),
+    (with_application(args=[1]), "applications.0.args=[1]", "valid dictionary"),
+    (with_application(name=""), "applications.0.name=''", "at least 1"),
+    (with_application(route_prefix="api"), "applications.0.route_prefix='api'", "'^/'"),
+    (with_application(import_path="serving.nothing:build"), "'serving.nothing:build'", "No mod"),
+    (with_application(import_path="serving.app"), "import_path='serving.app'", "cannot be"),
+    (with_application(import_path="os:getcwd"), "import_path='os:getcwd'", "not a function of"),
+    (with_args(models=[]), "models=[]", "at least 1 item"),
+    (with_args(models="dcgan"), "models='dcgan'"),
+    (with_args(modles=[]), "unknown key 'modles'", "did you mean 'models'?"),
+    (with_args(models=[{"name": "dcgan"}]), "models.0.ref is missing"),
+    (with_args(models=[{"ref": "dcgan", "max_batch": 3}]), "'models.0.max_batch'", "max_batch_"),
+    (with_args(models=[{"ref": "dcgan", "num_gpus": 1}]), "no effect in the ingress", "'own'"),
+    (with_args(limits={"timout_s": 3}), "unknown key 'limits.timout_s'", "'timeout_s'"),
+    (with_args(limits={"timeout_s": 0}), "limits.timeout_s=0", "greater than 0"),
+    (with_args(ingress={"replicas": "many"}), "ingress.replicas='many'", "valid integer"),
+    (with_args(ingress={"replicas": 2, "autoscaling": {}}), "both given", "leave one of them out"),
+    (with_args(registry=3), "registry=3", "valid string"),
+    (with_args(models=[{"ref": "ffdnet@best"}]), "ffdnet has no alias 'best'"),
+]  # fmt: skip
+
+
+def only_line(outcome) -> str:
+    assert outcome.code == 2, outcome
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: "), line
+    assert outcome.out == ""
+    return line
+
+
+@pytest.mark.parametrize(("options", "parts"), [(line, parts) for line, *parts in OPTIONS])
+def test_wrong_options_are_refused_in_one_line(s3, place, command, options, parts):
+    (place / "good.yaml").write_text(yaml.safe_dump(config()))
+    (place / "odd.yaml").write_text("a: [")
+    (place / "binary.yaml").write_bytes(b"\xff\xfe\x80")
+    line = only_line(command(f"serve {options}"))
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [(content, parts) for content, *parts in CONFIGS],
+    ids=[parts[0] for _, *parts in CONFIGS],
+)
+def test_wrong_config_files_are_refused_in_one_line(place, command, content, parts):
+    (place / "serve.yaml").write_text(yaml.safe_dump(content))
+    line = only_line(command("serve --config serve.yaml"))
+    for part in parts:
+        assert part in line
+
+
+def test_a_port_that_is_taken_is_refused(place, command):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = only_line(command(f"serve --model dcgan --port {port}"))
+    assert f"127.0.0.1:{port}: cannot listen there: Address already in use;" in line
+
+
+def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
+    from ray.serve.schema import ServeDeploySchema
+
+    from jobs.serve_file import builder_of, parsed, read
+
+    path = Path(__file__).parents[2] / "serving" / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    schema = ServeDeploySchema.model_validate(content)
+    assert [each.name for each in schema.applications] == ["genimg"]
+    assert schema.http_options.host == "127.0.0.1"
+    file = parsed(read(path), str(path))
+    _, kind = builder_of(file.application.import_path)
+    settings = kind.validated(file.application.args)
+    assert [(model.ref, model.placement) for model in settings.models] == [
+        ("shapes@best", "ingress"),
+        ("denoiser@best", "own"),
+    ]
+    cpus, gpus = settings.least()
+    assert cpus <= 2, "a laptop must be able to serve it"
+    assert gpus == 0

@@ -1,0 +1,273 @@
+"""`genimg serve` on Ray Serve, as its users meet it: processes, HTTP, promotions and losses."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from live_server import file_of, opened, pixels, until
+from ray_server import RayServer, ended, ray_server
+
+from cluster.registry import Registry
+from cluster.storage import open_storage
+from genimg.engine import Engine
+from jobs.sample import sample
+
+SAMPLE = "/v1/images/sample"
+DENOISE = "/v1/images/denoise"
+PRODUCTION = "shapes@production"
+
+
+@pytest.fixture(scope="module")
+def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayServer]:
+    """Two replicas of the ingress with generators in them, and a denoiser in one of its own."""
+    folder = tmp_path_factory.mktemp("serving")
+    shutil.copytree(trained, folder / "registry")
+    args = {
+        "registry": "registry",  # from where the command is started
+        "poll_s": 0.2,
+        "models": [
+            {"ref": PRODUCTION},
+            {"ref": "shapes@2", "max_queue": 1, "max_batch_size": 1},
+            {"ref": "denoiser", "placement": "own", "num_cpus": 0.5, "max_queue": 8},
+        ],
+        "ingress": {"num_cpus": 0.5, "replicas": 2},
+        "limits": {"max_pixels": 8_000_000},
+    }
+    with ray_server(folder, args) as server:
+        yield server
+        assert server.stop() == 0
+        assert ended(server) == []
+
+
+@pytest.fixture
+def client(server: RayServer) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def models(server: RayServer) -> Registry:
+    return Registry(open_storage(str(server.registry)))
+
+
+class Crowd:
+    """Clients that ask for the same without a pause, and what they get."""
+
+    def __init__(self, server: RayServer, ask: Callable[[httpx.Client], httpx.Response]) -> None:
+        self.server = server
+        self.ask = ask
+        self.statuses: Counter[int | str] = Counter()
+        self.versions: Counter[str] = Counter()
+        self.enough = threading.Event()
+
+    @contextmanager
+    def asking(self, clients: int = 8) -> Iterator[None]:
+        threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.enough.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_for(self, answers: int) -> None:
+        """Until so many more have been answered well."""
+        before = self.statuses[200]
+        until(lambda: self.statuses[200] >= before + answers, patience=120)
+
+    def _ask(self) -> None:
+        with self.server.client() as client:
+            while not self.enough.is_set():
+                try:
+                    answer = self.ask(client)
+                except httpx.TransportError as error:
+                    self.statuses[type(error).__name__] += 1
+                else:
+                    self.statuses[answer.status_code] += 1
+                    self.versions[answer.headers.get("x-model-version", "none")] += 1
+
+    @property
+    def failed(self) -> int:
+        return self.statuses.total() - self.statuses[200]
+
+
+def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
+    said = server.log.read_text()
+    assert f"{PRODUCTION}, shapes@2, denoiser: served at {server.url} after" in said
+    (line,) = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, capture_output=True)
+    grid = opened((tmp_path / "grid.png").read_bytes())
+    assert grid.size == (74, 74)  # 4 x 4 of 16 pixels, with 2 around each
+
+
+def test_it_is_healthy_and_lists_its_models(client):
+    healthy = client.get("/health")
+    assert healthy.status_code == 200
+    assert healthy.json()["models"].keys() == {PRODUCTION, "shapes@2", "denoiser"}
+    listed = client.get("/v1/models").json()["data"]
+    assert [(model["id"], model["capabilities"]) for model in listed] == [
+        (PRODUCTION, ["sample"]),
+        ("shapes@2", ["sample"]),
+        ("denoiser", ["restore"]),
+    ]
+
+
+def test_the_official_client_gets_images(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any") as client:
+        made = client.images.generate(
+            model=PRODUCTION, prompt="", n=3, extra_body={"seed": 5, "output_format": "webp"}
+        )
+        assert [image.seed for image in made.data] == [5, 6, 7]
+        assert {model.id for model in client.models.list()} == {PRODUCTION, "shapes@2", "denoiser"}
+        with pytest.raises(openai.BadRequestError, match="takes no prompt"):
+            client.images.generate(model=PRODUCTION, prompt="a cat")
+
+
+def test_the_same_seed_gives_the_same_pixels_everywhere(server, client, models, tmp_path):
+    answer = client.post(SAMPLE, json={"model": "shapes@2", "n": 4, "seed": 11})
+    over_http = np.array(opened(answer.content))
+    sample("shapes@2", n=4, seed=11, output=tmp_path / "grid.png", registry=str(server.registry))
+    np.testing.assert_array_equal(over_http, np.array(opened((tmp_path / "grid.png").read_bytes())))
+    one = client.post(SAMPLE, json={"model": "shapes@2", "seed": 13})
+    engine = Engine.load(models.fetch(models.resolve("shapes@2")), "cpu")
+    np.testing.assert_array_equal(np.array(opened(one.content)), engine.sample(3, seed=11)[2])
+
+
+def test_ten_megabytes_pass_to_a_model_of_its_own_and_back(client):
+    image = np.random.default_rng(0).integers(0, 256, (1760, 1900, 3), np.uint8)
+    data = file_of(image, "BMP")
+    assert len(data) > 10_000_000
+    answer = client.post(
+        DENOISE, params={"sigma": 0}, content=data, headers={"content-type": "image/bmp"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert opened(answer.content).size == (1900, 1760)
+    assert answer.headers["x-model-id"] == "denoiser"
+
+
+@pytest.mark.parametrize(
+    ("query", "data", "status", "code", "param"),
+    [
+        ("", b"\x89PNG\r\n\x1a\nbroken", 400, "invalid_image", "image"),
+        ("", file_of(pixels(4000, 2400)), 400, "image_too_large", "image"),
+        ("tile=5000", file_of(pixels(8, 8)), 400, "invalid_value", "tile"),
+        ("tile=3", file_of(pixels(8, 8)), 400, "invalid_value", "tile"),
+        ("model=shapes@2", file_of(pixels(8, 8)), 400, "invalid_value", "model"),
+        ("model=denoise", file_of(pixels(8, 8)), 404, "model_not_found", "model"),
+    ],
+)
+def test_refusals_of_a_model_of_its_own_arrive_as_they_are(
+    client, query, data, status, code, param
+):
+    answer = client.post(f"{DENOISE}?{query}", content=data, headers={"content-type": "image/png"})
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == (code, param)
+
+
+def test_a_full_queue_answers_429_in_our_own_words(server, client):
+    def ask(path: str, **content: object) -> httpx.Response:
+        with server.client() as client:
+            return client.post(path, **content)
+
+    large = file_of(pixels(1500, 1500, 3), "BMP")  # counts as three of the eight that may wait
+    image = {"content": large, "headers": {"content-type": "image/bmp"}}
+    draw = {"json": {"model": "shapes@2", "n": 64}}
+    with ThreadPoolExecutor(32) as pool:
+        restored = [pool.submit(ask, f"{DENOISE}?sigma=25", **image) for _ in range(8)]
+        drawn = [pool.submit(ask, SAMPLE, **draw) for _ in range(24)]
+        for asked in (restored, drawn):
+            answers = [each.result() for each in asked]
+            statuses = Counter(answer.status_code for answer in answers)
+            assert statuses.keys() == {200, 429}, statuses
+            refused = next(answer for answer in answers if answer.status_code == 429)
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json()["error"]["code"] == "queue_full"
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_a_promotion_under_load_loses_no_request(server, client, models):
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking():
+        crowd.wait_for(50)
+        models.promote("shapes@2", "production")
+        until(lambda: crowd.versions["2"])
+        until(lambda: settled(crowd, "2"))
+        models.promote("shapes@1", "production")
+        before = crowd.versions["1"]
+        until(lambda: crowd.versions["1"] > before)
+        until(lambda: settled(crowd, "1"))
+    assert crowd.statuses.keys() == {200}
+    assert crowd.versions.keys() == {"1", "2"}
+
+
+def settled(crowd: Crowd, version: str) -> bool:
+    """Whether the next fifty or so answers all come from a version."""
+    before = crowd.versions.copy()
+    crowd.wait_for(50)
+    return (crowd.versions - before).keys() == {version}
+
+
+def test_a_damaged_version_is_refused_under_load(server, client, models):
+    folder = models.fetch(models.resolve("shapes@2"))
+    copy = shutil.copytree(folder, server.registry.parent / "copy")
+    (copy / "version.json").unlink()
+    third = models.register("shapes", copy, {}, {}).number
+    weights = server.registry / f"models/shapes/versions/{third:05d}/weights.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+    def refusal() -> dict | None:
+        return client.get(f"/v1/models/{PRODUCTION}").json()["rejected"]
+
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking():
+        crowd.wait_for(20)
+        models.promote(f"shapes@{third}", "production")
+        until(refusal)
+        assert "weights.safetensors is altered" in refusal()["reason"]
+        crowd.wait_for(100)
+        assert client.get("/health").status_code == 200
+        models.rollback("shapes", "production")
+    assert crowd.statuses.keys() == {200}
+    assert crowd.versions.keys() == {"1"}
+
+
+def test_a_killed_replica_of_the_ingress_costs_what_it_held_and_comes_back(server, client):
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking(clients=8):
+        crowd.wait_for(100)
+        killed, _ = server.replicas("ingress")
+        os.kill(killed, signal.SIGKILL)
+        crowd.wait_for(200)
+        until(lambda: len(set(server.replicas("ingress")) - {killed}) == 2, patience=120)
+        crowd.wait_for(200)
+    assert crowd.failed <= 8, crowd.statuses
+    assert all(client.post(SAMPLE).status_code == 200 for _ in range(20))
+
+
+def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_back(server, client):
+    image = {"content": file_of(pixels(64, 64, 3)), "headers": {"content-type": "image/png"}}
+    crowd = Crowd(server, lambda client: client.post(f"{DENOISE}?sigma=25", **image))
+    with crowd.asking(clients=4):
+        crowd.wait_for(30)
+        (killed,) = server.replicas("denoiser")
+        os.kill(killed, signal.SIGKILL)
+        crowd.wait_for(100)
+        assert client.post(SAMPLE).status_code == 200
+    assert server.replicas("denoiser") != [killed]
+    assert set(crowd.statuses) <= {200, 503}
+    assert crowd.failed <= 4, crowd.statuses
