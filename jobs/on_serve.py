@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import random
@@ -13,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -139,6 +140,7 @@ def serve_until_stopped(
     ready: called once it answers; keep_serve: the cluster is not ours, so that nothing but the
     application is taken away at the end.
     """
+    import ray
     from ray import serve
 
     signal.signal(signal.SIGTERM, _interrupt)  # Ray has set its own, which ends us at once
@@ -163,7 +165,9 @@ def serve_until_stopped(
         if keep_serve:
             serve.delete(name, _blocking=False)
         else:
-            serve.shutdown()
+            with redirect_stderr(io.StringIO()):  # Ray calls its controller's end a failure
+                serve.shutdown()
+                ray.shutdown()
 
 
 def _interrupt(number: int, frame: object) -> None:

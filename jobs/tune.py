@@ -72,8 +72,7 @@ def tune(
     be is named in the table, and the search goes on. Interrupted, the same command continues;
     with more --trials it goes on searching.
 
-    Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' 'model.latent=choice(16,64)'
-    --trials 20 --run search --register shapes
+    Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' --trials 20 --register shapes
     """
     import ray
 

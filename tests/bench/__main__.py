@@ -26,6 +26,7 @@ import bench_parquet
 import bench_ray
 import bench_scenes
 import bench_serving
+import bench_tune
 import torch
 from measuring import Row
 from rich.console import Console
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "engine": bench_engine.measure,
     "ray": bench_ray.measure,
     "serving": bench_serving.measure,
+    "tune": bench_tune.measure,
     "memory": bench_memory.measure,
 }
 

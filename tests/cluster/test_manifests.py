@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from genimg.errors import InputError
 from jobs.cli import app
+from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cluster" / "manifests"
@@ -244,14 +245,13 @@ def test_serve_accepts_the_services_configuration_and_refuses_a_broken_one():
 
 
 def test_our_settings_accept_the_services_arguments():
-    settings = pytest.importorskip("serving.settings").Settings
     (application,) = serve_config()["applications"]
-    given = settings.model_validate(application["args"])
+    given = Settings.model_validate(application["args"])
     assert [model.ref for model in given.models] == ["shapes@production", "denoiser@production"]
     own = given.models[1]
     assert own.num_gpus * own.autoscaling.max_replicas <= groups("RayService")["gpu"]["maxReplicas"]
     with pytest.raises(ValidationError):
-        settings.model_validate(application["args"] | {"modells": []})
+        Settings.model_validate(application["args"] | {"modells": []})
 
 
 def serve_config() -> dict[str, Any]:

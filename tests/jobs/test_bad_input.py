@@ -32,6 +32,17 @@ WRONG = [
     ("train dcgan data.size=48", "data.size=48", "dcgan takes 16, 32, 64 or 128"),
     ("train ffdnet data.size=50", "data.size=50", "multiple of 4"),
     ("train ffdnet evaluation.sigmas=25", "evaluation.sigmas=25", "valid tuple"),
+    # sweeps
+    ("tune dcgna 'train.lr=uniform(0.1,0.2)'", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
+    ("tune dcgan", "nothing varies", "give at least one range"),
+    ("tune dcgan 'train.rl=uniform(0.1,0.2)'", "unknown key 'train.rl'", "'train.lr'"),
+    ("tune dcgan 'train.lr=uniform(0.2,0.1)'", "the range is empty"),
+    ("tune dcgan 'train.lr=uniform(-1,1)'", "train.lr=-1", "greater than 0"),
+    ("tune dcgan 'train.lr=uniform(0.1,0.2)' --searcher opt", "--searcher 'opt'", "'optuna'"),
+    ("tune dcgan 'train.lr=uniform(0.1,0.2)' --scheduler pbt", "--scheduler 'pbt'", "asha, none"),
+    ("tune dcgan 'train.lr=uniform(0.1,0.2)' --data photo", "photo: no such file or folder"),
+    ("tune dcgan 'train.lr=uniform(0.1,0.2)' --run a/b", "--run 'a/b': use letters"),
+    ("tune dcgan 'train.lr=uniform(0.1,0.2)' --register a/b", "model 'a/b'"),
     # data
     (f"{DCGAN} --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
     (f"{DCGAN} --data scene", "scene: no such file or folder", "did you mean 'scenes'?"),
