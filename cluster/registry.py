@@ -271,9 +271,8 @@ class Registry:
             yield self.storage.download(prefix, Path(place) / "version")
 
     def _committed(self, name: str) -> list[int]:
-        entries = self.storage.children(f"models/{name}/versions")
-        numbers = sorted(int(entry) for entry in entries if entry.isdecimal())
-        return [number for number in numbers if self.storage.exists(_marker(name, number))]
+        keys = [key.split("/") for key in self.storage.list(f"models/{name}/versions")]
+        return sorted(int(k[3]) for k in keys if k[4:] == [MARKER] and k[3].isdecimal())
 
     def _load(self, name: str, number: int) -> Version:
         try:

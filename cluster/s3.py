@@ -27,6 +27,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    ReadTimeoutError,
     ResponseStreamingError,
 )
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
@@ -53,10 +54,13 @@ _CONFIG = Config(
 )
 _ONCE = _CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
 
+_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)  # while it is read
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_PASSING = {"ConditionalRequestConflict", "OperationAborted", "SlowDown", "RequestTimeout"}
+_PASSING = {
+    "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "SlowDown",
+}  # fmt: skip
 
 
 class S3Storage:
@@ -101,7 +105,7 @@ class S3Storage:
         place = self._key(key)
         client = self.client
         with self._reported(key):
-            for attempt in _patiently(IncompleteReadError, ResponseStreamingError):
+            for attempt in _patiently(*_BODY):
                 with attempt:
                     answer = client.get_object(Bucket=self.bucket, Key=place)
                     data, etag = answer["Body"].read(), answer["ETag"]
@@ -129,16 +133,19 @@ class S3Storage:
             client.put_object(Bucket=self.bucket, Key=place, Body=data)
 
     def delete(self, prefix: str) -> None:
-        places = [self._key(prefix), *map(self._key, self.list(prefix))]
+        found = (each["Key"] for page in self._pages(prefix) for each in page.get("Contents", ()))
+        places = [self._key(prefix), *found]  # also what is no key of ours
         client = self.client
         with self._reported(prefix):
             for start in range(0, len(places), 1000):  # what one request may name
                 objects = [{"Key": place} for place in places[start : start + 1000]]
-                answer = client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
-                )
-                for refused in answer.get("Errors", ()):
-                    raise ClientError({"Error": refused}, "DeleteObjects")
+                for attempt in _patiently():
+                    with attempt:
+                        answer = client.delete_objects(
+                            Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
+                        )
+                        for refused in answer.get("Errors", ()):
+                            raise ClientError({"Error": refused}, "DeleteObjects")
 
     def upload(self, folder: Path, prefix: str, without: Collection[str] = ()) -> None:
         names = [name for name in files_beneath(folder) if name not in without]
@@ -189,7 +196,10 @@ class S3Storage:
         start = len(self._beneath(""))
         pages = self._pages(prefix)
         keys = [each["Key"][start:] for page in pages for each in page.get("Contents", ())]
-        return sorted(key for key in keys if not key.endswith("/"))
+        # others may have left folder markers and hidden files, which are no keys
+        return sorted(
+            key for key in keys if all(p and not p.startswith(".") for p in key.split("/"))
+        )
 
     def _key(self, key: str) -> str:
         check_key(key)

@@ -46,9 +46,7 @@ def demo(
     from cluster.local import connect
 
     started = time.monotonic()
-    for part in ("runs", "registry"):  # of an earlier demo
-        shutil.rmtree(output / part, ignore_errors=True)
-    output.mkdir(parents=True, exist_ok=True)
+    make_room(output)
     with connect(dashboard=True):
         searched(output)
         trained(output, workers)
@@ -61,6 +59,19 @@ def demo(
     report.write(path, "genimg demo", sections)
     say(f"done in {time.monotonic() - started:.0f} s; look at {path}")
     typer.echo(path)
+
+
+def make_room(output: Path) -> None:
+    """An output folder without what an earlier demo left; InputError where it is another's."""
+    from genimg.errors import InputError
+
+    mark = output / ".genimg-demo"
+    for part in (output / "runs", output / "registry"):
+        if part.exists() and not mark.exists():
+            raise InputError(f"-o {output}: holds {part.name}, not of a demo; give a new folder")
+        shutil.rmtree(part, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def searched(output: Path) -> None:

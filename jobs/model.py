@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 def folder_of(model: str, registry: str) -> Path:
     """The folder of a checkpoint path, or of NAME, NAME@ALIAS or NAME@7 in a registry.
 
-    A run's folder stands for its newest checkpoint; a checkpoint in S3 is copied here once.
+    A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
+    here once.
     """
     from cluster.registry import Registry
     from cluster.storage import open_storage
@@ -38,12 +39,13 @@ def folder_of(model: str, registry: str) -> Path:
 
 
 def fetched(address: str) -> Path:
-    """The local copy of a checkpoint in S3, which whoever uses it verifies."""
+    """The local copy of a checkpoint in S3."""
     import hashlib
+    import shutil
     from contextlib import suppress
 
     from cluster.storage import AlreadyExists, NotFound, cache_folder, open_storage
-    from genimg.checkpoint import MANIFEST
+    from genimg.checkpoint import MANIFEST, verify
     from genimg.errors import InputError
 
     parent, _, name = address.rstrip("/").rpartition("/")
@@ -54,6 +56,11 @@ def fetched(address: str) -> Path:
         raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
     folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
     with suppress(AlreadyExists):
+        storage.download(name, folder)
+    try:
+        verify(folder)
+    except InputError:  # spoilt since
+        shutil.rmtree(folder)
         storage.download(name, folder)
     return folder
 

@@ -14,13 +14,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from genimg.errors import InputError
 from jobs.console import say
-from jobs.serve_file import ServeFile
+from jobs.serve_file import Http, ServeFile
 
 # Ray Serve reads these when it is imported, and its processes when they start.
 FLAGS = {
@@ -31,7 +31,7 @@ FLAGS = {
     "RAY_SERVE_HAPROXY_RETRIES": "1",
 }
 _BLOCK = 100  # ports of a server: three that are always used, the others for replicas
-_STOP_S = 60  # seconds until a stop that hangs is cut short
+_STOP_S = 90  # seconds until a stop that hangs is cut short
 
 # Ray's processes end when this one is killed; this lets HAProxy end with the Ray process above it.
 _TETHERED = """#!{python} -IS
@@ -132,16 +132,30 @@ def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
         )
 
 
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C within the block takes effect after it."""
+    asked: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if asked:
+        raise KeyboardInterrupt
+
+
 def serve_until_stopped(
-    app: Any, file: ServeFile, ready: Callable[[], None], keep_serve: bool
+    app: Any, file: ServeFile, ready: Callable[[str], None], keep_serve: bool
 ) -> None:
     """Run an application on the connected cluster until Ctrl-C or SIGTERM.
 
-    ready: called once it answers; keep_serve: the cluster is not ours, so that nothing but the
-    application is taken away at the end.
+    ready: called with its URL once it answers; keep_serve: the cluster is not ours, so that
+    nothing but the application is taken away at the end.
     """
     import ray
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     signal.signal(signal.SIGTERM, _interrupt)  # Ray has set its own, which ends us at once
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -151,11 +165,13 @@ def serve_until_stopped(
         try:
             serve.run(app, name=name, route_prefix=file.application.route_prefix)
         except RuntimeError as error:
-            deployments = serve.status().applications[name].deployments.values()
+            status = serve.status().applications.get(name)
+            deployments = status.deployments.values() if status else ()
             reasons = {each.message.rstrip().rpartition("\n")[2] for each in deployments}
             give_up(f"{error} {' '.join(sorted(reasons))}")
-        wait_until_healthy(file.url)
-        ready()
+        url = listening(file).url
+        wait_until_healthy(url)
+        ready(url)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
@@ -165,9 +181,22 @@ def serve_until_stopped(
         if keep_serve:
             serve.delete(name, _blocking=False)
         else:
-            with redirect_stderr(io.StringIO()):  # Ray calls its controller's end a failure
+            with redirect_stdout(io.StringIO()):  # where Ray calls its controller's end a failure
+                with suppress(RayServeException, TimeoutError):
+                    serve.delete(name)  # first: HAProxy stays for the requests that still end
                 serve.shutdown()
                 ray.shutdown()
+
+
+def listening(file: ServeFile) -> ServeFile:
+    """With the address at which Serve listens: where it ran already, that remains."""
+    from ray.serve.context import _get_global_client
+
+    options = _get_global_client().http_config
+    there = Http(host=options.host or "0.0.0.0", port=options.port)
+    if there != file.http_options:
+        say(f"Ray Serve runs on this cluster already, and listens on {there.host}:{there.port}")
+    return file.model_copy(update={"http_options": there})
 
 
 def _interrupt(number: int, frame: object) -> None:

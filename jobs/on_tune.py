@@ -6,9 +6,11 @@ import logging
 import math
 import os
 import queue
+import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from cluster.storage import StorageError
 from genimg import recipes
 from genimg.data.loader import refuse_small_batch
 from genimg.errors import InputError
@@ -64,6 +67,8 @@ class TrialRun(tune.Trainable):
         self.metric, direction = recipe.objective
         self.worst = worst(direction)
         self.last: dict[str, Any] = {IMAGES: 0, OBJECTIVE: self.worst, "metrics": {}}
+        self.final: dict[str, Any] = {}
+        self.seen: set[int] = set()
         self.reports: queue.Queue[dict[str, Any]] = queue.Queue()
         self.ending = threading.Event()
         trial = Trial.of(values)
@@ -94,7 +99,9 @@ class TrialRun(tune.Trainable):
             state, reason = "failed", str(error)
         except Exception as error:  # a trial that raises is a result as well
             state, reason = "failed", f"{type(error).__name__}: {error}"
-        end = {"state": state, "reason": reason, "done": True}
+        # The last evaluation comes with the end, when everything is saved: a scheduler that
+        # takes it for a reason to stop would otherwise never learn how the trial ended.
+        end = self.final | {"state": state, "reason": reason, "done": True}
         if state != "finished":
             end[OBJECTIVE] = self.worst
         self.reports.put(end)
@@ -103,6 +110,7 @@ class TrialRun(tune.Trainable):
         self.last_value: float | None = None
         task = self.task
         recipe = trial.recipe(recipes.from_json(task.recipe))
+        self.images = recipe.train.images
         refuse_small_batch(recipe.train.batch_size, task.workers)
         folder = RunFolder(task.storage, trial.name)
         folder.start(recipe)
@@ -121,11 +129,20 @@ class TrialRun(tune.Trainable):
             stop=self.ending,
             discard=True,
         )
+        for seen, metrics in folder.history():  # should one have come too late to be told
+            self.evaluated(seen, metrics)
 
     def evaluated(self, seen: int, metrics: dict[str, float]) -> None:
+        if seen in self.seen:
+            return
+        self.seen.add(seen)
         self.last_value = value = metrics.get(self.metric, math.nan)
         objective = value if math.isfinite(value) else self.worst
-        self.reports.put({IMAGES: seen, OBJECTIVE: objective, "metrics": metrics})
+        report = {IMAGES: seen, OBJECTIVE: objective, "metrics": metrics}
+        if seen >= self.images:
+            self.final = report
+        else:
+            self.reports.put(report)
 
 
 class Recorder(tune.Callback):
@@ -135,12 +152,17 @@ class Recorder(tune.Callback):
         self.sweep = sweep
         self.trials = {trial.name: trial for trial in known}
         self.changed = changed
+        self.error: StorageError | None = None
 
     def update(self, trial: Any, change: Callable[[Trial], Trial]) -> None:
         ours = Trial.of(trial.config)
         before = self.trials.get(ours.name, ours)
         after = self.trials[ours.name] = change(before)
-        self.sweep.save(after)
+        try:
+            self.sweep.save(after)
+        except StorageError as error:  # Ray Tune would wrap it
+            self.error = error
+            raise
         self.changed(after)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -154,9 +176,7 @@ class Recorder(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         last = trial.last_result
-        done = last.get(IMAGES, 0) >= self.sweep.base.train.images
-        state = last.get("state", "finished" if done else "stopped")
-        reason = last.get("reason", "")
+        state, reason = last.get("state", "stopped"), last.get("reason", "")
         self.update(trial, lambda ours: replace(ours, state=state, reason=reason))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -173,8 +193,8 @@ def search(
     searcher: str,
     concurrent: int | None,
     changed: Callable[[Trial], None],
-) -> list[Trial]:
-    """Run the trials that are missing on the connected cluster; returns all that there are.
+) -> bool:
+    """Run the trials that are missing on the connected cluster; whether none is missing now.
 
     concurrent: trials at once; None for as many as the cluster has room for.
     """
@@ -189,11 +209,12 @@ def search(
     recorder = Recorder(sweep, known, changed)
     left = trials - len(over)
     if left <= 0:
-        return known
+        return True
     at_once = concurrent or max(1, room(task.cpus_per_worker, task.use_gpu) // task.workers)
-    suggest = {"random": RandomSearch, "optuna": LearningSearch}[searcher]
+    searchers = {"random": RandomSearch, "optuna": LearningSearch}
+    suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(TrialRun, task=task),
                 tune.PlacementGroupFactory([_ON_HEAD]),
@@ -202,7 +223,7 @@ def search(
                 num_samples=left,
                 max_concurrent_trials=min(at_once, left),
                 scheduler=trial_scheduler(sweep, scheduler, over),
-                search_alg=suggest(sweep, over, pending),
+                search_alg=suggest,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -212,8 +233,28 @@ def search(
                 callbacks=[recorder],
                 verbose=0,
             ),
-        ).fit()
-    return sweep.trials()
+        )
+        try:
+            with handlers_restored():
+                tuner.fit()
+        except Exception:
+            if recorder.error:
+                raise recorder.error from None
+            raise
+    over = [trial for trial in recorder.trials.values() if trial.over]
+    return len(over) >= trials or (suggest.exhausted and len(over) == len(recorder.trials))
+
+
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Ray Tune takes over Ctrl-C and keeps it when it has ended."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGUSR1)} if here else {}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def trial_scheduler(sweep: Sweep, scheduler: str, over: list[Trial]) -> TrialScheduler:

@@ -39,7 +39,7 @@ class RunFolder:
     def __init__(self, storage: str, name: str) -> None:
         if not NAME.fullmatch(name):
             raise InputError(f"--run {name!r}: use letters, digits, '.', '_' and '-'")
-        self.url = storage
+        self.url = storage.rstrip("/") or "/"
         self.storage: Storage = open_storage(storage)
         self.name = name
 
@@ -58,7 +58,9 @@ class RunFolder:
             self.storage.replace(f"{self.name}/recipe.json", text, etag)
 
     def refuse_other(self, recipe: Recipe) -> None:
-        """What `start` refuses, without claiming the name."""
+        """What `start` refuses, without claiming the name; and the name of a sweep."""
+        if self.storage.exists(f"{self.name}/sweep.json"):
+            raise InputError(f"--run {self.name}: is the name of a sweep; give another")
         with suppress(NotFound):
             self.differences(self.storage.read(f"{self.name}/recipe.json")[0], recipe)
 

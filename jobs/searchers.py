@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import Any
 
 import numpy as np
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from jobs.sweep import Sweep, Trial
 
 OBJECTIVE = "objective"  # what searchers and schedulers go by; a finite number in every report
-PATIENCE = 200  # draws before a space counts as exhausted
+PATIENCE = 20  # draws of what was tried, before one of the others is chosen
+LISTED = 100_000  # combinations that are ever listed for that
 
 
 def worst(direction: str) -> float:
@@ -21,24 +24,47 @@ def worst(direction: str) -> float:
     return 1e30 if direction == "min" else -1e30
 
 
+def untried(sweep: Sweep, taken: set[str]) -> list[dict[str, Any]]:
+    """All values that no trial has had; none where they cannot be listed."""
+    if sweep.combinations > LISTED:
+        return []
+    every = itertools.product(*(each.values() for each in sweep.space.values()))
+    found = [dict(zip(sweep.space, values, strict=True)) for values in every]
+    return [values for values in found if Trial.of(values).name not in taken]
+
+
 class RandomSearch(Searcher):
     """Values drawn independently; first those of trials that were interrupted."""
 
     def __init__(self, sweep: Sweep, over: list[Trial], pending: list[dict[str, Any]]) -> None:
         super().__init__(metric=OBJECTIVE, mode=sweep.direction)
+        self.sweep = sweep
         self.domains = {key: each.domain() for key, each in sweep.space.items()}
         self.pending = list(pending)
         self.taken = {trial.name for trial in over}
+        self.exhausted = False
         # another seed each time, or a continued sweep would begin with the same values
         self.generator = np.random.default_rng([sweep.base.train.seed, len(over)])
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         for _ in range(PATIENCE):
             values = self.pending.pop(0) if self.pending else self.draw()
-            if (name := Trial.of(values).name) not in self.taken:
-                self.taken.add(name)
+            if self.take(values):
                 return values
-        return Searcher.FINISHED
+        left = untried(self.sweep, self.taken)
+        self.exhausted = not left
+        if not left:
+            return Searcher.FINISHED
+        values = left[self.generator.integers(len(left))]
+        self.take(values)
+        return values
+
+    def take(self, values: dict[str, Any]) -> bool:
+        """Whether nobody has had these values; they are taken now."""
+        name = Trial.of(values).name
+        new = name not in self.taken
+        self.taken.add(name)
+        return new
 
     def draw(self) -> dict[str, Any]:
         state = np.random.RandomState(self.generator.integers(2**32, dtype=np.uint32))
@@ -61,19 +87,31 @@ class LearningSearch(OptunaSearch):
             points_to_evaluate=pending or None,
             seed=sweep.base.train.seed + len(over),
         )
+        self.sweep = sweep
         self.taken = {trial.name for trial in over}
+        self.exhausted = False
         for trial in over:
             value = sweep.value(trial.results[-1][1]) if trial.results else math.nan
             good = trial.state in ("finished", "stopped") and not math.isnan(value)
-            self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
+            if trial.state != "failed":  # which says nothing about its values
+                self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        for _ in range(PATIENCE):
+        for attempt in itertools.count(1):
+            if attempt > PATIENCE:
+                left = untried(self.sweep, self.taken)
+                self.exhausted = not left
+                if not left:
+                    return Searcher.FINISHED
+                self._ot_study.enqueue_trial(left[attempt % len(left)])
             values = super().suggest(trial_id)
-            if (name := Trial.of(values).name) not in self.taken:
+            name = Trial.of(values).name
+            if name not in self.taken:
                 self.taken.add(name)
                 return values
-        return Searcher.FINISHED
+            # or the study would give the same values for this id again
+            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+        raise AssertionError("the loop ends by returning")
 
 
 def plain(value: Any) -> Any:

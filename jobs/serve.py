@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,20 +63,23 @@ def serve(
     builder, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     refuse_unknown(settings)
-    refuse_taken(file)
+    there = bool(os.environ.get("RAY_ADDRESS"))
+    if not there:
+        refuse_taken(file)
 
     from cluster.local import connect
 
     began = time.monotonic()
 
-    def ready() -> None:
+    def ready(url: str) -> None:
         models = ", ".join(each.ref for each in settings.models)
-        say(f"serving {models} at {file.url} after {time.monotonic() - began:.0f} s")
-        say(f"  {example(file.url)}")
+        say(f"serving {models} at {url} after {time.monotonic() - began:.0f} s")
+        say(f"  {example(url)}")
         say("Ctrl-C stops it")
 
-    there = bool(os.environ.get("RAY_ADDRESS"))
-    with on_serve.private_places(), connect():
+    with on_serve.private_places(), ExitStack() as stack:
+        with on_serve.ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
+            stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
         on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
 

@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from genimg import images
 from genimg.data.fitting import fitted
-from genimg.data.remote import files_at, is_remote, locate, on_this_machine, reported
+from genimg.data.remote import files_at, is_remote, locate, reported
 from genimg.data.row_groups import permutation
 from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
 from genimg.data.sources import Source, Split, open_source
@@ -105,7 +105,7 @@ def make_plan(
         raise InputError(f"--split {split}: {source} is not divided; leave --split out")
     return Plan(
         source=source if is_remote(source) else str(Path(source).expanduser().resolve()),
-        content=digest(on_this_machine(source), sources.values()),
+        content=digest(source, sources.values()),
         counts={part: len(opened) for part, opened in sources.items()},
         size=size,
         fit=cast(Fit, fit),
@@ -115,16 +115,20 @@ def make_plan(
     )
 
 
-def digest(where: Path, sources: Iterable[Source]) -> str:
+def digest(where: str, sources: Iterable[Source]) -> str:
     """Of names and labels, and of size and time of the source's file, or of files right in it."""
     content = hashlib.sha256()
     for source in sources:
         content.update(json.dumps([source.names, source.classes]).encode())
         content.update(b"" if source.labels is None else source.labels.astype("<i8").tobytes())
-    files = [where] if where.is_file() else sorted(f for f in where.iterdir() if f.is_file())
-    for file in files:
-        state = file.stat()
-        content.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    if is_remote(where):
+        states = [(file.path, file.size, file.mtime_ns) for file in files_at(where)]
+    else:
+        place = Path(where).expanduser()
+        files = [place] if place.is_file() else sorted(f for f in place.iterdir() if f.is_file())
+        states = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    for name, size, time in states:
+        content.update(f"{name} {size} {time}\n".encode())
     return content.hexdigest()
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 FORMS = {
     "uniform": (2, "(low, high)"),
     "loguniform": (2, "(low, high), both above 0"),
-    "quniform": (3, "(low, high, step)"),
     "randint": (2, "(low, high), integers from low to high - 1"),
     "lograndint": (2, "(low, high), integers from low to high - 1, both above 0"),
     "choice": (None, "(one, another, ...)"),
@@ -46,7 +45,7 @@ class Range:
         """Values that have to be valid if all are: both ends, or every choice."""
         if self.form == "choice":
             return self.arguments
-        low, high = self.arguments[:2]
+        low, high = self.arguments
         return (low, high - 1) if self.form.endswith("int") else (low, high)
 
     @property
@@ -54,10 +53,12 @@ class Range:
         """How many values there are."""
         if self.form == "choice":
             return len(self.arguments)
-        low, high = self.arguments[:2]
-        if self.form == "quniform":
-            return round((high - low) / self.arguments[2]) + 1
+        low, high = self.arguments
         return high - low if self.form.endswith("int") else math.inf
+
+    def values(self) -> Iterable[Any]:
+        """All of them, where `size` is finite."""
+        return self.arguments if self.form == "choice" else range(*self.arguments)
 
     @property
     def logarithmic(self) -> bool:
@@ -69,13 +70,20 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
 
     Unknown keys, empty ranges and ends that the recipe refuses are found here.
     """
+    given: set[str] = set()
     plain: list[str] = []
     space: dict[str, Range] = {}
     for assignment in assignments:
         key, _, text = assignment.partition("=")
         call = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*\((.*)\)\s*", text, re.DOTALL)
+        key = key.strip()
+        if key in given:
+            raise InputError(f"{key} is given twice; give one value or one range")
+        given.add(key)
+        if call and key == "data.source":
+            raise InputError(f"{assignment}: trials share their data; give it with --data")
         if call:
-            space[key.strip()] = parse_range(key.strip(), call[1], call[2], text.strip())
+            space[key] = parse_range(key, call[1], call[2], "".join(text.split()))
         else:
             plain.append(assignment)
     if not space:
@@ -104,26 +112,28 @@ def parse_range(key: str, form: str, arguments: str, text: str) -> Range:
     if form == "choice":
         if not values:
             raise InputError(f"{given}: the range is empty; give choice{meaning}")
-        return Range(form, tuple(dict.fromkeys(number(value) for value in values)), text)
+        if any(isinstance(value, list | dict) for value in values):
+            raise InputError(f"{given}: lists cannot be searched; give numbers or words")
+        different = {json.dumps(number(value)): number(value) for value in values}
+        return Range(form, tuple(different.values()), text)
     numbers = tuple(number(value) for value in values)
     wrong = [v for v in numbers if isinstance(v, bool) or not isinstance(v, int | float)]
     if len(numbers) != count or wrong:
         raise InputError(f"{given}: give {form}{meaning}")
-    low, high = numbers[:2]
+    low, high = numbers
     if form.endswith("int") and not all(isinstance(value, int) for value in numbers):
         raise InputError(f"{given}: give {form}{meaning}")
     if low >= high:
         raise InputError(f"{given}: the range is empty; give {form}{meaning}, low below high")
     if form.startswith("log") and low <= 0:
         raise InputError(f"{given}: give {form}{meaning}")
-    if form == "quniform" and not 0 < numbers[2] <= high - low:
-        raise InputError(f"{given}: the step must be above 0 and fit into the range")
     return Range(form, numbers, text)
 
 
 def number(value: Any) -> Any:
     """1e-4, which YAML 1.1 takes for a string, as a number."""
-    return parse_value("", value) if isinstance(value, str) else value
+    scientific = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
+    return float(value) if scientific else value
 
 
 def assigned(key: str, value: Any) -> str:

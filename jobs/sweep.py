@@ -61,7 +61,7 @@ class Sweep:
     def __init__(self, storage: str, name: str, base: Recipe, space: dict[str, Range]) -> None:
         if not NAME.fullmatch(name):
             raise InputError(f"--run {name!r}: use letters, digits, '.', '_' and '-'")
-        self.url = f"{storage}/{name}"
+        self.url = f"{storage.rstrip('/')}/{name}"
         self.name = name
         self.base = base
         self.space = space
@@ -78,8 +78,7 @@ class Sweep:
         if self.storage.exists(f"{self.name}/recipe.json"):
             raise InputError(f"--run {self.name}: is the name of a training; give another")
         with suppress(NotFound):
-            text, _ = self.storage.read(f"{self.name}/sweep.json")
-            before = json.loads(text)
+            before = self.read(f"{self.name}/sweep.json", "recipe", "space")
             different = recipes.from_json(json.dumps(before["recipe"])).differences(self.base)
             if different:
                 key, (old, new) = next(iter(different.items()))
@@ -95,9 +94,20 @@ class Sweep:
                 )
 
     def start(self) -> None:
-        with suppress(AlreadyExists):
+        try:
             text = json.dumps(self.described(), indent=2)
             self.storage.create(f"{self.name}/sweep.json", text.encode())
+        except AlreadyExists:
+            self.refuse_other()
+
+    def read(self, key: str, *fields: str) -> dict[str, Any]:
+        """A record, or InputError where it is not one."""
+        try:
+            content = json.loads(self.storage.read(key)[0])
+            assert set(fields) <= content.keys()
+        except (ValueError, AssertionError, AttributeError):
+            raise InputError(f"{self.storage}/{key}: damaged; delete it, or the sweep") from None
+        return dict(content)
 
     def described(self) -> dict[str, Any]:
         recipe = json.loads(self.base.model_dump_json())
@@ -107,7 +117,7 @@ class Sweep:
         """All that were started, in the order of their names."""
         found = []
         for key in self.storage.list(f"{self.name}/trials"):
-            content = json.loads(self.storage.read(key)[0])
+            content = self.read(key, "name", "values", "state", "reason", "results")
             results = [
                 (seen, {name: math.nan if v is None else v for name, v in metrics.items()})
                 for seen, metrics in content.pop("results")
@@ -137,6 +147,10 @@ class Sweep:
         values = [self.value(metrics) for _, metrics in trial.results]
         known = [value for value in values if not math.isnan(value)]
         return (min if self.direction == "min" else max)(known, default=math.nan)
+
+    def usable(self, trial: Trial) -> bool:
+        """Whether a trial has a value, and a checkpoint: the last one may not have been saved."""
+        return not math.isnan(self.best_value(trial)) and bool(self.run(trial).checkpoints())
 
     def ranked(self, trials: list[Trial]) -> list[Trial]:
         """The best first, those without a value last."""

@@ -33,7 +33,8 @@ def table(sweep: Sweep, trials: list[Trial]) -> Table:
     for trial in sweep.ranked(trials):
         value = sweep.best_value(trial)
         images = trial.results[-1][0] if trial.results else 0
-        ended = f"{trial.state}: {trial.reason}" if trial.reason else trial.state
+        ended = trial.state if trial.over else "interrupted"
+        ended += f": {trial.reason}" if trial.reason else ""
         result.add_row(
             trial.name,
             *(written(trial.values.get(key)) for key in sweep.space),
@@ -84,7 +85,7 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter(NullFormatter())
-        if sweep.space[key].form != "choice":
+        if sweep.space[key].form != "choice" and sweep.space[key].size > 1:
             axis.set_xlim(*sweep.space[key].ends())
     axes[0].set_xlabel("images")
     axes[0].locator_params(axis="x", nbins=4)

@@ -52,7 +52,11 @@ def tune(
     registry: RegistryOption = "registry",
     concurrent: Annotated[
         int | None,
-        typer.Option(min=1, help="Trainings at once.  [default: what the cluster has room for]"),
+        typer.Option(
+            min=1,
+            help="Trainings at once, each with 1 GB of the head's memory; say it with --autoscale."
+            "  [default: what the cluster has room for]",
+        ),
     ] = None,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
     gpu: Annotated[
@@ -67,10 +71,10 @@ def tune(
 ) -> None:
     """Search the values of keys for the best model, judged by the recipe's own evaluation.
 
-    Ranges: uniform(low, high), loguniform(low, high), quniform(low, high, step), randint and
-    lograndint(low, high) without high, choice(a, b, ...). A trial that diverges, fails or cannot
+    Ranges: uniform(low, high), loguniform(low, high), randint(low, high) and lograndint(low,
+    high), both without high, choice(a, b, ...). A trial that diverges, fails or cannot
     be is named in the table, and the search goes on. Interrupted, the same command continues;
-    with more --trials it goes on searching.
+    with more --trials it goes on searching. One command at a time may run a sweep.
 
     Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' --trials 20 --register shapes
     """
@@ -116,7 +120,7 @@ def tune(
         )  # fmt: skip
         with Meter(sweep.name, trials) as meter:
             follow = Follow(sweep, trials, meter)
-            found = search(
+            complete = search(
                 sweep,
                 task,
                 trials=trials,
@@ -125,7 +129,7 @@ def tune(
                 concurrent=concurrent,
                 changed=follow,
             )
-    conclude(sweep, found, trials, register, registry)
+    conclude(sweep, complete, register, registry)
 
 
 class Follow:
@@ -153,10 +157,9 @@ class Follow:
         self.meter.update(len(known) - running, figures | {"running": running})
 
 
-def conclude(
-    sweep: Sweep, found: list[Trial], trials: int, register: str | None, registry: str
-) -> None:
+def conclude(sweep: Sweep, complete: bool, register: str | None, registry: str) -> None:
     """The table, the picture, and the best trial's best checkpoint."""
+    found = sweep.trials()
     from rich.console import Console
 
     from jobs.sweep_report import picture, table
@@ -164,12 +167,13 @@ def conclude(
     Console().print(table(sweep, found))
     sweep.storage.write(f"{sweep.name}/sweep.png", picture(sweep, found))
     print(f"{sweep.url}/sweep.png")
-    if (over := sum(trial.over for trial in found)) < trials:
-        say(f"stopped after {over} of {trials} trials; the same command goes on")
+    if not complete:
+        over = sum(trial.over for trial in found)
+        say(f"stopped after {over} trials; the same command goes on")
         sys.exit(130)
-    best = sweep.ranked(found)[0]
-    if math.isnan(sweep.best_value(best)):
-        say("error: no trial came to a value; the table says why")
+    best = next((trial for trial in sweep.ranked(found) if sweep.usable(trial)), None)
+    if best is None:
+        say("error: no trial came to a value and a checkpoint; the table says why")
         sys.exit(1)
     folder = sweep.run(best)
     chosen = folder.best(best.recipe(sweep.base))

@@ -111,15 +111,21 @@ class RemoteModel:
             raise ApiError(503, "replica_lost", message, headers={"Retry-After": "1"}) from None
         if isinstance(answer, ApiError):
             raise answer
+        if self.may_sleep and self.info and answer.version != self.info.version:
+            await self.ask(wake=True)
         return answer
 
-    async def ask(self) -> None:
-        """Renew `info`, if the model answers soon; one that is asleep is not woken for it."""
-        if self.info and self.may_sleep:
+    async def ask(self, wake: bool = False) -> None:
+        """Renew `info`, if the model answers soon.
+
+        One that may be asleep is asked only to `wake` it, and waited for while it is unknown.
+        """
+        if self.may_sleep and not wake:
             return
+        patience = None if self.may_sleep and self.info is None else _INFO_S
         response: Any = self.handle.info.remote()
         try:
-            async with asyncio.timeout(_INFO_S):
+            async with asyncio.timeout(patience):
                 self.info = await response
         except (TimeoutError, RayError, RayServeException):
             response.cancel()
@@ -142,10 +148,12 @@ class ComposedBackend:
     async def call(self, model: str | None, request: Request) -> Answer:
         try:
             chosen = choose(await self._known(), model, request.capability)
-        except ApiError:  # those of their own may have learnt more since they were asked
-            chosen = choose(await self.models(), model, request.capability)
-        if remote := self.remote.get(chosen.id):
-            return await remote.call(request)
+        except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
+            remote = self.remote.values()
+            await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
+            chosen = choose(await self._known(), model, request.capability)
+        if chosen.id in self.remote:
+            return await self.remote[chosen.id].call(request)
         return await self.local.call(chosen.id, request)
 
     async def models(self) -> list[ModelInfo]:
@@ -158,7 +166,8 @@ class ComposedBackend:
         return [infos[model.ref] for model in self.settings.models]
 
     def ready(self) -> bool:
-        return self.local.ready() and all(remote.info for remote in self.remote.values())
+        remote = self.remote.values()
+        return self.local.ready() and all(each.info or each.may_sleep for each in remote)
 
 
 @serve.deployment(name="ingress")

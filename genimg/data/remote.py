@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 import pyarrow as pa
@@ -80,6 +80,8 @@ def on_this_machine(path: str) -> Path:
     files = files_at(path)
     if not files:
         raise InputError(f"{path}: nothing is there")
+    if any(".." in PurePosixPath(file.path).parts for file in files):
+        raise InputError(f"{path}: holds a name with '..', which would lead elsewhere here")
     about = [path, *((file.path, file.size, file.mtime_ns) for file in files)]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     filesystem, where = locate(path)

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
 
 from genimg.data.arrays import Split
 from genimg.data.sources import SPLITS
@@ -28,6 +30,7 @@ ABOUT, BROKEN = b"genimg", b"genimg.broken"
 SUFFIX = ".parquet"
 GROUP_ROWS = 512  # in a row group, the unit that is read at a time
 GROUP_BYTES = 16 << 20  # of images in a row group, where 512 of them are more than that
+ATTEMPTS = 8  # to read a row group from a store
 FOOTER_THREADS = 16  # reading footers is waiting, where they come over a network
 EXPECTED = "image (binary: encoded images), name (string) and perhaps label (integer)"
 
@@ -71,7 +74,9 @@ def write_shard(
     about = json.dumps({"format": FORMAT, "classes": classes})
     schema = pa.schema(fields, metadata={ABOUT: about.encode()})
     folder, _, name = path.rpartition("/")
-    part = f"{folder}/.{name}.{uuid4().hex}.part"
+    # What is written to S3 appears when it is closed, so there it needs no other name.
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    part = f"{folder}/.{name}.{uuid4().hex}.part" if local else path
     count = 0
     try:
         with (
@@ -91,7 +96,8 @@ def write_shard(
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
                 count += len(group)
             writer.add_key_value_metadata({BROKEN: json.dumps(broken).encode()})
-        filesystem.move(part, path)
+        if local:
+            filesystem.move(part, path)
     except BaseException:
         if filesystem.get_file_info(part).type == fs.FileType.File:
             filesystem.delete_file(part)
@@ -192,11 +198,22 @@ class ShardFiles:
         """One row group. Safe from several threads. Raises InputError naming the file."""
         file, inside = self._groups[number]
         path = self.paths[file]
+        # Arrow's own patience with a store that fails ends after seconds.
+        attempts = 1 if isinstance(self.filesystem, fs.LocalFileSystem) else ATTEMPTS
         try:
-            with pq.ParquetFile(
-                path, filesystem=self.filesystem, metadata=self.footers[file]
-            ) as parquet:
-                table = parquet.read_row_group(inside, columns=self.columns, use_threads=False)
+            for attempt in Retrying(
+                stop=stop_after_attempt(attempts),
+                wait=wait_random_exponential(max=10),
+                retry=retry_if_exception_type(OSError),
+                reraise=True,
+            ):
+                with (
+                    attempt,
+                    pq.ParquetFile(
+                        path, filesystem=self.filesystem, metadata=self.footers[file]
+                    ) as parquet,
+                ):
+                    table = parquet.read_row_group(inside, columns=self.columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: row group {inside} cannot be read ({error})") from error
         columns = {name: table[name].combine_chunks() for name in self.columns}

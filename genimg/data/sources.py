@@ -105,7 +105,8 @@ def is_parquet(path: str) -> bool:
         start = len(locate(path)[1]) + 1
         names = [file.path[start:].split("/") for file in files_at(path)]
         shallow = [name for name in names if name[:-1] in ([], *([split] for split in SPLITS))]
-        return any((name[-1] or path).lower().endswith(".parquet") for name in shallow)
+        last = [name[-1] or path.rpartition("/")[2] for name in shallow]
+        return any(name.endswith(".parquet") and name[0] not in "._" for name in last)
     where = Path(path).expanduser()
     folders = [where, *(where / split for split in SPLITS)]
     return where.suffix.lower() == ".parquet" or any(

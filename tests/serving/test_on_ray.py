@@ -106,7 +106,7 @@ class Crowd:
 
 def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     said = server.log.read_text()
-    assert f"{PRODUCTION}, shapes@2, denoiser: served at {server.url} after" in said
+    assert f"serving {PRODUCTION}, shapes@2, denoiser at {server.url} after" in said
     (line,) = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, capture_output=True)
     grid = opened((tmp_path / "grid.png").read_bytes())

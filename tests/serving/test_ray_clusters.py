@@ -1,0 +1,199 @@
+"""`genimg serve` starts, stops and grows: alone, beside another one, on a cluster that is up."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from live_server import file_of, pixels, until
+from local_s3 import free_port
+from ray_server import PATIENCE, ended, living, ray_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SAMPLE = "/v1/images/sample"
+DENOISE = "/v1/images/denoise"
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def of(trained: Path, *models: str) -> list[str]:
+    return ["--registry", str(trained), *(f"--model={model}" for model in models)]
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 5, 7, 9])
+def test_ctrl_c_while_it_starts_leaves_nothing(trained, tmp_path, seconds):
+    with ray_server(tmp_path, of(trained, "shapes"), wait=False) as server:
+        time.sleep(seconds)
+        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
+        server.process.wait(PATIENCE)
+        assert ended(server) == []
+
+
+def test_ctrl_c_lets_requests_end_and_leaves_nothing(trained, tmp_path):
+    large = file_of(pixels(2400, 2500, 3), "BMP")  # takes seconds
+
+    def denoised(_: int) -> int:
+        return server.client().post(f"{DENOISE}?sigma=25", content=large).status_code
+
+    with ray_server(tmp_path, of(trained, "denoiser")) as server, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(denoised, i) for i in range(3)]
+        time.sleep(1)
+        assert not any(each.done() for each in asked)
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert server.process.wait(PATIENCE) == 0
+        assert [each.result() for each in asked] == [200, 200, 200]
+        assert ended(server) == []
+        assert server.log.read_text().splitlines()[-1] == "stopping"
+
+
+def test_what_is_killed_outright_takes_its_haproxy_along(trained, tmp_path):
+    with ray_server(tmp_path, of(trained, "shapes")) as server:
+        assert len(server.processes("haproxy -db")) == 1
+        server.stop(signal.SIGKILL)
+        until(lambda: not server.processes("haproxy -db"))
+        until(lambda: not server.replicas(""))
+
+
+def test_two_servers_on_one_machine_do_not_meet(trained, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with (
+        ray_server(tmp_path / "one", of(trained, "shapes@1")) as one,
+        ray_server(tmp_path / "two", of(trained, "shapes@2")) as two,
+    ):
+        for server, version in ((one, "1"), (two, "2")):
+            with server.client() as client:
+                for _ in range(20):
+                    answer = client.post(SAMPLE)
+                    assert answer.headers["x-model-version"] == version
+        assert one.stop() == 0
+        assert ended(one) == []
+        with two.client() as client:
+            assert {client.post(SAMPLE).status_code for _ in range(20)} == {200}
+
+
+def test_a_damaged_model_ends_the_command_with_the_reason(trained, tmp_path):
+    registry = shutil.copytree(trained, tmp_path / "registry")
+    weights = registry / "models/shapes/versions/00002/weights.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with ray_server(tmp_path, of(registry, "shapes"), wait=False) as server:
+        assert server.process.wait(PATIENCE) == 1
+        assert "weights.safetensors is altered" in server.log.read_text().splitlines()[-1]
+        assert ended(server) == []
+
+
+def test_replicas_follow_the_load_from_none_and_up(trained, tmp_path):
+    args = {
+        "registry": str(trained),
+        "models": [
+            {"ref": "shapes"},
+            {
+                "ref": "denoiser",
+                "placement": "own",
+                "num_cpus": 0.5,
+                "autoscaling": {"min_replicas": 0, "max_replicas": 1},
+            },
+        ],
+        "ingress": {
+            "num_cpus": 0.5,
+            "autoscaling": {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1},
+        },
+    }
+    with ray_server(tmp_path, args) as server, server.client() as client:
+        assert client.get("/health").status_code == 200
+        assert server.replicas("denoiser") == []
+        assert client.post(SAMPLE).status_code == 200
+        image = file_of(pixels(16, 16, 3))
+        answer = client.post(DENOISE, content=image)
+        assert answer.status_code == 200, answer.text
+        assert len(server.replicas("denoiser")) == 1
+
+        statuses: Counter[int] = Counter()
+
+        def ask(_: int) -> None:
+            with server.client() as client:
+                while len(server.replicas("ingress")) < 2:
+                    statuses[client.post(SAMPLE, json={"n": 16}).status_code] += 1
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(8)))
+        assert statuses.keys() == {200}
+
+
+@dataclass(frozen=True)
+class Head:
+    address: str
+    environment: dict[str, str]
+    session: int
+
+
+@pytest.fixture
+def head() -> Iterator[Head]:
+    """A Ray cluster of 2 CPUs that asks for a token, and knows nothing of us."""
+    folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))  # short, for the sockets in it
+    port = free_port()
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+                f"--dashboard-port={free_port()}", "--object-store-memory=100000000",
+                f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+            ],
+            env=os.environ | environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: "This command will now block" in (folder / "log").read_text(), PATIENCE)
+        address = f"127.0.0.1:{port}"
+        yield Head(address, environment | {"RAY_ADDRESS": address}, process.pid)
+    finally:
+        for pid, _ in living(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_on_a_cluster_that_is_up_only_the_application_ends(trained, tmp_path, head):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    answers: Counter[tuple[int, str]] = Counter()
+    with ray_server(tmp_path / "one", of(trained, "shapes@1"), head.environment) as one:
+        with one.client() as client:
+            assert client.post(SAMPLE).headers["x-model-version"] == "1"
+        # Another command for the same application replaces it, and nobody is turned away.
+        second = ray_server(tmp_path / "two", of(trained, "shapes@2"), head.environment, wait=False)
+        with second as two, one.client() as client:
+            while "Ctrl-C" not in two.log.read_text():
+                assert two.process.poll() is None, two.log.read_text()
+                answer = client.post(SAMPLE)
+                answers[answer.status_code, answer.headers.get("x-model-version", "")] += 1
+            assert f"Ray Serve runs on this cluster already, and listens on {one.url[7:]}" in (
+                two.log.read_text()
+            )
+            for _ in range(50):
+                answer = client.post(SAMPLE)
+                answers[answer.status_code, answer.headers.get("x-model-version", "")] += 1
+            assert answers.keys() == {(200, "1"), (200, "2")}, answers
+            assert two.stop() == 0
+            until(lambda: client.get("/health").status_code == 404)
+        one.stop()
+    names = [name for _, name in living(head.session)]
+    assert any("ServeController" in name for name in names)
+    assert any("raylet" in name for name in names)
+    assert not any("ServeReplica" in name for name in names)
