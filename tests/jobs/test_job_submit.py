@@ -56,10 +56,10 @@ def head(s3: str) -> Iterator[Head]:
         )  # fmt: skip
     try:
         found = Head(f"http://127.0.0.1:{dashboard}", environment)
-        end = time.monotonic() + 90
-        while submit(found, "true").returncode != 0:
+        end = time.monotonic() + 180
+        while (ended := submit(found, "true")).returncode != 0:
             assert process.poll() is None, Path(folder, "log").read_text()
-            assert time.monotonic() < end, Path(folder, "log").read_text()
+            assert time.monotonic() < end, ended.stdout + ended.stderr
             time.sleep(1)
         yield found
     finally:

@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 
@@ -90,3 +92,37 @@ def test_the_bucket_is_asked_for_before_anything_is_trained(command, s3):
         refused = command(f"train dcgan {option}")
         assert refused.code == 2
         assert "there is no bucket 'never-made'" in refused.err
+
+
+def test_a_slash_at_the_end_of_an_address_changes_nothing(command, tiny, bucket):
+    train = f"train dcgan {shlex.join(tiny['dcgan'])} train.images=32 --workers 0 --run r"
+    done = command(f"{train} --storage {bucket}/runs/")
+    assert done.code == 0, done.err
+    assert done.lines[0] == f"{bucket}/runs/r/checkpoints/{32:012d}"
+
+
+def test_what_others_left_in_a_bucket_disturbs_nothing(bucket, tmp_path):
+    storage = open_storage(bucket)
+    storage.write("a/b", b"ours")
+    name = bucket.removeprefix("s3://")
+    for key in ("a/.DS_Store", "a/", "a/c/"):
+        boto3.client("s3").put_object(Bucket=name, Key=key, Body=b"")
+    assert storage.list("a") == ["a/b"]
+    storage.download("a", tmp_path / "copy")
+    storage.delete("a")
+    assert boto3.client("s3").list_objects_v2(Bucket=name)["KeyCount"] == 0
+
+
+def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
+    from jobs.sharding import make_plan
+
+    np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8))
+    boto3.client("s3").upload_file(
+        str(tmp_path / "set.npz"), bucket.removeprefix("s3://"), "set.npz"
+    )
+    options = {"size": None, "fit": "pad", "format": "keep", "quality": None, "shard_rows": 10}
+    plans = []
+    for _ in range(2):
+        plans.append(make_plan(f"{bucket}/set.npz", split="all", **options).text())
+        shutil.rmtree(os.environ["GENIMG_CACHE"])
+    assert plans[0] == plans[1]

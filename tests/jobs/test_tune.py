@@ -76,7 +76,7 @@ def test_a_metric_that_is_no_number_is_named_and_not_fatal(ray_cluster, command,
         "tune conv-vae data.size=16 model.width=8 model.latent=4 data.holdout=32"
         f" train.batch_size=32 train.images=32 {EVERY} train.seed=7"
         " 'train.lr=choice(0.001,1e18)' train.warmup=0 --trials 2 --searcher random"
-        f" --scheduler none --storage {tmp_path} --run search"
+        f" --storage {tmp_path} --run search"
     )
     ended = command(sweep)
     assert ended.code == 0, ended.err

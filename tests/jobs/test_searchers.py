@@ -1,0 +1,59 @@
+"""What is tried next: every value once, until there is none, also after an interruption."""
+
+import pytest
+from ray.tune.search import Searcher
+
+from genimg import recipes
+from jobs.searchers import LearningSearch, RandomSearch
+from jobs.space import parse_space
+from jobs.sweep import Sweep, Trial
+
+FINITE = ["train.batch_size=choice(8,16,32,64)", "data.augment=choice(none,flip)"]
+ENDLESS = ["train.lr=loguniform(1e-4,1e-2)"]
+
+
+def sweep(tmp_path, ranges: list[str]) -> Sweep:
+    base = recipes.named("dcgan")
+    return Sweep(str(tmp_path), "search", base, parse_space(base, ranges)[1])
+
+
+def drawn(search, most: int = 100) -> list[dict]:
+    found = []
+    for number in range(most):
+        values = search.suggest(f"id{number}")
+        if values == Searcher.FINISHED:
+            break
+        found.append(values)
+    return found
+
+
+@pytest.mark.parametrize("kind", [RandomSearch, LearningSearch])
+def test_a_finite_space_is_tried_to_its_end_without_repetition(tmp_path, kind):
+    search = kind(sweep(tmp_path, FINITE), [], [])
+    names = [Trial.of(values).name for values in drawn(search)]
+    assert len(names) == len(set(names)) == 8
+    assert search.exhausted
+
+
+@pytest.mark.parametrize("kind", [RandomSearch, LearningSearch])
+def test_an_interrupted_search_begins_with_what_was_pending_and_goes_on(tmp_path, kind):
+    space = sweep(tmp_path, ENDLESS)
+    before = drawn(kind(space, [], []), 3)
+    after = drawn(kind(space, [], before), 6)
+    assert after[:3] == before
+    assert len({Trial.of(values).name for values in after}) == 6
+
+
+@pytest.mark.parametrize("kind", [RandomSearch, LearningSearch])
+def test_trials_that_are_over_are_not_tried_again(tmp_path, kind):
+    space = sweep(tmp_path, FINITE)
+    first = drawn(kind(space, [], []), 5)
+    over = [
+        Trial(Trial.of(v).name, v, state, results=[(64, {"swd": float(i)})])
+        for i, (v, state) in enumerate(
+            zip(first, ["finished", "stopped", "failed", "diverged", "infeasible"], strict=True)
+        )
+    ]
+    rest = drawn(kind(space, over, []))
+    assert len(rest) == 3
+    assert not {Trial.of(v).name for v in rest} & {trial.name for trial in over}
