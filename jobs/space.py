@@ -70,16 +70,14 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
 
     Unknown keys, empty ranges and ends that the recipe refuses are found here.
     """
-    given: set[str] = set()
     plain: list[str] = []
     space: dict[str, Range] = {}
     for assignment in assignments:
         key, _, text = assignment.partition("=")
         call = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*\((.*)\)\s*", text, re.DOTALL)
         key = key.strip()
-        if key in given:
-            raise InputError(f"{key} is given twice; give one value or one range")
-        given.add(key)
+        if key in space:  # a plain value before is overridden, as it is by another plain one
+            raise InputError(f"{key} varies already; give one range, and no value after it")
         if call and key == "data.source":
             raise InputError(f"{assignment}: trials share their data; give it with --data")
         if call:

@@ -54,7 +54,7 @@ def test_the_number_of_values_is_known(text: str, size: float):
         (["train.lr=uniform(a,b)"], r"give uniform\(low, high\)"),
         (["model.latent=randint(1.5,8)"], "integers from low to high - 1"),
         (["train.lr=quniform(0.1,0.2,1)"], r"there is no quniform\(\); did you mean 'uniform'"),
-        (["train.lr=uniform(0.1,0.2)", "train.lr=0.1"], "train.lr is given twice"),
+        (["train.lr=uniform(0.1,0.2)", "train.lr=0.1"], "train.lr varies already"),
         (["data.source=choice(a,b)"], "give it with --data"),
         (["model.latent=choice([1,2],[3])"], "lists cannot be searched"),
         (["train.lr=loguniforn(1e-4,1e-2)"], "did you mean 'loguniform'"),
