@@ -38,21 +38,37 @@ async def asked(
     Raises ApiError: 504 after `timeout_s`, or what the backend says. What has not started when
     time is up or the client has gone is not computed any more.
     """
-    call = asyncio.ensure_future(backend.call(model, request))
+    this = asyncio.current_task()
+    assert this is not None
+    left = False
+
+    def leave(watching: asyncio.Future[None]) -> None:
+        nonlocal left
+        if not watching.cancelled() and watching.exception() is None:
+            left = True
+            this.cancel()
+
     gone = asyncio.ensure_future(_gone(http))
+    gone.add_done_callback(leave)
+    limit = asyncio.timeout(timeout_s)
     try:
-        await asyncio.wait((call, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if call.done():
-            answer = call.result()
-            http.state.model = answer.model
-            return answer
+        async with limit:
+            answer = await backend.call(model, request)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        message = f"no answer within {timeout_s:g} s"
+        raise ApiError(504, "timeout", message, headers={"x-should-retry": "false"}) from None
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        this.uncancel()
+        raise ClientDisconnect from None
     finally:
-        call.cancel()
+        gone.remove_done_callback(leave)
         gone.cancel()
-    if gone.done() and not gone.cancelled():
-        raise ClientDisconnect
-    message = f"no answer within {timeout_s:g} s"
-    raise ApiError(504, "timeout", message, headers={"x-should-retry": "false"})
+    http.state.model = answer.model
+    return answer
 
 
 async def _gone(http: HttpRequest) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serving.errors import ApiError
 
@@ -20,8 +21,8 @@ Result = TypeVar("Result")
 class _Entry(Generic[Item, Result]):
     rows: int
     key: Hashable
+    future: asyncio.Future[Result]
     items: list[Item] = field(default_factory=list)  # one, once it is prepared
-    future: Future[Result] = field(default_factory=Future)
     waiting: bool = True  # counts in the queue
 
 
@@ -33,6 +34,10 @@ class Batcher(Generic[Item, Result]):
     batch, so that nothing starves.
 
     Where a batch of several fails, each of its items runs again by itself: only the bad one fails.
+
+    What is left to do for each result (`finish`) is done elsewhere while the next batch runs, for
+    a whole batch in one go, and its results wake the event loop once: a thread that is woken for
+    every item costs more than the item.
     """
 
     def __init__(
@@ -43,11 +48,17 @@ class Batcher(Generic[Item, Result]):
         name: str = "batcher",
         observe: Callable[[int], None] = lambda rows: None,
         sized: Callable[[int], int] = lambda rows: rows,
+        finish: Callable[[Item, Result], Result] | None = None,
+        finisher: Executor | None = None,
     ) -> None:
         """max_queue: rows that may wait; observe: told the rows of each batch as it starts.
 
         sized: of so many rows that could be a batch, how many should be; the others wait on.
+        finish: gives the item's result in the end, and runs on `finisher`.
         """
+        assert (finish is None) == (finisher is None)
+        self.finish = finish
+        self.finisher = finisher
         self.function = function
         self.max_rows = max_rows
         self.max_queue = max_queue
@@ -85,12 +96,12 @@ class Batcher(Generic[Item, Result]):
         Raises ApiError: 429 where the queue is full (an empty one takes an item of any size), 503
         when this is closed. Cancelled, an item that has not started is dropped.
         """
-        entry = _Entry[Item, Result](rows, key)
+        entry = _Entry[Item, Result](rows, key, asyncio.get_running_loop().create_future())
         self._enter(entry)
         try:
             entry.items.append(await prepare(item) if prepare else item)
             self._enqueue(entry)
-            return await asyncio.wrap_future(entry.future)
+            return await entry.future
         finally:
             self._leave(entry)
 
@@ -101,9 +112,7 @@ class Batcher(Generic[Item, Result]):
             pending = list(self._ready)
             self._ready.clear()
             self._changed.notify_all()
-        for entry in pending:
-            if entry.future.set_running_or_notify_cancel():
-                entry.future.set_exception(closed())
+        _deliver(pending, [closed()] * len(pending))
         self._thread.join()
 
     def _enter(self, entry: _Entry[Item, Result]) -> None:
@@ -155,8 +164,8 @@ class Batcher(Generic[Item, Result]):
             if batch and rows + entry.rows > most:
                 break
             self._ready.remove(entry)
-            if not entry.future.set_running_or_notify_cancel():
-                continue  # cancelled an instant ago; its caller's _leave gives back its place
+            if entry.future.cancelled():
+                continue  # an instant ago; its caller's _leave gives back its place
             entry.waiting = False
             self._waiting -= entry.rows
             batch.append(entry)
@@ -178,12 +187,52 @@ class Batcher(Generic[Item, Result]):
                 for entry in batch:
                     self._run([entry])
                 return
-            if isinstance(error, StopIteration) or not isinstance(error, Exception):
-                error = RuntimeError(repr(error))  # an event loop would not deliver these
-            batch[0].future.set_exception(error)
+            _deliver(batch, [deliverable(error)])
+            return
+        if self.finisher is None:
+            _deliver(batch, results)
+            return
+        try:
+            self.finisher.submit(self._finish, batch, results)
+        except RuntimeError:  # it has been shut down
+            _deliver(batch, [closed()] * len(batch))
+
+    def _finish(self, batch: list[_Entry[Item, Result]], results: Sequence[Result]) -> None:
+        assert self.finish is not None
+        outcomes: list[Result | Exception] = []
+        for entry, result in zip(batch, results, strict=True):
+            try:
+                outcomes.append(self.finish(entry.items[0], result))
+            except BaseException as error:
+                outcomes.append(deliverable(error))
+        _deliver(batch, outcomes)
+
+
+def _deliver(batch: Sequence[_Entry[Any, Any]], outcomes: Sequence[Any]) -> None:
+    """Give each waiting caller its result or exception, each event loop woken once."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for entry, outcome in zip(batch, outcomes, strict=True):
+        loops.setdefault(entry.future.get_loop(), []).append((entry.future, outcome))
+    for loop, pairs in loops.items():
+        with suppress(RuntimeError):  # a loop that has ended: nobody waits
+            loop.call_soon_threadsafe(_settle, pairs)
+
+
+def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in pairs:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
         else:
-            for entry, result in zip(batch, results, strict=True):
-                entry.future.set_result(result)
+            future.set_result(outcome)
+
+
+def deliverable(error: BaseException) -> Exception:
+    """An exception that an event loop can pass on."""
+    if isinstance(error, StopIteration) or not isinstance(error, Exception):
+        return RuntimeError(repr(error))
+    return error
 
 
 def closed() -> ApiError:

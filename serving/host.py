@@ -19,6 +19,7 @@ from cluster.storage import open_storage
 from cluster.versions import parse_reference
 from genimg.engine import Engine
 from genimg.errors import InputError
+from genimg.images import Format
 from serving.backend import cannot
 from serving.batching import Batcher
 from serving.errors import of_input
@@ -55,6 +56,9 @@ class _Made:
     images: np.ndarray  # [N, H, W, C]
     queue: float  # ms
     compute: float  # ms
+    format: Format = "png"
+    files: tuple[bytes, ...] = ()  # encoded, once that is done
+    encode: float = 0.0  # ms
 
 
 class Host:
@@ -96,6 +100,8 @@ class Host:
             f"engine {settings.ref}",
             self._meters.batch.observe,
             whole_pass,
+            _encoded,
+            self._coders,
         )
         self._meters.queue.set_function(lambda: self._batcher.waiting)
         self._watcher = Watcher(
@@ -136,18 +142,15 @@ class Host:
             )
         except InputError as error:
             raise of_input(error) from None
-        began = time.perf_counter()
-        format, files = await self._coded(lambda: task.encode(request, made.images))
-        encode = 1000 * (time.perf_counter() - began)
         height, width = made.images.shape[1:3]
         return Answer(
-            images=files,
-            format=format,
+            images=made.files,
+            format=made.format,
             size=f"{width}x{height}",
             seeds=request.seeds,
             model=self.settings.ref,
             version=served.version.number,
-            timings=Timings(made.queue, made.compute, encode),
+            timings=Timings(made.queue, made.compute, made.encode),
         )
 
     def info(self) -> ModelInfo:
@@ -177,7 +180,7 @@ class Host:
         """Stop watching and computing; requests that wait fail with 503."""
         self._watcher.close()
         self._batcher.close()
-        self._coders.shutdown(wait=False, cancel_futures=True)
+        self._coders.shutdown()
 
     async def _coded(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._coders, function)
@@ -244,3 +247,11 @@ def _computed(works: list[_Work]) -> list[_Made]:
         _Made(images, queue=1000 * (began - work.submitted), compute=compute)
         for work, images in zip(works, made, strict=True)
     ]
+
+
+def _encoded(work: _Work, made: _Made) -> _Made:
+    """With the files that its images become."""
+    began = time.perf_counter()
+    format, files = task_of(work.request).encode(work.request, made.images)
+    encode = 1000 * (time.perf_counter() - began)
+    return replace(made, format=format, files=files, encode=encode)

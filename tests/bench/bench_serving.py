@@ -27,7 +27,7 @@ from jobs.train import train
 
 MODEL = ["data.size=64", "data.holdout=32", "train.images=64", "evaluation.samples=32"]
 BATCH = 16  # as the server's
-CLIENTS = 32
+CLIENTS = 64  # enough that a full batch always waits
 SCRIPT = """
 local seed = 0
 request = function()
