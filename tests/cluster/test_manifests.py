@@ -20,21 +20,17 @@ from typer.core import TyperGroup
 
 from genimg.errors import InputError
 from jobs.cli import app
+from jobs.on_serve import FLAGS
 from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cluster" / "manifests"
 KINDS = ("RayCluster", "RayJob", "RayService")
-SERVE = {
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",
-}
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 ENVIRONMENT = {
-    "RayCluster": {**SERVE, **STOP, "GENIMG_REGISTRY": "s3://BUCKET/registry"},
+    "RayCluster": {**FLAGS, **STOP, "GENIMG_REGISTRY": "s3://BUCKET/registry"},
     "RayJob": STOP,
-    "RayService": SERVE,
+    "RayService": FLAGS,
 }
 CREDENTIAL = re.compile(r"(?i)secret|password|token|access_key|credential")
 
