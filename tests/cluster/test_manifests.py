@@ -26,11 +26,12 @@ from serving.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cluster" / "manifests"
 KINDS = ("RayCluster", "RayJob", "RayService")
+SERVE = FLAGS | {"RAY_SERVE_ENABLE_HA_PROXY": "1"}  # which `genimg serve` tests for
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 ENVIRONMENT = {
-    "RayCluster": {**FLAGS, **STOP, "GENIMG_REGISTRY": "s3://BUCKET/registry"},
+    "RayCluster": {**SERVE, **STOP, "GENIMG_REGISTRY": "s3://BUCKET/registry"},
     "RayJob": STOP,
-    "RayService": FLAGS,
+    "RayService": SERVE,
 }
 CREDENTIAL = re.compile(r"(?i)secret|password|token|access_key|credential")
 
