@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: its default arguments would keep it alive
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from tiny_recipes import tiny
