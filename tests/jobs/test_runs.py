@@ -1,5 +1,6 @@
 """Runs without Ray: who may go on with one, what stops it, and what then becomes of it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def test_ctrl_c_saves_and_the_same_command_finishes(train, tiny, tmp_path: Path)
         *(sys.executable, "-m", "jobs.train", "dcgan", *tiny["dcgan"], *length.split()),
         *("--workers", "0", "--storage", str(tmp_path), "--run", "stopped"),
     ]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=one_thread)
     with process:
         while not (tmp_path / "stopped/checkpoints/000000000640").exists():
             assert process.poll() is None
