@@ -84,6 +84,7 @@ def test_a_metric_that_is_no_number_is_named_and_not_fatal(ray_cluster, command,
     assert "elbo came out as no finite number" in ended.err
 
 
+@pytest.mark.slow
 def test_a_sweep_with_more_trials_goes_on_from_the_ones_it_has(
     ray_cluster, command, tiny, tmp_path
 ):
