@@ -169,11 +169,13 @@ class Recorder:
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Publish what is pending, also when training failed: the last good checkpoint counts."""
-        self.events.close()
-        self.saver.close()
-        self.publish_logs()
-        if self.scratch:
-            self.scratch.cleanup()
+        try:
+            self.saver.close()  # first: it publishes event files as well
+        finally:
+            self.events.close()
+            self.publish_logs()
+            if self.scratch:
+                self.scratch.cleanup()
 
     def log(self, seen: int, values: dict[str, float]) -> None:
         for name, value in values.items():
