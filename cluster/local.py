@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 _AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
 _OBJECT_STORE = 200_000_000  # bytes; little passes through it
@@ -19,7 +22,7 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
     Connects to RAY_ADDRESS where that is set (`ray job submit` sets it), keeps a connection that
     the process has already, or else starts a local cluster of `cpus` (None: all of them), with
     Ray's dashboard on this machine if asked. Its folder is short, for the sockets in it, and
-    private, for the authentication token.
+    private, for the authentication token. SIGTERM is there what Ctrl-C is.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that we train
     import ray
@@ -29,7 +32,8 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
     elif os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
         try:
-            yield
+            with _terminated_like_interrupted():
+                yield
         finally:
             ray.shutdown()
     else:
@@ -48,6 +52,27 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
                 _temp_dir=folder,
             )
             try:
-                yield
+                with _terminated_like_interrupted():
+                    yield
             finally:
                 ray.shutdown()
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Ray's own handler of SIGTERM dumps a stack and ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # as in the background of a script, where Ctrl-C is ignored
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

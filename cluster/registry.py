@@ -79,10 +79,6 @@ class Registry:
             raise Unknown(f"there is no model {name!r} in {self.storage}; {known}")
         return numbers
 
-    def versions(self, name: str) -> list[Version]:
-        """A model's versions, oldest first. Raises Unknown, or Damaged for an altered one."""
-        return [self._load(name, number) for number in self.numbers(name)]
-
     def get(self, name: str, number: int) -> Version:
         """One version. Raises Unknown, or Damaged if its version.json is altered."""
         return self.resolve(f"{name}@{number}")
@@ -132,8 +128,10 @@ class Registry:
             place = LocalStorage(cache or cache_folder() / "models")
             key = f"{version.name}/{version.number:05d}-{version.digest[:16]}"
             folder = place.root / key
-            if folder.is_dir() and inspect(folder, version):  # spoilt since
-                place.delete(key)
+            if folder.is_dir():
+                if not inspect(folder, version):
+                    return folder
+                place.delete(key)  # spoilt since
             with suppress(AlreadyExists):  # another process downloads it too
                 self.storage.download(prefix, folder)
             found = inspect(folder, version)

@@ -7,6 +7,7 @@ file, log or pickled object of ours.
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Collection, Iterator
@@ -36,6 +37,7 @@ from cluster.storage import (
     AlreadyExists,
     Changed,
     NotFound,
+    Refused,
     StorageError,
     check_key,
     files_beneath,
@@ -95,11 +97,15 @@ class S3Storage:
     @cached_property
     def once(self) -> Any:
         """Tries once: whether to try a conditional write again is for us to say."""
-        return self.session.client("s3", config=_ONCE)
+        try:
+            return self.session.client("s3", config=_ONCE)
+        except ValueError as error:  # of an endpoint's address
+            raise StorageError(f"{self}: {error}; check AWS_ENDPOINT_URL") from error
 
     @cached_property
     def session(self) -> Any:
-        return boto3.session.Session()
+        # AWS's other tools, and Arrow, go by AWS_REGION; boto3 by AWS_DEFAULT_REGION alone
+        return boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
 
     def read(self, key: str) -> tuple[bytes, str]:
         place = self._key(key)
@@ -289,13 +295,18 @@ class S3Storage:
             raise StorageError(
                 f"{self}: nobody answers at {address}; check the network and AWS_ENDPOINT_URL"
             ) from error
-        except (BotoCoreError, S3UploadFailedError, RetriesExceededError) as error:
+        except S3UploadFailedError as error:
+            if isinstance(error.__context__, ClientError):
+                raise self._refusal(key, error.__context__) from error
+            raise StorageError(f"{self}: {key}: {error}") from error
+        except (BotoCoreError, RetriesExceededError) as error:
             raise StorageError(f"{self}: {key}: {error}") from error
 
     def _refusal(self, key: str, error: ClientError) -> StorageError:
         code = error.response["Error"]["Code"]
         if code in _MISSING:
             return NotFound(f"there is no {key} in {self}")
+        kind: type[StorageError] = Refused
         if code == "NoSuchBucket":
             what = f"there is no bucket {self.bucket!r}; create it, or correct the name"
         elif code in _WRONG_KEYS:
@@ -303,8 +314,9 @@ class S3Storage:
         elif code in _DENIED:
             what = f"no permission for {key}; ask for a policy that allows it"
         else:
+            kind = StorageError
             what = f"{key}: {code}: {error.response['Error'].get('Message', '')}"
-        return StorageError(f"{self}: {what}")
+        return kind(f"{self}: {what}")
 
 
 def _patiently(*faults: type[BaseException]) -> Retrying:

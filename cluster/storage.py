@@ -27,6 +27,10 @@ class AlreadyExists(StorageError):
     """Something is there that must not be replaced."""
 
 
+class Refused(StorageError):
+    """There is no such place, or no right to it; trying again would not help."""
+
+
 class Changed(StorageError):
     """Somebody replaced or deleted the object after it was read."""
 
@@ -104,6 +108,8 @@ def open_storage(url: str) -> Storage:
         return S3Storage(url)
     if scheme:
         raise StorageError(f"{url!r}: {scheme[1]}:// is not supported; give a folder or s3://...")
+    if re.match(r"s3:(/|$)", url):
+        raise StorageError(f"{url!r}: give s3://BUCKET/PREFIX")
     if not url:
         raise StorageError("the storage has no place: give the path of a folder, or s3://...")
     return LocalStorage(Path(url))

@@ -58,6 +58,8 @@ def refuse_blocked(folder: Path) -> None:
     """InputError where a folder to write to cannot be made, before anything is computed for it."""
     from genimg.errors import InputError
 
+    if folder.parts[:1] == ("s3:",):
+        raise InputError("-o: give a path on this machine; s3:// is none")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise InputError(f"-o: {there} is not a folder that one can write to")

@@ -55,13 +55,15 @@ def fetched(address: str) -> Path:
     except NotFound:
         raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
     folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
-    with suppress(AlreadyExists):
+    if folder.is_dir():
+        try:
+            verify(folder)
+            return folder
+        except InputError:  # spoilt since
+            shutil.rmtree(folder)
+    with suppress(AlreadyExists):  # another process downloads it too
         storage.download(name, folder)
-    try:
-        verify(folder)
-    except InputError:  # spoilt since
-        shutil.rmtree(folder)
-        storage.download(name, folder)
+    verify(folder)
     return folder
 
 

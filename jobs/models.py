@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.console import RegistryOption, run
+from jobs.console import RegistryOption, run, say
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
@@ -42,12 +42,21 @@ def list_(
 
     Example: genimg models list shapes
     """
+    from cluster.versions import Damaged, Unknown
+
     store = open_registry(registry)
     rows = []
     for model in [name] if name else store.names():
         aliases = store.aliases(model)
-        versions = reversed(store.versions(model))
-        rows += [describe(version, aliases.held_by(version.number)) for version in versions]
+        for number in reversed(store.numbers(model)):
+            try:
+                version = store.get(model, number)
+            except Unknown:  # removed meanwhile
+                continue
+            except Damaged as error:  # which must not hide the others
+                say(f"left out: {error}")
+                continue
+            rows.append(describe(version, aliases.held_by(number)))
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

@@ -204,8 +204,9 @@ def search(
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     known = sweep.trials()
-    over = [trial for trial in known if trial.over]
-    pending = [trial.values for trial in known if not trial.over]
+    over = [trial for trial in known if trial.over and trial.state != "failed"]
+    # what failed is tried again: its values are not to blame
+    pending = [trial.values for trial in known if trial not in over]
     recorder = Recorder(sweep, known, changed)
     left = trials - len(over)
     if left <= 0:
@@ -262,13 +263,18 @@ def trial_scheduler(sweep: Sweep, scheduler: str, over: list[Trial]) -> TrialSch
     if scheduler == "none":
         return FIFOScheduler()
     train = sweep.base.train
-    grace = min(train.checkpoint_every, train.images)
+    longest, first = train.images, train.checkpoint_every
+    if "train.images" in sweep.space:
+        longest = max(sweep.space["train.images"].ends())
+    if "train.checkpoint_every" in sweep.space:
+        first = min(sweep.space["train.checkpoint_every"].ends())
+    grace = min(first, longest)
     asha = ASHAScheduler(
         time_attr=IMAGES,
         metric=OBJECTIVE,
         mode=sweep.direction,
         grace_period=grace,
-        max_t=max(train.images, grace),
+        max_t=longest,
         reduction_factor=3,
     )
     results = [(seen, sweep.value(m), t) for t in over for seen, m in t.results]

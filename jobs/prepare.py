@@ -103,6 +103,7 @@ def write_on_ray(
     import ray.data
 
     from cluster.local import connect
+    from genimg.errors import InputError
     from jobs.sharding import Outcome, Shard, sharder
 
     text = plan.text()
@@ -117,7 +118,10 @@ def write_on_ray(
         rows = [{"shard": json.dumps(asdict(shard))} for shard in shards]
         outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(write)
         for row in outcomes.iter_rows():
-            yield Outcome(**json.loads(row["outcome"]))
+            outcome = Outcome(**json.loads(row["outcome"]))
+            if outcome.refused:
+                raise InputError(outcome.refused)
+            yield outcome
 
 
 def refuse_broken(outcomes: list[Outcome], tolerated: int) -> None:

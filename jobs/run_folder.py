@@ -21,7 +21,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from cluster.storage import AlreadyExists, NotFound, Storage, files_beneath, open_storage
+from cluster.storage import AlreadyExists, NotFound, Refused, Storage, files_beneath, open_storage
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
@@ -117,7 +117,7 @@ class RunFolder:
         for attempt in Retrying(
             stop=stop_after_attempt(6),
             wait=wait_exponential(multiplier=0.5, max=30),
-            retry=retry_if_not_exception_type(AlreadyExists),
+            retry=retry_if_not_exception_type((AlreadyExists, Refused)),
             reraise=True,
         ):
             with attempt:
@@ -177,6 +177,12 @@ class RunFolder:
         """Copy event files from where they are written to a run's folder that is elsewhere."""
         for name in files_beneath(folder):
             self.storage.write(f"{self.name}/{LOGS}/{name}", (folder / name).read_bytes())
+
+
+def everywhere(storage: str) -> str:
+    """An address of storage that means the same to processes which start in other folders."""
+    remote = storage.startswith("s3:") or "://" in storage
+    return storage if remote else str(Path(storage).expanduser().absolute())
 
 
 def best(recipe: Recipe, history: History) -> int:

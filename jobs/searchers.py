@@ -93,8 +93,7 @@ class LearningSearch(OptunaSearch):
         for trial in over:
             value = sweep.value(trial.results[-1][1]) if trial.results else math.nan
             good = trial.state in ("finished", "stopped") and not math.isnan(value)
-            if trial.state != "failed":  # which says nothing about its values
-                self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
+            self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         for attempt in itertools.count(1):

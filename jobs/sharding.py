@@ -148,7 +148,8 @@ def claim(folder: str, plan: Plan, overwrite: bool) -> None:
             raise InputError(f"{folder}: holds {name}, which is no shard; name a new folder")
         recorded = f"{where}/{PLAN}"
         same = PLAN in names and read(filesystem, recorded) == plan.text()
-        if ours and not same and not overwrite:
+        shards = [name for name in ours if name.endswith(SUFFIX)]
+        if shards and not same and not overwrite:
             raise InputError(
                 f"{folder}: holds shards of another source or other options;"
                 " --overwrite replaces them"
@@ -186,6 +187,7 @@ class Outcome:
     bytes: int
     broken: list[str]
     complete: bool = True
+    refused: str = ""  # why it could not be written
 
 
 def finished(shard: Shard) -> Outcome | None:
@@ -218,17 +220,21 @@ class Sharder:
         broken: list[str] = []
         filesystem, path = locate(shard.path)
         try:
-            count = write_shard(
-                path,
-                self.rows(source, self.orders[shard.split][shard.start : shard.stop], broken),
-                labelled=source.labels is not None,
-                classes=source.classes,
-                broken=broken,
-                filesystem=filesystem,
-            )
+            with reported(shard.path):
+                count = write_shard(
+                    path,
+                    self.rows(source, self.orders[shard.split][shard.start : shard.stop], broken),
+                    labelled=source.labels is not None,
+                    classes=source.classes,
+                    broken=broken,
+                    filesystem=filesystem,
+                )
+                size = filesystem.get_file_info(path).size
         except TooManyBroken:
             return Outcome(0, 0, broken, complete=False)
-        return Outcome(count, filesystem.get_file_info(path).size, broken)
+        except InputError as error:
+            return Outcome(0, 0, broken, complete=False, refused=str(error))
+        return Outcome(count, size, broken)
 
     def rows(self, source: Source, indices: np.ndarray, broken: list[str]) -> Iterator[Row]:
         """The images at `indices`; those that cannot be read are added to `broken` instead."""

@@ -110,8 +110,8 @@ def parse_range(key: str, form: str, arguments: str, text: str) -> Range:
     if form == "choice":
         if not values:
             raise InputError(f"{given}: the range is empty; give choice{meaning}")
-        if any(isinstance(value, list | dict) for value in values):
-            raise InputError(f"{given}: lists cannot be searched; give numbers or words")
+        if not all(isinstance(value, str | int | float | None) for value in values):
+            raise InputError(f"{given}: give numbers, words, true, false or null")
         different = {json.dumps(number(value)): number(value) for value in values}
         return Range(form, tuple(different.values()), text)
     numbers = tuple(number(value) for value in values)
@@ -121,6 +121,8 @@ def parse_range(key: str, form: str, arguments: str, text: str) -> Range:
     low, high = numbers
     if form.endswith("int") and not all(isinstance(value, int) for value in numbers):
         raise InputError(f"{given}: give {form}{meaning}")
+    if max(abs(low), abs(high)) >= 2**63 and form.endswith("int"):
+        raise InputError(f"{given}: give integers of 64 bits")
     if low >= high:
         raise InputError(f"{given}: the range is empty; give {form}{meaning}, low below high")
     if form.startswith("log") and low <= 0:

@@ -134,6 +134,15 @@ class Sweep:
         text = json.dumps(content, indent=2, allow_nan=False)
         self.storage.write(f"{self.name}/trials/{trial.name}.json", text.encode())
 
+    def caught_up(self, trial: Trial) -> Trial:
+        """A trial with what its run has saved besides; written down if there was more."""
+        after = trial
+        for seen, metrics in self.run(trial).history():
+            after = after.evaluated(seen, metrics)
+        if after != trial:
+            self.save(after)
+        return after
+
     def run(self, trial: Trial) -> RunFolder:
         return RunFolder(f"{self.url}/runs", trial.name)
 

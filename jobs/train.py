@@ -147,11 +147,9 @@ def refuse_register(name: str, registry: str) -> None:
 
 
 def opened(storage: str, name: str) -> RunFolder:
-    from jobs.run_folder import RunFolder
+    from jobs.run_folder import RunFolder, everywhere
 
-    if "://" not in storage:
-        storage = str(Path(storage).expanduser().absolute())
-    return RunFolder(storage, name)
+    return RunFolder(everywhere(storage), name)
 
 
 def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:

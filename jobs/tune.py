@@ -72,9 +72,9 @@ def tune(
     """Search the values of keys for the best model, judged by the recipe's own evaluation.
 
     Ranges: uniform(low, high), loguniform(low, high), randint(low, high) and lograndint(low,
-    high), both without high, choice(a, b, ...). A trial that diverges, fails or cannot
-    be is named in the table, and the search goes on. Interrupted, the same command continues;
-    with more --trials it goes on searching. One command at a time may run a sweep.
+    high), both without high, choice(a, b, ...). A trial that diverges, fails or cannot be is named
+    in the table, and the search goes on. Interrupted, the same command continues, and tries again
+    what failed; with more --trials it goes on searching. One command at a time may run a sweep.
 
     Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' --trials 20 --register shapes
     """
@@ -98,10 +98,10 @@ def tune(
     if register:
         refuse_register(register, registry)
 
+    from jobs.run_folder import everywhere
     from jobs.sweep import Sweep
 
-    place = storage if "://" in storage else str(Path(storage).expanduser().absolute())
-    sweep = Sweep(place, name or f"{recipe}-sweep", base, space)
+    sweep = Sweep(everywhere(storage), name or f"{recipe}-sweep", base, space)
     sweep.refuse_other()
     if trials > sweep.combinations:
         trials = int(sweep.combinations)
@@ -159,7 +159,11 @@ class Follow:
 
 def conclude(sweep: Sweep, complete: bool, register: str | None, registry: str) -> None:
     """The table, the picture, and the best trial's best checkpoint."""
-    found = sweep.trials()
+    found = [
+        # its workers may have saved more between the scheduler's word and their end
+        sweep.caught_up(trial) if trial.state == "stopped" else trial
+        for trial in sweep.trials()
+    ]
     from rich.console import Console
 
     from jobs.sweep_report import picture, table

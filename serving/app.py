@@ -48,11 +48,14 @@ def create_app(
     app.include_router(openai.router(backend, limits))
     app.include_router(native.router(backend, limits))
 
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["operation"])
     async def livez() -> dict[str, str]:
         """Whether the process answers at all."""
         return {"status": "alive"}
 
+    @app.head("/health", include_in_schema=False)
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/health", tags=["operation"])
     @app.get("/readyz", tags=["operation"])
     async def health() -> dict[str, Any]:

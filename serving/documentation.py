@@ -26,6 +26,7 @@ class ErrorBody(BaseModel):
 _MEANINGS = {
     400: "A parameter or the image cannot be used; `param` names it.",
     404: "No such model; the message names those that there are.",
+    408: "The body has not come in time.",
     413: "The body is too large.",
     415: "The body is no image in a format that is read.",
     429: "The queue is full; Retry-After says when to come again.",

@@ -22,7 +22,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     @routes.post(
         "/v1/images/sample",
         response_class=Response,
-        responses=images() | errors(400, 404, 413, 415, 429, 503, 504),
+        responses=images() | errors(400, 404, 408, 413, 415, 429, 503, 504),
         openapi_extra=parameters(Samples),
     )
     async def sample(http: Request) -> Response:
@@ -30,7 +30,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
         curl -X POST 'localhost:8000/v1/images/sample?n=16&seed=1' -o grid.png
         """
-        wanted = parsed(Samples, (await received(http, limits.max_bytes)).values)
+        wanted = parsed(Samples, (await received(http, limits)).values)
         if wanted.n > limits.max_images:
             raise bad_value("n", wanted.n, f"at most {limits.max_images} at once")
         quality(wanted.output_format, wanted.output_compression)
@@ -49,7 +49,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     @routes.post(
         "/v1/images/denoise",
         response_class=Response,
-        responses=images() | errors(400, 404, 413, 415, 429, 503, 504),
+        responses=images() | errors(400, 404, 408, 413, 415, 429, 503, 504),
         openapi_extra=parameters(Denoising, image=True),
     )
     async def denoise(http: Request) -> Response:
@@ -57,7 +57,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
         curl -F image=@noisy.png localhost:8000/v1/images/denoise -o clean.png
         """
-        came = await received(http, limits.max_bytes, takes_image=True)
+        came = await received(http, limits, takes_image=True)
         wanted = parsed(Denoising, came.values, also_known=IMAGE_KEYS)
         assert came.image is not None
         request = Restore(

@@ -25,12 +25,12 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.post(
         "/v1/images/generations",
-        responses=errors(400, 404, 413, 415, 429, 503, 504),
+        responses=errors(400, 404, 408, 413, 415, 429, 503, 504),
         openapi_extra=parameters(Generations, forms=False),
     )
     async def generations(http: Request) -> Response:
         """Draw images. `seed` of each image is in `data[].seed`."""
-        wanted = parsed(Generations, (await received(http, limits.max_bytes)).values)
+        wanted = parsed(Generations, (await received(http, limits)).values)
         quality(wanted.output_format, wanted.output_compression)
         request = Sample(
             seeds=seeds_from(wanted.seed, wanted.n),

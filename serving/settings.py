@@ -44,6 +44,20 @@ class Placement(Section):
         """Replicas that there are when nobody asks."""
         return self.autoscaling.min_replicas if self.autoscaling else self.replicas
 
+    @field_validator("num_cpus", "num_gpus")
+    @classmethod
+    def as_ray_counts(cls, value: float) -> float:
+        if round(value, 4) != value:
+            raise ValueError("must have at most four decimals")
+        return value
+
+    @field_validator("num_gpus")
+    @classmethod
+    def whole_gpus(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("must be a fraction of one GPU or a whole number of them")
+        return value
+
     @model_validator(mode="after")
     def one_number_of_replicas(self) -> Self:
         if self.autoscaling and "replicas" in self.model_fields_set:
@@ -90,8 +104,10 @@ class Limits(Section):
     """images of one request to the native routes; OpenAI's has a limit of its own, 10"""
     max_tile: int = Field(2048, ge=512)
     """pixels a side that a restorer computes at once; what a request's `tile` may ask for"""
+    upload_s: float = Field(60.0, gt=0)
+    """seconds that a client has to send a request's body"""
     timeout_s: float = Field(60.0, gt=0)
-    """seconds until a request is given up"""
+    """seconds until a request, once it is there, is given up"""
 
 
 class Settings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -9,12 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
 from serving.errors import ApiError, shown
 from serving.formats import unsupported, written_as
+from serving.settings import Limits
 
 IMAGE_KEYS = ("image", "file")
 _MAX_FIELDS = 64
@@ -28,17 +31,25 @@ class Received:
     image: bytes | None = None
 
 
-async def received(request: Request, max_bytes: int, takes_image: bool = False) -> Received:
+async def received(request: Request, limits: Limits, takes_image: bool = False) -> Received:
     """The query, and a body of JSON, a form, or (takes_image) of nothing but an image.
 
     In queries and forms `null` and the empty string mean absent. Raises ApiError: 413 above
-    `max_bytes`, unread where Content-Length says so; 415 for an image in no format that is read;
-    400 for anything else.
+    `max_bytes`, unread where Content-Length says so; 408 where the body is not there after
+    `upload_s`; 415 for an image in no format that is read; 400 for anything else.
     """
-    request = _limited(request, max_bytes)
     values: dict[str, Any] = {}
     _add(values, _present(request.query_params.multi_items()))
-    body = await _read(request, values, max_bytes)
+    limit = asyncio.timeout(limits.upload_s)  # or slow clients could take all places
+    try:
+        async with limit:
+            body = await _read(request, values, limits.max_bytes)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        message = f"the body has not come within {limits.upload_s:g} s"
+        headers = {"Connection": "close", "x-should-retry": "false"}
+        raise ApiError(408, "request_timeout", message, headers=headers) from None
     if not takes_image:
         if body:
             message = "the body has neither parameters as JSON nor a form; send one of these"
@@ -60,6 +71,8 @@ async def received(request: Request, max_bytes: int, takes_image: bool = False) 
 
 async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> bytes:
     """Add a body's parameters and files to `values`; a body of another kind is given back."""
+    incoming = _Body(request, max_bytes)
+    request = Request(request.scope, incoming.receive)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with request.form(
@@ -70,6 +83,8 @@ async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> byt
                 (key, await file.read()) for key, file in items if isinstance(file, UploadFile)
             ]
             texts = [(key, text) for key, text in items if isinstance(text, str)]
+        if not incoming.ended:  # what the parser passes over, with the part that is cut
+            raise ApiError(400, "invalid_form", "the form is cut off: it has no closing boundary")
         _add(values, files)
         _add(values, _present(texts))
         return b""
@@ -87,27 +102,36 @@ async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> byt
     return body
 
 
-def _limited(request: Request, max_bytes: int) -> Request:
-    """The same request, of whose body no more than `max_bytes` can be read."""
-    too_much = ApiError(
-        413,
-        "body_too_large",
-        f"the body is larger than {max_bytes:,} bytes, the most that is taken here",
-    )
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > max_bytes:
-        raise too_much
-    count = 0
+class _Body:
+    """A request's body, of which no more than `max_bytes` can be read."""
 
-    async def receive() -> Message:
-        nonlocal count
-        message = await request.receive()
-        count += len(message.get("body", b""))
-        if count > max_bytes:
-            raise too_much
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        self.request = request
+        self.max_bytes = max_bytes
+        self.count = 0
+        _, options = parse_options_header(request.headers.get("content-type", ""))
+        self.closing = b"--" + options.get(b"boundary", b"") + b"--"  # of a form in parts
+        self.last = b""
+        self.ended = False  # whether the closing boundary came
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > max_bytes:
+            raise self.too_much()
+
+    async def receive(self) -> Message:
+        message = await self.request.receive()
+        body = message.get("body", b"")
+        self.count += len(body)
+        if self.count > self.max_bytes:
+            raise self.too_much()
+        if not self.ended:
+            tail = self.last + body
+            self.ended = self.closing in tail
+            self.last = tail[-len(self.closing) :]
         return message
 
-    return Request(request.scope, receive)
+    def too_much(self) -> ApiError:
+        message = f"the body is larger than {self.max_bytes:,} bytes, the most that is taken here"
+        return ApiError(413, "body_too_large", message)
 
 
 def _present(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -123,9 +147,15 @@ def _add(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> None:
         values[key] = value
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    _add(values, pairs)
+    return values
+
+
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body)
+        values = json.loads(body, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from None
     if not isinstance(values, dict):

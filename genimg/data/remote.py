@@ -96,11 +96,12 @@ def on_this_machine(path: str) -> Path:
         (part if single else target).mkdir(parents=True)
         with reported(path):
             fs.copy_files(where, str(target), filesystem, fs.LocalFileSystem())
-        try:
-            part.rename(place.parent)
-        except OSError:  # another process copied it meanwhile
-            if not place.exists():
-                raise
+        part.rename(place.parent)
+    except OSError as error:
+        if not place.exists():  # else another process copied it meanwhile
+            raise InputError(
+                f"{home}: {error.strerror}; set GENIMG_CACHE to a folder that one can write to"
+            ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return place

@@ -19,7 +19,8 @@ from test_concurrency import at_once
 
 from cluster import s3 as s3_module
 from cluster.registry import Registry
-from cluster.storage import AlreadyExists, Changed, NotFound, StorageError, open_storage
+from cluster.s3 import S3Storage
+from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError, open_storage
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,18 @@ def test_an_address_where_nobody_listens_is_named(s3: str, monkeypatch):
         open_storage("s3://bucket/x").read("a")
 
 
+def test_an_address_without_its_scheme_is_told(s3: str, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(StorageError, match=r"127.0.0.1:9000.*check AWS_ENDPOINT_URL"):
+        open_storage("s3://bucket/x").read("a")
+
+
+def test_the_region_may_be_given_as_to_other_tools(monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert S3Storage("s3://bucket/x").once.meta.region_name == "eu-central-1"
+
+
 def test_no_credentials_at_all_is_told(s3: str, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -135,7 +148,7 @@ def test_no_credentials_at_all_is_told(s3: str, tmp_path: Path, monkeypatch):
         open_storage("s3://bucket/x").read("a")
 
 
-def test_wrong_keys_and_missing_rights_are_told_apart(s3: str, monkeypatch):
+def test_wrong_keys_and_missing_rights_are_told_apart(s3: str, tmp_path: Path, monkeypatch):
     """(moto checks keys and rights after a number of calls that one may use to set them up.)"""
     with s3_server("--check-rights-after", "4") as address:
         bucket = bucket_at(address, monkeypatch)
@@ -164,6 +177,10 @@ def test_wrong_keys_and_missing_rights_are_told_apart(s3: str, monkeypatch):
         for write in (storage.create, storage.write):
             with pytest.raises(StorageError, match="no permission for a/b; ask for a policy"):
                 write("a/b", b"")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder/b").write_bytes(b"")
+        with pytest.raises(Refused, match="no permission for a/b; ask for a policy"):
+            storage.upload(tmp_path / "folder", "a")
 
 
 def test_an_interrupted_upload_is_no_version_and_the_next_one_is(bucket: str, tmp_path: Path):

@@ -104,6 +104,16 @@ def test_addresses_of_nothing_are_refused(s3: str, address: str, message: str):
         classes_of(Data(source=address))
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(
+    bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "file/cache"))
+    address = put(f"{bucket}/set", folder)
+    with pytest.raises(InputError, match="set GENIMG_CACHE to a folder"):
+        classes_of(Data(source=address))
+
+
 def test_a_store_that_does_not_answer_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -61,6 +61,7 @@ WRONG = [
     ("train dcgan --run a/b", "--run 'a/b'", "use letters, digits"),
     ("train dcgan --run ..", "--run '..'", "use letters, digits"),
     ("train dcgan --storage s3://never-made/runs", "there is no bucket 'never-made'"),
+    ("train dcgan --storage s3:/bucket/runs", "'s3:/bucket/runs'", "give s3://BUCKET/PREFIX"),
     ("train dcgan --storage ftp://host/runs", "ftp:// is not supported", "give a folder or s3://"),
     ("train dcgan --storage notes.txt", "notes.txt is a file", "give a folder"),
     ("train dcgan --register a/b", "model 'a/b'"),
@@ -91,6 +92,7 @@ WRONG = [
     ("sample dcgan --columns 0", "--columns 0: at least 1"),
     ("sample dcgan -o notes.txt/grid.png", "notes.txt is not a folder"),
     ("sample dcgan -o README", "README is not a folder"),
+    ("sample dcgan -o s3://bucket/grid.png", "-o: give a path on this machine"),
     # restore
     ("restore dcgan photos/0.png -o out.png", "a dcgan model cannot restore", "it can: sample"),
     ("restore ffdnet photo.png -o out.png", "photo.png: no such file or folder"),
@@ -101,6 +103,7 @@ WRONG = [
     ("restore ffdnet photos -o out.png", "-o out.png: give a folder"),
     ("restore ffdnet twins -o out", "twins/a.bmp and twins/a.png would both become out/a.png"),
     ("restore ffdnet photos -o README", "README is not a folder"),
+    ("restore ffdnet photos -o s3://bucket/out", "-o: give a path on this machine"),
     ("restore ffdnet photos/0.png -o README/out.png", "README is not a folder"),
     ("restore ffdnet photos/0.png -o out.png --sigma -1", "sigma=-1", "between 0 and 255"),
     ("restore ffdnet photos/0.png -o out.png --sigma 300", "sigma=300", "between 0 and 255"),

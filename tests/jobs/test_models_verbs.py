@@ -127,6 +127,17 @@ def test_verify_names_what_is_damaged_and_exits_with_1(run: Run, make, tmp_path:
     assert printed(run("verify", "dcgan")) == "intact: dcgan\n"
 
 
+def test_a_damaged_version_does_not_hide_the_others(run: Run, make, tmp_path: Path):
+    for name in ("dcgan", "vae"):
+        run("register", name, str(make(fid=14.0)))
+    record = tmp_path / "registry/models/dcgan/versions/00001/version.json"
+    record.write_bytes(record.read_bytes() + b" ")
+    result = run("list", "--json")
+    assert result.exit_code == 0
+    assert [row["name"] for row in json.loads(result.stdout)] == ["vae"]
+    assert "left out: dcgan@1: version.json is altered" in result.stderr
+
+
 def test_list_of_nothing_says_how_to_begin(run: Run, tmp_path: Path):
     assert f"no models in {tmp_path / 'registry'} yet; see genimg models register" in printed(
         run("list")

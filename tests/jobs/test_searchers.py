@@ -4,6 +4,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from genimg import recipes
+from jobs.on_tune import trial_scheduler
 from jobs.searchers import LearningSearch, RandomSearch
 from jobs.space import parse_space
 from jobs.sweep import Sweep, Trial
@@ -51,9 +52,15 @@ def test_trials_that_are_over_are_not_tried_again(tmp_path, kind):
     over = [
         Trial(Trial.of(v).name, v, state, results=[(64, {"swd": float(i)})])
         for i, (v, state) in enumerate(
-            zip(first, ["finished", "stopped", "failed", "diverged", "infeasible"], strict=True)
+            zip(first, ["finished", "stopped", "no number", "diverged", "infeasible"], strict=True)
         )
     ]
     rest = drawn(kind(space, over, []))
     assert len(rest) == 3
     assert not {Trial.of(v).name for v in rest} & {trial.name for trial in over}
+
+
+def test_asha_stops_no_trial_before_the_longest_may_end(tmp_path):
+    space = sweep(tmp_path, ["train.images=choice(1000,900000)"])
+    assert trial_scheduler(space, "asha", [])._max_t == 900_000
+    assert trial_scheduler(sweep(tmp_path, ENDLESS), "asha", [])._max_t == space.base.train.images

@@ -214,12 +214,40 @@ def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    ended = command(
+    sweep = (
         f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=1600 --trials 4"
         " 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1"
         f" --storage {tmp_path} --run search"
     )
+    ended = command(sweep)
     killer.join()
     assert ended.code == 0, ended.err
     assert states(str(tmp_path), "search") == ["failed", "finished", "finished", "finished"]
     assert free_cpus(2)
+    again = command(sweep)
+    assert again.code == 0, again.err
+    assert states(str(tmp_path), "search") == 4 * ["finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_how_to_go_on(tiny, tmp_path, number):
+    process = started(
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=32000 --trials 2"
+        f" 'train.lr=loguniform(1e-4,1e-2)' --storage {tmp_path} --run search",
+        tmp_path,
+    )
+    try:
+
+        def evaluated() -> bool:
+            return any(r["results"] for r in records(str(tmp_path), "search").values())
+
+        assert until(lambda: process.poll() is not None or evaluated(), 200)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    assert (tmp_path / "search/sweep.png").is_file()
+    assert set(states(str(tmp_path), "search")) == {"running"}

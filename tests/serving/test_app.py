@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -109,6 +110,27 @@ def test_an_answer_that_takes_too_long_is_given_up_and_not_asked_for_again(loade
         text = httpx.get(f"{url}/metrics").text
         asked = 'model="",route="/v1/images/generations",status="504"'
         assert f"genimg_http_requests_total{{{asked}}} 1.0" in text
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(loaded):
+    with running(create_app(loaded("shapes"), Limits(upload_s=0.2))) as address:
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port), timeout=60) as connection:
+            connection.sendall(
+                b"POST /v1/images/sample HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{"
+            )
+            answer = b""
+            while piece := connection.recv(4096):  # until the server closes the connection
+                answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in answer
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
+def test_probes_may_ask_for_heads(loaded, path):
+    with running(create_app(loaded("shapes"))) as url:
+        answer = httpx.head(f"{url}{path}")
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_a_full_queue_turns_away_at_once_and_says_when_to_come_again(trained):

@@ -164,6 +164,14 @@ def test_parameters_come_as_json_a_form_or_in_the_query_and_null_is_absent(clien
         assert answer.content == expected
 
 
+def test_what_follows_a_forms_end_is_passed_over(client):
+    headers = {"content-type": 'multipart/form-data; boundary="x"'}
+    body = CUT + b"\r\n--x--\r\n" + bytes(100_000)
+    answer = client.post(SAMPLE, content=body, headers=headers)
+    assert answer.headers["x-seed"] == "5"
+    assert opened(answer.content).size[0] > 16  # a grid
+
+
 def test_compression_is_the_quality_of_lossy_formats(client):
     sizes = [
         len(
@@ -244,6 +252,15 @@ def test_what_cannot_be_drawn_is_refused_by_the_name_of_the_parameter(
     assert error["type"] == "invalid_request_error"
 
 
+def form(*fields: tuple[str, str]) -> bytes:
+    """Parts of a form with the boundary x, without its end."""
+    head = "--x\r\nContent-Disposition: form-data; name="
+    return "\r\n".join(f'{head}"{name}"\r\n\r\n{value}' for name, value in fields).encode()
+
+
+CUT = form(("seed", "5"), ("n", "4"))
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "code"),
     [
@@ -256,6 +273,9 @@ def test_what_cannot_be_drawn_is_refused_by_the_name_of_the_parameter(
         ({"content": b"n=2", "headers": {"content-type": "text/plain"}}, 415,
          "unsupported_media_type"),
         ({"params": [("n", "1"), ("n", "2")]}, 400, "invalid_value"),
+        ({"content": b'{"n": 1, "n": 2}'}, 400, "invalid_value"),
+        ({"content": CUT, "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400,
+         "invalid_form"),
         ({"params": {"n": "1"}, "json": {"n": 2}}, 400, "invalid_value"),
         ({"data": {f"k{i}": "1" for i in range(100)}}, 400, "bad_request"),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400,
