@@ -207,7 +207,8 @@ def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
     def kill_one() -> None:
         def evaluated() -> bool:
             kept = records(str(tmp_path), "search").values()
-            return any(r["results"] for r in kept) and bool(trial_processes())
+            under_way = [r for r in kept if r["state"] == "running" and r["results"]]
+            return bool(under_way) and bool(trial_processes())
 
         if until(evaluated):
             os.kill(trial_processes()[0], signal.SIGKILL)
@@ -215,7 +216,7 @@ def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
     killer = threading.Thread(target=kill_one)
     killer.start()
     sweep = (
-        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=1600 --trials 4"
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=3200 --trials 4"
         " 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1"
         f" --storage {tmp_path} --run search"
     )
