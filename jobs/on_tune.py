@@ -204,9 +204,9 @@ def search(
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     known = sweep.trials()
-    over = [trial for trial in known if trial.over and trial.state != "failed"]
-    # what failed is tried again: its values are not to blame
-    pending = [trial.values for trial in known if trial not in over]
+    again = ("running", "failed")  # interrupted; or failed, for which its values are not to blame
+    over = [trial for trial in known if trial.state not in again]
+    pending = [trial.values for trial in known if trial.state in again]
     recorder = Recorder(sweep, known, changed)
     left = trials - len(over)
     if left <= 0:

@@ -139,7 +139,7 @@ class Sweep:
         after = trial
         for seen, metrics in self.run(trial).history():
             after = after.evaluated(seen, metrics)
-        if after != trial:
+        if after is not trial:
             self.save(after)
         return after
 

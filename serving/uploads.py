@@ -110,9 +110,10 @@ class _Body:
         self.max_bytes = max_bytes
         self.count = 0
         _, options = parse_options_header(request.headers.get("content-type", ""))
-        self.closing = b"--" + options.get(b"boundary", b"") + b"--"  # of a form in parts
+        boundary = options.get(b"boundary", b"")  # of a form in parts
+        self.closing = b"--" + boundary + b"--"
         self.last = b""
-        self.ended = False  # whether the closing boundary came
+        self.ended = not boundary  # whether the closing boundary came, if there is to be one
         length = request.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > max_bytes:
             raise self.too_much()
