@@ -157,7 +157,6 @@ def serve_until_stopped(
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
-    signal.signal(signal.SIGTERM, _interrupt)  # Ray has set its own, which ends us at once
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     name = file.application.name
     try:
@@ -197,10 +196,6 @@ def listening(file: ServeFile) -> ServeFile:
     if there != file.http_options:
         say(f"Ray Serve runs on this cluster already, and listens on {there.host}:{there.port}")
     return file.model_copy(update={"http_options": there})
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def wait_until_healthy(url: str, patience: float = 60) -> None:
