@@ -87,6 +87,10 @@ class Sync(Protocol):
         """The share-weighted mean of `values` over the workers (without gradients)."""
         ...
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The workers' rows [N, ...] one after the other, by rank; their numbers may differ."""
+        ...
+
     def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
         """Average the floating-point buffers (batch-norm statistics) over the workers."""
         ...

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
+from genimg.inference import generated_from, in_chunks
 from genimg.noise_level import estimate_sigma
-from genimg.recipes.inference import generated_from, in_chunks
 from genimg.training.method import load_states
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genimg.contracts import Dataset
+    from genimg.inference import Inference
     from genimg.training.method import Method
 
 
@@ -96,11 +97,14 @@ class Recipe(Section):
         """The learning rule with its networks and optimizers, on the device."""
 
     @abstractmethod
-    def evaluate(self, networks: dict[str, nn.Module], data: Dataset) -> dict[str, float]:
-        """Metrics of inference networks on data that they were not trained on."""
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """Metrics of inference networks on data that they were not trained on.
+
+        Called by all workers in step, each of which gets the same metrics.
+        """
 
     @abstractmethod
-    def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """(images float32 [N, C, H, W] in [-1, 1], columns): what a person would look at."""
 
     def resolve(self, classes: tuple[str, ...]) -> Self:

@@ -151,7 +151,7 @@ def synthesis(output: Path) -> Section:
     from genimg import images
     from genimg.data.scenes import Scenes
     from genimg.engine import Engine
-    from genimg.recipes.inference import real_images
+    from genimg.inference import real_images
 
     section, folder, version = opened(output, "shapes", "A generator: dcgan, as the search found")
     grid = output / "samples.png"

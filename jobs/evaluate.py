@@ -40,6 +40,7 @@ def evaluate(
     """
     from genimg.data.opening import open_dataset
     from genimg.errors import InputError, nearest
+    from genimg.inference import Inference
     from jobs.model import load_engine
 
     if split not in ("train", "test", "all"):
@@ -53,7 +54,7 @@ def evaluate(
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     dataset = open_dataset(recipe.data, split, engine.device, warn=say)
-    metrics = recipe.resolve(dataset.classes).evaluate(engine.networks, dataset)
+    metrics = recipe.resolve(dataset.classes).evaluate(Inference(engine.networks), dataset)
     if critic:
         metrics |= judged(engine, critic, dataset, samples)
     if json:
@@ -81,6 +82,7 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
     """What a classifier sees in a generator's images, beside the same of real images."""
     import torch
 
+    from genimg.inference import real_images
     from genimg.metrics.distributions import (
         FeatureStatistics,
         class_shares,
@@ -88,7 +90,6 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
         frechet_distance,
         inception_score,
     )
-    from genimg.recipes.inference import real_images
 
     fake = engine.sample(samples, seed=0)
     real = real_images(dataset, min(samples, len(dataset))).permute(0, 2, 3, 1).numpy()

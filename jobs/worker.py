@@ -12,16 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 import genimg
 from genimg import checkpoint, images, recipes
-from genimg.contracts import Dataset, Sync
+from genimg.contracts import Sync
 from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
+from genimg.inference import Inference
 from genimg.recipe import Recipe
 from genimg.training.loop import fit
 from genimg.training.method import Method, Snapshot
@@ -84,9 +86,7 @@ def work(
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
-            recorder = Recorder(
-                recipe, folder, held_out, history, data.fingerprint, sync.world, discard
-            )
+            recorder = Recorder(recipe, folder, history, data.fingerprint, sync.world)
             stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
@@ -95,7 +95,14 @@ def work(
                 progress(seen, values)
 
         def save(method: Method) -> None:
-            saved(method.seen, recorder.save(method) if recorder else {})
+            if agreed(recorder is not None and discard(), sync, device):
+                saved(method.seen, {})
+                return
+            inference = Inference(method.averages, sync=sync)  # type: ignore[arg-type]
+            metrics = recipe.evaluate(inference, held_out)  # by all workers together
+            if recorder:
+                recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))
+            saved(method.seen, metrics if recorder else {})
 
         batches = iter(loader)
         stack.callback(batches.close)  # type: ignore[attr-defined]
@@ -104,6 +111,11 @@ def work(
 
 def ignore(text: str) -> None:
     pass
+
+
+def agreed(wish: bool, sync: Sync, device: torch.device) -> bool:
+    """Whether any worker wishes so; all must ask in step."""
+    return bool(sync.gather(torch.tensor([wish], device=device)).any())
 
 
 def resume(method: Method, folder: RunFolder, sync: Sync, warn: Callable[[str], None]) -> History:
@@ -141,14 +153,11 @@ class Recorder:
         self,
         recipe: Recipe,
         folder: RunFolder,
-        held_out: Dataset,
         history: History,
         fingerprint: str,
         world: int,
-        discard: Callable[[], bool],
     ) -> None:
         self.recipe = recipe
-        self.held_out = held_out
         self.history = history
         self.lineage = {
             "recipe": recipe.recipe,
@@ -158,7 +167,6 @@ class Recorder:
             "workers": world,
         }
         self.folder = folder
-        self.discard = discard
         seen = history[-1][0] if history else 0
         # where the run's folder is elsewhere: written here, copied at each checkpoint
         self.scratch = None if folder.log_folder() else tempfile.TemporaryDirectory()
@@ -186,13 +194,9 @@ class Recorder:
             self.events.flush()
             self.folder.publish_logs(Path(self.scratch.name))
 
-    def save(self, method: Method) -> dict[str, float]:
-        """Evaluate the inference networks, draw their samples, and save both with the state."""
-        if self.discard():
-            return {}
-        seen, networks = method.seen, method.averages
-        metrics = self.recipe.evaluate(networks, self.held_out)
-        picture = images.grid(*self.recipe.preview(networks, self.held_out))
+    def save(self, method: Method, metrics: dict[str, float], picture: np.ndarray) -> None:
+        """Save the method's state with its evaluation and the picture of its samples."""
+        seen = method.seen
         self.history = [*self.history, (seen, metrics)]
         for name, value in metrics.items():
             self.events.add_scalar(f"evaluation/{name}", value, seen)
@@ -216,7 +220,6 @@ class Recorder:
 
         newest = [seen for seen, _ in self.history][-self.recipe.train.keep :]
         self.saver.save(seen, write, keep={*newest, best(self.recipe, self.history)})
-        return metrics
 
 
 def commit() -> str | None:

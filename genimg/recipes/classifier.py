@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from genimg.contracts import Dataset
 from genimg.errors import InputError
+from genimg.inference import CHUNK, Inference, device_of, real_images, to_floats
 from genimg.models.classifier import Classifier
 from genimg.recipe import Data, Recipe, Section, Train
-from genimg.recipes.inference import CHUNK, device_of, real_images, to_floats
 from genimg.training.recognition import Recognition
 
 
@@ -75,9 +75,9 @@ class ClassifierRecipe(Recipe):
         )
 
     @torch.no_grad()
-    def evaluate(self, networks: dict[str, nn.Module], data: Dataset) -> dict[str, float]:
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """Accuracy in [0, 1] and mean cross-entropy in nats."""
-        classifier = networks["classifier"]
+        classifier = inference.networks["classifier"]
         count = min(self.evaluation.images, len(data))
         correct, entropy = 0, 0.0
         for start in range(0, count, CHUNK):
@@ -90,9 +90,9 @@ class ClassifierRecipe(Recipe):
             entropy += nn.functional.cross_entropy(logits, labels.cpu(), reduction="sum").item()
         return {"accuracy": correct / count, "cross_entropy": entropy / count}
 
-    def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """The held-out images that the network is least sure of."""
-        classifier = networks["classifier"]
+        classifier = inference.networks["classifier"]
         count = min(1024, len(data))
         images = to_floats(real_images(data, count), torch.device("cpu"))
         with torch.no_grad():

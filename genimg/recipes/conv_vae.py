@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from genimg import rng
 from genimg.contracts import Dataset
 from genimg.images import to_bytes_range
+from genimg.inference import CHUNK, Inference, device_of, real_images, to_floats
 from genimg.losses import discretised_gaussian_nll, gaussian_kl, gaussian_nll
 from genimg.metrics.fidelity import psnr
 from genimg.models.conv_vae import ConvVAE
 from genimg.recipe import Data, Recipe, Section, Train
-from genimg.recipes.inference import CHUNK, device_of, real_images, to_floats
 from genimg.training.autoencoding import Autoencoding
 
 
@@ -68,7 +68,7 @@ class ConvVAERecipe(Recipe):
         )
 
     @torch.no_grad()
-    def evaluate(self, networks: dict[str, nn.Module], data: Dataset) -> dict[str, float]:
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """The ELBO with one posterior sample an image, and how well images are reconstructed.
 
         elbo: nats an image, of the Gaussian density over pixels in [-1, 1], as in training
@@ -77,7 +77,7 @@ class ConvVAERecipe(Recipe):
         kl: the part of both that the latents cost, nats an image
         psnr: of reconstructions from the posterior mean, dB
         """
-        autoencoder = networks["autoencoder"]
+        autoencoder = inference.networks["autoencoder"]
         assert isinstance(autoencoder, ConvVAE)
         count = min(self.evaluation.images, len(data))
         density, mass, kl, fidelity = [], [], [], []
@@ -102,9 +102,9 @@ class ConvVAERecipe(Recipe):
         }
 
     @torch.no_grad()
-    def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """Four times: a row of held-out images above their reconstructions."""
-        autoencoder = networks["autoencoder"]
+        autoencoder = inference.networks["autoencoder"]
         assert isinstance(autoencoder, ConvVAE)
         images = to_floats(real_images(data, min(32, len(data))), device_of(autoencoder))
         decoded = autoencoder.decode(autoencoder.encode(images)[0])

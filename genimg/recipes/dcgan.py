@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from genimg.contracts import Dataset
 from genimg.images import to_bytes_range
+from genimg.inference import Inference, device_of, generated, real_images
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.recipe import Data, Recipe, Section, Train
-from genimg.recipes.inference import device_of, generated, real_images
 from genimg.training.adversarial import Adversarial
 
 PATCHES = 16  # of each image, for the sliced Wasserstein distance
@@ -87,20 +87,20 @@ class DCGAN(Recipe):
             betas=(0.5, 0.99),
         )
 
-    def evaluate(self, networks: dict[str, nn.Module], data: Dataset) -> dict[str, float]:
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         count = min(self.evaluation.samples, len(data))
-        fake = to_bytes_range(self.generated(networks, count))
+        fake = to_bytes_range(self.generated(inference, count))
         real = real_images(data, count)
         return {
             "swd": sliced_wasserstein(real, fake, patches_per_image=PATCHES),
             "diversity": diversity(fake),
         }
 
-    def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
-        return self.generated(networks, 64), 8
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
+        return self.generated(inference, 64), 8
 
-    def generated(self, networks: dict[str, nn.Module], count: int) -> Tensor:
-        generator = networks["generator"]
+    def generated(self, inference: Inference, count: int) -> Tensor:
+        generator = inference.networks["generator"]
         return generated(generator, self.model.latent, count, device=device_of(generator))
 
 

@@ -18,10 +18,10 @@ from genimg import rng
 from genimg.contracts import Dataset
 from genimg.data.degradations import draw_sigma, gaussian_noise
 from genimg.images import to_bytes_range
+from genimg.inference import Inference, device_of, real_images, to_floats
 from genimg.metrics.fidelity import psnr, ssim
 from genimg.models.ffdnet import FFDNet
 from genimg.recipe import Data, Recipe, Section, Train
-from genimg.recipes.inference import device_of, real_images, to_floats
 from genimg.training.restoration import Restoration
 
 
@@ -80,9 +80,9 @@ class FFDNetRecipe(Recipe):
         return gaussian_noise(images, keys, sigma), sigma
 
     @torch.no_grad()
-    def evaluate(self, networks: dict[str, nn.Module], data: Dataset) -> dict[str, float]:
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """PSNR in dB and SSIM at each sigma on whole images; `psnr` is the mean over sigmas."""
-        restorer = networks["restorer"]
+        restorer = inference.networks["restorer"]
         indices = range(min(self.evaluation.images, len(data)))
         wholes = sorted(((i, data.whole(i)) for i in indices), key=lambda item: item[1].shape)
         metrics: dict[str, float] = {}
@@ -107,9 +107,9 @@ class FFDNetRecipe(Recipe):
         return torch.stack([psnr(pixels, clean), ssim(pixels, clean)])
 
     @torch.no_grad()
-    def preview(self, networks: dict[str, nn.Module], data: Dataset) -> tuple[Tensor, int]:
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """Columns: clean, noisy at sigma 25, restored."""
-        restorer = networks["restorer"]
+        restorer = inference.networks["restorer"]
         images = to_floats(real_images(data, min(8, len(data))), device_of(restorer))
         keys = rng.fold(self.evaluation.seed, torch.arange(len(images))).to(images.device)
         level = torch.full((len(images),), 25.0, device=images.device)

@@ -21,6 +21,9 @@ class Alone:
     def mean(self, values: Tensor, share: float) -> Tensor:
         return values.detach()
 
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows.detach()
+
     def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
         pass
 
@@ -43,6 +46,17 @@ class Collective:
         out = values.detach() * share
         dist.all_reduce(out)
         return out
+
+    def gather(self, rows: Tensor) -> Tensor:
+        mine = torch.tensor([len(rows)], device=rows.device)
+        counts = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(counts, mine)
+        lengths = [int(count) for count in torch.cat(counts).tolist()]
+        padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
         self._sum([b for m in modules for b in m.buffers() if b.is_floating_point()], share)

@@ -9,7 +9,7 @@ from measuring import Row, compared, device, rate
 from genimg import recipes
 from genimg.data.scenes import render
 from genimg.engine import Engine
-from genimg.recipes.inference import CHUNK
+from genimg.inference import CHUNK
 
 
 def measure(quick: bool) -> list[Row]:

@@ -14,9 +14,9 @@ from genimg import checkpoint, recipes
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
+from genimg.inference import latents
 from genimg.noise_level import estimate_sigma
 from genimg.recipes import RECIPES
-from genimg.recipes.inference import latents
 from genimg.training.method import load_states
 from genimg.training.sync import Alone
 from jobs.run_folder import RunFolder

@@ -13,8 +13,8 @@ from torch.distributions import Normal, kl_divergence
 from genimg import rng
 from genimg.data.opening import open_dataset
 from genimg.data.scenes import Scenes
+from genimg.inference import Inference, real_images, to_floats
 from genimg.models.conv_vae import ConvVAE
-from genimg.recipes.inference import real_images, to_floats
 
 CPU = torch.device("cpu")
 CLASSES = len(Scenes.classes)
@@ -27,7 +27,7 @@ def test_conv_vae_bounds_the_density_of_pixels_and_the_probability_of_bytes():
     network = recipe.networks()["autoencoder"].eval()
     assert isinstance(network, ConvVAE)
     network.get_buffer("log_sigma").fill_(-0.7)
-    measured = recipe.evaluate({"autoencoder": network}, data)
+    measured = recipe.evaluate(Inference({"autoencoder": network}), data)
 
     images = to_floats(real_images(data, 5), CPU).double()
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_ffdnet_measures_unclipped_noise_and_rounded_output_image_by_image():
     recipe = tiny("ffdnet", "data.size=64", "evaluation.sigmas=[0, 25]")
     data = open_dataset(recipe.data, "test")
     identity = recipe.networks()  # what the untrained network is
-    measured = recipe.evaluate(identity, data)
+    measured = recipe.evaluate(Inference(identity), data)
 
     scores = []
     for index in range(recipe.evaluation.images):
@@ -85,7 +85,7 @@ def test_classifier_counts_what_it_got_right():
     images = to_floats(real_images(data, 40), CPU)
     _, labels = data.fetch(np.arange(40), torch.arange(40))
     assert labels is not None
-    measured = recipe.evaluate({"classifier": Oracle(images, labels, wrong=4)}, data)
+    measured = recipe.evaluate(Inference({"classifier": Oracle(images, labels, wrong=4)}), data)
     assert measured["accuracy"] == pytest.approx(0.9)
     right, wrong = math.log(math.exp(4) + CLASSES - 1) - 4, math.log(math.exp(4) + CLASSES - 1)
     assert measured["cross_entropy"] == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-4)

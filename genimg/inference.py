@@ -1,16 +1,55 @@
-"""Running inference networks in batches: what the recipes' evaluations and the engine share."""
+"""The one place that runs networks for inference: passes, precision, the workers' shares."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from genimg import rng
-from genimg.contracts import Dataset
+from genimg.contracts import Dataset, Sync
+from genimg.training.sync import Alone
+
+Precision = Literal["float32", "bfloat16"]
 
 LATENTS = 21  # tag under which an image's seed gives its latents
 CHUNK = 64  # images in one forward pass, at most
 FEWEST = 4  # rows in one forward pass; matrix products of 1 and 2 take kernels of their own
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Networks in evaluation mode on one device, how they compute, and with whom.
+
+    What recipes evaluate, and what engines are made of. All workers of a training evaluate
+    together: each computes its `share` of the rows and `gather` gives everyone those of all.
+    """
+
+    networks: dict[str, nn.Module]
+    precision: Precision = "float32"
+    sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
+
+    @property
+    def device(self) -> torch.device:
+        return next(next(iter(self.networks.values())).parameters()).device
+
+    def share(self, count: int) -> range:
+        """This worker's part of rows 0 to count - 1; may be empty."""
+        rank, world = self.sync.rank, self.sync.world
+        return range(count * rank // world, count * (rank + 1) // world)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows [N, ...] of all workers' shares, in their order; alike on every worker."""
+        return self.sync.gather(rows)
+
+    @torch.no_grad()
+    def run(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """function(inputs) in passes of at most CHUNK rows: float32, on the device.
+
+        inputs: [N, ...]. A row gives the same bits whatever rides beside it.
+        """
+        return in_chunks(function, inputs)
 
 
 def device_of(network: nn.Module) -> torch.device:
