@@ -10,10 +10,12 @@ demo: .venv/ready
 	$(BIN)/genimg demo
 
 test: .venv/ready lint
-	$(TEST_ENV) $(BIN)/pytest
+	$(TEST_ENV) $(BIN)/pytest -m 'not slow and not ray' -n auto --dist loadfile
+	$(TEST_ENV) $(BIN)/pytest -m 'not slow and ray'
 
 test-all: .venv/ready lint
-	$(TEST_ENV) $(BIN)/pytest -m ''
+	$(TEST_ENV) $(BIN)/pytest -m 'not ray' -n auto --dist loadfile
+	$(TEST_ENV) $(BIN)/pytest -m ray
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 
 def of_this_session(session: int) -> list[str]:
     """Command lines of the processes that still run in a session."""

@@ -19,6 +19,8 @@ from local_s3 import free_port
 from cluster.registry import Registry
 from cluster.storage import open_storage
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 

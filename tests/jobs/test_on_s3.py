@@ -12,6 +12,8 @@ import pytest
 from cluster.storage import open_storage
 from genimg import images
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from genimg.data.sources import open_source
 from genimg.errors import InputError
 from jobs.prepare import prepare
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from genimg import checkpoint, images
 from jobs.train import train
 
+pytestmark = pytest.mark.ray
+
 STATE = (checkpoint.WEIGHTS, checkpoint.TRAINING)
 # Long enough that a run is still under way some tenths of a second after its first checkpoint.
 LENGTH = ["train.images=3840", "train.checkpoint_every=640", "train.log_every=320"]

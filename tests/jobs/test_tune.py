@@ -15,6 +15,8 @@ import pytest
 from cluster.registry import Registry
 from cluster.storage import open_storage
 
+pytestmark = pytest.mark.ray
+
 EVERY = "train.checkpoint_every=32 train.log_every=32"
 
 

@@ -23,6 +23,8 @@ from cluster.storage import open_storage
 from genimg.engine import Engine
 from jobs.sample import sample
 
+pytestmark = pytest.mark.ray
+
 SAMPLE = "/v1/images/sample"
 DENOISE = "/v1/images/denoise"
 PRODUCTION = "shapes@production"

@@ -19,6 +19,8 @@ from live_server import file_of, pixels, until
 from local_s3 import free_port
 from ray_server import PATIENCE, ended, living, ray_server
 
+pytestmark = pytest.mark.ray
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SAMPLE = "/v1/images/sample"
