@@ -1,6 +1,6 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,20 @@ class Batch:
     def share(self) -> float:
         """This worker's part of the global batch; those of all workers add up to 1."""
         return len(self.images) / self.total
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a layer that computes with the whole of a global batch sees past its worker's share.
+
+    A module with an attribute `division` is given one for each step that several workers share.
+
+    share: this worker's part; those of all workers add up to 1
+    mean:  values -> their share-weighted mean over the workers, without gradients
+    """
+
+    share: float
+    mean: Callable[[Tensor], Tensor]
 
 
 class Dataset(Protocol):
@@ -89,8 +103,4 @@ class Sync(Protocol):
 
     def gather(self, rows: Tensor) -> Tensor:
         """The workers' rows [N, ...] one after the other, by rank; their numbers may differ."""
-        ...
-
-    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
-        """Average the floating-point buffers (batch-norm statistics) over the workers."""
         ...
