@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 
@@ -55,6 +56,11 @@ class Dataset(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where its pixels are, and `fetch` wants its keys; None: it draws where the keys are."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
