@@ -1,10 +1,11 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 
@@ -29,6 +30,20 @@ class Batch:
         return len(self.images) / self.total
 
 
+@dataclass(frozen=True)
+class Division:
+    """How a layer that computes with the whole of a global batch sees past its worker's share.
+
+    A module with an attribute `division` is given one for each step that several workers share.
+
+    share: this worker's part; those of all workers add up to 1
+    mean:  values -> their share-weighted mean over the workers, without gradients
+    """
+
+    share: float
+    mean: Callable[[Tensor], Tensor]
+
+
 class Dataset(Protocol):
     """Images addressed by index, and the order in which an endless training asks for them.
 
@@ -41,6 +56,11 @@ class Dataset(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where its pixels are, and `fetch` wants its keys; None: it draws where the keys are."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,8 +109,4 @@ class Sync(Protocol):
 
     def gather(self, rows: Tensor) -> Tensor:
         """The workers' rows [N, ...] one after the other, by rank; their numbers may differ."""
-        ...
-
-    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
-        """Average the floating-point buffers (batch-norm statistics) over the workers."""
         ...

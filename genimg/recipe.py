@@ -69,10 +69,14 @@ class Train(Section):
     """autocast; auto takes bfloat16 where the hardware multiplies it natively"""
     compile: bool = False
     """torch.compile the networks: slower to start, faster to run on GPUs"""
+    deterministic: bool = False
+    """on GPUs, only kernels that repeat, so that resuming does, bit for bit; CPUs always do"""
     checkpoint_every: int = Field(50_000, ge=1)
     """images between checkpoints, each with an evaluation and a sample grid"""
     log_every: int = Field(2_000, ge=1)
-    """images between two lines of the log"""
+    """images between two lines of the log, at least"""
+    log_seconds: float = Field(1.0, ge=0)
+    """seconds between two lines of the log, about and at least; 0: every log_every images"""
     keep: int = Field(2, ge=1)
     """newest checkpoints that a run keeps, besides the best one"""
 

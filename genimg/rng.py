@@ -17,6 +17,7 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+_WORD = 2**64 - 1
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -26,17 +27,37 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
+def _mix_integer(x: int) -> int:
+    """_mix of one Python integer, unsigned: a tensor of one number takes a hundred times longer."""
+    x = (x ^ (x >> 30)) * _MIX1 & _WORD
+    x = (x ^ (x >> 27)) * _MIX2 & _WORD
+    return x ^ (x >> 31)
+
+
+def _signed(x: int) -> int:
+    """An integer wrapped to 64 bits, as a tensor would."""
+    return ((x + 2**63) & _WORD) - 2**63
+
+
 def fold(keys: Tensor | int, *data: Tensor | int) -> Tensor:
     """New keys (int64, broadcast shape) from keys and more integers, e.g. a seed and positions."""
     out = torch.as_tensor(keys, dtype=torch.int64)
     for item in data:
-        out = _mix(_mix(out) + _GOLDEN * (torch.as_tensor(item, device=out.device) + 1))
+        if isinstance(item, Tensor):
+            step: Tensor | int = _GOLDEN * ((item.to(out.device) if out.dim() else item) + 1)
+        else:  # no tensor, which a GPU would have to wait for
+            step = _signed(_GOLDEN * (int(item) + 1))
+        out = _mix(_mix(out) + step)
     return out
 
 
 def seed_from(*data: int) -> int:
     """One non-negative Python integer below 2**63 from several, to seed other generators with."""
-    return int(fold(*data)) & 0x7FFFFFFFFFFFFFFF
+    first, *rest = map(int, data)
+    word = first & _WORD
+    for item in rest:
+        word = _mix_integer((_mix_integer(word) + _GOLDEN * (item + 1)) & _WORD)
+    return word & 0x7FFFFFFFFFFFFFFF
 
 
 def _bits(keys: Tensor, count: int) -> Tensor:

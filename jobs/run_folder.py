@@ -30,7 +30,9 @@ LOGS = "tensorboard"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each checkpoint
 
-_MAY_CHANGE = {"train.images", "train.log_every", "train.checkpoint_every", "train.keep"}
+_MAY_CHANGE = {
+    f"train.{key}" for key in ("images", "log_every", "log_seconds", "checkpoint_every", "keep")
+}
 
 
 class RunFolder:

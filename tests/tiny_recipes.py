@@ -12,6 +12,7 @@ _SMALL = {
     "train.images": 64,
     "train.checkpoint_every": 32,
     "train.log_every": 16,
+    "train.log_seconds": 0,
     "model.width": 8,
     "model.latent": 8,
     "model.blocks": 1,

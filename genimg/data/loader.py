@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genimg import rng
 from genimg.contracts import Batch, Dataset
+from genimg.data.transfer import to_device
 from genimg.errors import InputError
 
 _KEYS, _CROPS, _AUGMENTATION = 11, 12, 13  # tags that keep the uses of a key apart
@@ -25,7 +26,8 @@ class Loader:
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
     augment: (images uint8 [N, C, H, W], keys [N]) -> images, on the device
-    prefetch: batches prepared ahead by a background thread
+    prefetch: batches prepared ahead by a background thread, on a GPU in a stream of its own: it
+        computes beside the training, and neither waits for the other
     """
 
     def __init__(
@@ -54,13 +56,15 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
-            pending: deque[Future[Batch]] = deque()
+            prepare = Prefetch(self.batch, self.device)
+            pending: deque[Future[Callable[[], Batch]]] = deque()
             try:
                 while True:
                     while len(pending) <= self.prefetch:
-                        pending.append(thread.submit(self.batch, self.seen))
+                        pending.append(thread.submit(prepare, self.seen))
                         self.seen += self.batch_size
-                    yield pending.popleft().result()
+                    receive = pending.popleft().result()
+                    yield receive()
             finally:
                 for future in pending:
                     future.cancel()
@@ -68,22 +72,55 @@ class Loader:
     def batch(self, seen: int) -> Batch:
         """This worker's part of the global batch that starts at position `seen`."""
         positions = np.arange(seen, seen + self.batch_size, dtype=np.int64)[self.share]
-        keys = rng.fold(self.seed, _KEYS, torch.from_numpy(positions)).to(self.device)
+        keys = rng.fold(self.seed, _KEYS, torch.from_numpy(positions))
+        uses = torch.stack([keys, rng.fold(keys, _CROPS), rng.fold(keys, _AUGMENTATION)])
+        keys, crops, turns = to_device(uses, self.device)
+        if self.dataset.device is not None and self.dataset.device.type == "cpu":
+            crops = uses[1]  # not back from the device, for which one would have to wait
         indices = self.dataset.locate(positions, self.seed)
-        images, labels = self.dataset.fetch(indices, rng.fold(keys, _CROPS))
-        images = self.augment(self.to_device(images), rng.fold(keys, _AUGMENTATION))
+        images, labels = self.dataset.fetch(indices, crops)
+        images = self.augment(to_device(images, self.device), turns)
         floats = images.to(torch.float32, memory_format=torch.channels_last)
         return Batch(
             floats.mul_(2 / 255).sub_(1),
-            None if labels is None else self.to_device(labels),
+            None if labels is None else to_device(labels, self.device),
             keys,
             self.batch_size,
         )
 
-    def to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+
+class Prefetch:
+    """Prepares batches in another thread, and hands them over to the one that trains.
+
+    On a GPU the work goes to a stream beside that of the training. What is handed over is a
+    function that the training's thread calls: its stream, not the thread, waits for the batch.
+    """
+
+    def __init__(self, batch: Callable[[int], Batch], device: torch.device) -> None:
+        self.batch = batch
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self.stream:  # for what was put on the device so far, as a data set's pixels
+            self.stream.wait_stream(torch.cuda.current_stream(device))
+
+    def __call__(self, seen: int) -> Callable[[], Batch]:
+        """Prepare the batch at a position; called in the background."""
+        if self.stream is None:
+            batch = self.batch(seen)
+            return lambda: batch
+        with torch.cuda.stream(self.stream):
+            batch = self.batch(seen)
+            ready = self.stream.record_event()
+        return lambda: received(batch, ready)
+
+
+def received(batch: Batch, ready: torch.cuda.Event) -> Batch:
+    """A batch of another stream, which the current one will not touch before it is there."""
+    current = torch.cuda.current_stream(batch.images.device)
+    current.wait_event(ready)
+    for tensor in (batch.images, batch.labels, batch.keys):
+        if tensor is not None:
+            tensor.record_stream(current)  # its memory is not given away before this one is done
+    return batch
 
 
 def refuse_small_batch(batch_size: int, workers: int) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.sources import Source
 from genimg.data.storage import Ragged, Square
+from genimg.data.transfer import to_device
 from genimg.errors import InputError
 from genimg.images import BrokenImage, with_channels
 from genimg.rng import fold, seed_from
@@ -112,7 +113,7 @@ class Images:
         return moved
 
     def _on_device(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self.device)
+        return to_device(torch.from_numpy(rows), self.device)
 
 
 def _digest(store: Square | Ragged, labels: Tensor | None, classes: tuple[str, ...]) -> str:

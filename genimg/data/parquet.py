@@ -59,6 +59,8 @@ class Shards:
     fit:   as in genimg.data.memory.load_images
     """
 
+    device: torch.device | None = torch.device("cpu")
+
     def __init__(
         self,
         path: str,

@@ -5,6 +5,7 @@ whatever else is drawn beside it, and the same layout at every size.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,9 +16,11 @@ from genimg import rng
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
+from genimg.data.transfer import to_device
 from genimg.errors import InputError
 
 VERSION = 1  # raise it with every change of what a key looks like
+CPU = torch.device("cpu")
 _SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
 _CHUNK = 1 << 18  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
 
@@ -44,13 +47,13 @@ def render(keys: Tensor, size: int, channels: int) -> Tensor:
 
     One channel is the luma of the three (ITU-R BT.601), to within rounding.
     """
-    return paint(compose(keys), size, channels)
+    return paint(compose(keys.cpu()), size, channels, keys.device)
 
 
 def annotate(keys: Tensor, size: int) -> Annotations:
-    """The truth about the scenes that `render` draws with the same keys and size."""
-    layout = compose(keys)
-    masks = torch.zeros(len(keys), size, size, dtype=torch.uint8, device=keys.device)
+    """The truth about the scenes that `render` draws with the same keys and size, on the CPU."""
+    layout = compose(keys.cpu())
+    masks = torch.zeros(len(keys), size, size, dtype=torch.uint8)
     seen = coverage(layout, size) >= 0.5
     for slot in reversed(range(SLOTS)):
         masks.masked_fill_(seen[:, slot], slot + 1)
@@ -95,25 +98,29 @@ def boxes(masks: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], -1) * (x1 > 0)[..., None].float()
 
 
-def paint(layout: Layout, size: int, channels: int) -> Tensor:
-    """Draw layouts: uint8 [N, channels, size, size]."""
-    count, device = len(layout.shapes), layout.shapes.device
+def paint(layout: Layout, size: int, channels: int, device: torch.device = CPU) -> Tensor:
+    """Draw layouts: uint8 [N, channels, size, size], on the device.
+
+    A layout is on the CPU, whatever it is drawn on: how many objects there are of a kind has to
+    be known to draw them together, and a GPU could not say without being waited for.
+    """
+    count = len(layout.shapes)
     out = torch.empty(count, channels, size, size, dtype=torch.uint8, device=device)
     step = max(1, (_CHUNK if device.type == "cpu" else 64 * _CHUNK) // (size * size))
     for start in range(0, count, step):
         rows = slice(start, start + step)
         part = Layout(*(getattr(layout, field.name)[rows] for field in fields(layout)))
-        out[rows] = _composite(part, size, channels)
+        out[rows] = _composite(part, size, channels, device)
     return out
 
 
-def _composite(layout: Layout, size: int, channels: int) -> Tensor:
+def _composite(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
     """Surfaces over one another, from the background to the front; float32 in [0.5, 255.5]."""
     first, second = layout.first, layout.second
     if channels == 1:  # compositing is linear, so the luma of the colours gives that of the image
         first, second = luma(first), luma(second)
-    first, change = first[..., None, None], (second - first)[..., None, None]
-    covered, blended = coverage(layout, size), blend(layout, size)
+    first, change = (to_device(c, device)[..., None, None] for c in (first, second - first))
+    covered, blended = coverage(layout, size, device), blend(layout, size, device)
     image = (blended[:, -1:] * change[:, -1]).add_(first[:, -1])
     for slot in reversed(range(SLOTS)):
         surface = (blended[:, slot, None] * change[:, slot]).add_(first[:, slot])
@@ -121,28 +128,39 @@ def _composite(layout: Layout, size: int, channels: int) -> Tensor:
     return image.add_(0.5)
 
 
-def coverage(layout: Layout, size: int) -> Tensor:
+def coverage(layout: Layout, size: int, device: torch.device = CPU) -> Tensor:
     """float32 [N, SLOTS, size, size] in [0, 1]: how much of a pixel lies within each object."""
     kinds = layout.shapes.flatten()
     maps, pixels = layout.shape_maps.flatten(0, 1), layout.radii.flatten() * (size / 2)
-    out = torch.zeros(len(kinds), size, size, device=kinds.device)
-    for kind, shape in enumerate(SHAPES.values()):
-        rows = (kinds == kind).nonzero()[:, 0]
-        distance = shape(*points(maps[rows], size)).mul_(-pixels[rows, None, None])
+    out = torch.zeros(len(kinds), size, size, device=device)
+    parts = by_kind(kinds, len(SHAPES), maps, pixels, device)
+    for shape, (rows, mine, scale) in zip(SHAPES.values(), parts, strict=True):
+        distance = shape(*points(mine, size)).mul_(-scale[:, None, None])
         out[rows] = distance.add_(0.5).clamp_(0, 1)
     return out.view(-1, SLOTS, size, size)
 
 
-def blend(layout: Layout, size: int) -> Tensor:
+def blend(layout: Layout, size: int, device: torch.device = CPU) -> Tensor:
     """float32 [N, SLOTS + 1, size, size] in [0, 1]: how much of each surface's second colour."""
     seen = torch.nn.functional.pad(layout.shapes >= 0, (0, 1), value=True)
     kinds = torch.where(seen, layout.textures, -1).flatten()
     maps, pixels = layout.texture_maps.flatten(0, 1), layout.periods.flatten() * (size / 2)
-    out = torch.zeros(len(kinds), size, size, device=kinds.device)
-    for kind, texture in enumerate(TEXTURES.values()):
-        rows = (kinds == kind).nonzero()[:, 0]
-        out[rows] = texture(*points(maps[rows], size), pixels[rows, None, None])
+    out = torch.zeros(len(kinds), size, size, device=device)
+    parts = by_kind(kinds, len(TEXTURES), maps, pixels, device)
+    for texture, (rows, mine, scale) in zip(TEXTURES.values(), parts, strict=True):
+        out[rows] = texture(*points(mine, size), scale[:, None, None])
     return out.view(-1, SLOTS + 1, size, size)
+
+
+def by_kind(
+    kinds: Tensor, count: int, maps: Tensor, pixels: Tensor, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each of `count` kinds its rows, and their maps and pixels, on the device."""
+    groups = [(kinds == kind).nonzero()[:, 0] for kind in range(count)]
+    order, sizes = torch.cat(groups), [len(group) for group in groups]
+    # three copies to a device, and not three a kind
+    moved = [to_device(tensor, device) for tensor in (order, maps[order], pixels[order])]
+    return zip(*(tensor.split(sizes) for tensor in moved), strict=True)
 
 
 def points(maps: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -169,6 +187,7 @@ class Scenes:
     """
 
     classes = tuple(SHAPES)
+    device: torch.device | None = None
 
     def __init__(
         self,
@@ -199,8 +218,9 @@ class Scenes:
         return rng.fold(self.seed, _SCENES, torch.from_numpy(indices + self.start))
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor]:
-        layout = compose(self.scene_keys(indices).to(keys.device))
-        return paint(layout, self.size, self.channels), layout.shapes[:, 0].clone()
+        layout = compose(self.scene_keys(indices))
+        labels = to_device(layout.shapes[:, 0].clone(), keys.device)
+        return paint(layout, self.size, self.channels, keys.device), labels
 
     def whole(self, index: int) -> Tensor:
         return render(self.scene_keys(np.array([index])), self.size, self.channels)[0]

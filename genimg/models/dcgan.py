@@ -5,6 +5,8 @@ import math
 
 from torch import Tensor, nn
 
+from genimg.models.batch_norm import BatchNorm2d
+
 
 class Generator(nn.Module):
     """Latents float32 [N, latent] -> images [N, channels, size, size] in [-1, 1].
@@ -80,7 +82,7 @@ def doublings(size: int) -> int:
 
 
 def activated(channels: int, normalise: bool) -> list[nn.Module]:
-    norm = [nn.BatchNorm2d(channels)] if normalise else []
+    norm = [BatchNorm2d(channels)] if normalise else []
     return [*norm, nn.ReLU(inplace=True)]
 
 

@@ -40,22 +40,25 @@ class Adversarial(Method):
     ) -> None:
         networks = {"generator": generator, "discriminator": discriminator}
         super().__init__(networks, ("generator",), train, device, betas)
+        self.generate = self.compiled(generator)
+        self.discriminate = self.compiled(discriminator)
         self.latent = latent
         self.r1 = r1
         self.r1_every = r1_every
 
-    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
+    def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        discriminator = self.networks["discriminator"]
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
         penalise = self.r1 > 0 and (self.seen // batch.total) % self.r1_every == 0
 
         with self.autocast:
-            fake = generator(latents)
+            fake = self.generate(latents)
             real = batch.images.detach().requires_grad_(penalise)
-            real_logits = discriminator(real)
-            fake_logits = discriminator(fake.detach())
+            # the penalty differentiates twice, which compiled networks cannot
+            real_logits = (discriminator if penalise else self.discriminate)(real).float()
+            fake_logits = self.discriminate(fake.detach()).float()
         loss_d = discriminator_logistic(real_logits, fake_logits)
-        losses = {"loss_d": loss_d.detach()}
+        losses = {"loss_d": loss_d}
         if penalise:
             penalty = r1_penalty(real_logits, real)
             loss_d = loss_d + 0.5 * self.r1 * self.r1_every * penalty
@@ -63,13 +66,14 @@ class Adversarial(Method):
 
         discriminator.requires_grad_(False)
         with self.autocast:
-            loss_g = generator_nonsaturating(discriminator(fake))
+            logits = self.discriminate(fake).float()
+        loss_g = generator_nonsaturating(logits)
         self.step("generator", loss_g, batch, sync)
         discriminator.requires_grad_(True)
 
-        self.finish(batch, sync)
+        self.finish(batch)
         return losses | {
-            "loss_g": loss_g.detach(),
-            "logit_real": real_logits.detach().mean(),
-            "logit_fake": fake_logits.detach().mean(),
+            "loss_g": loss_g,
+            "logit_real": real_logits.mean(),
+            "logit_fake": fake_logits.mean(),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,20 +20,13 @@ _SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
 _LOG_SIGMA_FLOOR = -6.0
 
 
-class Autoencoder(Protocol):
-    """What the method asks of its network (an nn.Module)."""
-
-    log_sigma: Tensor  # buffer [], log of the standard deviation of a pixel in [-1, 1]
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def decode(self, latents: Tensor) -> Tensor: ...
-
-
 class Autoencoding(Method):
     """Minimises the negative ELBO with the optimal output scale (sigma-VAE, Rybkin et al. 2021).
 
-    beta: weight of the KL term; kl_warmup: images over which it rises from 0.
+    autoencoder: encode: images [N, C, H, W] -> mean and log variance, each [N, latent];
+        decode: latents -> images; a buffer log_sigma []: log of the standard deviation of a
+        pixel in [-1, 1]
+    beta: weight of the KL term; kl_warmup: images over which it rises from 0
     """
 
     def __init__(
@@ -46,16 +39,17 @@ class Autoencoding(Method):
         betas: tuple[float, float],
     ) -> None:
         super().__init__({"autoencoder": autoencoder}, ("autoencoder",), train, device, betas)
+        self.encode = self.compiled(autoencoder.encode)
+        self.decode = self.compiled(autoencoder.decode)
         self.beta = beta
         self.kl_warmup = kl_warmup
 
-    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        network = self.networks["autoencoder"]
+    def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         with self.autocast:
-            mean, log_variance = network.encode(batch.images)
+            mean, log_variance = self.encode(batch.images)
             mean, log_variance = mean.float(), log_variance.float()
             noise = rng.normal(rng.fold(batch.keys, POSTERIOR), mean.shape[1:])
-            decoded = network.decode(mean + (0.5 * log_variance).exp() * noise)
+            decoded = self.decode(mean + (0.5 * log_variance).exp() * noise)
         decoded = decoded.float()
 
         # The scale that maximises the likelihood of the global batch (eq. 5, Rybkin et al. 2021).
@@ -68,12 +62,7 @@ class Autoencoding(Method):
         loss = (nll + weight * kl) / batch.images[0].numel()
         self.step("autoencoder", loss, batch, sync)
 
-        running = network.get_buffer("log_sigma")
+        running = self.networks["autoencoder"].get_buffer("log_sigma")
         running.lerp_(log_sigma, 1 - _SIGMA_DECAY if self.seen else 1.0)
-        self.finish(batch, sync)
-        return {
-            "loss": loss.detach(),
-            "nll": nll.detach(),
-            "kl": kl.detach(),
-            "log_sigma": log_sigma,
-        }
+        self.finish(batch)
+        return {"loss": loss, "nll": nll, "kl": kl, "log_sigma": log_sigma}

@@ -31,14 +31,20 @@ def fit(
     log: Callable[[int, dict[str, float]], None],
     save: Callable[[Method], None],
     should_stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train until `train.images` have been seen, or until a worker is asked to stop.
 
     log(seen, values) is called on every worker with the workers' mean of each loss, and
     `images_per_second` over all of them; save(method) on every worker at each checkpoint and at
     the end. Nothing is saved that is not finite: Diverged is raised instead.
+
+    Only a line of the log makes the workers wait for their devices and for one another, so at
+    most about one comes in `train.log_seconds`. When the next one is due follows from the speed
+    that the workers agreed on at the last one; between lines nothing needs to be said.
+    should_stop() is asked at each line and must not block.
     """
-    window = Window(method.seen)
+    window = Window(method.seen, 0, clock)
     while method.seen < train.images:
         before = method.seen
         # Networks that draw from torch's own generator (dropout) depend on the position alone.
@@ -48,7 +54,9 @@ def fit(
         window.add(losses, batch.share)
 
         done = method.seen >= train.images
-        at_log = done or crossed(train.log_every, before, method.seen)
+        at_log = done or (
+            crossed(train.log_every, before, method.seen) and window.is_long_enough(method.seen)
+        )
         at_save = done or crossed(train.checkpoint_every, before, method.seen)
         if at_log or at_save:
             stop, values = window.close(method, sync, should_stop())
@@ -58,7 +66,8 @@ def fit(
                 save(method)
             if stop:
                 return
-            window = Window(method.seen)
+            speed = values["images_per_second"]
+            window = window.next(method.seen, speed, train.log_seconds)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
@@ -78,35 +87,59 @@ def refuse_non_finite(method: Method) -> None:
         moments = [t for state in method.optimizers[name].state.values() for t in state.values()]
         tensors = [*network.parameters(), *network.buffers(), *moments]
         largest = torch._foreach_norm([t for t in tensors if t.is_floating_point()], ord=math.inf)
-        if not all(bool(value.isfinite()) for value in largest):
+        if not torch.stack([value.float() for value in largest]).isfinite().all():
             raise Diverged(f"the weights of the {name} are not finite at {method.seen:,} images")
 
 
 class Window:
-    """Losses and time since the last line of the log, kept on the device until it is written."""
+    """Losses and time since the last line of the log, kept on the device until it is written.
 
-    def __init__(self, seen: int) -> None:
+    span: how many images the next line should be away, at least
+    """
+
+    def __init__(self, seen: int, span: float, clock: Callable[[], float]) -> None:
         self.seen = seen
-        self.started = time.perf_counter()
-        self.sums: dict[str, Tensor] = {}
+        self.span = span
+        self.clock = clock
+        self.started = clock()
+        self.names: list[str] = []
+        self.sums: list[Tensor] = []
         self.steps = 0
         self.share = 1.0
 
     def add(self, losses: dict[str, Tensor], share: float) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        values = [value.detach().float() for value in losses.values()]
+        if self.steps:
+            torch._foreach_add_(self.sums, values)
+        else:
+            self.names, self.sums = list(losses), [value.clone() for value in values]
         self.steps += 1
         self.share = share
 
+    def is_long_enough(self, seen: int) -> bool:
+        return seen - self.seen >= self.span
+
     def close(self, method: Method, sync: Sync, stop: bool) -> tuple[bool, dict[str, float]]:
-        """(whether any worker wants to stop, mean values); raises Diverged on all workers."""
-        local = torch.stack([value.float() / self.steps for value in self.sums.values()])
-        wish = torch.tensor([float(stop)], device=local.device)
-        *means, stopping = sync.mean(torch.cat([local, wish]), self.share).tolist()
-        values = dict(zip(self.sums, means, strict=True))
+        """(whether any worker wants to stop, mean values); raises Diverged on all workers.
+
+        All of it, the time as well, is the workers' mean, so that they agree on what follows.
+        """
+        sums = torch.stack(self.sums).tolist()  # waits for the device, and only then
+        elapsed = self.clock() - self.started
+        mine = [*(value / self.steps for value in sums), float(stop), elapsed]
+        told = torch.tensor(mine, dtype=torch.float64, device=method.device)
+        *means, stopping, elapsed = sync.mean(told, self.share).tolist()
+        values = dict(zip(self.names, means, strict=True))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise Diverged(f"{bad[0]} is {values[bad[0]]} at {method.seen:,} images")
-        elapsed = time.perf_counter() - self.started
-        values["images_per_second"] = (method.seen - self.seen) / elapsed
+        values["images_per_second"] = (method.seen - self.seen) / max(elapsed, 1e-9)
         return stopping > 0, values
+
+    def next(self, seen: int, images_per_second: float, seconds: float) -> Window:
+        """A window that lasts about so many seconds.
+
+        At most twice as long as this one, for what was measured may have been a short burst.
+        """
+        longest = 2 * max(seen - self.seen, self.span)
+        return Window(seen, min(images_per_second * seconds, longest), self.clock)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from genimg.contracts import Batch, Sync
+from genimg.contracts import Batch, Division, Sync
+from genimg.training.kernels import kernels
 
 if TYPE_CHECKING:
     from genimg.recipe import Train
@@ -29,7 +32,7 @@ class Snapshot:
 class Method(ABC):
     """Owns `networks` (trained), `averages` (their EMA, for inference) and `optimizers`.
 
-    Subclasses implement `update`. `averaged` names the networks that inference needs.
+    Subclasses implement `learn`. `averaged` names the networks that inference needs.
     """
 
     def __init__(
@@ -58,39 +61,78 @@ class Method(ABC):
         self.autocast = torch.autocast(
             device.type, torch.bfloat16, enabled=multiplies_bfloat16(train.precision, device)
         )
-        if train.compile:
-            for network in self.networks.values():
-                network.compile()
+        # Found once: at thousands of images a second it would cost to walk the modules each step.
+        modules = [module for network in self.networks.values() for module in network.modules()]
+        self._whole_batch_layers = [module for module in modules if hasattr(module, "division")]
+        pairs = [(self.averages[name], self.networks[name]) for name in averaged]
+        self._weights = [(list(a.parameters()), list(n.parameters())) for a, n in pairs]
+        self._buffers = [
+            (
+                [tensor for tensor in a.buffers() if tensor.dtype == dtype],
+                [tensor for tensor in n.buffers() if tensor.dtype == dtype],
+            )
+            for a, n in pairs
+            for dtype in {tensor.dtype: None for tensor in n.buffers()}
+        ]
+
+    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        """One whole step; scalar losses of this worker's images, float32, on the device."""
+        with kernels(self.train.deterministic, self.device), self._divided(batch, sync):
+            losses = self.learn(batch, sync)
+        return {name: loss.detach().float() for name, loss in losses.items()}
 
     @abstractmethod
-    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        """One whole step; returns scalar losses of this worker's images, on the device."""
+    def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        """What `update` does: a step of every network, and `finish`; returns scalar losses."""
+
+    def compiled(self, function: Any) -> Callable[..., Any]:
+        """A network, or a function of it, as fast as the recipe wants it.
+
+        The network itself stays as it is: its names, copies and state know nothing of it, and
+        what differentiates twice, which compiled functions cannot, calls it directly.
+        """
+        return torch.compile(function) if self.train.compile else function
 
     def step(self, name: str, loss: Tensor, batch: Batch, sync: Sync) -> None:
         """Backward through one network, agree on the gradients, clip, and move its weights."""
-        network, optimizer = self.networks[name], self.optimizers[name]
+        optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        sync.gradients(network.parameters(), batch.share)
+        (group,) = optimizer.param_groups
+        sync.gradients(group["params"], batch.share)
         if self.train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.train.clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.train, self.seen)
+            nn.utils.clip_grad_norm_(group["params"], self.train.clip_norm)
+        group["lr"] = learning_rate(self.train, self.seen)
         optimizer.step()
 
-    def finish(self, batch: Batch, sync: Sync) -> None:
-        """What ends every update: buffers agree, averages follow, images are counted."""
-        sync.buffers(self.networks.values(), batch.share)
+    @torch.no_grad()
+    def finish(self, batch: Batch) -> None:
+        """What ends every step: images are counted, and the averages follow.
+
+        Buffers are copied, not agreed on: what all workers hold must follow from what they share.
+        """
         self.seen += batch.total
         decay = average_decay(self.train.ema_half_life, self.seen, batch.total)
-        with torch.no_grad():
-            for name, average in self.averages.items():
-                network = self.networks[name]
-                torch._foreach_lerp_(
-                    list(average.parameters()), list(network.parameters()), 1 - decay
-                )
-                for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
-                    mine.copy_(theirs)
+        for averages, weights in self._weights:
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+        for copies, buffers in self._buffers:
+            torch._foreach_copy_(copies, buffers)
+
+    @contextmanager
+    def _divided(self, batch: Batch, sync: Sync) -> Iterator[None]:
+        """Layers that compute with the whole batch reach beyond this worker's share of it."""
+        if sync.world == 1 or not self._whole_batch_layers:
+            yield
+            return
+        share = batch.share
+        division = Division(share, lambda values: sync.mean(values, share))
+        try:
+            for layer in self._whole_batch_layers:
+                layer.division = division
+            yield
+        finally:  # so that a network by itself, and a copy of it, knows of no workers
+            for layer in self._whole_batch_layers:
+                layer.division = None
 
     def snapshot(self) -> Snapshot:
         """A copy of everything, so that training may go on while it is written."""

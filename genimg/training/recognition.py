@@ -31,16 +31,16 @@ class Recognition(Method):
         betas: tuple[float, float],
     ) -> None:
         super().__init__({"classifier": classifier}, ("classifier",), train, device, betas)
+        self.classify = self.compiled(classifier)
         self.label_smoothing = label_smoothing
 
-    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         if batch.labels is None:
             raise InputError("a classifier needs labels: put the images into one folder a class")
         with self.autocast:
-            logits = self.networks["classifier"](batch.images)
-        logits = logits.float()
+            logits = self.classify(batch.images).float()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         self.step("classifier", loss, batch, sync)
-        self.finish(batch, sync)
-        correct = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return {"loss": loss.detach(), "accuracy": correct}
+        self.finish(batch)
+        correct = (logits.argmax(dim=1) == batch.labels).float().mean()
+        return {"loss": loss, "accuracy": correct}

@@ -34,13 +34,14 @@ class Restoration(Method):
         betas: tuple[float, float],
     ) -> None:
         super().__init__({"restorer": restorer}, ("restorer",), train, device, betas)
+        self.undo = self.compiled(restorer)
         self.degrade = degrade
 
-    def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+    def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         degraded, strengths = self.degrade(batch.images, batch.keys)
         with self.autocast:
-            restored = self.networks["restorer"](degraded, strengths)
-        loss = F.l1_loss(restored.float(), batch.images)
+            restored = self.undo(degraded, strengths).float()
+        loss = F.l1_loss(restored, batch.images)
         self.step("restorer", loss, batch, sync)
-        self.finish(batch, sync)
-        return {"loss": loss.detach()}
+        self.finish(batch)
+        return {"loss": loss}

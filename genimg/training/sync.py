@@ -24,9 +24,6 @@ class Alone:
     def gather(self, rows: Tensor) -> Tensor:
         return rows.detach()
 
-    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
-        pass
-
 
 class Collective:
     """All workers of the default process group.
@@ -57,9 +54,6 @@ class Collective:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
-
-    def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
-        self._sum([b for m in modules for b in m.buffers() if b.is_floating_point()], share)
 
     @torch.no_grad()
     def _sum(self, tensors: list[Tensor], weight: float) -> None:

@@ -13,9 +13,11 @@ from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.data.scenes import Scenes
+from genimg.data.storage import Ragged
 from genimg.errors import InputError
 
 CPU = torch.device("cpu")
+META = torch.device("meta")  # stands in for a GPU
 
 
 def unchanged(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -125,6 +127,49 @@ def test_a_batch_may_exceed_the_data():
     counts = np.bincount(batch.labels.numpy(), minlength=20)
     assert len(batch.images) == 50
     assert set(counts.tolist()) == {2, 3}
+
+
+def ragged(device: torch.device) -> Images:
+    whole = [np.full((3, 9 + i, 12), i, np.uint8) for i in range(6)]
+    return Images(Ragged.joined(whole, 8), torch.arange(6), tuple("abcdef")).to(device)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [Scenes(16, 3), Scenes(16, 1), ragged(CPU), ragged(META), numbered(20).to(META)],
+    ids=["scenes", "gray", "ragged on the cpu", "ragged", "square"],
+)
+def test_nothing_is_read_back_from_the_device_while_a_batch_is_made(dataset):
+    """Which would make the thread wait for a GPU. Of a tensor on `meta` nothing can be read."""
+    with pytest.raises(NotImplementedError):
+        torch.zeros(1, device=META).cpu()
+    parts = Loader(
+        dataset,
+        batch_size=6,
+        seed=1,
+        device=META,
+        augment=lambda images, keys: augment(images, keys, "dihedral"),
+    )
+    for batch in first(2, parts):
+        assert {batch.images.device, batch.labels.device, batch.keys.device} == {META}
+        assert batch.images.shape[0] == len(batch.labels) == len(batch.keys) == 6
+
+
+def test_data_on_the_cpu_gets_its_keys_there():
+    """And the same crops as data on the device gets by keys on the device."""
+    given = []
+
+    class Asked(Images):
+        def fetch(self, indices, keys):
+            given.append(keys)
+            return super().fetch(indices, keys)
+
+    data = ragged(CPU)
+    data.__class__ = Asked
+    expected = loader(data).batch(0)
+    loader(data, device=META).batch(0)
+    assert torch.equal(*given)
+    assert expected.images.shape == (6, 3, 8, 8)
 
 
 def test_another_seed_gives_another_order_and_other_keys():

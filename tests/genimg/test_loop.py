@@ -1,6 +1,7 @@
 """The loop: its counts, log lines, checkpoints, stops and refusals, on a method of one weight."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from genimg import checkpoint
 from genimg.contracts import Batch
 from genimg.recipe import Train
 from genimg.recipes import RECIPES
-from genimg.training.loop import Diverged, crossed, fit
+from genimg.training.loop import Diverged, Window, crossed, fit
 from genimg.training.method import Method
 from genimg.training.sync import Alone
 from jobs.run_folder import RunFolder
@@ -32,14 +33,14 @@ class Pull(Method):
         self.steps = 0
         self.drawn: list[float] = []
 
-    def update(self, batch, sync):
+    def learn(self, batch, sync):
         self.steps += 1
         self.drawn.append(torch.rand(()).item())
         loss = self.networks["line"].weight.sum() * self.slope
         if self.steps == self.bad_step:
             loss = loss * float("nan")
         self.step("line", loss, batch, sync)
-        self.finish(batch, sync)
+        self.finish(batch)
         told = self.steps if self.steps != self.bad_step else float("nan")
         return {"loss": torch.tensor(float(told))}
 
@@ -80,7 +81,9 @@ class Records:
 
 def train(size: int = 8, **keys) -> Train:
     return Train(
-        **{"images": 100, "batch_size": size, "log_every": 20, "checkpoint_every": 50} | keys
+        **{"images": 100, "batch_size": size, "checkpoint_every": 50}
+        | {"log_every": 20, "log_seconds": 0}
+        | keys
     )
 
 
@@ -112,6 +115,66 @@ def test_a_line_of_the_log_holds_the_means_since_the_last_one():
     records.run(Pull(train()), 8)
     assert [values["loss"] for _, values in records.lines] == [2, 4.5, 6.5, 8, 9.5, 12]
     assert all(values["images_per_second"] > 0 for _, values in records.lines)
+
+
+def test_the_mean_of_many_steps_is_not_rounded_to_the_precision_of_one():
+    window = Window(0, 0, lambda: 0.0)
+    for _ in range(400):
+        window.add({"loss": torch.tensor(0.9, dtype=torch.bfloat16)}, 1.0)
+    _, values = window.close(Pull(train()), Alone(), stop=False)
+    assert values["loss"] == pytest.approx(torch.tensor(0.9, dtype=torch.bfloat16).item())
+
+
+class Clock:
+    """Tells the seconds that a method has worked, at `speed` images a second."""
+
+    def __init__(self, method: Method, speed: Callable[[int], float]) -> None:
+        self.method, self.speed = method, speed
+        self.seen, self.now = method.seen, 0.0
+
+    def __call__(self) -> float:
+        done = self.method.seen - self.seen
+        self.now += done / self.speed(self.method.seen)
+        self.seen += done
+        return self.now
+
+
+def lines_at(speed: Callable[[int], float], **keys) -> tuple[list[int], list[float]]:
+    """Where lines of the log were written, and when."""
+    method = Pull(train(**{"images": 20_000, "checkpoint_every": 10**6, "log_seconds": 1} | keys))
+    clock, seen, when = Clock(method, speed), [], []
+
+    def log(at: int, values: dict[str, float]) -> None:
+        seen.append(at)
+        when.append(clock())
+
+    fit(method, batches(8), method.train, sync=Alone(), log=log, save=lambda m: None, clock=clock)
+    return seen, when
+
+
+def test_at_a_high_speed_lines_are_a_second_apart_once_the_speed_is_known():
+    seen, when = lines_at(lambda at: 2000.0)
+    assert seen[0] == 24  # at once, so that one sees that it runs
+    gaps = [after - before for before, after in itertools.pairwise(when)]
+    assert len(gaps) == pytest.approx(15, abs=2)
+    assert gaps[:-1] == pytest.approx([*gaps[:6], *[1] * (len(gaps) - 7)], abs=0.05)
+    assert max(gaps[:6]) <= 1.01
+
+
+def test_at_a_low_speed_lines_come_with_their_number_of_images():
+    assert lines_at(lambda at: 15.0, images=100)[0] == [24, 40, 64, 80, 104]
+
+
+def test_where_training_slows_down_or_speeds_up_the_distance_follows():
+    _, when = lines_at(lambda at: 4000.0 if at < 10_000 else 400.0)
+    gaps = [after - before for before, after in itertools.pairwise(when)]
+    assert max(gaps) < 10.1  # one was due in a second, at the speed that was known
+    assert gaps[-3] == pytest.approx(1, abs=0.05)
+
+
+def test_zero_seconds_mean_a_line_at_every_interval():
+    seen, _ = lines_at(lambda at: 1e9, images=100, log_seconds=0)
+    assert seen == [24, 40, 64, 80, 104]
 
 
 @given(st.integers(1, 500), st.integers(0, 10_000), st.integers(1, 700))

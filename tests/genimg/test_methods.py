@@ -76,6 +76,17 @@ def test_a_step_moves_every_network_counts_its_images_and_tells_finite_losses(na
 
 
 @every_recipe
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_losses_are_float32_whatever_the_networks_compute_in(name, precision):
+    recipe = tiny(name, f"train.precision={precision}")
+    (losses,) = trained(recipe, started(recipe), 1)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    # a loss that was rounded to bfloat16 on its way has no bits below its first eight
+    fine = [loss for loss in losses.values() if loss != loss.to(torch.bfloat16).float()]
+    assert fine
+
+
+@every_recipe
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
 def test_a_restored_snapshot_goes_on_bit_for_bit(name, precision):
     recipe = tiny(name, f"train.precision={precision}")

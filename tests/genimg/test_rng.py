@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from genimg.rng import fold, integers, normal, seed_from, uniform
@@ -48,7 +50,19 @@ def test_seed_from_is_a_fixed_non_negative_number() -> None:
     seeds = [seed_from(seed, 5) for seed in range(100)]
     assert len(set(seeds)) == 100
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_from(3, 5) == int(fold(3, 5)) & (2**63 - 1)
+    assert seed_from(3) == 3
+
+
+whole = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(key=whole, items=st.lists(whole, min_size=1, max_size=3))
+def test_numbers_and_tensors_of_them_are_folded_alike(key: int, items: list[int]) -> None:
+    expected = fold(torch.tensor([key]), *(torch.tensor([item]) for item in items))
+    assert torch.equal(fold(torch.tensor([key]), *items), expected)
+    assert torch.equal(fold(key, *items)[None], expected)
+    assert torch.equal(fold(key, *items[:-1], torch.tensor(items[-1:])), expected)
+    assert seed_from(key, *items) == int(expected) & (2**63 - 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
