@@ -91,6 +91,10 @@ class Sync(Protocol):
         """The workers' rows [N, ...] one after the other, by rank; their numbers may differ."""
         ...
 
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by that of rank 0, bit for bit."""
+        ...
+
     def buffers(self, modules: Iterable[nn.Module], share: float) -> None:
         """Average the floating-point buffers (batch-norm statistics) over the workers."""
         ...

@@ -18,11 +18,13 @@ from tiny_recipes import tiny
 
 from cluster.storage import LocalStorage
 from genimg import checkpoint
+from genimg.data.opening import open_dataset
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.training.sync import Alone, Collective
+from jobs.resuming import resume
 from jobs.run_folder import RunFolder
-from jobs.worker import Job, resume, work
+from jobs.worker import Job, work
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,9 +183,10 @@ def test_a_run_in_a_remote_store_is_resumed_by_downloading(tmp_path):
     folder = RunFolder(str(tmp_path), "run")
     folder.storage = Remote(tmp_path)
     method = recipe.method(CPU)
-    history = resume(method, folder, Alone(), print)
+    data = open_dataset(recipe.data)
+    past = resume(method, folder, Alone(), print, fingerprint=data.fingerprint)
     assert method.seen == 32
-    assert [seen for seen, _ in history] == [32]
+    assert [seen for seen, _ in past.history] == [32]
 
 
 def test_metrics_of_a_checkpoint_are_those_of_its_history(tmp_path):
