@@ -53,8 +53,8 @@ def work(
     warn: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
     discard: Callable[[], bool] = lambda: False,
-) -> None:
-    """Train a run to its end, or from where it was interrupted.
+) -> bool:
+    """Train a run to its end, or from where it was interrupted; whether it is at its end.
 
     progress(seen, values): rank 0, at each line of the log. saved(seen, metrics): every rank, at
     each checkpoint, with the metrics on rank 0 and none on the others. discard(): rank 0, whether
@@ -75,7 +75,7 @@ def work(
         changed_data=job.changed_data,
     )
     if method.seen >= recipe.train.images:
-        return
+        return True
 
     loader = Loader(
         train_data,
@@ -118,6 +118,7 @@ def work(
         batches = iter(loader)
         stack.callback(batches.close)  # type: ignore[attr-defined]
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
+    return method.seen >= recipe.train.images
 
 
 def ignore(text: str) -> None:
