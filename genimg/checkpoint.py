@@ -8,11 +8,12 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from genimg import hashed_files
 from genimg.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,33 +46,27 @@ class Manifest:
         return json.dumps(asdict(self) | {"digest": self.digest()}, indent=2, sort_keys=True) + "\n"
 
 
-def write(
-    folder: Path,
-    *,
-    recipe: str,
-    weights: dict[str, Tensor],
-    training: dict[str, Tensor],
-    progress: dict[str, Any],
-    metrics: dict[str, float],
-    samples: bytes,
-    lineage: dict[str, Any],
-) -> Manifest:
-    """Write a whole checkpoint into `folder`, which appears at once or not at all.
+class Content(TypedDict):
+    """What a checkpoint is written from."""
 
-    recipe: the recipe's JSON; samples: a PNG. An existing folder is replaced.
+    recipe: str  # the recipe's JSON
+    weights: dict[str, Tensor]
+    training: dict[str, Tensor]
+    progress: dict[str, Any]
+    metrics: dict[str, float]
+    samples: bytes  # a PNG
+    lineage: dict[str, Any]
+
+
+def write(folder: Path, **content: Unpack[Content]) -> Manifest:
+    """Write a whole checkpoint as `folder`, which appears at once or not at all.
+
+    An existing folder is replaced.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file(weights, draft / WEIGHTS)
-        save_file(training, draft / TRAINING)
-        (draft / PROGRESS).write_text(json.dumps(progress))
-        (draft / RECIPE).write_text(recipe)
-        (draft / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-        (draft / SAMPLES).write_bytes(samples)
-        files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
-        manifest = Manifest(FORMAT, files, lineage)
-        (draft / MANIFEST).write_text(manifest.text())
+        manifest = fill(draft, **content)
         draft.chmod(0o755)  # mkdtemp makes it private
         old = draft.with_name(f"{draft.name}.old")
         if folder.exists():
@@ -82,6 +77,26 @@ def write(
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def fill(folder: Path, **content: Unpack[Content]) -> Manifest:
+    """Write a checkpoint's files into an empty folder, the manifest last.
+
+    Every file is written as a stream and hashed on the way: there is no second copy of the
+    tensors in memory, and nothing is read again.
+    """
+    texts = {
+        PROGRESS: json.dumps(content["progress"]),
+        RECIPE: content["recipe"],
+        METRICS: json.dumps(content["metrics"], indent=2) + "\n",
+    }
+    files = {name: hashed_files.write(folder / name, text.encode()) for name, text in texts.items()}
+    files[SAMPLES] = hashed_files.write(folder / SAMPLES, content["samples"])
+    files[WEIGHTS] = hashed_files.write_tensors(folder / WEIGHTS, content["weights"])
+    files[TRAINING] = hashed_files.write_tensors(folder / TRAINING, content["training"])
+    manifest = Manifest(FORMAT, files, content["lineage"])
+    (folder / MANIFEST).write_text(manifest.text())
+    return manifest
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

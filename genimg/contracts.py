@@ -110,3 +110,7 @@ class Sync(Protocol):
     def gather(self, rows: Tensor) -> Tensor:
         """The workers' rows [N, ...] one after the other, by rank; their numbers may differ."""
         ...
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by that of rank 0, bit for bit."""
+        ...

@@ -6,46 +6,64 @@ from typing import NamedTuple
 
 import ray
 
+Line = tuple[int, dict[str, float]]  # images seen, and values
+
 
 class News(NamedTuple):
-    """What has happened; warnings and evaluations since the last reading."""
+    """What has happened; evaluations and warnings since the last reading, some perhaps again."""
 
-    latest: tuple[int, dict[str, float]] | None  # images seen, and the newest line of the log
-    evaluations: list[tuple[int, dict[str, float]]]
-    warnings: list[str]
-    failure: Exception | None  # why training cannot go on
+    latest: Line | None = None  # the newest line of the log
+    evaluations: tuple[Line, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Exception | None = None  # why training cannot go on
 
 
-@ray.remote(num_cpus=0)
+class Wishes(NamedTuple):
+    """What the workers are asked to do at the next line of the log."""
+
+    stop: bool = False  # save a checkpoint and end
+    discard: bool = False  # and it need not be saved
+    rest: bool = False  # save a checkpoint and wait: their number is about to change
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """An actor that outlives the workers. (A module of its own: it starts without PyTorch.)"""
+    """An actor that outlives the workers. (A module of its own: it starts without PyTorch.)
+
+    Where it dies it comes back empty, and everybody says again what still matters: workers all of
+    their news at each line, the command and the controller their wishes at each look.
+    """
 
     def __init__(self) -> None:
-        self.latest: tuple[int, dict[str, float]] | None = None
-        self.evaluations: list[tuple[int, dict[str, float]]] = []
-        self.warnings: list[str] = []
-        self.failure: Exception | None = None
+        self.news = News()
+        self.known: set[int | str] = set()  # evaluations and warnings that were told before
         self.stop = False
         self.discard = False
+        self.rest = False
+        self.resting = False
+        self.saved = True  # whether there was a checkpoint since the last rest
 
-    def post(self, seen: int, values: dict[str, float]) -> None:
-        self.latest = (seen, values)
-
-    def evaluated(self, seen: int, metrics: dict[str, float]) -> None:
-        self.evaluations.append((seen, metrics))
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
+    def post(self, news: News) -> None:
+        """Worker 0: all that happened since it started, without `failure`."""
+        evaluations = [line for line in news.evaluations if line[0] not in self.known]
+        warnings = [text for text in news.warnings if text not in self.known]
+        self.known |= {seen for seen, _ in evaluations} | set(warnings)
+        self.saved = self.saved or bool(evaluations)
+        self.news = self.news._replace(
+            latest=news.latest or self.news.latest,
+            evaluations=(*self.news.evaluations, *evaluations),
+            warnings=(*self.news.warnings, *warnings),
+        )
 
     def fail(self, reason: Exception) -> None:
-        self.failure = reason
+        self.news = self.news._replace(failure=reason)
 
     def failed(self) -> bool:
-        return self.failure is not None
+        return self.news.failure is not None
 
     def read(self) -> News:
-        news = News(self.latest, self.evaluations, self.warnings, self.failure)
-        self.evaluations, self.warnings = [], []
+        news = self.news
+        self.news = news._replace(evaluations=(), warnings=())
         return news
 
     def ask_to_stop(self, discard: bool) -> None:
@@ -53,8 +71,22 @@ class Board:
         self.stop = True
         self.discard = discard
 
-    def asked_to_stop(self) -> bool:
-        return self.stop
+    def wishes(self) -> Wishes:
+        return Wishes(self.stop, self.discard, self.rest)
 
-    def asked_to_discard(self) -> bool:
-        return self.discard
+    def ask_to_rest(self) -> bool:
+        """Whether all work is saved and the workers wait, so that their number may change.
+
+        They are not asked a second time before there was another checkpoint.
+        """
+        self.rest = self.rest or self.saved
+        return self.resting
+
+    def rests(self) -> None:
+        """Worker 0: everything is saved, and all wait."""
+        self.resting = True
+        self.saved = False
+
+    def go_on(self) -> None:
+        """The number of workers need not change, or has changed."""
+        self.rest = self.resting = False

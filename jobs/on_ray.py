@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
 
 import ray
-import ray.train
-import torch
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from genimg.errors import InputError
-from genimg.training.loop import Diverged
-from genimg.training.sync import Collective
-from jobs.board import Board
-from jobs.worker import Job, Lost, work
+from jobs.board import Board, News
+from jobs.ray_privates import Trainer, prepare_environment
+from jobs.ray_worker import worker
+from jobs.worker import Job, Lost
 
+RESIZE_EVERY = 60.0  # seconds at least between two considerations of an elastic group's size
 _POLL = 0.2  # seconds between looks at the board
+_ANSWER = 5.0  # seconds in which the board should answer; while it is restarted it does not
+_END = 60.0  # seconds in which the trainer should end; longer than a group may take to start
 
 
 def train_on_ray(
@@ -48,9 +48,7 @@ def train_on_ray(
     Raises Diverged or InputError as a worker does, and Lost when more workers failed than
     `max_failures`.
     """
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    prepare_environment()
     # On this very node: the board should outlast every node that may be lost.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = Board.options(scheduling_strategy=here).remote()
@@ -58,19 +56,21 @@ def train_on_ray(
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
     # they are the same with and without Ray, and no key to a store is pickled.
     notes = tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         worker,
         train_loop_config={"job": job.plain(), "board": board, "cpus": cpus_per_worker},
         scaling_config=ScalingConfig(
             num_workers=low if low == high else workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+            elastic_resize_monitor_interval_s=RESIZE_EVERY,
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex[:12],
             storage_path=notes.name,
             failure_config=FailureConfig(max_failures=max_failures),
         ),
+        board=board,
     )
     errors: list[BaseException] = []
 
@@ -81,64 +81,56 @@ def train_on_ray(
             errors.append(error)
 
     thread = threading.Thread(target=fit, name="train", daemon=True)
-    thread.start()
+    failure: Exception | None = None
     shown: tuple[int, dict[str, float]] | None = None
-    alive = True
-    while alive:
-        alive = thread.is_alive()  # read the board once more after the end
-        if stop.is_set():
-            board.ask_to_stop.remote(discard)
-        news = ray.get(board.read.remote())
-        for text in news.warnings:
-            warn(text)
-        for seen, metrics in news.evaluations:
-            evaluated(seen, metrics)
-        if news.latest and news.latest != shown:
-            progress(*news.latest)
-            shown = news.latest
-        if alive:
-            time.sleep(_POLL)
-    notes.cleanup()
-    if news.failure:
-        raise news.failure
+    told: set[int | str] = set()  # a board that was restarted tells again what it told before
+    try:
+        thread.start()
+        alive = True
+        while alive:
+            alive = thread.is_alive()  # read the board once more after the end
+            if stop.is_set():
+                board.ask_to_stop.remote(discard)  # again each time, should it have forgotten
+            news = read(board, patience=0 if alive else _END)
+            failure = news.failure or failure
+            for text in news.warnings:
+                if text not in told:
+                    told.add(text)
+                    warn(text)
+            for seen, metrics in news.evaluations:
+                if seen not in told:
+                    told.add(seen)
+                    evaluated(seen, metrics)
+            if news.latest and news.latest != shown:
+                progress(*news.latest)
+                shown = news.latest
+            if alive:
+                time.sleep(_POLL)
+    finally:  # whatever happened here, no worker is left behind with what it holds
+        if thread.is_alive():
+            trainer.end(_END)
+            thread.join(_END)
+        with suppress(RayError):
+            ray.kill(board)
+        notes.cleanup()
+    if failure:
+        raise failure
     if errors and isinstance(errors[0], WorkerGroupError):
         raise Lost(in_short(errors[0], warn)) from errors[0]
     if errors:
         raise errors[0]
 
 
-def worker(config: dict[str, Any]) -> None:
-    """Runs in each worker's process."""
-    board = config["board"]
-    if ray.get(board.failed.remote()):  # starting again would end the same way
-        return
-    torch.set_num_threads(config["cpus"])
-    sync = Collective()
-    first = sync.rank == 0
-
-    def saved(seen: int, metrics: dict[str, float]) -> None:
-        if metrics:
-            board.evaluated.remote(seen, metrics)
-        ray.train.report({"seen": seen} | metrics)
-
-    try:
-        work(
-            Job(**config["job"]),
-            sync,
-            # Ray hands out pretended GPUs as well; they are of no use without CUDA
-            get_device() if torch.cuda.is_available() else torch.device("cpu"),
-            progress=lambda seen, values: board.post.remote(seen, values),
-            saved=saved,
-            warn=lambda text: board.warn.remote(text),
-            should_stop=lambda: first and ray.get(board.asked_to_stop.remote()),
-            discard=lambda: ray.get(board.asked_to_discard.remote()),
-        )
-    except Diverged as error:  # on all workers alike
-        if first:
-            ray.get(board.fail.remote(error))
-    except InputError as error:  # perhaps on this one alone, and the others would wait for it
-        ray.get(board.fail.remote(InputError(str(error))))
-        raise
+def read(board: ActorHandle, patience: float) -> News:
+    """What the board tells; nothing while it does not answer, for at most so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return ray.get(board.read.remote(), timeout=_ANSWER)
+        except (RayActorError, GetTimeoutError):
+            if time.monotonic() >= deadline:
+                return News()
+            time.sleep(_POLL)
 
 
 def room(cpus_per_worker: int, use_gpu: bool) -> int:

@@ -7,21 +7,29 @@ STORAGE/RUN/tensorboard/             event files
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import queue
 import re
 import tempfile
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from cluster.storage import AlreadyExists, NotFound, Refused, Storage, files_beneath, open_storage
+from cluster.storage import (
+    AlreadyExists,
+    NotFound,
+    Refused,
+    Storage,
+    StorageError,
+    files_beneath,
+    open_storage,
+    staged,
+)
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
@@ -33,6 +41,8 @@ History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each c
 _MAY_CHANGE = {
     f"train.{key}" for key in ("images", "log_every", "log_seconds", "checkpoint_every", "keep")
 }
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class RunFolder:
@@ -104,39 +114,61 @@ class RunFolder:
     def complete(self, recipe: Recipe) -> bool:
         """Whether nothing is left to train: the newest checkpoint is the last, and undamaged."""
         done = self.checkpoints()
-        if not done or done[-1] < recipe.train.images:
-            return False
+        return bool(done) and done[-1] >= recipe.train.images and self.whole(done[-1])
+
+    def publish(self, seen: int, fill: Callable[[Path], object]) -> None:
+        """Save a checkpoint, which appears whole or not at all; `fill(folder)` writes its files.
+
+        Where the storage is on this machine they are written in their place, else uploaded from
+        here. Faults that may pass are tried again. One that is there already, from before an
+        interruption, stays if it is undamaged. Raises Refused where a disk is full.
+        """
+        if self.whole(seen):
+            return
+        self.delete(seen)  # what is damaged, or left by who was killed
+        place = self.storage.local_path(self.key(seen))
+        if place is not None:
+            with suppress(AlreadyExists):  # somebody else was quicker
+                for attempt in patiently():
+                    with attempt, self.reported(seen, self.url), staged(place) as draft:
+                        fill(draft)
+            return
         with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
-            try:
-                self.fetch(done[-1], Path(scratch))
-            except InputError:
-                return False
-        return True
+            draft = Path(scratch)
+            with self.reported(seen, f"{draft.parent} (TMPDIR), from where it is uploaded"):
+                fill(draft)
+            marker = f"{self.key(seen)}/{checkpoint.MANIFEST}"  # written last: readers go by it
+            with suppress(AlreadyExists):
+                for attempt in patiently():
+                    with attempt:
+                        self.delete(seen)  # what an interrupted attempt left
+                        self.storage.upload(draft, self.key(seen), without=[checkpoint.MANIFEST])
+                        self.storage.create(marker, (draft / checkpoint.MANIFEST).read_bytes())
 
-    def publish(self, folder: Path, seen: int) -> None:
-        """Upload a checkpoint, trying again after faults of the network or the store."""
-        marker = f"{self.key(seen)}/{checkpoint.MANIFEST}"  # written last: a reader goes by it
-        for attempt in Retrying(
-            stop=stop_after_attempt(6),
-            wait=wait_exponential(multiplier=0.5, max=30),
-            retry=retry_if_not_exception_type((AlreadyExists, Refused)),
-            reraise=True,
-        ):
-            with attempt:
-                if self.storage.exists(marker):
-                    raise AlreadyExists(f"{marker} exists in {self.storage} already")
-                self.delete(seen)  # what an interrupted attempt left
-                self.storage.upload(folder, self.key(seen), without=[checkpoint.MANIFEST])
-                self.storage.create(marker, (folder / checkpoint.MANIFEST).read_bytes())
+    @contextmanager
+    def reported(self, seen: int, where: str) -> Iterator[None]:
+        """Turns what the system refuses into a StorageError that names the place and a remedy."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            kind = Refused if error.errno in _FULL | _FORBIDDEN else StorageError
+            remedy = "make that writable" if error.errno in _FORBIDDEN else "make room there"
+            raise kind(
+                f"{where}: {reason}; run {self.name!r} could not be saved at {seen:,} images; "
+                f"{remedy}, and the same command goes on from the last checkpoint"
+            ) from error
 
-    def replace_damaged(self, folder: Path, seen: int) -> None:
-        """Publish over a checkpoint of which not every byte is as it was written."""
+    def whole(self, seen: int) -> bool:
+        """Whether a checkpoint is there of which every byte is as it was written."""
+        if not self.storage.exists(f"{self.key(seen)}/{checkpoint.MANIFEST}"):
+            return False
         with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
             try:
                 self.fetch(seen, Path(scratch))
             except InputError:
-                self.delete(seen)
-                self.publish(folder, seen)
+                return False
+        return True
 
     def delete(self, seen: int) -> None:
         self.storage.delete(f"{self.key(seen)}/{checkpoint.MANIFEST}")  # first: nobody sees half
@@ -196,49 +228,15 @@ def best(recipe: Recipe, history: History) -> int:
     return history[ranked.index(max(ranked))][0]
 
 
-class BackgroundSaver:
-    """Writes and publishes checkpoints in a thread, one at a time, while training goes on.
+def patiently() -> Retrying:
+    """Attempts, with growing pauses, for faults of the network or the store that may pass."""
+    return Retrying(
+        stop=stop_after_attempt(6),
+        wait=wait_exponential(multiplier=0.5, max=30),
+        retry=retry_if_exception(may_pass),
+        reraise=True,
+    )
 
-    A failure is raised at the next call: a run that cannot save must not go on for hours.
-    """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.tasks: queue.Queue[tuple[int, Callable[[Path], object]] | None] = queue.Queue(1)
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._work, name="saver", daemon=True)
-        self.thread.start()
-
-    def save(self, seen: int, write: Callable[[Path], object], keep: set[int]) -> None:
-        """write(path) makes the checkpoint folder; then others than `keep` are deleted."""
-        self._raise()
-
-        def task(path: Path) -> None:
-            write(path)
-            try:
-                self.folder.publish(path, seen)
-            except AlreadyExists:  # this very checkpoint, from before an interruption
-                self.folder.replace_damaged(path, seen)
-            self.folder.prune(keep)
-
-        self.tasks.put((seen, task))
-
-    def close(self) -> None:
-        """Wait until everything is published."""
-        self.tasks.put(None)
-        self.thread.join()
-        self._raise()
-
-    def _work(self) -> None:
-        while (item := self.tasks.get()) is not None:
-            seen, task = item
-            if self.error is None:
-                try:
-                    with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
-                        task(Path(scratch) / f"{seen:012d}")
-                except BaseException as error:
-                    self.error = error
-
-    def _raise(self) -> None:
-        if self.error is not None:
-            raise self.error
+def may_pass(error: BaseException) -> bool:
+    return isinstance(error, StorageError) and not isinstance(error, (AlreadyExists, Refused))

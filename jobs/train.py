@@ -58,6 +58,10 @@ def train(
     autoscale: Annotated[
         bool, typer.Option("--autoscale", help="Wait for nodes that the cluster has not yet.")
     ] = False,
+    changed_data: Annotated[
+        bool,
+        typer.Option("--changed-data", help="Go on though the data changed since the checkpoint."),
+    ] = False,
 ) -> None:
     """Train a recipe, or go on with the run of that name.
 
@@ -79,7 +83,7 @@ def train(
 
     from jobs.worker import Job
 
-    job = Job(chosen.model_dump_json(), folder.name, folder.url)
+    job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
     def here(stop: threading.Event, progress: Progress) -> None:
         folder.start(chosen)

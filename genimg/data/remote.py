@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
 import pyarrow as pa
+from filelock import FileLock
 from pyarrow import fs
 
 from genimg.errors import InputError
@@ -73,7 +73,8 @@ def files_at(path: str) -> list[fs.FileInfo]:
 def on_this_machine(path: str) -> Path:
     """A local path as it is; of an address a copy beneath GENIMG_CACHE (~/.cache/genimg).
 
-    It is copied again only when names, sizes or times of its files change.
+    It is copied again only when names, sizes or times of its files change, and by one process of
+    a machine, for which the others wait.
     """
     if not is_remote(path):
         return Path(path).expanduser()
@@ -89,19 +90,23 @@ def on_this_machine(path: str) -> Path:
     place = home / "data" / digest / where.rpartition("/")[2]
     if place.exists():
         return place
-    part = place.parent.with_name(f".{digest}.{uuid4().hex}")
+    part = place.parent.with_name(f".{digest}.part")
     target = part / place.name
     try:
-        single = [file.path for file in files] == [where]
-        (part if single else target).mkdir(parents=True)
-        with reported(path):
-            fs.copy_files(where, str(target), filesystem, fs.LocalFileSystem())
-        part.rename(place.parent)
+        place.parent.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.parent.with_name(f".{digest}.lock")):  # its holder's end frees it
+            if place.exists():  # another process copied it meanwhile
+                return place
+            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+            single = [file.path for file in files] == [where]
+            (part if single else target).mkdir(parents=True)
+            try:
+                with reported(path):
+                    fs.copy_files(where, str(target), filesystem, fs.LocalFileSystem())
+                part.rename(place.parent)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        if not place.exists():  # else another process copied it meanwhile
-            raise InputError(
-                f"{home}: {error.strerror}; set GENIMG_CACHE to a folder that one can write to"
-            ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remedy = "set GENIMG_CACHE to a folder that one can write to"
+        raise InputError(f"{home}: {error.strerror}; {remedy}") from error
     return place

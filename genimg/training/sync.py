@@ -24,6 +24,9 @@ class Alone:
     def gather(self, rows: Tensor) -> Tensor:
         return rows.detach()
 
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        pass
+
 
 class Collective:
     """All workers of the default process group.
@@ -54,6 +57,14 @@ class Collective:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    @torch.no_grad()
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        for bucket in _buckets([tensor.detach() for tensor in tensors]):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            dist.broadcast(flat.view(torch.uint8), src=0)  # bytes: any dtype, and -0.0 and NaN too
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [p.view_as(t) for p, t in zip(parts, bucket, strict=True)])
 
     @torch.no_grad()
     def _sum(self, tensors: list[Tensor], weight: float) -> None:

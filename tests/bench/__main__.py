@@ -32,7 +32,7 @@ from measuring import Row
 from rich.console import Console
 from rich.table import Table
 
-from jobs.worker import commit
+from jobs.recorder import commit
 
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "scenes": bench_scenes.measure,

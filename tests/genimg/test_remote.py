@@ -1,5 +1,8 @@
 """Data in S3: shards streamed, other forms copied once, and what is wrong said in one line."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
@@ -89,6 +92,38 @@ def test_an_archive_is_copied_once_and_again_when_it_changes(bucket: str, tmp_pa
     (tmp_path / "up" / "a.npz").write_bytes(b"three")
     put(f"{bucket}/x", tmp_path / "up")
     assert on_this_machine(f"{bucket}/x/a.npz").read_bytes() == b"three"
+
+
+COPIES = """
+import sys
+from genimg.data.remote import on_this_machine
+from pyarrow import fs
+copy = fs.copy_files
+fs.copy_files = lambda *arguments: (print("copied"), copy(*arguments))
+assert (on_this_machine(sys.argv[1]) / "a.npy").stat().st_size == 6_000_000
+"""
+
+
+def test_the_workers_of_a_machine_copy_it_once(bucket: str, tmp_path: Path, cache: Path):
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "a.npy").write_bytes(bytes(6_000_000))
+    address = put(f"{bucket}/x", tmp_path / "up")
+    line = [sys.executable, "-c", COPIES, address]
+    workers = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(said) == ["", "", "copied\n"]
+
+
+def test_what_a_killed_process_copied_in_part_is_no_data(bucket: str, tmp_path: Path, cache: Path):
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "a.npy").write_bytes(b"whole")
+    address = put(f"{bucket}/x", tmp_path / "up")
+    digest = on_this_machine(address).parent.name
+    shutil.rmtree(cache / "data" / digest)
+    (cache / "data" / f".{digest}.part" / "x").mkdir(parents=True)
+    (cache / "data" / f".{digest}.part" / "x" / "b.npy").write_bytes(b"half")
+    assert [path.name for path in on_this_machine(address).iterdir()] == ["a.npy"]
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,19 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import save_file
 from tiny_recipes import tiny
 
 from cluster.storage import LocalStorage
 from genimg import checkpoint
+from genimg.data.opening import open_dataset
+from genimg.errors import InputError
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.training.sync import Alone, Collective
+from jobs.resuming import resume
 from jobs.run_folder import RunFolder
-from jobs.worker import Job, resume, work
+from jobs.worker import Job, work
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +57,7 @@ def assert_same_state(one: Path, other: Path, ignore: tuple[str, ...] = ()) -> N
     progress = [checkpoint.read_json(place, checkpoint.PROGRESS) for place in (one, other)]
     for tree in progress:
         for key in ignore:
-            del tree[key]
+            tree.pop(key, None)
     assert progress[0] == progress[1]
 
 
@@ -121,7 +125,36 @@ def two_workers(rank: int, storage: Path) -> None:
         assert RunFolder(str(storage), f"{name}-halves").checkpoints() == [32]
         dist.barrier()
         run(recipe, storage, f"{name}-halves", sync)
+    only_the_first_reads(storage, sync)
+    changed_data_are_refused_by_all(storage, sync)
     dist.destroy_process_group()
+
+
+def only_the_first_reads(storage: Path, sync: Collective) -> None:
+    """Resumed from a storage of which the second worker sees nothing, both have the same state."""
+    recipe = tiny("dcgan", "train.batch_size=16")
+    method = recipe.method(CPU)
+    folder = RunFolder(str(storage if sync.rank == 0 else storage / "nowhere"), "dcgan-whole")
+    fingerprint = open_dataset(recipe.data).fingerprint
+    past = resume(method, folder, sync, print, fingerprint=fingerprint)
+    assert method.seen == 64
+    assert [seen for seen, _ in past.history] == [32, 64]
+    snapshot = method.snapshot()
+    dist.barrier()
+    mine = storage / f"restored-{sync.rank}"
+    mine.mkdir()
+    save_file(snapshot.weights, mine / checkpoint.WEIGHTS)
+    save_file(snapshot.training, mine / checkpoint.TRAINING)
+    (mine / checkpoint.PROGRESS).write_text(json.dumps(snapshot.progress))
+
+
+def changed_data_are_refused_by_all(storage: Path, sync: Collective) -> None:
+    """Although the second worker alone sees other data."""
+    recipe = tiny("dcgan", "train.batch_size=16")
+    fingerprint = open_dataset(recipe.data).fingerprint if sync.rank == 0 else "other"
+    folder = RunFolder(str(storage), "dcgan-whole")
+    with pytest.raises(InputError, match="the data changed since its checkpoint at 64 images"):
+        resume(recipe.method(CPU), folder, sync, print, fingerprint=fingerprint)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +169,12 @@ def test_two_workers_resume_as_exactly_as_one(two, name):
     whole, halves = final(two, f"{name}-whole"), final(two, f"{name}-halves")
     assert_same_state(whole, halves)
     assert checkpoint.verify(halves).lineage["workers"] == 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_worker_reads_the_checkpoint_and_all_have_its_state(two, rank):
+    whole = final(two, "dcgan-whole")
+    assert_same_state(two / f"restored-{rank}", whole, ignore=("history",))
 
 
 def test_a_finished_run_is_left_alone(tmp_path):
@@ -181,9 +220,10 @@ def test_a_run_in_a_remote_store_is_resumed_by_downloading(tmp_path):
     folder = RunFolder(str(tmp_path), "run")
     folder.storage = Remote(tmp_path)
     method = recipe.method(CPU)
-    history = resume(method, folder, Alone(), print)
+    data = open_dataset(recipe.data)
+    past = resume(method, folder, Alone(), print, fingerprint=data.fingerprint)
     assert method.seen == 32
-    assert [seen for seen, _ in history] == [32]
+    assert [seen for seen, _ in past.history] == [32]
 
 
 def test_metrics_of_a_checkpoint_are_those_of_its_history(tmp_path):

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from genimg import checkpoint
+from genimg import checkpoint, images
 
 STATE = (checkpoint.WEIGHTS, checkpoint.TRAINING)
 
@@ -98,6 +100,40 @@ def test_ctrl_c_saves_and_the_same_command_finishes(train, tiny, tmp_path: Path)
     assert 640 <= int(newest(tmp_path / "stopped").name) < 2560
     assert train(length, name="stopped").code == 0
     assert state(tmp_path / "stopped") == state(tmp_path / "run")
+
+
+def test_a_run_whose_data_changed_is_refused_unless_one_says_so(train, tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(80):
+        images.save(np.full((16, 16, 3), number, np.uint8), photos / f"{number:02d}.png")
+    assert train(f"--data {photos}").code == 0
+    last = state(tmp_path / "run")
+    [before] = data_of(tmp_path / "run")
+    images.save(np.zeros((16, 16, 3), np.uint8), photos / "0.png")
+
+    longer = f"train.images=192 --data {photos}"
+    refused = train(longer)
+    assert refused.code == 2
+    [line] = refused.err.splitlines()
+    assert line.startswith("error: run 'run': the data changed since its checkpoint at 128 images ")
+    assert f"(fingerprint {before[:12]}, now fingerprint " in line
+    assert "--changed-data to go on regardless" in line
+    assert state(tmp_path / "run") == last
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 1
+
+    assert train(f"{longer} --changed-data").code == 0
+    after, *earlier = data_of(tmp_path / "run")
+    assert earlier == [{"fingerprint": before, "until": 128}]
+    assert f"now fingerprint {after[:12]})" in line
+    assert train(f"train.images=256 --data {photos}").code == 0  # these data from now on
+    assert data_of(tmp_path / "run") == [after, *earlier]
+
+
+def data_of(run: Path) -> list[Any]:
+    """The fingerprint of the data of the newest checkpoint, and what went before it."""
+    data = checkpoint.verify(newest(run)).lineage["data"]
+    return [data["fingerprint"], *data.get("earlier", [])]
 
 
 def newest(run: Path) -> Path:

@@ -147,6 +147,63 @@ def test_one_failure_more_than_allowed_ends_the_run(
     assert "the same command goes on from there" in line
 
 
+def test_a_killed_board_changes_nothing(uninterrupted: Path, dcgan: list[str], tmp_path: Path):
+    run = tmp_path / "dcgan"
+    with once_under_way(run, kill_the_board):
+        train("dcgan", dcgan, workers="2", storage=str(tmp_path))
+    assert starts(run) == 1
+    assert state(run) == state(uninterrupted)
+
+
+def test_a_stop_reaches_the_workers_although_the_board_was_killed(
+    ray_cluster: None, dcgan: list[str], tmp_path: Path
+):
+    def act() -> None:
+        kill_the_board()
+        interrupt()
+
+    run = tmp_path / "dcgan"
+    long = [*dcgan, "train.images=64000"]
+    with once_under_way(run, act), pytest.raises(SystemExit) as end:
+        train("dcgan", long, workers="2", storage=str(tmp_path))
+    assert end.value.code == 130
+    assert 640 <= int(newest(run).name) < 64000
+
+
+def test_a_command_that_fails_leaves_no_workers_behind(
+    ray_cluster: None, dcgan: list[str], tmp_path: Path
+):
+    import psutil
+    import ray
+
+    from genimg import recipes
+    from jobs.on_ray import train_on_ray
+    from jobs.worker import Job
+
+    def fail(seen: int, values: dict[str, float]) -> None:
+        raise ZeroDivisionError
+
+    recipe = recipes.named("dcgan").override([*dcgan, "train.images=64000"])
+    with pytest.raises(ZeroDivisionError):
+        train_on_ray(
+            Job(recipe.model_dump_json(), "run", str(tmp_path)),
+            workers=(2, 2),
+            cpus_per_worker=1,
+            use_gpu=False,
+            max_failures=3,
+            progress=fail,
+            warn=print,
+            stop=threading.Event(),
+        )
+    deadline = time.monotonic() + 60
+    while left := [p for p in psutil.Process().children(recursive=True) if is_train_worker(p)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.1)
+
+
 def test_a_traceback_is_shown_once_and_summed_up_in_its_last_line():
     from ray.train import WorkerGroupError
 
@@ -310,11 +367,23 @@ def kill_a_worker() -> None:
     workers[-1].kill()
 
 
+def kill_the_board() -> None:
+    """Kill -9 the actor between the workers and this process."""
+    import psutil
+
+    [board] = [p for p in psutil.Process().children(recursive=True) if called(p, "Board")]
+    board.kill()
+
+
 def is_train_worker(process: Any) -> bool:
+    return called(process, "RayTrainWorker")
+
+
+def called(process: Any, name: str) -> bool:
     import psutil
 
     with suppress(psutil.NoSuchProcess):
-        return any("RayTrainWorker" in word for word in process.cmdline())
+        return any(name in word for word in process.cmdline())
     return False
 
 
