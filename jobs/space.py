@@ -111,7 +111,8 @@ def refuse_yardstick(recipe: Recipe, key: str) -> None:
     the one key of theirs that touches only what is trained on.
     """
     section = key.partition(".")[0]
-    if key not in recipe.keys() or key in _ONLY_TRAINED_ON or section not in _YARDSTICK:
+    known = key in set(recipe.keys())
+    if not known or key in _ONLY_TRAINED_ON or section not in _YARDSTICK:
         return
     metric, _ = recipe.objective
     what = "the held-out images" if section == "data" else f"how {metric} is measured"
