@@ -54,8 +54,8 @@ def tune(
         int | None,
         typer.Option(
             min=1,
-            help="Trainings at once, each with 1 GB of the head's memory; say it with --autoscale."
-            "  [default: what the cluster has room for]",
+            help="Trainings at once; say it with --autoscale."
+            "  [default: what the cluster has CPUs, GPUs and memory for, 1 GB each]",
         ),
     ] = None,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
@@ -108,7 +108,8 @@ def tune(
         say(f"there are only {trials} combinations; that many trials it is")
     with connect(dashboard=True):  # which Ray's cleaner of what killed trials held asks
         from jobs.on_ray import refuse_infeasible
-        from jobs.on_tune import Task, search
+        from jobs.on_tune import search
+        from jobs.trial_run import Task
 
         use_gpu = ray.cluster_resources().get("GPU", 0) >= workers if gpu is None else gpu
         if not autoscale:
