@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import RegistryOption, run, say
+from jobs.registering import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
@@ -125,22 +126,26 @@ def register(
     folder: Annotated[
         str, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run, here or s3://.")
     ],
+    with_training_state: WithTrainingState = False,
     registry: RegistryOption = "registry",
 ) -> None:
-    """Copy a checkpoint into the registry as the model's next version.
+    """Copy what serving needs of a checkpoint into the registry, as the model's next version.
 
     The checkpoint is verified first; its metrics and lineage are kept with it, for gates and for
-    the question where a model came from. The registry holds a copy: the run may be deleted.
+    the question where a model came from. The registry holds a copy: the run may be deleted, unless
+    its training should go on.
 
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
     from jobs.model import fetched
 
-    place = fetched(folder) if folder.startswith("s3://") else Path(folder).expanduser()
-    manifest = checkpoint.verify(place)
-    metrics = checkpoint.read_json(place, checkpoint.METRICS)
-    version = open_registry(registry).register(name, place, metrics, manifest.lineage)
+    if folder.startswith("s3://"):
+        place = fetched(folder)
+    else:
+        place = Path(folder).expanduser()
+        checkpoint.verify(place)
+    version = register_checkpoint(name, place, registry, with_training_state=with_training_state)
     typer.echo(f"registered {version.reference}")
 
 
