@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,18 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from cluster.disk import reported as reported_by_disk
+from cluster.disk import staged
 from cluster.s3_faults import ATTEMPTS, MISSING, patiently, reported, status
 from cluster.storage import (
     AlreadyExists,
     Changed,
+    Entry,
     NotFound,
     StorageError,
     check_key,
     files_beneath,
-    staged,
 )
-from cluster.storage import reported as reported_by_disk
 
 _WRITER = "genimg-writer"  # metadata that tells our own write from another's after a lost answer
 _AT_ONCE = 8  # transfers
@@ -189,13 +191,55 @@ class S3Storage:
         return sorted(name for name in found if name and not name.startswith("."))
 
     def list(self, prefix: str) -> list[str]:
+        return [entry.key for entry in self.entries(prefix)]
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
         start = len(self._beneath(""))
         pages = self._pages(prefix)
-        keys = [each["Key"][start:] for page in pages for each in page.get("Contents", ())]
+        found = {
+            each["Key"][start:]: (each["Size"], each["LastModified"].timestamp())
+            for page in pages
+            for each in page.get("Contents", ())
+        }
         # others may have left folder markers and hidden files, which are no keys
-        return sorted(
-            key for key in keys if all(p and not p.startswith(".") for p in key.split("/"))
-        )
+        return [Entry(key, *found[key]) for key in sorted(found) if is_key(key)]
+
+    def unfinished(self, prefix: str) -> Sequence[Entry]:
+        """(Whether the writer of an upload in parts is alive only its age can tell.)"""
+        start = len(self._beneath(""))
+        found = []
+        for upload in self._uploads(prefix):
+            with reported(self, upload["Key"]):
+                parts = [
+                    part
+                    for page in self.client.get_paginator("list_parts").paginate(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    for part in page.get("Parts", ())
+                ]
+            times = [upload["Initiated"], *(part["LastModified"] for part in parts)]
+            size = sum(part["Size"] for part in parts)
+            found.append(Entry(upload["Key"][start:], size, max(times).timestamp()))
+        return found
+
+    def discard(self, prefix: str) -> None:
+        for upload in self._uploads(prefix):
+            with reported(self, upload["Key"]), suppress(self.client.exceptions.NoSuchUpload):
+                self.client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+
+    def _uploads(self, prefix: str) -> Sequence[dict[str, Any]]:
+        """Uploads in parts of a key or of keys beneath it, which have not come to their end."""
+        place = self._key(prefix)
+        pages = self.client.get_paginator("list_multipart_uploads")
+        with reported(self, prefix):
+            uploads = [
+                upload
+                for page in pages.paginate(Bucket=self.bucket, Prefix=place)
+                for upload in page.get("Uploads", ())
+            ]
+        return [each for each in uploads if f"{each['Key']}/".startswith(f"{place}/")]
 
     def _key(self, key: str) -> str:
         check_key(key)
@@ -267,3 +311,7 @@ class S3Storage:
             return bool(self._head(key)["Metadata"].get(_WRITER) == token)
         except NotFound:
             return False
+
+
+def is_key(name: str) -> bool:
+    return all(part and not part.startswith(".") for part in name.split("/"))

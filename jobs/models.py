@@ -215,7 +215,8 @@ def verify(
 ) -> None:
     """Read every file again and compare sizes and sha256 with what was registered.
 
-    Names every file that is altered, missing or extra, and then exits with 1.
+    Names every file that is altered, missing or extra, and then exits with 1. Also names what
+    registrations that died, or are under way, have left; `genimg models clean` clears it.
 
     Example: genimg models verify shapes@3
     """
@@ -224,9 +225,42 @@ def verify(
     found = [damage for each in references for damage in store.verify(each)]
     for damage in found:
         typer.echo(str(damage))
+    if not reference or "@" not in reference:
+        from cluster.leftovers import leftovers
+
+        for left in leftovers(store.storage, reference):
+            typer.echo(str(left))
     if found:
         raise typer.Exit(1)
     typer.echo(f"intact: {', '.join(references) or 'there are no models yet'}")
+
+
+@app.command()
+def clean(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model only.")] = None,
+    older_than: Annotated[
+        float,
+        typer.Option(min=0, metavar="HOURS", help="Leave alone what was written to since."),
+    ] = 1.0,
+    registry: RegistryOption = "registry",
+) -> None:
+    """Delete what registrations that died have left: files that belong to no version.
+
+    One that is under way is told from them by its age alone: it writes every few seconds.
+
+    Example: genimg models clean --older-than 24
+    """
+    from cluster.leftovers import HOUR, clear, leftovers
+
+    storage = open_registry(registry).storage
+    freed = 0
+    for left in leftovers(storage, name):
+        if left.age < older_than * HOUR:
+            typer.echo(f"left alone, perhaps under way: {left}")
+        elif clear(storage, left):
+            freed += left.size
+            typer.echo(f"removed {left}")
+    typer.echo(f"freed {freed:,} bytes")
 
 
 def open_registry(place: str) -> "Registry":

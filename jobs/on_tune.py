@@ -24,9 +24,11 @@ from jobs.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
 from jobs.sweep import Sweep, Trial
 from jobs.trial_run import IMAGES, Task, TrialRun
 
-# Bytes of a node's memory that a trial takes: a process with PyTorch; of a group's, those that
-# place the workers (its driver, Ray Train's controller, the board). Measured by tests/bench.
+# Bytes of memory that a trial takes where its process runs. Measured: with one worker 0.5 GB and
+# what the training itself needs; with several 1.1 GB, for the process and those of Ray Train
+# that stand by it (controller, board, cleaner, ...), besides the workers.
 _TRIAL_MEMORY = 1_000_000_000
+_GROUP_MEMORY = 1_250_000_000
 _ON_HEAD = {"node:__internal_head__": 0.001}  # for a process that asks for nothing else
 
 
@@ -86,13 +88,14 @@ def placing(task: Task) -> tuple[int, dict[str, float]]:
     not enough for one is not asked for memory: there the trial is tried all the same.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    needs = {"memory": float(_TRIAL_MEMORY)}
+    memory = float(_TRIAL_MEMORY if task.workers == 1 else _GROUP_MEMORY)
+    needs = {"memory": memory}
     if task.workers == 1:
         needs |= {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
     most = sum(fitting(node, needs) for node in nodes)
     if task.workers > 1:
         most = min(most, room(task.cpus_per_worker, task.use_gpu) // task.workers)
-    if not any(node.get("memory", 0) >= _TRIAL_MEMORY for node in nodes):
+    if not any(node.get("memory", 0) >= memory for node in nodes):
         del needs["memory"]
     return max(1, most), needs or _ON_HEAD
 

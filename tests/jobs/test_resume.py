@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from tiny_recipes import tiny
 
-from cluster.storage import LocalStorage
+from cluster.disk import LocalStorage
 from genimg import checkpoint
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
