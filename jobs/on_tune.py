@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +19,6 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from cluster.storage import StorageError
-from jobs.on_ray import room
 from jobs.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
 from jobs.sweep import Sweep, Trial
 from jobs.trial_run import IMAGES, Task, TrialRun
@@ -27,8 +26,8 @@ from jobs.trial_run import IMAGES, Task, TrialRun
 # Bytes of memory that a trial takes where its process runs. Measured: with one worker 0.5 GB and
 # what the training itself needs; with several 1.1 GB, for the process and those of Ray Train
 # that stand by it (controller, board, cleaner, ...), besides the workers.
-_TRIAL_MEMORY = 1_000_000_000
-_GROUP_MEMORY = 1_250_000_000
+_TRIAL_MEMORY = 1.0e9
+_GROUP_MEMORY = 1.25e9
 _ON_HEAD = {"node:__internal_head__": 0.001}  # for a process that asks for nothing else
 
 
@@ -81,26 +80,26 @@ def in_short(text: str) -> str:
     return last.splitlines()[-1]
 
 
-def placing(task: Task) -> tuple[int, dict[str, float]]:
-    """(how many trials the cluster, as it is, has room for, what each one's process demands).
+def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
+    """(how many trials nodes of these resources have room for, what each one's process demands).
 
-    Memory is part of both, or trials on a machine of many CPUs would fill it. A cluster that has
-    not enough for one is not asked for memory: there the trial is tried all the same.
+    Memory is part of both, or trials on a machine of many CPUs would fill it. Nodes that have not
+    enough for one are not asked for memory: there a trial at a time is tried all the same.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    memory = float(_TRIAL_MEMORY if task.workers == 1 else _GROUP_MEMORY)
-    needs = {"memory": memory}
+    worker = {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
     if task.workers == 1:
-        needs |= {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
-    most = sum(fitting(node, needs) for node in nodes)
-    if task.workers > 1:
-        most = min(most, room(task.cpus_per_worker, task.use_gpu) // task.workers)
-    if not any(node.get("memory", 0) >= memory for node in nodes):
+        needs = {"memory": _TRIAL_MEMORY} | worker
+        most = sum(fitting(node, needs) for node in nodes)
+    else:
+        needs = {"memory": _GROUP_MEMORY}
+        workers = sum(fitting(node, worker) for node in nodes)
+        most = min(sum(fitting(node, needs) for node in nodes), workers // task.workers)
+    if not any(fitting(node, {"memory": needs["memory"]}) for node in nodes):
         del needs["memory"]
     return max(1, most), needs or _ON_HEAD
 
 
-def fitting(node: dict[str, float], needs: dict[str, float]) -> int:
+def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """How often a node has what is needed."""
     return int(min(node.get(name, 0) // amount for name, amount in needs.items()))
 
@@ -132,7 +131,8 @@ def search(
     left = trials - len(over)
     if left <= 0:
         return True
-    at_once, needs = placing(task)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    at_once, needs = placing(task, alive)
     searchers = {"random": RandomSearch, "optuna": LearningSearch}
     suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:

@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,7 +209,8 @@ def memory_returned() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.compiler.reset()  # or compiled code of all trials stays, up to a limit
+        if "torch._dynamo" in sys.modules:  # it takes seconds to import
+            torch.compiler.reset()  # or compiled code of all trials stays, up to a limit
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
