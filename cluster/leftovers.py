@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cluster.aliases import author, now
-from cluster.storage import Changed, Entry, NotFound, Refused, Storage
+from cluster.storage import Changed, Entry, NotFound, Storage
 from cluster.versions import MARKER, check_name
 
 HOUR = 3600.0  # seconds without a write, after which a registration counts as dead
@@ -68,10 +68,7 @@ def _of_model(storage: Storage, name: str) -> list[Leftover]:
     parts: dict[int, list[Entry]] = defaultdict(list)
     whole = set()
     prefix = _versions(name)
-    entries = [*storage.entries(prefix)]
-    with suppress(Refused):  # to list unfinished uploads is a right of its own
-        entries += storage.unfinished(prefix)
-    for entry in entries:
+    for entry in [*storage.entries(prefix), *storage.unfinished(prefix)]:
         first, _, rest = entry.key.removeprefix(f"{prefix}/").partition("/")
         if not first.isdecimal():
             continue  # a claim: all that a registration leaves which died before it wrote

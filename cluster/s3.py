@@ -35,6 +35,7 @@ from cluster.storage import (
     Changed,
     Entry,
     NotFound,
+    Refused,
     StorageError,
     check_key,
     files_beneath,
@@ -233,12 +234,10 @@ class S3Storage:
         """Uploads in parts of a key or of keys beneath it, which have not come to their end."""
         place = self._key(prefix)
         pages = self.client.get_paginator("list_multipart_uploads")
-        with reported(self, prefix):
-            uploads = [
-                upload
-                for page in pages.paginate(Bucket=self.bucket, Prefix=place)
-                for upload in page.get("Uploads", ())
-            ]
+        uploads: list[dict[str, Any]] = []
+        with suppress(Refused), reported(self, prefix):  # to list them is a right of its own
+            for page in pages.paginate(Bucket=self.bucket, Prefix=place):
+                uploads += page.get("Uploads", ())
         return [each for each in uploads if f"{each['Key']}/".startswith(f"{place}/")]
 
     def _key(self, key: str) -> str:
