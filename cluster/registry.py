@@ -9,7 +9,7 @@ Layout, the same in every storage (`.claim` files keep numbers from being given 
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,10 @@ from types import EllipsisType
 from typing import Any
 
 from cluster.aliases import Aliases, Promotion, author, now
+from cluster.disk import LocalStorage
 from cluster.gates import Direction, Gate, GateFailed, require, require_better
-from cluster.storage import (
-    AlreadyExists,
-    Changed,
-    LocalStorage,
-    NotFound,
-    Storage,
-    cache_folder,
-)
+from cluster.moves import Conflict, move_alias, named, read_aliases, write_aliases
+from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageError, cache_folder
 from cluster.versions import (
     MARKER,
     Damage,
@@ -54,10 +49,6 @@ __all__ = [
     "Unknown",
     "Version",
 ]
-
-
-class Conflict(RegistryError):
-    """Somebody else moved the alias first."""
 
 
 class Registry:
@@ -90,7 +81,7 @@ class Registry:
     def aliases(self, name: str) -> Aliases:
         """Which version each alias of a model names, and how that came to be."""
         self.numbers(name)
-        return self._read_aliases(name)[0]
+        return read_aliases(self.storage, name)[0]
 
     def register(
         self,
@@ -101,7 +92,8 @@ class Registry:
     ) -> Version:
         """Copy a checkpoint folder into the registry as the next version of a model.
 
-        A registration that fails or is killed leaves no version behind, only an unused number.
+        A registration that fails leaves no version behind, only an unused number; one that is
+        killed perhaps files as well, which cluster.leftovers finds and clears.
         """
         check_name("model", name)
         files = fingerprint(folder)
@@ -109,9 +101,21 @@ class Registry:
             raise RegistryError(f"{folder} is not a folder with files in it; give a checkpoint")
         draft = Version(name, 0, now(), numeric(metrics), dict(lineage), files)
         encode(draft)  # what cannot be written is refused before a number is taken
-        version = replace(draft, number=self._claim(name))
-        self.storage.upload(folder, _prefix(name, version.number), without=[MARKER])
-        self.storage.create(_marker(name, version.number), encode(version))
+        number, claim = self._claim(name)
+        version = replace(draft, number=number)
+        try:
+            self.storage.upload(folder, _prefix(name, number), without=[MARKER])
+            if self.storage.read(f"{_prefix(name, number)}.claim")[0] != claim:
+                raise RegistryError(
+                    f"{version.reference} took so long that it was cleared away; register again"
+                )
+            self.storage.create(_marker(name, number), encode(version))
+        except AlreadyExists:  # somebody else's, and not ours to clear
+            raise
+        except BaseException:
+            with suppress(StorageError):
+                self._clear(name, number)
+            raise
         return version
 
     def fetch(self, version: Version, cache: Path | None = None) -> Path:
@@ -166,9 +170,7 @@ class Registry:
         def move(aliases: Aliases) -> Promotion:
             holder = aliases.holders.get(alias)
             if expect is not ... and holder != expect:
-                raise Conflict(
-                    f"{version.name}@{alias} names {_named(holder)}, not {_named(expect)}"
-                )
+                raise Conflict(f"{version.name}@{alias} names {named(holder)}, not {named(expect)}")
             if version.number in aliases.removed:
                 raise Unknown(f"{version.reference} was removed meanwhile")
             if better_than_holder:
@@ -178,7 +180,7 @@ class Registry:
                 require_better(version, rival, *better_than_holder)
             return Promotion("promote", alias, version.number, holder, author(), now())
 
-        return self._move(version.name, alias, move)
+        return move_alias(self.storage, version.name, alias, move)
 
     def rollback(self, name: str, alias: str) -> Promotion:
         """Let an alias name what it named before its last promotion.
@@ -202,7 +204,7 @@ class Registry:
                 )
             return Promotion("rollback", alias, earlier[-1], holder, author(), now())
 
-        return self._move(name, alias, move)
+        return move_alias(self.storage, name, alias, move)
 
     def remove(self, reference: str, force: bool = False) -> None:
         """Delete a version for good; its number is not given again.
@@ -216,7 +218,7 @@ class Registry:
             raise RegistryError(f"{name!r}: say which version, as in {name}@{newest} (the newest)")
         number = self._locate(reference)[1]
         while True:
-            aliases, etag = self._read_aliases(name)
+            aliases, etag = read_aliases(self.storage, name)
             held = aliases.held_by(number)
             if held and not force:
                 names = " and ".join(f"{name}@{alias}" for alias in held)
@@ -224,10 +226,9 @@ class Registry:
             drops = [Promotion("drop", alias, None, number, author(), now()) for alias in held]
             after = Aliases((*aliases.history, *drops), aliases.removed | {number})
             with suppress(Changed, AlreadyExists):
-                self._write_aliases(name, after, etag)
+                write_aliases(self.storage, name, after, etag)
                 break
-        self.storage.delete(_marker(name, number))  # first, so that no reader sees half a version
-        self.storage.delete(_prefix(name, number))
+        self._clear(name, number)
 
     def verify(self, reference: str) -> list[Damage]:
         """All that is not as it was registered: in `NAME` (all versions and aliases) or `NAME@7`.
@@ -240,7 +241,7 @@ class Registry:
         numbers = self.numbers(name)
         found = [damage for number in numbers for damage in self._verify_version(name, number)]
         try:
-            holders = self._read_aliases(name)[0].holders
+            holders = read_aliases(self.storage, name)[0].holders
         except Damaged:
             return [*found, Damage(name, "aliases.json", "is altered")]
         return found + [
@@ -286,7 +287,7 @@ class Registry:
         if selector is None:
             return name, numbers[-1]
         if isinstance(selector, str):
-            return name, self._held(name, self._read_aliases(name)[0], selector)
+            return name, self._held(name, read_aliases(self.storage, name)[0], selector)
         if selector not in numbers:
             known = ", ".join(map(str, numbers))
             raise Unknown(f"{name} has no version {selector}; known: {known}")
@@ -298,8 +299,13 @@ class Registry:
             raise Unknown(f"{name} has no alias {alias!r}; {known}")
         return aliases.holders[alias]
 
-    def _claim(self, name: str) -> int:
-        """The next number of a model, taken for good."""
+    def _clear(self, name: str, number: int) -> None:
+        self.storage.delete(_marker(name, number))  # first, so that no reader sees half a version
+        self.storage.delete(_prefix(name, number))
+        self.storage.discard(_prefix(name, number))
+
+    def _claim(self, name: str) -> tuple[int, bytes]:
+        """The next number of a model, taken for good, and what says who took it."""
         entries = self.storage.children(f"models/{name}/versions")
         taken = [entry.removesuffix(".claim") for entry in entries]
         number = 1 + max((int(entry) for entry in taken if entry.isdecimal()), default=0)
@@ -310,45 +316,7 @@ class Registry:
             except AlreadyExists:
                 number += 1
             else:
-                return number
-
-    def _move(self, name: str, alias: str, decide: Callable[[Aliases], Promotion]) -> Promotion:
-        """Add the move decided on to the history; decided anew when only other aliases moved."""
-        moves: int | None = None
-        tried: Aliases | None = None
-        while True:
-            aliases, etag = self._read_aliases(name)
-            if tried and aliases.history[: len(tried.history)] == tried.history:
-                return tried.history[-1]  # written, but the answer got lost and others followed
-            if moves is not None and aliases.moves(alias) != moves:
-                last = [move for move in aliases.history if move.alias == alias][-1]
-                raise Conflict(
-                    f"{last.by} moved {name}@{alias} meanwhile: it names {_named(last.version)} now"
-                )
-            moves = aliases.moves(alias)
-            move = decide(aliases)
-            if move.version == move.previous:
-                return move
-            tried = replace(aliases, history=(*aliases.history, move))
-            with suppress(Changed, AlreadyExists):
-                self._write_aliases(name, tried, etag)
-                return move
-
-    def _read_aliases(self, name: str) -> tuple[Aliases, str | None]:
-        """(aliases, etag); the etag is None where none were written yet."""
-        try:
-            data, etag = self.storage.read(f"models/{name}/aliases.json")
-        except NotFound:
-            return Aliases(), None
-        return Aliases.decode(data, name), etag
-
-    def _write_aliases(self, name: str, aliases: Aliases, etag: str | None) -> None:
-        """Raises Changed or AlreadyExists if they are not as they were read."""
-        key = f"models/{name}/aliases.json"
-        if etag is None:
-            self.storage.create(key, aliases.encode())
-        else:
-            self.storage.replace(key, aliases.encode(), etag)
+                return number, claim
 
 
 def _prefix(name: str, number: int) -> str:
@@ -357,7 +325,3 @@ def _prefix(name: str, number: int) -> str:
 
 def _marker(name: str, number: int) -> str:
     return f"{_prefix(name, number)}/{MARKER}"
-
-
-def _named(number: int | None) -> str:
-    return "nothing" if number is None else f"version {number}"

@@ -10,59 +10,48 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import boto3
-from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
-    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from cluster.disk import reported as reported_by_disk
+from cluster.disk import staged
+from cluster.s3_faults import ATTEMPTS, MISSING, patiently, reported, status
 from cluster.storage import (
     AlreadyExists,
     Changed,
+    Entry,
     NotFound,
     Refused,
     StorageError,
     check_key,
     files_beneath,
-    reported,
-    staged,
 )
 
-_ATTEMPTS = 10  # with growing pauses: half a minute of faults is survived
 _WRITER = "genimg-writer"  # metadata that tells our own write from another's after a lost answer
 _AT_ONCE = 8  # transfers
 _CONFIG = Config(
     connect_timeout=5,
     read_timeout=30,
     max_pool_connections=4 * _AT_ONCE,
-    retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+    retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
 )
 _ONCE = _CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
 
 _BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)  # while it is read
-_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
-_DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
-_MISSING = {"NoSuchKey", "404", "NotFound"}
-_PASSING = {
-    "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "SlowDown",
-}  # fmt: skip
 
 
 class S3Storage:
@@ -86,8 +75,8 @@ class S3Storage:
     @cached_property
     def client(self) -> Any:
         """Tries again by itself. The bucket is asked for first, to refuse what is wrong early."""
-        with self._reported("the bucket"):
-            for attempt in _patiently():
+        with reported(self, "the bucket"):
+            for attempt in patiently(unreached=4):
                 with attempt:
                     self.once.list_objects_v2(
                         Bucket=self.bucket, Prefix=self._beneath(""), MaxKeys=1
@@ -110,8 +99,8 @@ class S3Storage:
     def read(self, key: str) -> tuple[bytes, str]:
         place = self._key(key)
         client = self.client
-        with self._reported(key):
-            for attempt in _patiently(*_BODY):
+        with reported(self, key):
+            for attempt in patiently(*_BODY):
                 with attempt:
                     answer = client.get_object(Bucket=self.bucket, Key=place)
                     data, etag = answer["Body"].read(), answer["ETag"]
@@ -135,17 +124,17 @@ class S3Storage:
     def write(self, key: str, data: bytes) -> None:
         place = self._key(key)
         client = self.client
-        with self._reported(key):
+        with reported(self, key):
             client.put_object(Bucket=self.bucket, Key=place, Body=data)
 
     def delete(self, prefix: str) -> None:
         found = (each["Key"] for page in self._pages(prefix) for each in page.get("Contents", ()))
         places = [self._key(prefix), *found]  # also what is no key of ours
         client = self.client
-        with self._reported(prefix):
+        with reported(self, prefix):
             for start in range(0, len(places), 1000):  # what one request may name
                 objects = [{"Key": place} for place in places[start : start + 1000]]
-                for attempt in _patiently():
+                for attempt in patiently():
                     with attempt:
                         answer = client.delete_objects(
                             Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
@@ -163,7 +152,7 @@ class S3Storage:
 
         def send(name: str) -> None:
             key = f"{prefix}/{name}"
-            with self._reported(key):
+            with reported(self, key):
                 client.upload_file(str(folder / name), self.bucket, self._key(key))
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -175,12 +164,16 @@ class S3Storage:
         if not keys:
             raise NotFound(f"there is nothing beneath {prefix} in {self}")
         client = self.client
-        with reported(folder), staged(folder) as staging, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with (
+            reported_by_disk(folder),
+            staged(folder) as staging,
+            ThreadPoolExecutor(_AT_ONCE) as pool,
+        ):
 
             def get(key: str) -> None:
                 target = staging / key.removeprefix(f"{prefix}/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with self._reported(key):
+                with reported(self, key):
                     client.download_file(self.bucket, self._key(key), str(target))
 
             list(pool.map(get, keys))
@@ -199,13 +192,53 @@ class S3Storage:
         return sorted(name for name in found if name and not name.startswith("."))
 
     def list(self, prefix: str) -> list[str]:
+        return [entry.key for entry in self.entries(prefix)]
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
         start = len(self._beneath(""))
         pages = self._pages(prefix)
-        keys = [each["Key"][start:] for page in pages for each in page.get("Contents", ())]
+        found = {
+            each["Key"][start:]: (each["Size"], each["LastModified"].timestamp())
+            for page in pages
+            for each in page.get("Contents", ())
+        }
         # others may have left folder markers and hidden files, which are no keys
-        return sorted(
-            key for key in keys if all(p and not p.startswith(".") for p in key.split("/"))
-        )
+        return [Entry(key, *found[key]) for key in sorted(found) if is_key(key)]
+
+    def unfinished(self, prefix: str) -> Sequence[Entry]:
+        """(Whether the writer of an upload in parts is alive only its age can tell.)"""
+        start = len(self._beneath(""))
+        found = []
+        for upload in self._uploads(prefix):
+            with reported(self, upload["Key"]):
+                parts = [
+                    part
+                    for page in self.client.get_paginator("list_parts").paginate(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    for part in page.get("Parts", ())
+                ]
+            times = [upload["Initiated"], *(part["LastModified"] for part in parts)]
+            size = sum(part["Size"] for part in parts)
+            found.append(Entry(upload["Key"][start:], size, max(times).timestamp()))
+        return found
+
+    def discard(self, prefix: str) -> None:
+        for upload in self._uploads(prefix):
+            with reported(self, upload["Key"]), suppress(self.client.exceptions.NoSuchUpload):
+                self.client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+
+    def _uploads(self, prefix: str) -> Sequence[dict[str, Any]]:
+        """Uploads in parts of a key or of keys beneath it, which have not come to their end."""
+        place = self._key(prefix)
+        pages = self.client.get_paginator("list_multipart_uploads")
+        uploads: list[dict[str, Any]] = []
+        with suppress(Refused), reported(self, prefix):  # to list them is a right of its own
+            for page in pages.paginate(Bucket=self.bucket, Prefix=place):
+                uploads += page.get("Uploads", ())
+        return [each for each in uploads if f"{each['Key']}/".startswith(f"{place}/")]
 
     def _key(self, key: str) -> str:
         check_key(key)
@@ -220,13 +253,13 @@ class S3Storage:
         if prefix:
             check_key(prefix)
         pages = self.client.get_paginator("list_objects_v2")
-        with self._reported(prefix):
+        with reported(self, prefix):
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._beneath(prefix), **options)
 
     def _any_beneath(self, prefix: str) -> bool:
         check_key(prefix)
         client = self.client
-        with self._reported(prefix):
+        with reported(self, prefix):
             page = client.list_objects_v2(
                 Bucket=self.bucket, Prefix=self._beneath(prefix), MaxKeys=1
             )
@@ -235,7 +268,7 @@ class S3Storage:
     def _head(self, key: str) -> dict[str, Any]:
         place = self._key(key)
         client = self.client
-        with self._reported(key):
+        with reported(self, key):
             answer: dict[str, Any] = client.head_object(Bucket=self.bucket, Key=place)
         return answer
 
@@ -249,8 +282,8 @@ class S3Storage:
         token = uuid.uuid4().hex
         _ = self.client  # refuses a wrong bucket or wrong keys
         unsure = False
-        with self._reported(key):
-            for attempt in _patiently():
+        with reported(self, key):
+            for attempt in patiently():
                 with attempt:
                     try:
                         self.once.put_object(
@@ -263,9 +296,9 @@ class S3Storage:
                         return True
                     except ClientError as error:
                         code = error.response["Error"]["Code"]
-                        if code == "PreconditionFailed" or code in _MISSING:
+                        if code == "PreconditionFailed" or code in MISSING:
                             return unsure and self._wrote(key, token)
-                        unsure = unsure or _status(error) >= 500
+                        unsure = unsure or status(error) >= 500
                         raise
                     except HTTPClientError:
                         unsure = True
@@ -278,73 +311,6 @@ class S3Storage:
         except NotFound:
             return False
 
-    @contextmanager
-    def _reported(self, key: str) -> Iterator[None]:
-        """Turns what the store refuses into a StorageError that says what to do."""
-        try:
-            yield
-        except ClientError as error:
-            raise self._refusal(key, error) from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise StorageError(
-                f"{self}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "AWS_PROFILE, or give the machine a role"
-            ) from error
-        except EndpointConnectionError as error:
-            address = error.kwargs["endpoint_url"]
-            raise StorageError(
-                f"{self}: nobody answers at {address}; check the network and AWS_ENDPOINT_URL"
-            ) from error
-        except S3UploadFailedError as error:
-            if isinstance(error.__context__, ClientError):
-                raise self._refusal(key, error.__context__) from error
-            raise StorageError(f"{self}: {key}: {error}") from error
-        except (BotoCoreError, RetriesExceededError) as error:
-            raise StorageError(f"{self}: {key}: {error}") from error
 
-    def _refusal(self, key: str, error: ClientError) -> StorageError:
-        code = error.response["Error"]["Code"]
-        if code in _MISSING:
-            return NotFound(f"there is no {key} in {self}")
-        kind: type[StorageError] = Refused
-        if code == "NoSuchBucket":
-            what = f"there is no bucket {self.bucket!r}; create it, or correct the name"
-        elif code in _WRONG_KEYS:
-            what = f"the credentials are refused ({code}); check AWS_ACCESS_KEY_ID and its kin"
-        elif code in _DENIED:
-            what = f"no permission for {key}; ask for a policy that allows it"
-        else:
-            kind = StorageError
-            what = f"{key}: {code}: {error.response['Error'].get('Message', '')}"
-        return kind(f"{self}: {what}")
-
-
-def _patiently(*faults: type[BaseException]) -> Retrying:
-    """Attempts with growing, random pauses for faults that may pass (of these kinds, or any)."""
-
-    def may_pass(error: BaseException) -> bool:
-        return isinstance(error, faults) if faults else _may_pass(error)
-
-    return Retrying(
-        stop=_enough,
-        wait=wait_random_exponential(multiplier=0.2, max=10),
-        retry=retry_if_exception(may_pass),
-        reraise=True,
-    )
-
-
-def _enough(state: RetryCallState) -> bool:
-    """Where nobody listens at all the address is probably wrong, which one wants to know soon."""
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= (4 if isinstance(error, EndpointConnectionError) else _ATTEMPTS)
-
-
-def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, ClientError):
-        status = _status(error)
-        return status >= 500 or status == 429 or error.response["Error"]["Code"] in _PASSING
-    return isinstance(error, HTTPClientError | IncompleteReadError | ResponseStreamingError)
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+def is_key(name: str) -> bool:
+    return all(part and not part.startswith(".") for part in name.split("/"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
 PROGRESS = "training.json"
+TRAINING_STATE = (TRAINING, PROGRESS)  # a folder without these serves, but cannot be resumed
 RECIPE = "recipe.json"
 METRICS = "metrics.json"
 SAMPLES = "samples.png"
@@ -152,8 +154,38 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def without_training_state(folder: Path, place: Path) -> Path:
+    """Make `place` a checkpoint of what inference needs of a verified one; returns it.
+
+    Its manifest lists what it holds and keeps the lineage. Files are linked where the disk allows
+    it, so they are to be read only.
+    """
+    manifest = read_manifest(folder)
+    kept = {name: file for name, file in manifest.files.items() if name not in TRAINING_STATE}
+    place.mkdir()
+    for name in kept:
+        try:
+            os.link(folder / name, place / name)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(folder / name, place / name)
+    (place / MANIFEST).write_text(Manifest(FORMAT, kept, manifest.lineage).text())
+    return place
+
+
+def need_training_state(folder: Path) -> None:
+    """InputError where a checkpoint has only what inference needs."""
+    for name in TRAINING_STATE:
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder}: has no training state ({name}), so no training can go on from it; "
+                "take the run's own checkpoint, or register with --with-training-state"
+            )
+
+
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     """The tensors of one safetensors file of a folder, on the CPU."""
+    if name in TRAINING_STATE:
+        need_training_state(folder)
     try:
         return load_file(folder / name)
     except (SafetensorError, OSError) as error:
@@ -161,4 +193,6 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def read_json(folder: Path, name: str) -> Any:
+    if name in TRAINING_STATE:
+        need_training_state(folder)
     return json.loads((folder / name).read_text())

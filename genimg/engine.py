@@ -36,13 +36,23 @@ class Engine:
         self.device = next(next(iter(networks.values())).parameters()).device
 
     @classmethod
-    def load(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
+    def load(
+        cls,
+        folder: Path | str,
+        device: str | torch.device | None = None,
+        *,
+        verified: bool = False,
+    ) -> Self:
         """The engine of a checkpoint folder, every byte of which is verified first.
 
         device: where it computes; None takes the GPU if there is one.
+        verified: somebody has read every byte just now, as `Registry.fetch` does.
         """
         folder = Path(folder)
-        checkpoint.verify(folder)
+        if verified:
+            checkpoint.read_manifest(folder)
+        else:
+            checkpoint.verify(folder)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())

@@ -155,7 +155,7 @@ def synthesis(output: Path) -> Section:
 
     section, folder, version = opened(output, "shapes", "A generator: dcgan, as the search found")
     grid = output / "samples.png"
-    made = images.to_tensor(Engine.load(folder).sample(64, seed=0))
+    made = images.to_tensor(Engine.load(folder, verified=True).sample(64, seed=0))
     images.save(images.grid(made, 8), grid)
     real = images.grid(real_images(Scenes(32, 3), 64).float() / 127.5 - 1, 8)
     section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
@@ -182,7 +182,7 @@ def denoising(output: Path) -> Section:
     given = images.to_bytes_range(noisy)
     images.save(given[0].permute(1, 2, 0).numpy(), output / "noisy.png")
     restored = torch.from_numpy(
-        Engine.load(folder).restore(given[0].permute(1, 2, 0).contiguous().numpy())
+        Engine.load(folder, verified=True).restore(given[0].permute(1, 2, 0).contiguous().numpy())
     ).permute(2, 0, 1)[None]
     images.save(restored[0].permute(1, 2, 0).contiguous().numpy(), output / "restored.png")
     row = images.grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from genimg.engine import Engine
 
 
-def folder_of(model: str, registry: str) -> Path:
-    """The folder of a checkpoint path, or of NAME, NAME@ALIAS or NAME@7 in a registry.
+def folder_of(model: str, registry: str) -> tuple[Path, bool]:
+    """(folder, whether every byte of it was verified) of a checkpoint path, or of NAME,
+    NAME@ALIAS or NAME@7 in a registry.
 
     A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
     here once.
@@ -20,26 +21,26 @@ def folder_of(model: str, registry: str) -> Path:
     from genimg.checkpoint import MANIFEST
 
     if model.startswith("s3://"):
-        return fetched(model)
+        return fetched(model), True
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
-        return path
+        return path, False
     if (path / "checkpoints").is_dir():
         from jobs.run_folder import RunFolder
 
         run = RunFolder(str(path.parent), path.name)
         if done := run.checkpoints():
-            return Path(run.path(done[-1]))
+            return Path(run.path(done[-1])), False
     if path.is_dir() or "/" in model:
         from genimg.errors import InputError
 
         raise InputError(f"{model}: not a checkpoint folder (no {MANIFEST}) nor a run with one")
     models = Registry(open_storage(registry))
-    return models.fetch(models.resolve(model))
+    return models.fetch(models.resolve(model)), True
 
 
 def fetched(address: str) -> Path:
-    """The local copy of a checkpoint in S3."""
+    """The local copy of a checkpoint in S3, verified."""
     import hashlib
     import shutil
     from contextlib import suppress
@@ -70,4 +71,5 @@ def fetched(address: str) -> Path:
 def load_engine(model: str, registry: str) -> Engine:
     from genimg.engine import Engine
 
-    return Engine.load(folder_of(model, registry))
+    folder, verified = folder_of(model, registry)
+    return Engine.load(folder, verified=verified)

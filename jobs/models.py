@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import RegistryOption, run, say
+from jobs.registering import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
@@ -125,22 +126,26 @@ def register(
     folder: Annotated[
         str, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run, here or s3://.")
     ],
+    with_training_state: WithTrainingState = False,
     registry: RegistryOption = "registry",
 ) -> None:
-    """Copy a checkpoint into the registry as the model's next version.
+    """Copy what serving needs of a checkpoint into the registry, as the model's next version.
 
     The checkpoint is verified first; its metrics and lineage are kept with it, for gates and for
-    the question where a model came from. The registry holds a copy: the run may be deleted.
+    the question where a model came from. The registry holds a copy: the run may be deleted, unless
+    its training should go on.
 
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
     from jobs.model import fetched
 
-    place = fetched(folder) if folder.startswith("s3://") else Path(folder).expanduser()
-    manifest = checkpoint.verify(place)
-    metrics = checkpoint.read_json(place, checkpoint.METRICS)
-    version = open_registry(registry).register(name, place, metrics, manifest.lineage)
+    if folder.startswith("s3://"):
+        place = fetched(folder)
+    else:
+        place = Path(folder).expanduser()
+        checkpoint.verify(place)
+    version = register_checkpoint(name, place, registry, with_training_state=with_training_state)
     typer.echo(f"registered {version.reference}")
 
 
@@ -210,7 +215,8 @@ def verify(
 ) -> None:
     """Read every file again and compare sizes and sha256 with what was registered.
 
-    Names every file that is altered, missing or extra, and then exits with 1.
+    Names every file that is altered, missing or extra, and then exits with 1. Also names what
+    registrations that died, or are under way, have left; `genimg models clean` clears it.
 
     Example: genimg models verify shapes@3
     """
@@ -219,9 +225,42 @@ def verify(
     found = [damage for each in references for damage in store.verify(each)]
     for damage in found:
         typer.echo(str(damage))
+    if not reference or "@" not in reference:
+        from cluster.leftovers import leftovers
+
+        for left in leftovers(store.storage, reference):
+            typer.echo(str(left))
     if found:
         raise typer.Exit(1)
     typer.echo(f"intact: {', '.join(references) or 'there are no models yet'}")
+
+
+@app.command()
+def clean(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model only.")] = None,
+    older_than: Annotated[
+        float,
+        typer.Option(min=0, metavar="HOURS", help="Leave alone what was written to since."),
+    ] = 1.0,
+    registry: RegistryOption = "registry",
+) -> None:
+    """Delete what registrations that died have left: files that belong to no version.
+
+    One that is under way is told from them by its age alone: it writes every few seconds.
+
+    Example: genimg models clean --older-than 24
+    """
+    from cluster.leftovers import HOUR, clear, leftovers
+
+    storage = open_registry(registry).storage
+    freed = 0
+    for left in leftovers(storage, name):
+        if left.age < older_than * HOUR:
+            typer.echo(f"left alone, perhaps under way: {left}")
+        elif clear(storage, left):
+            freed += left.size
+            typer.echo(f"removed {left}")
+    typer.echo(f"freed {freed:,} bytes")
 
 
 def open_registry(place: str) -> "Registry":

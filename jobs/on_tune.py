@@ -5,144 +5,30 @@ from __future__ import annotations
 import logging
 import math
 import os
-import queue
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from cluster.storage import StorageError
-from genimg import recipes
-from genimg.data.loader import refuse_small_batch
-from genimg.errors import InputError
-from genimg.training.loop import Diverged
-from jobs.on_ray import room, train_on_ray
-from jobs.run_folder import RunFolder
 from jobs.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
-from jobs.sweep import State, Sweep, Trial
-from jobs.worker import Job, Lost
+from jobs.sweep import Sweep, Trial
+from jobs.trial_run import IMAGES, Task, TrialRun
 
-IMAGES = "images"
-_ON_HEAD = {"node:__internal_head__": 0.001}  # a CPU of its own would be one that workers lack
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all trials have in common, in plain values."""
-
-    recipe: str  # JSON
-    storage: str  # of the runs
-    workers: int
-    cpus_per_worker: int
-    use_gpu: bool
-    max_failures: int
-
-
-class TrialRun(tune.Trainable):
-    """A trial's process, which places its workers and passes on their evaluations.
-
-    A step lasts until the next evaluation. When the scheduler stops the trial, `cleanup` ends the
-    workers before it returns, so that the next trial finds what they held.
-    """
-
-    def setup(self, config: dict[str, Any], task: Task) -> None:
-        self.task = task
-        self.begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The process serves one trial after another: PyTorch takes seconds to import."""
-        self.cleanup()
-        self.begin(new_config)
-        return True
-
-    def begin(self, values: dict[str, Any]) -> None:
-        recipe = recipes.from_json(self.task.recipe)
-        self.metric, direction = recipe.objective
-        self.worst = worst(direction)
-        self.last: dict[str, Any] = {IMAGES: 0, OBJECTIVE: self.worst, "metrics": {}}
-        self.final: dict[str, Any] = {}
-        self.seen: set[int] = set()
-        self.reports: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.ending = threading.Event()
-        trial = Trial.of(values)
-        self.thread = threading.Thread(target=self.work, args=(trial,), name=trial.name)
-        self.thread.start()
-
-    def step(self) -> dict[str, Any]:
-        self.last |= self.reports.get()
-        return dict(self.last)
-
-    def cleanup(self) -> None:
-        self.ending.set()
-        self.thread.join()
-
-    def work(self, trial: Trial) -> None:
-        """Train to the end; whatever happens becomes the last report."""
-        state: State = "finished"
-        reason = ""
-        try:
-            self.run(trial)
-            if self.last_value is not None and math.isnan(self.last_value):
-                state, reason = "no number", f"{self.metric} came out as no finite number"
-        except Diverged as error:
-            state, reason = "diverged", str(error)
-        except InputError as error:
-            state, reason = "infeasible", str(error)
-        except Lost as error:
-            state, reason = "failed", str(error)
-        except Exception as error:  # a trial that raises is a result as well
-            state, reason = "failed", f"{type(error).__name__}: {error}"
-        # The last evaluation comes with the end, when everything is saved: a scheduler that
-        # takes it for a reason to stop would otherwise never learn how the trial ended.
-        end = self.final | {"state": state, "reason": reason, "done": True}
-        if state != "finished":
-            end[OBJECTIVE] = self.worst
-        self.reports.put(end)
-
-    def run(self, trial: Trial) -> None:
-        self.last_value: float | None = None
-        task = self.task
-        recipe = trial.recipe(recipes.from_json(task.recipe))
-        self.images = recipe.train.images
-        refuse_small_batch(recipe.train.batch_size, task.workers)
-        folder = RunFolder(task.storage, trial.name)
-        folder.start(recipe)
-        for seen, metrics in folder.history():  # from before an interruption
-            self.evaluated(seen, metrics)
-        if folder.complete(recipe):
-            return
-        train_on_ray(
-            Job(recipe.model_dump_json(), folder.name, folder.url),
-            workers=(task.workers, task.workers),
-            cpus_per_worker=task.cpus_per_worker,
-            use_gpu=task.use_gpu,
-            max_failures=task.max_failures,
-            evaluated=self.evaluated,
-            warn=logging.getLogger(__name__).warning,
-            stop=self.ending,
-            discard=True,
-        )
-        for seen, metrics in folder.history():  # should one have come too late to be told
-            self.evaluated(seen, metrics)
-
-    def evaluated(self, seen: int, metrics: dict[str, float]) -> None:
-        if seen in self.seen:
-            return
-        self.seen.add(seen)
-        self.last_value = value = metrics.get(self.metric, math.nan)
-        objective = value if math.isfinite(value) else self.worst
-        report = {IMAGES: seen, OBJECTIVE: objective, "metrics": metrics}
-        if seen >= self.images:
-            self.final = report
-        else:
-            self.reports.put(report)
+# Bytes of memory that a trial takes where its process runs. Measured: with one worker 0.5 GB and
+# what the training itself needs; with several 1.1 GB, for the process and those of Ray Train
+# that stand by it (controller, board, cleaner, ...), besides the workers.
+_TRIAL_MEMORY = 1.0e9
+_GROUP_MEMORY = 1.25e9
+_ON_HEAD = {"node:__internal_head__": 0.001}  # for a process that asks for nothing else
 
 
 class Recorder(tune.Callback):
@@ -180,8 +66,42 @@ class Recorder(tune.Callback):
         self.update(trial, lambda ours: replace(ours, state=state, reason=reason))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        lines = str(trial.get_error() or "its process died").strip().splitlines()
-        self.update(trial, lambda ours: replace(ours, state="failed", reason=lines[-1]))
+        reason = in_short(trial.get_error() or "")
+        self.update(trial, lambda ours: replace(ours, state="failed", reason=reason))
+
+
+def in_short(text: str) -> str:
+    """One line of what Ray Tune says of a trial's failures; of several, the last counts."""
+    last = text.rpartition("Failure # ")[2].strip()
+    if "low on memory" in last:
+        return "its process was ended, as its node was short of memory"
+    if "Traceback" not in last:  # nothing was raised: Ray says at length what may have been
+        return "its process died: killed, out of memory, or lost with its node"
+    return last.splitlines()[-1]
+
+
+def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
+    """(how many trials nodes of these resources have room for, what each one's process demands).
+
+    Memory is part of both, or trials on a machine of many CPUs would fill it. Nodes that have not
+    enough for one are not asked for memory: there a trial at a time is tried all the same.
+    """
+    worker = {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
+    if task.workers == 1:
+        needs = {"memory": _TRIAL_MEMORY} | worker
+        most = sum(fitting(node, needs) for node in nodes)
+    else:
+        needs = {"memory": _GROUP_MEMORY}
+        workers = sum(fitting(node, worker) for node in nodes)
+        most = min(sum(fitting(node, needs) for node in nodes), workers // task.workers)
+    if not any(fitting(node, {"memory": needs["memory"]}) for node in nodes):
+        del needs["memory"]
+    return max(1, most), needs or _ON_HEAD
+
+
+def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    """How often a node has what is needed."""
+    return int(min(node.get(name, 0) // amount for name, amount in needs.items()))
 
 
 def search(
@@ -211,18 +131,19 @@ def search(
     left = trials - len(over)
     if left <= 0:
         return True
-    at_once = concurrent or max(1, room(task.cpus_per_worker, task.use_gpu) // task.workers)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    at_once, needs = placing(task, alive)
     searchers = {"random": RandomSearch, "optuna": LearningSearch}
     suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(TrialRun, task=task),
-                tune.PlacementGroupFactory([_ON_HEAD]),
+                tune.PlacementGroupFactory([needs]),
             ),
             tune_config=tune.TuneConfig(
                 num_samples=left,
-                max_concurrent_trials=min(at_once, left),
+                max_concurrent_trials=min(concurrent or at_once, left),
                 scheduler=trial_scheduler(sweep, scheduler, over),
                 search_alg=suggest,
                 reuse_actors=True,
@@ -230,6 +151,8 @@ def search(
             run_config=tune.RunConfig(
                 name=sweep.name,
                 storage_path=scratch,
+                # a trial whose process is lost goes on in another, from its last checkpoint
+                failure_config=tune.FailureConfig(max_failures=task.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[recorder],
                 verbose=0,

@@ -24,6 +24,9 @@ FORMS = {
     "choice": (None, "(one, another, ...)"),
 }
 
+_YARDSTICK = ("data", "evaluation")  # sections: what is held out, and how it is looked at
+_ONLY_TRAINED_ON = ("data.augment",)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -68,7 +71,8 @@ class Range:
 def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], dict[str, Range]]:
     """(plain overrides, {key: range}) of assignments; InputError where a range is no good.
 
-    Unknown keys, empty ranges and ends that the recipe refuses are found here.
+    Unknown keys, keys that trials are measured by, empty ranges and ends that the recipe refuses
+    are found here.
     """
     plain: list[str] = []
     space: dict[str, Range] = {}
@@ -78,9 +82,8 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
         key = key.strip()
         if key in space:  # a plain value before is overridden, as it is by another plain one
             raise InputError(f"{key} varies already; give one range, and no value after it")
-        if call and key == "data.source":
-            raise InputError(f"{assignment}: trials share their data; give it with --data")
         if call:
+            refuse_yardstick(recipe, key)
             space[key] = parse_range(key, call[1], call[2], "".join(text.split()))
         else:
             plain.append(assignment)
@@ -99,6 +102,25 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
                     told if told.startswith("unknown") else f"{key}={each.text}: {told}"
                 ) from None
     return plain, space
+
+
+def refuse_yardstick(recipe: Recipe, key: str) -> None:
+    """InputError where trials would be measured by different yardsticks.
+
+    What `evaluate` gives for the same networks depends on these sections alone; augmentation is
+    the one key of theirs that touches only what is trained on.
+    """
+    section = key.partition(".")[0]
+    known = key in set(recipe.keys())
+    if not known or key in _ONLY_TRAINED_ON or section not in _YARDSTICK:
+        return
+    metric, _ = recipe.objective
+    what = "the held-out images" if section == "data" else f"how {metric} is measured"
+    remedy = "with --data" if key == "data.source" else f"for all trials, as {key}=VALUE"
+    raise InputError(
+        f"{key} may not vary: it decides {what}, and trials are compared by {metric}; "
+        f"give it {remedy}"
+    )
 
 
 def parse_range(key: str, form: str, arguments: str, text: str) -> Range:

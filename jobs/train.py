@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
+from jobs.registering import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
@@ -48,6 +49,7 @@ def train(
         str | None, typer.Option(help="Register the best checkpoint under this model name.")
     ] = None,
     registry: RegistryOption = "registry",
+    with_training_state: WithTrainingState = False,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
     gpu: Annotated[
         bool | None, typer.Option(help="A GPU a worker.  [default: if the cluster has as many]")
@@ -111,7 +113,7 @@ def train(
                 stop=stop,
             )
 
-    finish(chosen, folder, on_ray if low else here, register, registry)
+    finish(chosen, folder, on_ray if low else here, register, registry, with_training_state)
 
 
 def worker_range(text: str) -> tuple[int, int]:
@@ -168,7 +170,12 @@ def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:
 
 
 def finish(
-    recipe: Recipe, folder: RunFolder, launch: Launch, register: str | None, registry: str
+    recipe: Recipe,
+    folder: RunFolder,
+    launch: Launch,
+    register: str | None,
+    registry: str,
+    with_training_state: bool,
 ) -> None:
     """Run to the end, then say where the checkpoints are and register the best one."""
     from genimg.training.loop import Diverged
@@ -190,7 +197,6 @@ def finish(
         sys.exit(130)
 
     chosen = folder.best(recipe)
-    metrics = folder.metrics(chosen)
     for seen, what in {done[-1]: "last", chosen: "best"}.items():
         values = "  ".join(f"{k} {shown(v)}" for k, v in folder.metrics(seen).items())
         say(f"{what} checkpoint: {values}")
@@ -198,14 +204,11 @@ def finish(
     if register:
         import tempfile
 
-        from cluster.registry import Registry
-        from cluster.storage import open_storage
-        from genimg import checkpoint
-
         with tempfile.TemporaryDirectory() as scratch:
             place = folder.fetch(chosen, Path(scratch))
-            lineage = checkpoint.read_manifest(place).lineage
-            version = Registry(open_storage(registry)).register(register, place, metrics, lineage)
+            version = register_checkpoint(
+                register, place, registry, with_training_state=with_training_state
+            )
         print(f"{version.name}@{version.number}")
 
 

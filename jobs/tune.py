@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
+from jobs.registering import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from jobs.sweep import Sweep, Trial
@@ -50,12 +51,13 @@ def tune(
         str | None, typer.Option(help="Register the best checkpoint under this model name.")
     ] = None,
     registry: RegistryOption = "registry",
+    with_training_state: WithTrainingState = False,
     concurrent: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Trainings at once, each with 1 GB of the head's memory; say it with --autoscale."
-            "  [default: what the cluster has room for]",
+            help="Trainings at once; say it with --autoscale."
+            "  [default: what the cluster has CPUs, GPUs and memory for, 1 GB each]",
         ),
     ] = None,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
@@ -108,7 +110,8 @@ def tune(
         say(f"there are only {trials} combinations; that many trials it is")
     with connect(dashboard=True):  # which Ray's cleaner of what killed trials held asks
         from jobs.on_ray import refuse_infeasible
-        from jobs.on_tune import Task, search
+        from jobs.on_tune import search
+        from jobs.trial_run import Task
 
         use_gpu = ray.cluster_resources().get("GPU", 0) >= workers if gpu is None else gpu
         if not autoscale:
@@ -129,7 +132,7 @@ def tune(
                 concurrent=concurrent,
                 changed=follow,
             )
-    conclude(sweep, complete, register, registry)
+    conclude(sweep, complete, register, registry, with_training_state)
 
 
 class Follow:
@@ -157,7 +160,9 @@ class Follow:
         self.meter.update(len(known) - running, figures | {"running": running})
 
 
-def conclude(sweep: Sweep, complete: bool, register: str | None, registry: str) -> None:
+def conclude(
+    sweep: Sweep, complete: bool, register: str | None, registry: str, with_training_state: bool
+) -> None:
     """The table, the picture, and the best trial's best checkpoint."""
     found = [
         # its workers may have saved more between the scheduler's word and their end
@@ -183,18 +188,14 @@ def conclude(sweep: Sweep, complete: bool, register: str | None, registry: str) 
     chosen = folder.best(best.recipe(sweep.base))
     print(folder.path(chosen))
     if register:
-        from cluster.registry import Registry
-        from cluster.storage import open_storage
-        from genimg import checkpoint
-
+        origin = {"name": sweep.name, "trial": best.name, "trials": len(found)}
         with tempfile.TemporaryDirectory() as scratch:
-            place = folder.fetch(chosen, Path(scratch))
-            origin = {"name": sweep.name, "trial": best.name, "trials": len(found)}
-            lineage = checkpoint.read_manifest(place).lineage | {
-                "sweep": origin | {"values": best.values}
-            }
-            version = Registry(open_storage(registry)).register(
-                register, place, folder.metrics(chosen), lineage
+            version = register_checkpoint(
+                register,
+                folder.fetch(chosen, Path(scratch)),
+                registry,
+                with_training_state=with_training_state,
+                origin={"sweep": origin | {"values": best.values}},
             )
         print(f"{version.name}@{version.number}")
 

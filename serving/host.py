@@ -187,7 +187,7 @@ class Host:
 
     def _loaded(self, version: Version) -> _Served:
         folder = self._registry.fetch(version, self.cache)
-        engine = Engine.load(folder, self.device)
+        engine = Engine.load(folder, self.device, verified=True)
         warm_up(engine, self.settings.max_batch_size)
         return _Served(version, engine)
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.aliases import Aliases, Promotion
+from cluster.disk import LocalStorage
 from cluster.gates import Gate
 from cluster.registry import Conflict, GateFailed, Registry, RegistryError, Unknown
-from cluster.storage import LocalStorage
 
 
 def names(registry: Registry, alias: str = "production") -> int:

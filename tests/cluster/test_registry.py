@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.disk import LocalStorage
 from cluster.registry import Damaged, Registry, RegistryError, Unknown
-from cluster.storage import LocalStorage, open_storage
+from cluster.storage import open_storage
 from cluster.versions import parse_reference
 
 

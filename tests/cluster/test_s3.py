@@ -18,6 +18,7 @@ from local_s3 import free_port, new_bucket, s3_server
 from test_concurrency import at_once
 
 from cluster import s3 as s3_module
+from cluster import s3_faults
 from cluster.registry import Registry
 from cluster.s3 import S3Storage
 from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError, open_storage
@@ -103,7 +104,7 @@ def test_stalls_delay_but_lose_nothing(s3: str, monkeypatch):
 def test_a_store_that_is_down_for_good_is_told_after_some_attempts(s3: str, monkeypatch):
     with s3_server("--fail-every", "1") as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        monkeypatch.setattr(s3_module, "_ATTEMPTS", 3)
+        monkeypatch.setattr(s3_faults, "ATTEMPTS", 3)
         with pytest.raises(StorageError, match="InternalError"):
             open_storage("s3://bucket/x").read("a")
 

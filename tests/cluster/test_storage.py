@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.disk import LocalStorage
 from cluster.storage import (
     AlreadyExists,
     Changed,
-    LocalStorage,
     NotFound,
     Storage,
     StorageError,
@@ -237,7 +237,7 @@ def test_readers_never_see_half_an_object_or_half_a_folder(
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from cluster.storage import LocalStorage
+from cluster.disk import LocalStorage
 copyfile, copied = shutil.copyfile, []
 def copy_one_and_die(source, target):
     if copied:

@@ -230,3 +230,21 @@ def is_whole(folder: Path) -> bool:
     for name in (checkpoint.WEIGHTS, checkpoint.TRAINING):
         assert (checkpoint.read_tensors(folder, name)["w"] == turn).all()
     return True
+
+
+def test_what_inference_needs_is_a_checkpoint_of_its_own(folder, tmp_path):
+    place = checkpoint.without_training_state(folder, tmp_path / "version")
+    kept = [name for name in NAMES if not name.startswith("training")]
+    assert sorted(path.name for path in place.iterdir()) == kept
+    manifest = checkpoint.verify(place)
+    assert manifest.lineage == checkpoint.verify(folder).lineage
+    assert (place / "weights.safetensors").read_bytes() == (
+        folder / "weights.safetensors"
+    ).read_bytes()
+    for read, name in (
+        (checkpoint.read_json, checkpoint.PROGRESS),
+        (checkpoint.read_tensors, checkpoint.TRAINING),
+    ):
+        with pytest.raises(InputError, match=r"has no training state .* --with-training-state"):
+            read(place, name)
+        read(folder, name)

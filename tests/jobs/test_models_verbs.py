@@ -127,6 +127,26 @@ def test_verify_names_what_is_damaged_and_exits_with_1(run: Run, make, tmp_path:
     assert printed(run("verify", "dcgan")) == "intact: dcgan\n"
 
 
+def test_clean_removes_what_died_and_leaves_what_may_be_under_way(run: Run, make, tmp_path: Path):
+    run("register", "dcgan", str(make(fid=14.0)))
+    run("register", "dcgan", str(make(fid=13.0)))
+    place = tmp_path / "registry/models/dcgan/versions"
+    (place / "00002/version.json").unlink()  # as if killed before it was written
+    seen = printed(run("verify"))
+    assert seen.startswith("dcgan@2: ")
+    assert "bytes of a registration that has not ended, last written to 0 s ago" in seen
+    assert seen.endswith("intact: dcgan\n")
+    young = printed(run("clean"))
+    assert young.startswith("left alone, perhaps under way: dcgan@2: ")
+    assert young.endswith("freed 0 bytes\n")
+    assert (place / "00002").is_dir()
+    assert "freed 0 bytes" in printed(run("clean", "vae", "--older-than", "0"))
+    assert printed(run("clean", "--older-than", "0")).startswith("removed dcgan@2: ")
+    assert not (place / "00002").exists()
+    assert printed(run("verify")) == "intact: dcgan\n"
+    assert printed(run("register", "dcgan", str(make(fid=13.0)))) == "registered dcgan@3\n"
+
+
 def test_a_damaged_version_does_not_hide_the_others(run: Run, make, tmp_path: Path):
     for name in ("dcgan", "vae"):
         run("register", name, str(make(fid=14.0)))

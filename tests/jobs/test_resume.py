@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import save_file
 from tiny_recipes import tiny
 
-from cluster.storage import LocalStorage
+from cluster.disk import LocalStorage
 from genimg import checkpoint
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError

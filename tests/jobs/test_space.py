@@ -1,11 +1,15 @@
 """What a sweep varies: which ranges are taken, and what is said of those that are not."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_recipes import tiny
 
 from genimg import recipes
+from genimg.data.opening import open_dataset
 from genimg.errors import InputError
+from genimg.inference import Inference
 from jobs.space import parse_space
 
 DCGAN = recipes.named("dcgan")
@@ -57,11 +61,11 @@ def test_the_number_of_values_is_known(text: str, size: float):
         (["train.lr=uniform(0.1,0.2)", "train.lr=0.1"], "train.lr varies already"),
         (["data.source=choice(a,b)"], "give it with --data"),
         (["model.latent=choice([1,2],[3])"], "give numbers, words, true, false or null"),
-        (["data.fit=choice(2020-01-01,pad)"], "give numbers, words, true, false or null"),
+        (["data.augment=choice(2020-01-01,flip)"], "give numbers, words, true, false or null"),
         (["train.seed=randint(0,100000000000000000000)"], "give integers of 64 bits"),
         (["train.lr=loguniforn(1e-4,1e-2)"], "did you mean 'loguniform'"),
         (["train.lr=uniform(-1,1)"], r"train.lr=uniform\(-1,1\): train.lr=-1.*greater than 0"),
-        (["data.size=choice(32,48)"], r"choice\(32,48\): data.size=48: dcgan takes 16, 32"),
+        (["model.normalise=choice(true,7)"], r"choice\(true,7\): model.normalise=7: .* boolean"),
         (["model.latent=uniform(8,16.5)"], r"model.latent=uniform.*valid integer"),
         (["data.augment=choice(none,flop)"], "'none', 'flip' or 'dihedral'"),
         (["train.lr=choice([)"], "not a YAML value"),
@@ -70,6 +74,34 @@ def test_the_number_of_values_is_known(text: str, size: float):
 def test_what_cannot_be_searched_is_refused(assignments: list[str], message: str):
     with pytest.raises(InputError, match=message):
         parse_space(DCGAN, assignments)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_what_trials_are_measured_by_is_the_same_for_all(name: str):
+    recipe = recipes.named(name)
+    yardstick = [key for key in list(recipe.keys()) if key.startswith(("data.", "evaluation."))]
+    yardstick.remove("data.augment")
+    assert len(yardstick) > 6
+    for key in yardstick:
+        with pytest.raises(InputError, match=rf"{key} may not vary: it decides .*; give it"):
+            parse_space(recipe, [f"{key}=choice(1,2)"])
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_nothing_else_decides_a_metric(name: str):
+    """The same networks measure the same whatever they were trained with."""
+    recipe = tiny(name)
+    torch.manual_seed(0)
+    inference = Inference(recipe.networks())
+    _, held_out = open_dataset(recipe.data).hold_out(recipe.data.holdout)
+    expected = recipe.evaluate(inference, held_out)
+    others = {
+        "data.augment": "flip", "train.images": 96, "train.lr": 0.5, "train.seed": 9,
+        "train.batch_size": 4, "train.precision": "bfloat16", "loss.r1": 7, "loss.beta": 7,
+        "loss.label_smoothing": 0.5, "noise.low": 10, "noise.high": 12, "train.ema_half_life": 1,
+    }  # fmt: skip
+    mine = [f"{key}={value}" for key, value in others.items() if key in set(recipe.keys())]
+    assert recipe.override(mine).evaluate(inference, held_out) == expected
 
 
 @given(low=st.floats(1e-6, 1e-3), factor=st.floats(1.01, 1e3), seed=st.integers(0, 2**31))

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -201,10 +202,11 @@ def test_a_sweep_whose_driver_is_killed_continues_with_the_trials_it_had(tiny, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
-    ray_cluster, command, tiny, tmp_path
+    ray_cluster, command, tiny, tmp_path, workers: int
 ):
-    import threading
+    """Without --max-failures 0 it goes on in another process, as a training of lost workers."""
 
     def kill_one() -> None:
         def evaluated() -> bool:
@@ -219,17 +221,77 @@ def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
     killer.start()
     sweep = (
         f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=3200 --trials 4"
-        " 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1"
+        f" 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1 --workers {workers}"
         f" --storage {tmp_path} --run search"
     )
-    ended = command(sweep)
+    ended = command(f"{sweep} --max-failures 0")
     killer.join()
     assert ended.code == 0, ended.err
     assert states(str(tmp_path), "search") == ["failed", "finished", "finished", "finished"]
+    assert "failed: its process died: killed, out of memory, or lost with its node" in ended.err
     assert free_cpus(2)
-    again = command(sweep)
+    again = command(f"{sweep} --max-failures 0")
     assert again.code == 0, again.err
     assert states(str(tmp_path), "search") == 4 * ["finished"]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_is_killed_goes_on_in_another(ray_cluster, command, tiny, tmp_path):
+    killed = []
+
+    def kill_one() -> None:
+        def evaluated() -> bool:
+            kept = records(str(tmp_path), "search").values()
+            return any(r["results"] for r in kept) and bool(trial_processes())
+
+        if until(evaluated):
+            killed.append(trial_processes()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    ended = command(
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=1600 --trials 2"
+        " 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1"
+        f" --storage {tmp_path} --run search --max-failures 1"
+    )
+    killer.join()
+    assert ended.code == 0, ended.err
+    assert killed
+    kept = records(str(tmp_path), "search").values()
+    assert [record["state"] for record in kept] == 2 * ["finished"]
+    assert all([seen for seen, _ in r["results"]] == [*range(32, 1601, 32)] for r in kept)
+
+
+def test_one_process_serves_the_trials_of_one_worker(ray_cluster, command, tiny, tmp_path):
+    """And each is the run that `genimg train` would make of it, byte for byte."""
+    seen: set[int] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            seen.update(trial_processes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    recipe = f"dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=64"
+    ended = command(
+        f"tune {recipe} 'train.lr=choice(0.001,0.002,0.003)' --trials 3 --searcher random"
+        f" --scheduler none --concurrent 1 --storage {tmp_path} --run search"
+    )
+    done.set()
+    watcher.join()
+    assert ended.code == 0, ended.err
+    assert states(str(tmp_path), "search") == 3 * ["finished"]
+    assert len(seen) == 1
+    for name, record in records(str(tmp_path), "search").items():
+        lr = record["values"]["train.lr"]
+        alone = f"train {recipe} train.lr={lr} --workers 0 --storage {tmp_path} --run lr-{lr}"
+        assert command(alone).code == 0
+        for file in ("weights.safetensors", "training.safetensors", "metrics.json"):
+            parts = f"checkpoints/{64:012d}/{file}"
+            trial = tmp_path / "search/runs" / name.removesuffix(".json") / parts
+            assert trial.read_bytes() == (tmp_path / f"lr-{lr}" / parts).read_bytes()
 
 
 @pytest.mark.slow

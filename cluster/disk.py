@@ -1,0 +1,272 @@
+"""Objects as files beneath a folder of this machine, or of one that it mounts."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cluster.storage import (
+    AlreadyExists,
+    Changed,
+    Entry,
+    NotFound,
+    StorageError,
+    check_key,
+    files_beneath,
+)
+
+
+class LocalStorage:
+    """Objects as files beneath a folder, safe for many processes (and NFS, where flock works).
+
+    Work in progress lies in hidden siblings, under a lock that dies with its holder; so a killed
+    process leaves nothing that a reader could see and nothing that keeps others waiting.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise StorageError(f"{self.root} is a file; give a folder")
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        path = self._path(key)
+        with reported(path):
+            try:
+                data = path.read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise NotFound(f"there is no {key} in {self}") from None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def exists(self, key: str) -> bool:
+        path = self._path(key)
+        with reported(path):
+            return path.is_file()
+
+    def create(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with reported(path), _locked(path):
+            if path.exists():
+                raise AlreadyExists(f"{key} exists in {self} already")
+            _swap_in(path, data)
+
+    def replace(self, key: str, data: bytes, etag: str) -> None:
+        path = self._path(key)
+        with reported(path), _locked(path):
+            try:
+                current = self.read(key)[1]
+            except NotFound:
+                raise Changed(f"{key} in {self} was deleted meanwhile") from None
+            if current != etag:
+                raise Changed(f"{key} in {self} was replaced meanwhile")
+            _swap_in(path, data)
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with reported(path), _locked(path):
+            _swap_in(path, data)
+
+    def delete(self, prefix: str) -> None:
+        path = self._path(prefix)
+        if not path.parent.is_dir():
+            return
+        with reported(path), _locked(path):
+            trash = _part(path)
+            _clear(trash)
+            with suppress(FileNotFoundError):
+                path.rename(trash)  # all of it disappears at once
+            _clear(trash)
+
+    def upload(self, folder: Path, prefix: str, without: Collection[str] = ()) -> None:
+        names = [name for name in files_beneath(folder) if name not in without]
+        if not names:
+            raise StorageError(f"{folder} is not a folder with files in it")
+        target = self._path(prefix)
+        with reported(target), staged(target) as staging:
+            _copy(folder, names, staging)
+
+    def download(self, prefix: str, folder: Path) -> Path:
+        source = self._path(prefix)
+        names = files_beneath(source)
+        if not names:
+            raise NotFound(f"there is nothing beneath {prefix} in {self}")
+        with reported(folder), staged(folder) as staging:
+            _copy(source, names, staging)
+        return folder
+
+    def local_path(self, prefix: str) -> Path | None:
+        return self._path(prefix)
+
+    def children(self, prefix: str) -> list[str]:
+        folder = self._path(prefix) if prefix else self.root
+        return sorted({name.partition("/")[0] for name in files_beneath(folder)})
+
+    def list(self, prefix: str) -> list[str]:
+        folder = self._path(prefix) if prefix else self.root
+        return [f"{prefix}/{name}" if prefix else name for name in files_beneath(folder)]
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
+        return [Entry(key, *_extent(self._path(key))) for key in self.list(prefix)]
+
+    def unfinished(self, prefix: str) -> Sequence[Entry]:
+        """(A writer holds the lock of its path while it lives.)"""
+        return [
+            Entry(path.relative_to(self.root).as_posix(), *_extent(_part(path)))
+            for path in self._abandoned(prefix)
+        ]
+
+    def discard(self, prefix: str) -> None:
+        for path in self._abandoned(prefix):
+            with suppress(BlockingIOError), reported(path), _locked(path, wait=False):
+                _clear(_part(path))
+
+    def _abandoned(self, prefix: str) -> Sequence[Path]:
+        """Paths at or beneath a prefix with work in progress whose lock nobody holds."""
+        place = self._path(prefix)
+        parts = [*place.rglob(".*.genimg-part"), _part(place)]
+        paths = [
+            part.with_name(part.name.removeprefix(".").removesuffix(".genimg-part"))
+            for part in sorted(parts)
+            if part.exists()
+        ]
+        return [path for path in paths if not _is_locked(path)]
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self.root / key
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """An empty hidden sibling to fill, which becomes `folder` when the block ends well.
+
+    Whoever is killed in between leaves a hidden sibling, cleared by the next to write beside it.
+    Raises AlreadyExists if the folder holds something.
+    """
+    _sweep(folder.parent)
+    with _locked(folder):
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise AlreadyExists(f"{folder} exists already")
+        staging = _part(folder)
+        _clear(staging)
+        staging.mkdir()
+        try:
+            yield staging
+            for path in [*staging.rglob("*"), staging]:
+                _sync(path)
+            staging.rename(folder)
+        except BaseException:
+            _clear(staging)
+            raise
+        _sync(folder.parent)
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turns what the system refuses (a full disk, missing rights) into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Holds the lock of a path against all other threads and processes.
+
+    The lock is a hidden sibling, deleted by its holder; who waited for a deleted one tries again.
+    Raises BlockingIOError if it is taken and one should not wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.genimg-lock")
+    while True:
+        with lock.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_open_at(handle.fileno(), lock):
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of a path; also where one may not look."""
+    try:
+        with path.with_name(f".{path.name}.genimg-lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
+
+
+def _extent(path: Path) -> tuple[int, float]:
+    """(bytes, time of the last change) of a file or folder, hidden files included."""
+    found = [each.stat() for each in (path, *path.rglob("*"))]
+    return sum(s.st_size for s in found if stat.S_ISREG(s.st_mode)), max(s.st_mtime for s in found)
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _part(path: Path) -> Path:
+    """The hidden sibling for work in progress on a path; belongs to the holder of its lock."""
+    return path.with_name(f".{path.name}.genimg-part")
+
+
+def _swap_in(path: Path, data: bytes) -> None:
+    """Replace a file at once and for good; the caller holds its lock."""
+    part = _part(path)
+    _clear(part)
+    part.write_bytes(data)
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _copy(source: Path, names: list[str], target: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+
+
+def _sweep(folder: Path) -> None:
+    """Clear what killed processes left in a folder: parts whose lock nobody holds.
+
+    What may not be cleared (another user's) is no reason to stop.
+    """
+    for part in folder.glob(".*.genimg-part"):
+        name = part.name.removeprefix(".").removesuffix(".genimg-part")
+        with suppress(BlockingIOError, PermissionError), _locked(folder / name, wait=False):
+            _clear(part)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk confirm a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
