@@ -49,8 +49,7 @@ class Loader:
         self.augment = augment
         self.seen = seen
         self.prefetch = prefetch
-        bounds = np.linspace(0, batch_size, world + 1).astype(np.int64)
-        self.share = slice(int(bounds[rank]), int(bounds[rank + 1]))
+        self.share = slice(batch_size * rank // world, batch_size * (rank + 1) // world)
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
@@ -69,7 +68,7 @@ class Loader:
         """This worker's part of the global batch that starts at position `seen`."""
         positions = np.arange(seen, seen + self.batch_size, dtype=np.int64)[self.share]
         keys = rng.fold(self.seed, _KEYS, torch.from_numpy(positions)).to(self.device)
-        indices = self.dataset.locate(positions, self.seed)
+        indices = self.dataset.locate(positions, self.seed, self.batch_size)
         images, labels = self.dataset.fetch(indices, rng.fold(keys, _CROPS))
         images = self.augment(self.to_device(images), rng.fold(keys, _AUGMENTATION))
         floats = images.to(torch.float32, memory_format=torch.channels_last)
