@@ -74,10 +74,11 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+    def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         """int64 indices of the images at int64 `positions` of the endless seeded order.
 
-        Within each epoch (len(self) positions) every index comes once.
+        Within each epoch (len(self) positions) every index comes once. A set that is streamed
+        lets neighbouring places of a batch, which one worker takes, read from the same place.
         """
         ...
 

@@ -5,13 +5,15 @@ float32 [N, C, H, W] in [-1, 1].
 """
 
 import io
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,6 +34,9 @@ WRITABLE_SUFFIXES: dict[str, Format] = {
     ".tiff": "tiff",
 }
 JPEG_QUALITY = 95
+MAX_PROFILE_BYTES = 4 << 20  # a larger ICC profile is left out; those of printers have 0.5 to 3 MB
+_SIGNED = 2  # TIFF 6.0, SampleFormat
+_WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
 
 
 class BrokenImage(InputError):
@@ -68,9 +73,11 @@ def decode(
     16-bit gray its depth (uint16), where `channels` is not given.
 
     Of an animation the first frame, unless not `animated`: then it is refused. EXIF orientation is
-    applied. Transparency is composited on white. 16-bit gray is divided by 257 and rounded; 16-bit
-    colour is what Pillow makes of it (the high byte). Gray from colour is ITU-R BT.601 luma.
-    Floating-point and 32-bit samples are refused, for want of an agreed range.
+    applied. Transparency is composited on white. Gray of 9 to 16 bits is scaled from the peak that
+    the file declares, and rounded; 16-bit colour is what Pillow makes of it (the high byte). Gray
+    from colour is ITU-R BT.601 luma. CMYK and Lab become sRGB, CMYK by its ICC profile where it
+    has one; what is gray or RGB is left in the colours of its profile, see profile(). Floating
+    point, signed and 32-bit samples are refused, for want of an agreed range.
 
     Raises BrokenImage (Unsupported, TooLarge, Animated where that is the reason); above
     `max_pixels` from the header alone, before pixels are decoded.
@@ -80,15 +87,31 @@ def decode(
         if not animated:
             _refuse_several(image)
         image.load()
-        bits = _sample_bits(image)
         ImageOps.exif_transpose(image, in_place=True)
-    except Animated:
+        image = _without_inks(_sixteen_bits(image))
+    except BrokenImage:
         raise
     except Exception as error:  # on damaged pixels Pillow raises almost anything
         raise BrokenImage(f"damaged or truncated ({error})") from error
     if keep_alpha and channels is None:
-        return _as_it_is(image, bits)
-    return _as_array(image, bits, channels)
+        return _as_it_is(image)
+    return _as_array(image, channels)
+
+
+def profile(data: bytes) -> bytes | None:
+    """The ICC profile of decode(data), for encode(); None where its colours are sRGB or not told.
+
+    Read from the header alone; raises as decode() does of a header.
+    """
+    image = _opened(data, max_pixels=sys.maxsize)
+    found = image.info.get("icc_profile") or b""
+    return found if _colour_space(found) in (b"RGB ", b"GRAY") else None
+
+
+def _colour_space(profile: bytes) -> bytes:
+    """Of a profile's pixels, four letters (ICC.1:2022, 7.2); empty for what is no profile."""
+    whole = 128 <= len(profile) <= MAX_PROFILE_BYTES and profile[36:40] == b"acsp"
+    return profile[16:20] if whole else b""
 
 
 def size(data: bytes, max_pixels: int = 64_000_000) -> tuple[int, int]:
@@ -103,6 +126,8 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
         raise TooLarge(f"too many pixels ({error})") from None
     except UnidentifiedImageError:
+        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            raise BrokenImage("damaged, or a kind of TIFF that is not read; save it anew") from None
         raise Unsupported(f"not an image in {', '.join(READABLE)}") from None
     except Exception as error:  # on damaged headers Pillow's parsers raise almost anything
         raise BrokenImage(f"damaged header ({error})") from error
@@ -118,23 +143,54 @@ def _refuse_several(image: Image.Image) -> None:
         raise Animated("has several frames or pages; give an image of one")
 
 
-def _sample_bits(image: Image.Image) -> int:
-    """Bits a sample of Pillow's wide modes; a TIFF says it, every other format has at most 16."""
+def _sixteen_bits(image: Image.Image) -> Image.Image:
+    """Gray of more than 8 bits with 0 black and 65535 white; other images as they are.
+
+    Told by the mode, never by the values: a dark image has small ones too.
+    """
+    if image.mode != "I" and not image.mode.startswith(("I;16", "F")):
+        return image
+    tags: Mapping[int, Any] = {}
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        declared: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-        return max(declared)
-    return 16
+        tags = image.tag_v2
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1 if tags else 16,)))
+    signed = _SIGNED in tags.get(TiffImagePlugin.SAMPLEFORMAT, ())
+    if image.mode == "F" or bits > 16 or signed:
+        kind = f"{'signed ' if signed else ''}{bits}-bit integer"
+        kind = "floating-point" if image.mode == "F" else kind
+        raise BrokenImage(f"{kind} samples have no agreed range; save it with 8 or 16 bits")
+    peak = (1 << bits) - 1
+    values = np.asarray(image).astype(np.int64).clip(0, peak)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        values = peak - values
+    return Image.fromarray(((values * 65535 + peak // 2) // peak).astype(np.uint16))
 
 
-def _as_array(image: Image.Image, bits: int, channels: Literal[1, 3] | None) -> np.ndarray:
+def _without_inks(image: Image.Image) -> Image.Image:
+    """CMYK and Lab as sRGB, CMYK by its profile where there is one; other images as they are."""
+    found = image.info.get("icc_profile") or b""
+    try:
+        if image.mode == "LAB":
+            return _in_srgb(image, ImageCms.createProfile("LAB"))
+        if image.mode == "CMYK" and _colour_space(found) == b"CMYK":
+            return _in_srgb(image, io.BytesIO(found))
+    except ImageCms.PyCMSError:  # a profile that does not work is none
+        pass
+    return image
+
+
+def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
+    srgb = ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    assert converted is not None  # it is not done in place
+    return converted
+
+
+def _as_array(image: Image.Image, channels: Literal[1, 3] | None) -> np.ndarray:
     """uint8 [H, W, C] of a decoded Pillow image of any mode."""
     mode = image.mode
-    if mode == "F" or (mode == "I" and bits > 16):
-        kind = "floating-point" if mode == "F" else "32-bit integer"
-        raise BrokenImage(f"{kind} samples have no agreed range; save it with 8 or 16 bits")
-    if mode == "I" or mode.startswith("I;16"):  # by mode: a dark 16-bit image has small values too
-        wide = np.asarray(image).astype(np.int32).clip(0, 65535)
-        narrow = ((wide + 128) // 257).astype(np.uint8)[..., None]
+    if mode == "I;16":
+        narrow = ((np.asarray(image).astype(np.int32) + 128) // 257).astype(np.uint8)[..., None]
         return narrow.repeat(3, axis=2) if channels == 3 else narrow
 
     gray = mode in ("1", "L", "LA", "La")
@@ -149,12 +205,12 @@ def _as_array(image: Image.Image, bits: int, channels: Literal[1, 3] | None) -> 
     return array[..., None] if array.ndim == 2 else array
 
 
-def _as_it_is(image: Image.Image, bits: int) -> np.ndarray:
+def _as_it_is(image: Image.Image) -> np.ndarray:
     """uint8 or uint16 [H, W, C] of a decoded Pillow image, with its alpha and depth."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and bits <= 16):
-        return np.asarray(image).astype(np.int32).clip(0, 65535).astype(np.uint16)[..., None]
+    if image.mode == "I;16":
+        return np.array(image)[..., None]
     if not image.has_transparency_data:
-        return _as_array(image, bits, None)
+        return _as_array(image, None)
     return np.array(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
 
 
@@ -167,7 +223,12 @@ def with_channels(array: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
     return np.array(Image.fromarray(array).convert("L"))[..., None]
 
 
-def encode(array: np.ndarray, format: Format = "png", quality: int | None = None) -> bytes:
+def encode(
+    array: np.ndarray,
+    format: Format = "png",
+    quality: int | None = None,
+    profile: bytes | None = None,
+) -> bytes:
     """uint8 [H, W, 1 to 4] as the bytes of a file; the last of 2 or 4 channels is alpha.
 
     uint16 [H, W, 1] is written with 16 bits by PNG and TIFF; other formats take no alpha (JPEG,
@@ -175,6 +236,9 @@ def encode(array: np.ndarray, format: Format = "png", quality: int | None = None
 
     `quality` (1 to 100) is for JPEG (default 95) and WebP (default lossless); for the lossless
     formats it is an InputError, so that nobody believes it did something.
+
+    `profile`: an ICC profile that the colours are in (see profile()). It is left out where it is
+    of other colours than these, gray or RGB, and in BMP.
     """
     assert array.ndim == 3, array.shape
     assert array.shape[2] in (1, 2, 3, 4), array.shape
@@ -190,17 +254,21 @@ def encode(array: np.ndarray, format: Format = "png", quality: int | None = None
             raise InputError(f"quality={quality}: must be 1 to 100")
     out = io.BytesIO()
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    fits = _colour_space(profile or b"") == (b"GRAY" if array.shape[2] <= 2 else b"RGB ")
+    icc = {"icc_profile": profile} if fits else {}
     match format:
         case "jpeg":
-            image.save(out, "JPEG", quality=quality or JPEG_QUALITY)
+            image.save(out, "JPEG", quality=quality or JPEG_QUALITY, **icc)
         case "webp" if quality is None:
-            image.save(out, "WEBP", lossless=True)
+            image.save(out, "WEBP", lossless=True, **icc)
         case "webp":
-            image.save(out, "WEBP", quality=quality)
+            image.save(out, "WEBP", quality=quality, **icc)
         case "tiff":
-            image.save(out, "TIFF", compression="tiff_adobe_deflate")
-        case "png" | "bmp":
-            image.save(out, format.upper())
+            image.save(out, "TIFF", compression="tiff_adobe_deflate", **icc)
+        case "png":
+            image.save(out, "PNG", **icc)
+        case "bmp":
+            image.save(out, "BMP")
     return out.getvalue()
 
 
@@ -217,14 +285,19 @@ def load(
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def save(array: np.ndarray, path: str | Path, quality: int | None = None) -> None:
+def save(
+    array: np.ndarray,
+    path: str | Path,
+    quality: int | None = None,
+    profile: bytes | None = None,
+) -> None:
     """Write [H, W, C] (see encode()) in the format of the path's suffix, whole or not at all."""
     path = Path(path)
     format = WRITABLE_SUFFIXES.get(path.suffix.lower())
     if format is None:
         hint = nearest(path.suffix.lower(), WRITABLE_SUFFIXES)
         raise InputError(f"{path}: cannot write images as {path.suffix!r}; {hint}")
-    data = encode(array, format, quality)
+    data = encode(array, format, quality, profile)
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         part.write_bytes(data)

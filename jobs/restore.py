@@ -22,7 +22,7 @@ def restore(
     ] = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
-    """Restore images of any size and mode. A transparent image keeps its transparency.
+    """Restore images of any size and mode. Transparency and colour profiles are kept.
 
     Example: genimg restore denoiser@production noisy.png -o clean.png --sigma 25
     """
@@ -61,7 +61,7 @@ def restore(
                 image, sigma=sigma, strength=strength, tile="auto" if tile == "auto" else int(tile)
             )
             target.parent.mkdir(parents=True, exist_ok=True)
-            images.save(result, target)
+            images.save(result, target, profile=images.profile(path.read_bytes()))
             meter.update(done, {})
     typer.echo(output)
 

@@ -20,8 +20,8 @@ from pyarrow import fs
 
 from genimg import images
 from genimg.data.fitting import fitted
+from genimg.data.order import permutation
 from genimg.data.remote import files_at, is_remote, locate, reported
-from genimg.data.row_groups import permutation
 from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
 from genimg.data.sources import Source, Split, open_source
 from genimg.errors import InputError, nearest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -76,7 +77,7 @@ def train(
     from genimg.data.loader import refuse_small_batch
 
     low, high = worker_range(workers)
-    chosen = prepared(recipe, overrides or [], data)
+    chosen = prepared(recipe, overrides or [], data, workers=max(low, 1))
     refuse_small_batch(chosen.train.batch_size, high)
     if register:
         refuse_register(register, registry)
@@ -130,8 +131,11 @@ def worker_range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
-    """The recipe that is trained: overridden, its data found, the data's classes filled in."""
+def prepared(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
+    """The recipe that is trained: overridden, its data found, the data's classes filled in.
+
+    Data that has no room in this machine's memory is refused, unless workers are on others.
+    """
     from genimg import recipes
     from genimg.data.opening import SCENES, classes_of
 
@@ -140,7 +144,8 @@ def prepared(name: str, overrides: list[str], data: str | None) -> Recipe:
     if source != SCENES and "://" not in source:
         source = str(Path(source).expanduser().absolute())  # workers start in other folders
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
-    return recipe.resolve(classes_of(recipe.data))
+    here = 0 if os.environ.get("RAY_ADDRESS") else workers
+    return recipe.resolve(classes_of(recipe.data, copies=here))
 
 
 def refuse_register(name: str, registry: str) -> None:

@@ -132,8 +132,9 @@ class Restoring:
         if request.output_format is None and format == "bmp" and made.shape[-1] in (2, 4):
             format = "png"  # BMP can come with alpha, but is not written with it
         fine = quality(format, request.compression)
+        profile = images.profile(request.image)
         try:
-            return format, tuple(images.encode(image, format, fine) for image in made)
+            return format, tuple(images.encode(image, format, fine, profile) for image in made)
         except InputError as error:
             raise bad_value("output_format", format, str(error)) from None
 

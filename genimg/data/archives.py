@@ -22,10 +22,11 @@ MAX_UNPACKED_BYTES = 8 << 30  # of a compressed tar, which is kept in memory
 class Tree(Protocol):
     """Image files by path. `paths` are relative, with slashes, unsorted; reads may be concurrent.
 
-    Hidden files and files without an image's suffix are not in it.
+    Hidden files and files without an image's suffix are not in it. `nbytes` of files are in memory.
     """
 
     paths: list[str]
+    nbytes: int
 
     def read(self, path: str) -> bytes:
         """The bytes of one file. Raises BrokenImage, without a name, where they cannot be had."""
@@ -47,6 +48,8 @@ def image_path(name: str) -> str | None:
 
 class Folder:
     """Image files below a folder, at any depth. Links are followed; no folder is read twice."""
+
+    nbytes = 0
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -72,6 +75,8 @@ class Folder:
 
 class Zip:
     """Image files in a zip, unpacked as they are asked for."""
+
+    nbytes = 0
 
     def __init__(self, file: Path) -> None:
         try:
@@ -102,6 +107,8 @@ class Zip:
 
 class Tar:
     """Image files in an uncompressed tar: found once, then read at their offsets."""
+
+    nbytes = 0
 
     def __init__(self, file: Path) -> None:
         self._spans: dict[str, tuple[int, int]] = {}
@@ -148,6 +155,7 @@ class PackedTar:
         except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError) as error:
             raise InputError(f"{file}: not a readable tar ({error})") from error
         self.paths = list(self._files)
+        self.nbytes = sum(map(len, self._files.values()))
 
     def read(self, path: str) -> bytes:
         return self._files[path]

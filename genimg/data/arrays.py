@@ -47,6 +47,7 @@ class ArraySource:
         self.labels = labels
         self.classes = classes
         self.has_split = has_split
+        self.nbytes = images.nbytes
 
     def __len__(self) -> int:
         return len(self._images)
@@ -54,6 +55,10 @@ class ArraySource:
     def read(self, index: int) -> np.ndarray:
         image: np.ndarray = self._images[index]
         return image
+
+    def measure(self, index: int) -> tuple[int, int]:
+        height, width = self._images.shape[1:3]
+        return width, height
 
     def encoded(self, index: int) -> bytes | None:
         return None

@@ -51,8 +51,7 @@ class Loader:
         self.augment = augment
         self.seen = seen
         self.prefetch = prefetch
-        bounds = np.linspace(0, batch_size, world + 1).astype(np.int64)
-        self.share = slice(int(bounds[rank]), int(bounds[rank + 1]))
+        self.share = slice(batch_size * rank // world, batch_size * (rank + 1) // world)
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
@@ -77,7 +76,7 @@ class Loader:
         keys, crops, turns = to_device(uses, self.device)
         if self.dataset.device is not None and self.dataset.device.type == "cpu":
             crops = uses[1]  # not back from the device, for which one would have to wait
-        indices = self.dataset.locate(positions, self.seed)
+        indices = self.dataset.locate(positions, self.seed, self.batch_size)
         images, labels = self.dataset.fetch(indices, crops)
         images = self.augment(to_device(images, self.device), turns)
         floats = images.to(torch.float32, memory_format=torch.channels_last)

@@ -68,7 +68,7 @@ class Images:
         """int64 [N], in the order of the indices."""
         return None if self._labels is None else self._labels[self._on_device(self._rows)]
 
-    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+    def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         """int64 indices at int64 `positions` of the endless order; each epoch a permutation."""
         epochs, places = np.divmod(positions, len(self))
         indices = np.empty(positions.shape, np.int64)

@@ -12,8 +12,9 @@ import torch
 from genimg.contracts import Dataset
 from genimg.data.memory import Images, load_images
 from genimg.data.remote import is_remote
+from genimg.data.room import Memory, local_workers, refuse_too_large
 from genimg.data.scenes import Scenes
-from genimg.data.sources import Split, is_parquet, open_source
+from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,17 +32,26 @@ class Splittable(Dataset, Protocol):
         ...
 
 
-def classes_of(data: Data) -> tuple[str, ...]:
+def classes_of(data: Data, copies: int = 1, memory: Memory | None = None) -> tuple[str, ...]:
     """Names of the classes; raises InputError where the data cannot be trained on.
 
     Decodes no image: what a command calls to refuse bad data before anything starts.
+
+    copies: processes on this machine that will hold the data, if it is held in memory; 0 where
+    they are on others. memory: this machine's, if not given.
     """
     if data.source == SCENES:
         return Scenes.classes
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
-    found = open_shards(data, "train") if is_parquet(data.source) else open_source(data.source)
+    found: Shards | Source
+    if is_parquet(data.source):
+        found = open_shards(data, "train")
+    else:
+        found = open_source(data.source)
+        if copies:
+            refuse_too_large(data, found, copies, memory)
     if data.holdout >= len(found):
         raise InputError(
             f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
@@ -55,17 +65,23 @@ def open_dataset(
     split: Split = "train",
     device: torch.device | str = "cpu",
     warn: Callable[[str], None] = print,
+    memory: Memory | None = None,
 ) -> Splittable:
     """The dataset that `data` describes; small sets are loaded into memory, on the device.
 
-    warn(text) is told the name of every file that was skipped as broken.
+    Raises InputError where one has no room there beside those of the other workers here.
+
+    warn(text) is told the name of every file that was skipped as broken. memory: this machine's,
+    if not given.
     """
     if data.source == SCENES:
         return Scenes(data.size, data.channels, seed=1 if split == "test" else 0)
     if is_parquet(data.source):
         return open_shards(data, split)
+    source = open_source(data.source, split)
+    refuse_too_large(data, source, local_workers(), memory, loading=True)
     images, broken = load_images(
-        open_source(data.source, split),
+        source,
         channels=data.channels,
         size=data.size,
         fit=data.fit,

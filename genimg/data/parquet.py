@@ -17,15 +17,16 @@ from torch import Tensor
 from genimg.data.arrays import Split
 from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.memory import HOLDOUT
+from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window, permutation
 from genimg.data.remote import locate, reported
-from genimg.data.row_groups import WINDOW_BYTES, GroupCache, WindowedOrder, permutation
+from genimg.data.row_groups import GroupCache
 from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
 from genimg.data.storage import CROP
 from genimg.errors import InputError
 from genimg.images import BrokenImage, decode
 from genimg.rng import fold, integers
 
-CACHE_BYTES = 4 * WINDOW_BYTES  # of encoded images: this window, the next one, and what is left
+CACHE_BYTES = 2 * WINDOW_BYTES  # of encoded images: the open windows and the next ones
 PIECE = 16  # rows that a thread decodes at a time
 HOLDOUT_GROUPS = 64  # row groups that held-out images come from, at least, where there are so many
 
@@ -45,12 +46,12 @@ class Decoded:
 class Shards:
     """The Dataset (see genimg.contracts) of a folder of Parquet shards, or of one.
 
-    See genimg.data.shard_files for the columns, genimg.data.row_groups for the order. The same
+    See genimg.data.shard_files for the columns, genimg.data.order for the order. The same
     images give the same pixels as genimg.data.memory does.
 
-    Only row groups that are asked for are read, and those of the window to come; at most
-    `cache_bytes` of them stay in memory. With W workers each reads all row groups, for the order
-    is one order whatever the number of workers; every worker decodes its own images only.
+    Only row groups that are asked for are read, and those of the windows to come; at most
+    `cache_bytes` of them stay in memory. Of W workers each reads about a W-th of the row groups,
+    although the order is one order whatever the number of workers.
 
     A row that is no image is replaced by the next one of this dataset that is, together with its
     label, and is logged once; more than `tolerate_broken` of them in a process is an InputError.
@@ -82,15 +83,16 @@ class Shards:
         self._pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="decode")
         self._broken: dict[tuple[int, int], str] = {}
         self._tolerated = tolerate_broken
-        self._order = WindowedOrder(self._files.rows, self._files.sizes)
+        self._order = StreamedOrder(self._files.rows, self._files.sizes)
         self._chosen: np.ndarray | None = None  # the rows of a held-out set, ascending
         self._skipped = np.empty(0, np.int64)  # the rows that a training set has not, ascending
-        self._next: tuple[int, int] | None = None  # (position, seed) that was located last
+        self._next: tuple[np.ndarray, int, int] | None = None  # what was located last
+        self._open: list[Window] = []  # the windows that this was in
         self._fit = fit
         self.channels = channels
         self.size = size
         self.classes = self._files.classes
-        self.fingerprint = _digest(self._files.fingerprint, f"{channels} {size} {fit}")
+        self.fingerprint = _digest(self._files.fingerprint, f"{channels} {size} {fit} {VERSION}")
 
     def __len__(self) -> int:
         return self._order.total
@@ -100,11 +102,10 @@ class Shards:
         """Rows met so far that could not be read: names and reasons."""
         return tuple(self._broken.values())
 
-    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+    def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         """int64 indices at int64 `positions` of the endless order; each epoch a permutation."""
-        if len(positions):
-            self._next = (int(positions.max()), seed)
-        return self._order.locate(positions, seed)
+        self._next = (positions, seed, batch_size)
+        return self._order.locate(positions, seed, batch_size)
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor | None]:
         """(uint8 [N, C, size, size], int64 [N] or None); `keys` int64 [N] decide the crops."""
@@ -172,8 +173,8 @@ class Shards:
         bounds = np.append(self._files.starts, self._files.rows.sum())
         counts = np.diff(np.searchsorted(listed, bounds))
         rows = self._files.rows - counts if chosen is None else counts
-        view._order = WindowedOrder(rows, self._files.sizes)
-        view._next = None
+        view._order = StreamedOrder(rows, self._files.sizes)
+        view._next, view._open = None, []
         kind = "without" if chosen is None else "only"
         view.fingerprint = _digest(self.fingerprint, f"{kind} {listed.tolist()}")
         return view
@@ -227,12 +228,18 @@ class Shards:
         return found.image
 
     def _prefetch(self) -> None:
-        """Read the next window ahead, where there is room for it beside the present one."""
+        """Read the next windows ahead, as far as there is room beside the open ones."""
         if self._next is None:
             return
-        now, then = self._order.around(*self._next)
-        if self._files.sizes[np.union1d(now, then)].sum() <= self._cache_bytes:
-            self._cache.prefetch(then.tolist())
+        windows = self._order.windows(*self._next)
+        if windows == self._open:
+            return
+        self._open = windows
+        now = self._order.groups(windows)
+        then = self._order.groups(self._order.following(windows))
+        then = then[~np.isin(then, now)]
+        room = self._cache_bytes - self._files.sizes[now].sum()
+        self._cache.prefetch(then[np.cumsum(self._files.sizes[then]) <= room].tolist())
 
 
 def crop(images: list[np.ndarray], keys: Tensor, out: np.ndarray) -> None:

@@ -210,7 +210,7 @@ class Scenes:
     def __len__(self) -> int:
         return self.length
 
-    def locate(self, positions: np.ndarray, seed: int) -> np.ndarray:
+    def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         return positions % self.length if self.bounded else positions
 
     def scene_keys(self, indices: np.ndarray) -> Tensor:

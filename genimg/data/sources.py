@@ -22,17 +22,23 @@ class Source(Protocol):
     labels:    int64 [N], or None where the images have no classes
     classes:   names of the labels, the same for every split; empty without labels
     has_split: whether train and test images are told apart
+    nbytes:    bytes of pixels or files that the source itself holds in memory
     """
 
     names: list[str]
     labels: np.ndarray | None
     classes: tuple[str, ...]
     has_split: bool
+    nbytes: int
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> np.ndarray:
         """uint8 [H, W, C], not to be written to. Raises BrokenImage naming the file."""
+        ...
+
+    def measure(self, index: int) -> tuple[int, int]:
+        """(width, height), from the header alone. Raises as read() does."""
         ...
 
     def encoded(self, index: int) -> bytes | None:
@@ -48,6 +54,7 @@ class FileSource:
 
     def __init__(self, tree: archives.Tree, split: Split, strip_top: bool) -> None:
         self._tree = tree
+        self.nbytes = tree.nbytes
         self.names, self.labels, self.classes, self.has_split = arrange(
             tree.paths, split, strip_top
         )
@@ -58,6 +65,12 @@ class FileSource:
     def read(self, index: int) -> np.ndarray:
         try:
             return images.decode(self.encoded(index))
+        except images.BrokenImage as error:
+            raise images.BrokenImage(error.reason, self.names[index]) from error
+
+    def measure(self, index: int) -> tuple[int, int]:
+        try:
+            return images.size(self.encoded(index))
         except images.BrokenImage as error:
             raise images.BrokenImage(error.reason, self.names[index]) from error
 

@@ -22,6 +22,7 @@ from typing import Any
 import bench_engine
 import bench_loop
 import bench_memory
+import bench_order
 import bench_parquet
 import bench_ray
 import bench_scenes
@@ -37,6 +38,7 @@ from jobs.recorder import commit
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "scenes": bench_scenes.measure,
     "loop": bench_loop.measure,
+    "order": bench_order.measure,
     "parquet": bench_parquet.measure,
     "engine": bench_engine.measure,
     "ray": bench_ray.measure,

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +149,78 @@ def test_sixteen_bit_colour_png_keeps_the_high_byte():
     samples = np.array([[[0x1234, 0xABCD, 0x00FF]]], ">u2")
     data = png_of(1, 1, 16, 2, b"\0" + samples.tobytes())
     np.testing.assert_array_equal(images.decode(data), [[[0x12, 0xAB, 0x00]]])
+
+
+def tiff_of(width: int, height: int, bits: int, photometric: int, strip: bytes) -> bytes:
+    """A little-endian gray TIFF written by hand: its tags say what the samples mean."""
+    entries = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1),
+               (262, 3, photometric), (273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 3, height),
+               (279, 4, len(strip))]  # fmt: skip
+    tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + strip
+
+
+def twelve_bits(values: list[int]) -> bytes:
+    """TIFF 6.0: samples packed without gaps, the high bits first, rows padded to bytes."""
+    return bytes.fromhex("".join(f"{value:03x}" for value in values) + "0" * (len(values) % 2))
+
+
+def test_twelve_bits_are_scaled_from_their_own_peak():
+    values = [4095, 0, 2048, 256, 1, 4094]
+    decoded = images.decode(tiff_of(6, 1, 12, 1, twelve_bits(values)))
+    np.testing.assert_array_equal(decoded[0, :, 0], np.rint(np.array(values) * 255 / 4095))
+    wide = images.decode(tiff_of(6, 1, 12, 1, twelve_bits(values)), keep_alpha=True)
+    np.testing.assert_array_equal(wide[0, :, 0], np.rint(np.array(values) * 65535 / 4095))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_white_is_zero_is_the_negative_of_black_is_zero(bits):
+    levels = np.arange(8) * ((1 << bits) - 1) // 7
+    packed = "".join(f"{level:0{bits}b}" for level in levels)
+    octets = bytes(int(packed[at : at + 8], 2) for at in range(0, len(packed), 8))
+    strip = levels.astype("<u2").tobytes() if bits == 16 else octets
+    black, white = (images.decode(tiff_of(8, 1, bits, p, strip)).astype(int) for p in (1, 0))
+    assert (black.min(), black.max()) == (0, 255)
+    np.testing.assert_array_equal(white, 255 - black)
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiffs_of_another_writer_mean_what_it_wrote(dtype, photometric):
+    peak = np.iinfo(dtype).max
+    shown = np.random.default_rng(0).integers(0, peak, (9, 13), dtype, endpoint=True)
+    buffer = io.BytesIO()
+    stored = peak - shown if photometric == "miniswhite" else shown
+    tifffile.imwrite(buffer, stored, photometric=photometric)
+    decoded = images.decode(buffer.getvalue(), keep_alpha=True)
+    np.testing.assert_array_equal(decoded[..., 0], shown)
+
+
+def test_sixteen_bits_of_a_dark_image_survive_there_and_back():
+    """Told by its mode, not by `max > 255`, it keeps its depth and is not stretched."""
+    dark = np.random.default_rng(0).integers(0, 200, (6, 7, 1), np.uint16)
+    for format in ("png", "tiff"):
+        data = images.encode(dark, format)
+        np.testing.assert_array_equal(images.decode(data, keep_alpha=True), dark)
+        assert images.decode(data).max() <= 1
+
+
+def test_signed_samples_have_no_agreed_range_either():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((4, 5), np.int16), photometric="minisblack")
+    with pytest.raises(BrokenImage, match="signed 16-bit"):
+        images.decode(buffer.getvalue())
+
+
+def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_another_format():
+    with pytest.raises(BrokenImage, match="a kind of TIFF that is not read") as caught:
+        images.decode(tiff_of(2, 1, 24, 1, bytes(6)))
+    assert not isinstance(caught.value, images.Unsupported)
+
+
+def test_lab_becomes_srgb():
+    gray = file_of(Image.new("LAB", (2, 1), (137, 128, 128)), "TIFF")  # L 53.7: sRGB 128
+    assert np.abs(images.decode(gray).astype(int) - 128).max() <= 1
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating"), (np.int32, "32-bit")])

@@ -19,8 +19,8 @@ from genimg import images, rng
 from genimg.data.loader import Loader
 from genimg.data.memory import load_images
 from genimg.data.parquet import Shards
-from genimg.data.row_groups import WINDOW_BYTES, WINDOW_ROWS, GroupCache, WindowedOrder
-from genimg.data.shard_files import GROUP_ROWS, Row, RowGroup, grouped, write_shard
+from genimg.data.row_groups import GroupCache
+from genimg.data.shard_files import GROUP_BYTES, Row, RowGroup, grouped, write_shard
 from genimg.data.sources import open_source
 from genimg.errors import InputError
 
@@ -117,55 +117,6 @@ def test_whole_is_not_cropped_and_without_labels_there_are_none(tmp_path):
     assert shards.fetch(np.array([0]), torch.tensor([0]))[1] is None
 
 
-group_rows = st.lists(st.integers(0, 3000), min_size=1, max_size=40).filter(any)
-
-
-@given(group_rows, st.integers(0, 2**40), st.integers(0, 3), st.integers(1, 1 << 24))
-@settings(max_examples=40, deadline=None)
-def test_each_epoch_is_a_permutation_however_it_is_asked_for(rows, seed, epoch, row_bytes):
-    rows = np.array(rows)
-    order = WindowedOrder(rows, rows * row_bytes)
-    positions = np.arange(epoch * order.total, (epoch + 1) * order.total)
-    indices = order.locate(positions, seed)
-    assert np.array_equal(np.sort(indices), np.arange(order.total))
-
-    fresh = WindowedOrder(rows, rows * row_bytes)  # resumed: nothing was asked before
-    chosen = np.random.default_rng(seed).permutation(len(positions))[:50]
-    assert np.array_equal(fresh.locate(positions[chosen], seed), indices[chosen])
-
-
-def test_epochs_and_seeds_differ():
-    rows = np.full(20, 100)
-    order = WindowedOrder(rows, rows)
-    first = order.locate(np.arange(4000), 1)
-    assert not np.array_equal(first[:2000], first[2000:])
-    assert not np.array_equal(first[:2000], order.locate(np.arange(2000), 2))
-
-
-def test_a_window_shuffles_few_thousand_rows_out_of_row_groups_from_everywhere():
-    rows = np.full(200, GROUP_ROWS)
-    order = WindowedOrder(rows, rows * 1000)
-    groups = order.locate(np.arange(WINDOW_ROWS), 0) // GROUP_ROWS
-    assert len(np.unique(groups)) == WINDOW_ROWS // GROUP_ROWS
-    assert np.ptp(np.unique(groups)) > 60  # not neighbours
-    assert len(np.unique(groups[:64])) > 4  # and a batch is of most of them
-
-
-@pytest.mark.parametrize("row_bytes", [1000, 300_000])
-def test_streaming_an_epoch_reads_each_row_group_once_within_bounds(row_bytes):
-    rows = np.full(150, GROUP_ROWS)
-    order = WindowedOrder(rows, rows * row_bytes)
-    group_bytes = GROUP_ROWS * row_bytes
-    capacity = 2 * (WINDOW_BYTES + group_bytes)
-    cache = GroupCache(lambda g: RowGroup(g, None, np.empty(0), None, group_bytes), capacity)
-    for seen in range(0, order.total, 96):
-        positions = np.arange(seen, min(seen + 96, order.total))
-        for group in np.unique(order.locate(positions, 0) // GROUP_ROWS).tolist():
-            assert cache.get(group).number == group
-            assert cache.bytes <= capacity
-    assert cache.reads == 150
-
-
 @given(st.lists(st.integers(0, 9), max_size=60))
 @settings(deadline=None)
 def test_cache_keeps_what_was_used_last(wanted):
@@ -215,7 +166,7 @@ def test_a_cache_smaller_than_the_set_is_kept_to_and_loses_nothing(tmp_path):
     shards = opened(path, cache_bytes=small)
     found = []
     for seen in range(0, 200, 25):
-        indices = shards.locate(np.arange(seen, seen + 25), seed=3)
+        indices = shards.locate(np.arange(seen, seen + 25), 3, 25)
         pixels, labels = shards.fetch(indices, torch.zeros(25).long())
         assert numbers(pixels) == indices.tolist()
         assert labels.tolist() == [i % 10 for i in indices.tolist()]
@@ -253,7 +204,7 @@ def test_held_out_rows_are_apart_from_those_trained_on(tmp_path):
     assert everything(opened(folder).hold_out(40)[1]) == everything(held)  # the same next time
     assert len({opened(folder).fingerprint, train.fingerprint, held.fingerprint}) == 3
 
-    order = train.locate(np.arange(260), seed=0)
+    order = train.locate(np.arange(260), 0, 32)
     seen = numbers(train.fetch(order, torch.zeros(260).long())[0])
     assert sorted(seen) == sorted(everything(train))
 
@@ -316,7 +267,7 @@ def test_we_read_other_programs_shards_and_number_their_classes(tmp_path):
 
 def test_row_groups_are_bounded_in_rows_and_bytes():
     assert [len(g) for g in grouped(Row(b"", 0, "") for _ in range(1300))] == [512, 512, 276]
-    large = bytes(9 << 20)
+    large = bytes(GROUP_BYTES // 2 + 1)
     assert [len(g) for g in grouped([Row(large, 0, "")] * 5)] == [2, 2, 1]
 
 

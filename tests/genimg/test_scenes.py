@@ -247,8 +247,8 @@ def test_positions_are_endless_and_the_training_seed_does_not_matter():
     scenes: Dataset = Scenes(16, 1, length=10)
     positions = np.arange(1000, dtype=np.int64)
     assert len(scenes) == 10
-    assert np.array_equal(scenes.locate(positions, seed=1), scenes.locate(positions, seed=2))
-    images, _ = scenes.fetch(scenes.locate(positions, 1), torch.from_numpy(positions))
+    assert np.array_equal(scenes.locate(positions, 1, 8), scenes.locate(positions, 2, 8))
+    images, _ = scenes.fetch(scenes.locate(positions, 1, 8), torch.from_numpy(positions))
     assert len(images.flatten(1).unique(dim=0)) == 1000
 
 
@@ -256,7 +256,7 @@ def test_held_out_scenes_never_come_up_in_training():
     train, held = Scenes(16, 3, seed=3, start=40).hold_out(25)
     positions = np.arange(5_000, dtype=np.int64)
     seen = {
-        name: set(part.scene_keys(part.locate(positions, 0)).tolist())
+        name: set(part.scene_keys(part.locate(positions, 0, 8)).tolist())
         for name, part in (("train", train), ("held", held))
     }
     assert len(seen["held"]) == len(held) == 25
@@ -267,7 +267,7 @@ def test_held_out_scenes_never_come_up_in_training():
 def test_a_bounded_set_can_be_divided_again():
     _, held = Scenes(16, 3).hold_out(25)
     rest, part = held.hold_out(5)
-    both = [one.scene_keys(one.locate(np.arange(len(one)), 0)) for one in (part, rest)]
+    both = [one.scene_keys(one.locate(np.arange(len(one)), 0, 8)) for one in (part, rest)]
     assert torch.equal(torch.cat(both), held.scene_keys(np.arange(25)))
     with pytest.raises(InputError, match=r"data\.holdout=25"):
         held.hold_out(25)

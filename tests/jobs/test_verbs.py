@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import icc
 import numpy as np
 import pytest
 from PIL import Image
@@ -150,6 +151,13 @@ def test_restore_keeps_size_mode_and_transparency(command, home: Path, mode: str
     assert made.tobytes() != given.tobytes()
     printed(command("restore ffdnet noisy.png -o same.png --sigma 25 --strength 0"))
     assert Image.open(home / "same.png").tobytes() == given.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_restore_keeps_the_colour_profile(command, home: Path, suffix: str):
+    picture("RGB", 24, 16).save("noisy.png", icc_profile=icc.rgb())
+    printed(command(f"restore ffdnet noisy.png -o clean.{suffix} --sigma 25"))
+    assert Image.open(f"clean.{suffix}").info["icc_profile"] == icc.rgb()
 
 
 def test_restore_of_a_folder_keeps_names_and_folders(command, home: Path):

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import httpx
+import icc
 import numpy as np
 import pytest
 from live_server import file_of, opened, pixels
@@ -103,6 +104,14 @@ def test_an_image_comes_back_in_its_own_format(client, sent, back):
     assert (result.format, result.size) == (back, (34, 21))
     if sent not in ("JPEG", "GIF"):
         np.testing.assert_array_equal(array(answer.content), array(file_of(PICTURE, sent)))
+
+
+@pytest.mark.parametrize("sent", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("back", ["png", "jpeg", "webp", "tiff"])
+def test_an_image_keeps_its_colour_profile(client, sent, back):
+    data = file_of(Image.fromarray(PICTURE), sent, icc_profile=icc.rgb())
+    answer = denoised(client, data, sigma=0, output_format=back)
+    assert opened(answer.content).info["icc_profile"] == icc.rgb()
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])

@@ -1,0 +1,159 @@
+"""Whether a set has room in memory, told before an image is decoded."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genimg import images
+from genimg.data.order import permutation
+from genimg.data.sources import Source
+from genimg.errors import InputError
+from genimg.rng import seed_from
+
+if TYPE_CHECKING:
+    from genimg.recipe import Data
+
+SAMPLE = 256  # images whose headers are read, where whole images are kept
+HEADROOM = 0.8  # of the memory that is free, which a set may take; networks need some too
+_SIZES = seed_from(0x73697A65)  # seeds which headers are read
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of this machine, or of the container that the process is in: bytes."""
+
+    total: int
+    available: int
+
+
+def refuse_too_large(
+    data: Data,
+    source: Source,
+    copies: int = 1,
+    memory: Memory | None = None,
+    loading: bool = False,
+) -> None:
+    """InputError, naming `genimg prepare`, where a set has no room in memory.
+
+    copies: processes on this machine that will each hold the set.
+    memory: of this machine, if not given; where it cannot be told, nothing is refused.
+    loading: whether others may have begun; then all copies are compared with the memory in total,
+    and one with what is available.
+    """
+    memory = memory or this_machines()
+    if memory is None:
+        return
+    needed = bytes_in_memory(data, source)
+    each = min(memory.total / copies, memory.available) if loading else memory.available / copies
+    room = int(HEADROOM * each)
+    if needed <= room:
+        return
+    where = "in memory" if copies == 1 else f"in the memory of each of {copies} workers here"
+    shards = data.source.rstrip("/") + "-shards"
+    command = ["genimg", "prepare", data.source, shards]
+    if data.fit != "crop":
+        command += ["--size", str(data.size)]
+    if data.fit == "pad":
+        command += ["--fit", "pad"]
+    raise InputError(
+        f"{data.source}: its {len(source):,} images take {gigabytes(needed)} {where}, which has"
+        f" {gigabytes(room)} for them ({gigabytes(memory.available)} available of"
+        f" {gigabytes(memory.total)}); stream them instead: {shlex.join(command)}, then"
+        f" --data {shlex.quote(shards)}"
+    )
+
+
+def bytes_in_memory(data: Data, source: Source) -> int:
+    """What a source takes once it is loaded, and what it holds itself meanwhile.
+
+    Exact, but where random crops are taken of whole images: then twice the standard error above
+    the mean of SAMPLE of them, or the sum where there are no more.
+    """
+    count = len(source)
+    if data.fit != "crop":
+        return source.nbytes + count * data.channels * data.size**2
+    chosen = permutation(count, _SIZES)[:SAMPLE]
+    areas = np.array([area for index in chosen.tolist() if (area := area_of(source, index))])
+    if not len(areas):  # none can be read, which is for others to say
+        return source.nbytes
+    error = areas.std() / len(areas) ** 0.5 if count > len(areas) else 0.0
+    return source.nbytes + int(count * data.channels * (areas.mean() + 2 * error))
+
+
+def area_of(source: Source, index: int) -> int:
+    """Pixels of an image; 0 of one whose header cannot be read."""
+    try:
+        width, height = source.measure(index)
+    except images.BrokenImage:
+        return 0
+    return width * height
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.3g} GB"
+
+
+def this_machines(root: Path = Path("/")) -> Memory | None:
+    """Memory that this process may have: the machine's, or less where control groups say so.
+
+    None where that cannot be told. `root` is where /proc and /sys are.
+    """
+    found = list(limits(root))
+    if not found:
+        return None
+    return Memory(min(memory.total for memory in found), min(memory.available for memory in found))
+
+
+def limits(root: Path) -> Iterator[Memory]:
+    """What the kernel says of the machine, and of each control group around this process."""
+    with suppress(OSError, ValueError, KeyError):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        told = {name: int(value.split()[0]) for name, _, value in (s.partition(":") for s in lines)}
+        yield Memory(1024 * told["MemTotal"], 1024 * told["MemAvailable"])
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            version = {"memory": VERSION_1, "": VERSION_2}.get(controllers)
+            if version:
+                for group in (Path(path), *Path(path).parents):
+                    yield from limit(root / version.folder / str(group).lstrip("/"), version)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """What the files of a version of Linux's control groups are called."""
+
+    folder: str
+    limit: str
+    used: str
+    reclaimable: str  # in memory.stat: pages of files that are not in use
+
+
+VERSION_1 = Controller(
+    "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+)
+VERSION_2 = Controller("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+
+
+def limit(folder: Path, files: Controller) -> Iterator[Memory]:
+    """A control group's limit, if it has one."""
+    with suppress(OSError, ValueError):  # `max`, or not there
+        total = int((folder / files.limit).read_text())
+        if total >= 1 << 60:  # version 1's way to say that there is none
+            return
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        taken = int((folder / files.used).read_text()) - int(stat.get(files.reclaimable, 0))
+        yield Memory(total, max(total - taken, 0))
+
+
+def local_workers() -> int:
+    """Workers of this training on this machine, as launchers of torch's tell them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
