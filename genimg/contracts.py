@@ -69,7 +69,7 @@ class Dataset(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the content does."""
+        """Changes when the content does, or the rule by which images are held out."""
         ...
 
     def __len__(self) -> int: ...
@@ -91,6 +91,13 @@ class Dataset(Protocol):
 
     def whole(self, index: int) -> Tensor:
         """One image uint8 [C, H, W] before any crop to `size`."""
+        ...
+
+    def choose(self, count: int) -> np.ndarray:
+        """int64 indices, ascending, of `count` images that stand for all; all if there are fewer.
+
+        Seeded, each class by its share; the same in every process. What evaluations look at.
+        """
         ...
 
 

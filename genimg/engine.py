@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -15,6 +14,7 @@ from genimg.errors import InputError
 from genimg.images import to_bytes_range
 from genimg.inference import generated_from, in_chunks
 from genimg.noise_level import estimate_sigma
+from genimg.tiles import tiled
 from genimg.training.method import load_states
 
 if TYPE_CHECKING:
@@ -201,24 +201,19 @@ class Engine:
         the result equals that of the whole image.
         """
         restorer = self.networks["restorer"]
-        level = torch.full((len(planes),), sigma, device=self.device)
         field: int = restorer.receptive_field  # type: ignore[assignment]
         margin = -(-field // 4) * 2  # half of it, and even
         side = _AUTO_TILE if tile == "auto" else tile
-        height, width = planes.shape[-2:]
-        if side == 0 or max(height, width) <= side:
-            return restorer(planes.to(self.device), level).float().cpu()
-        if side < 4 * margin or side % 2:
+        if side == 0:
+            side = max(planes.shape[-2:]) + 1 & ~1
+        elif max(planes.shape[-2:]) > side and (side < 4 * margin or side % 2):
             raise InputError(f"tile={tile}: use 0, 'auto' or an even number from {4 * margin}")
-        core = side - 2 * margin
-        output = torch.empty_like(planes)
-        for top, left in itertools.product(range(0, height, core), range(0, width, core)):
-            y, x = max(top - margin, 0), max(left - margin, 0)
-            part = planes[..., y : top + core + margin, x : left + core + margin].to(self.device)
-            done = restorer(part, level).float().cpu()
-            inner = done[..., top - y : top - y + core, left - x : left - x + core]
-            output[..., top : top + core, left : left + core] = inner
-        return output
+
+        def restored(tiles: Tensor) -> Tensor:
+            return restorer(tiles, torch.full((len(tiles),), sigma, device=self.device)).float()
+
+        side = max(side, 2 * margin + 2)  # where the image is no larger, it is one tile
+        return tiled(restored, planes, side=side, margin=margin, stride=2, device=self.device)
 
     def to_inputs(self, images: np.ndarray) -> Tensor:
         """uint8 [N, H, W, C] of the model's own size and channels -> float32 on the device."""

@@ -1,9 +1,10 @@
 """The one place that runs networks for inference: passes, precision, the workers' shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -103,11 +104,15 @@ def generated_from(
     return in_chunks(generator, latents(seeds, dimensions) * truncation)
 
 
-def real_images(data: Dataset, count: int, start: int = 0) -> Tensor:
-    """The dataset's images start .. start+count-1 as uint8 [count, C, size, size] on the CPU."""
-    indices = torch.arange(start, start + count)
-    images, _ = data.fetch(indices.numpy(), rng.fold(0, indices))
-    return images.cpu()
+def real_images(
+    data: Dataset, indices: Sequence[int] | np.ndarray, device: torch.device | str = "cpu"
+) -> Tensor:
+    """The dataset's images at `indices` as uint8 [N, C, size, size] on the device."""
+    numbers = np.asarray(indices, np.int64)
+    if not len(numbers):  # a worker's share may be empty
+        return torch.empty(0, data.channels, data.size, data.size, dtype=torch.uint8, device=device)
+    images, _ = data.fetch(numbers, rng.fold(0, torch.from_numpy(numbers)).to(device))
+    return images.to(device)
 
 
 def to_floats(images: Tensor, device: torch.device) -> Tensor:

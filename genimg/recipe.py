@@ -63,7 +63,7 @@ class Train(Section):
     """largest norm of the gradient of all parameters of a network"""
     ema_half_life: int = Field(5_000, ge=0)
     """half-life of the weights' moving average, images; 0 turns averaging off"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """decides initial weights, order, augmentation, noise and latents"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """autocast; auto takes bfloat16 where the hardware multiplies it natively"""
@@ -104,7 +104,15 @@ class Recipe(Section):
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """Metrics of inference networks on data that they were not trained on.
 
-        Called by all workers in step, each of which gets the same metrics.
+        Called by all workers in step, each of which gets the same metrics: those that one
+        worker would get, to rounding.
+        """
+
+    @abstractmethod
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        """What `evaluate` does on this data: `images`, `seed`, `detector`, `method`, as JSON.
+
+        Scores with equal protocols, data and split can be compared.
         """
 
     @abstractmethod

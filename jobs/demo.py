@@ -157,7 +157,7 @@ def synthesis(output: Path) -> Section:
     grid = output / "samples.png"
     made = images.to_tensor(Engine.load(folder, verified=True).sample(64, seed=0))
     images.save(images.grid(made, 8), grid)
-    real = images.grid(real_images(Scenes(32, 3), 64).float() / 127.5 - 1, 8)
+    real = images.grid(real_images(Scenes(32, 3), range(64)).float() / 127.5 - 1, 8)
     section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
     section.picture(grid.read_bytes(), "64 samples, seeds 0 to 63, after a minute of training")
     section.picture(images.encode(real), "what it learned from: procedural scenes")

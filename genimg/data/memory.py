@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genimg.data.choice import RULE, balanced_choice, balanced_order
 from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.sources import Source
 from genimg.data.storage import Ragged, Square
@@ -96,14 +97,25 @@ class Images:
         ).hexdigest()
         return part
 
+    def choose(self, count: int) -> np.ndarray:
+        """int64 indices, ascending, of `count` images that stand for all: see balanced_choice."""
+        return balanced_choice(count, len(self), self._label_numbers())
+
     def hold_out(self, count: int) -> tuple[Images, Images]:
-        """(the others, `count` images): a choice that depends on nothing but the two numbers."""
+        """(the others, `count` images), each with its share of every class.
+
+        A choice that depends on nothing but the count and the labels; more of them are these
+        and others.
+        """
         if count >= len(self):
             raise InputError(
                 f"data.holdout={count}: there are only {len(self)} images; hold out fewer"
             )
-        order = epoch_order(len(self), HOLDOUT, 0)
+        order = balanced_order(len(self), self._label_numbers(), seed_from(HOLDOUT, 0))
         return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
+
+    def _label_numbers(self) -> np.ndarray | None:
+        return None if self.labels is None else self.labels.cpu().numpy()
 
     def to(self, device: torch.device | str) -> Images:
         """The same images, their pixels and labels on another device."""
@@ -126,6 +138,8 @@ def _digest(store: Square | Ragged, labels: Tensor | None, classes: tuple[str, .
         "labels": None if labels is None else labels.tolist(),
         "classes": classes,
     }
+    if labels is not None:  # by which images are held out
+        about["hold_out"] = RULE
     content.update(json.dumps(about).encode())
     return content.hexdigest()
 

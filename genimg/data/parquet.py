@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from genimg.data.arrays import Split
+from genimg.data.choice import EVALUATED, RULE
 from genimg.data.fitting import Fit, fitted, too_small
+from genimg.data.group_choice import choose_rows
 from genimg.data.memory import HOLDOUT
 from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window, permutation
 from genimg.data.remote import locate, reported
@@ -28,7 +30,6 @@ from genimg.rng import fold, integers
 
 CACHE_BYTES = 2 * WINDOW_BYTES  # of encoded images: the open windows and the next ones
 PIECE = 16  # rows that a thread decodes at a time
-HOLDOUT_GROUPS = 64  # row groups that held-out images come from, at least, where there are so many
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +89,14 @@ class Shards:
         self._skipped = np.empty(0, np.int64)  # the rows that a training set has not, ascending
         self._next: tuple[np.ndarray, int, int] | None = None  # what was located last
         self._open: list[Window] = []  # the windows that this was in
+        self._choices: dict[int, np.ndarray] = {}  # by count
         self._fit = fit
         self.channels = channels
         self.size = size
         self.classes = self._files.classes
-        self.fingerprint = _digest(self._files.fingerprint, f"{channels} {size} {fit} {VERSION}")
+        rule = f" {RULE}" if self.classes else ""  # by which labelled images are held out
+        about = f"{channels} {size} {fit} {VERSION}{rule}"
+        self.fingerprint = _digest(self._files.fingerprint, about)
 
     def __len__(self) -> int:
         return self._order.total
@@ -142,29 +146,47 @@ class Shards:
         """One image uint8 [C, H, W] before any crop; resized or padded, as in memory."""
         groups, rows = self._find(np.array([index]))
         found = self._decoded(self._cache.get(int(groups[0])), int(rows[0])) or self._after(index)
-        image = fitted(found.image, self.size, self._fit)
+        image = self._croppable(found) if self._fit == "crop" else found.image
+        image = fitted(image, self.size, self._fit)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+    def choose(self, count: int) -> np.ndarray:
+        """int64 indices, ascending, of `count` images that stand for all, or of all: seeded, each
+        class by its share, from few row groups. Reads labels only; the same in every process.
+        """
+        if count >= len(self):
+            return np.arange(len(self))
+        if count not in self._choices:
+            self._choices[count] = self._chosen_by(EVALUATED, count)
+        return self._choices[count]
 
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
         """(the others, `count` images): a choice that depends on nothing but the shards and count.
 
-        They come from as few row groups as make a fair sample, because all of these are read at
-        each evaluation. The two share one cache.
+        Each class has its share of both. The two share one cache.
         """
         if count >= len(self):
             raise InputError(
                 f"data.holdout={count}: there are only {len(self)} images; hold out fewer"
             )
-        order = self._order
-        groups = permutation(len(order.rows), HOLDOUT)
-        enough = int(np.searchsorted(np.cumsum(order.rows[groups]), 2 * count)) + 1
-        groups = np.sort(groups[: max(HOLDOUT_GROUPS, enough)])
-        spans = [np.arange(order.rows[g]) + order.starts[g] for g in groups.tolist()]
-        candidates = np.concatenate(spans)
-        chosen = np.sort(candidates[permutation(len(candidates), HOLDOUT)[:count]])
-        rows = self._rows(chosen)
+        rows = self._rows(self._chosen_by(HOLDOUT, count))
         skipped = np.sort(np.concatenate([self._skipped, rows]))
         return self._view(None, skipped), self._view(rows, self._skipped)
+
+    def _chosen_by(self, seed: int, count: int) -> np.ndarray:
+        return choose_rows(
+            count,
+            self._order.rows,
+            seed,
+            classes=len(self.classes),
+            middles=self._files.middles,
+            labels_of=lambda groups: list(self._pool.map(self._labels, groups)),
+        )
+
+    def _labels(self, group: int) -> np.ndarray:
+        """int64: the labels of this dataset's rows of a row group; no image is read for it."""
+        indices = np.arange(self._order.rows[group]) + self._order.starts[group]
+        return self._files.labels(group)[self._rows(indices) - self._files.starts[group]]
 
     def _view(self, chosen: np.ndarray | None, skipped: np.ndarray) -> Shards:
         view = copy.copy(self)
@@ -175,6 +197,7 @@ class Shards:
         rows = self._files.rows - counts if chosen is None else counts
         view._order = StreamedOrder(rows, self._files.sizes)
         view._next, view._open = None, []
+        view._choices = {}
         kind = "without" if chosen is None else "only"
         view.fingerprint = _digest(self.fingerprint, f"{kind} {listed.tolist()}")
         return view

@@ -7,12 +7,14 @@ whatever else is drawn beside it, and the same layout at every size.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genimg import rng
+from genimg.data.choice import balanced_choice
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
@@ -224,6 +226,17 @@ class Scenes:
 
     def whole(self, index: int) -> Tensor:
         return render(self.scene_keys(np.array([index])), self.size, self.channels)[0]
+
+    def choose(self, count: int) -> np.ndarray:
+        """int64 indices, ascending, of `count` of the set's scenes: see balanced_choice."""
+        labels = self._labels if count < self.length else None
+        return balanced_choice(count, self.length, labels)
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        """int64 [length]; laying scenes out is cheap beside drawing them."""
+        keys = self.scene_keys(np.arange(self.length)).split(4096)
+        return torch.cat([compose(part).shapes[:, 0] for part in keys]).numpy()
 
     def hold_out(self, count: int) -> tuple["Scenes", "Scenes"]:
         """(what is left to train on, the first `count` scenes), which have no index in common."""

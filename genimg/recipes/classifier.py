@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from genimg.contracts import Dataset
 from genimg.errors import InputError
-from genimg.inference import CHUNK, Inference, device_of, real_images, to_floats
+from genimg.inference import Inference, real_images, to_floats
 from genimg.models.classifier import Classifier
 from genimg.recipe import Data, Recipe, Section, Train
 from genimg.training.recognition import Recognition
+
+AT_ONCE = 256  # images measured at a time
 
 
 class Model(Section):
@@ -77,32 +79,45 @@ class ClassifierRecipe(Recipe):
     @torch.no_grad()
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """Accuracy in [0, 1] and mean cross-entropy in nats."""
-        classifier = inference.networks["classifier"]
-        count = min(self.evaluation.images, len(data))
-        correct, entropy = 0, 0.0
-        for start in range(0, count, CHUNK):
-            indices = torch.arange(start, min(start + CHUNK, count))
-            images, labels = data.fetch(indices.numpy(), indices)
-            if labels is None:
-                raise InputError("a classifier is evaluated on labels; this data has none")
-            logits = classifier(to_floats(images, device_of(classifier))).float().cpu()
-            correct += int((logits.argmax(dim=1) == labels.cpu()).sum())
-            entropy += nn.functional.cross_entropy(logits, labels.cpu(), reduction="sum").item()
-        return {"accuracy": correct / count, "cross_entropy": entropy / count}
+        if not data.classes:
+            raise InputError("a classifier is evaluated on labels; this data has none")
+        chosen = data.choose(self.evaluation.images)
+        share = inference.share(len(chosen))
+        parts = [torch.empty(0, 2, dtype=torch.float64, device=inference.device)]
+        for start in range(share.start, share.stop, AT_ONCE):
+            indices = chosen[start : min(start + AT_ONCE, share.stop)]
+            keys = torch.from_numpy(indices).to(inference.device)
+            images, labels = data.fetch(indices, keys)
+            assert labels is not None, "a set with classes has labels"
+            logits = self.logits(inference, images)
+            labels = labels.to(logits.device)
+            entropy = nn.functional.cross_entropy(logits, labels, reduction="none")
+            parts.append(torch.stack([logits.argmax(dim=1) == labels, entropy.double()], dim=1))
+        accuracy, entropy = inference.gather(torch.cat(parts)).mean(dim=0).tolist()
+        return {"accuracy": accuracy, "cross_entropy": entropy}
 
+    def logits(self, inference: Inference, images: Tensor) -> Tensor:
+        """float32 [N, classes] of uint8 [N, C, size, size], on the device."""
+        floats = to_floats(images, inference.device)
+        return inference.run(inference.networks["classifier"], floats)
+
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        return {
+            "images": min(self.evaluation.images, len(data)),
+            "seed": 0,
+            "detector": "none: the model's own classes",
+            "method": "share of images whose likeliest class is theirs; mean cross-entropy, nats",
+        }
+
+    @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """The held-out images that the network is least sure of."""
-        classifier = inference.networks["classifier"]
-        count = min(1024, len(data))
-        images = to_floats(real_images(data, count), torch.device("cpu"))
-        with torch.no_grad():
-            confidence = torch.cat(
-                [
-                    classifier(part.to(device_of(classifier))).softmax(dim=1).amax(dim=1).cpu()
-                    for part in images.split(CHUNK)
-                ]
-            )
-        return images[confidence.argsort()[:64]], 8
+        images = real_images(data, data.choose(1024), inference.device)
+        sure = [
+            self.logits(inference, few).softmax(dim=1).amax(dim=1) for few in images.split(AT_ONCE)
+        ]
+        least = torch.cat(sure).argsort()[:64]
+        return to_floats(images[least], inference.device).cpu(), 8
 
 
 def classifier() -> ClassifierRecipe:

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from genimg.contracts import Dataset
 from genimg.images import to_bytes_range
-from genimg.inference import Inference, device_of, generated, real_images
+from genimg.inference import Inference, latents, real_images
 from genimg.metrics.distributions import diversity
-from genimg.metrics.sliced_wasserstein import sliced_wasserstein
+from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, PATCHES, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.recipe import Data, Recipe, Section, Train
 from genimg.training.adversarial import Adversarial
 
-PATCHES = 16  # of each image, for the sliced Wasserstein distance
+FEWEST = 16  # held-out images that are worth comparing with
+VARIED = 256  # images whose diversity is measured, by all their pairs
+AT_ONCE = 256  # images generated before they become bytes
 
 
 class Model(Section):
@@ -44,8 +46,8 @@ class Loss(Section):
 
 
 class Evaluate(Section):
-    samples: int = Field(1024, ge=16)
-    """images generated, and held-out images compared with"""
+    samples: int = Field(8192, ge=FEWEST)
+    """images generated, and held-out images compared with, at most"""
 
 
 class DCGAN(Recipe):
@@ -60,6 +62,15 @@ class DCGAN(Recipe):
     def size_is_a_power_of_two(self) -> Self:
         if self.data.size not in (16, 32, 64, 128):
             raise ValueError(f"data.size={self.data.size}: dcgan takes 16, 32, 64 or 128")
+        return self
+
+    @model_validator(mode="after")
+    def enough_is_held_out(self) -> Self:
+        if self.data.holdout < FEWEST:
+            raise ValueError(
+                f"data.holdout={self.data.holdout}: dcgan is compared with at least {FEWEST} "
+                "held-out images"
+            )
         return self
 
     def generator(self) -> Generator:
@@ -88,20 +99,39 @@ class DCGAN(Recipe):
         )
 
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        count = min(self.evaluation.samples, len(data))
-        fake = to_bytes_range(self.generated(inference, count))
-        real = real_images(data, count)
+        """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255."""
+        mine = inference.share(self.evaluation.samples)
+        fake = self.generated(inference, mine)
+        chosen = data.choose(self.evaluation.samples)
+        share = inference.share(len(chosen))
+        real = real_images(data, chosen[share.start : share.stop], inference.device)
         return {
-            "swd": sliced_wasserstein(real, fake, patches_per_image=PATCHES),
-            "diversity": diversity(fake),
+            "swd": sliced_wasserstein(real, fake, sync=inference.sync),
+            "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
+        }
+
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        return {
+            "images": min(self.evaluation.samples, len(data)),
+            "samples": self.evaluation.samples,
+            "seed": 0,
+            "detector": f"patches of {PATCH}x{PATCH} pixels of a Laplacian pyramid",
+            "method": f"sliced Wasserstein distance (Karras et al. 2018) x 1000, {PATCHES} patches "
+            f"a level, {DIRECTIONS} directions",
         }
 
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
-        return self.generated(inference, 64), 8
+        return self.generated(inference, range(64)).float().cpu() / 127.5 - 1, 8
 
-    def generated(self, inference: Inference, count: int) -> Tensor:
-        generator = inference.networks["generator"]
-        return generated(generator, self.model.latent, count, device=device_of(generator))
+    def generated(self, inference: Inference, seeds: range) -> Tensor:
+        """uint8 [N, C, size, size] on the device: the images of seeds, if any."""
+        shape = (0, self.data.channels, self.data.size, self.data.size)
+        parts = [torch.empty(shape, dtype=torch.uint8, device=inference.device)]
+        for start in range(seeds.start, seeds.stop, AT_ONCE):
+            few = torch.arange(start, min(start + AT_ONCE, seeds.stop), device=inference.device)
+            drawn = latents(few, self.model.latent)
+            parts.append(to_bytes_range(inference.run(inference.networks["generator"], drawn)))
+        return torch.cat(parts)
 
 
 def dcgan() -> DCGAN:

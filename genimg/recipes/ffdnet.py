@@ -7,7 +7,6 @@ Protocol (that of DnCNN and its successors): the noise is float, not clipped, dr
 image from a fixed seed; the output is clipped and rounded to bytes before the PSNR; no crop.
 """
 
-from itertools import groupby
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -15,14 +14,18 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg import rng
+from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Dataset
 from genimg.data.degradations import draw_sigma, gaussian_noise
 from genimg.images import to_bytes_range
-from genimg.inference import Inference, device_of, real_images, to_floats
-from genimg.metrics.fidelity import psnr, ssim
+from genimg.inference import Inference, real_images, to_floats
+from genimg.metrics.fidelity import WINDOW, psnr, ssim
 from genimg.models.ffdnet import FFDNet
 from genimg.recipe import Data, Recipe, Section, Train
+from genimg.tiles import tiled
 from genimg.training.restoration import Restoration
+
+TILE = 1024  # pixels: PIXELS in all
 
 
 class Model(Section):
@@ -46,7 +49,7 @@ class Evaluate(Section):
     """noise levels, on the scale of 0 to 255"""
     images: int = Field(100, ge=1)
     """whole held-out images, at most"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """decides the noise"""
 
 
@@ -66,6 +69,15 @@ class FFDNetRecipe(Recipe):
             )
         return self
 
+    @model_validator(mode="after")
+    def images_hold_a_window(self) -> Self:
+        if self.data.size < WINDOW:
+            raise ValueError(
+                f"data.size={self.data.size}: ffdnet takes 12 or more; its images are judged by "
+                f"SSIM, whose window is {WINDOW} pixels wide"
+            )
+        return self
+
     def restorer(self) -> FFDNet:
         return FFDNet(self.model.width, self.model.blocks, self.data.channels)
 
@@ -81,54 +93,82 @@ class FFDNetRecipe(Recipe):
 
     @torch.no_grad()
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        """PSNR in dB and SSIM at each sigma on whole images; `psnr` is the mean over sigmas."""
-        restorer = inference.networks["restorer"]
-        indices = range(min(self.evaluation.images, len(data)))
-        wholes = sorted(((i, data.whole(i)) for i in indices), key=lambda item: item[1].shape)
-        metrics: dict[str, float] = {}
-        for sigma in self.evaluation.sigmas:
-            scores = [
-                self.scores(restorer, torch.tensor([i for i, _ in group]), images, sigma)
-                for group, images in same_shape(wholes)
-            ]
-            fidelity, similarity = torch.cat(scores, dim=1).mean(dim=1).tolist()
-            metrics[f"psnr_{sigma:g}"] = fidelity
-            metrics[f"ssim_{sigma:g}"] = similarity
-        psnrs = [value for name, value in metrics.items() if name.startswith("psnr")]
-        return {"psnr": sum(psnrs) / len(psnrs)} | metrics
+        """PSNR in dB and SSIM at each sigma on whole images; `psnr` is the mean over sigmas.
 
-    def scores(self, restorer: nn.Module, index: Tensor, clean: Tensor, sigma: float) -> Tensor:
-        """float64 [2, N]: PSNR and SSIM of uint8 [N, C, H, W] with noise of their indices."""
-        floats = to_floats(clean, device_of(restorer))
-        keys = rng.fold(self.evaluation.seed, index).to(floats.device)
-        level = torch.full((len(index),), sigma, device=floats.device)
-        restored = restorer(gaussian_noise(floats, keys, level), level)
-        pixels = to_bytes_range(restored).cpu()
-        return torch.stack([psnr(pixels, clean), ssim(pixels, clean)])
+        The workers divide the images by their pixels; large ones are restored in tiles.
+        """
+        chosen = data.choose(self.evaluation.images).tolist()
+        part = inference.share(len(chosen))
+        sides = [data.whole(index).shape[1:] for index in chosen[part.start : part.stop]]
+        mine = torch.tensor([list(each) for each in sides], device=inference.device).view(-1, 2)
+        shapes = [(height, width) for height, width in inference.gather(mine.long()).tolist()]
+        sync = inference.sync
+        mine_by_pixels = shares([height * width for height, width in shapes], sync.world)[sync.rank]
+
+        sigmas = self.evaluation.sigmas
+        width = 1 + 2 * len(sigmas)  # the number of the image, then PSNR and SSIM at each sigma
+        rows = [torch.empty(0, width, dtype=torch.float64, device=inference.device)]
+        for numbers in stacks(mine_by_pixels, shapes):
+            clean = torch.stack([data.whole(chosen[number]) for number in numbers])
+            clean = clean.to(inference.device)
+            index = torch.tensor([chosen[number] for number in numbers])
+            scores = [self.scores(inference, index, clean, sigma) for sigma in sigmas]
+            order = torch.tensor(numbers, device=inference.device).double()
+            rows.append(torch.cat([order[:, None], *scores], dim=1))
+        every = inference.gather(torch.cat(rows))
+        every = every[every[:, 0].argsort()]  # the same sum whoever did which
+        means = every[:, 1:].mean(dim=0).view(-1, 2).tolist()
+        metrics: dict[str, float] = {}
+        for sigma, (fidelity, similarity) in zip(sigmas, means, strict=True):
+            metrics |= {f"psnr_{sigma:g}": fidelity, f"ssim_{sigma:g}": similarity}
+        return {"psnr": sum(psnr for psnr, _ in means) / len(means)} | metrics
+
+    def scores(self, inference: Inference, index: Tensor, clean: Tensor, sigma: float) -> Tensor:
+        """float64 [N, 2]: PSNR and SSIM of uint8 [N, C, H, W] with noise of their indices."""
+        keys = rng.fold(self.evaluation.seed, index).to(clean.device)
+        level = torch.full((len(clean),), sigma, device=clean.device)
+        noisy = gaussian_noise(to_floats(clean, clean.device), keys, level)
+        pixels = self.restored(inference, noisy, sigma)
+        return torch.stack([psnr(pixels, clean), ssim(pixels, clean)], dim=1)
+
+    def restored(self, inference: Inference, noisy: Tensor, sigma: float) -> Tensor:
+        """uint8 [N, C, H, W] of float32 [N, C, H, W]: whole, or in tiles of PIXELS at a time."""
+        restorer = inference.networks["restorer"]
+        assert isinstance(restorer, FFDNet)
+
+        def restore(tiles: Tensor) -> Tensor:
+            return restorer(tiles, torch.full((len(tiles),), sigma, device=tiles.device))
+
+        height, width = noisy.shape[-2:]
+        margin = -(-restorer.receptive_field // 4) * 2  # half of it, and even
+        fits = height * width <= PIXELS
+        return tiled(
+            lambda tiles: to_bytes_range(inference.run(restore, tiles)),
+            noisy,
+            side=max(height, width) + 2 * margin + 1 if fits else max(TILE, 4 * margin),
+            margin=margin,
+            stride=2,
+        )
+
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        return {
+            "images": min(self.evaluation.images, len(data)),
+            "seed": self.evaluation.seed,
+            "detector": "none: pixels",
+            "method": "PSNR and SSIM of whole images rounded to bytes; the noise is float, not "
+            "clipped; no crop",
+        }
 
     @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """Columns: clean, noisy at sigma 25, restored."""
-        restorer = inference.networks["restorer"]
-        images = to_floats(real_images(data, min(8, len(data))), device_of(restorer))
+        images = to_floats(real_images(data, data.choose(8), inference.device), inference.device)
         keys = rng.fold(self.evaluation.seed, torch.arange(len(images))).to(images.device)
         level = torch.full((len(images),), 25.0, device=images.device)
         noisy = gaussian_noise(images, keys, level)
-        columns = torch.stack([images, noisy, restorer(noisy, level)], dim=1)
+        restored = to_floats(self.restored(inference, noisy, 25.0), images.device)
+        columns = torch.stack([images, noisy, restored], dim=1)
         return columns.flatten(0, 1).clamp(-1, 1).float().cpu(), 6
-
-
-def same_shape(
-    wholes: list[tuple[int, Tensor]], at_once: int = 8
-) -> list[tuple[list[tuple[int, Tensor]], Tensor]]:
-    """Runs of images of one shape, at most `at_once` each, stacked."""
-    runs = []
-    for _, group in groupby(wholes, key=lambda item: item[1].shape):
-        members = list(group)
-        for start in range(0, len(members), at_once):
-            part = members[start : start + at_once]
-            runs.append((part, torch.stack([image for _, image in part]).cpu()))
-    return runs
 
 
 def ffdnet() -> FFDNetRecipe:

@@ -29,7 +29,8 @@ def test_conv_vae_bounds_the_density_of_pixels_and_the_probability_of_bytes():
     network.get_buffer("log_sigma").fill_(-0.7)
     measured = recipe.evaluate(Inference({"autoencoder": network}), data)
 
-    images = to_floats(real_images(data, 5), CPU).double()
+    chosen = data.choose(5)
+    images = to_floats(real_images(data, chosen), CPU).double()
     with torch.no_grad():
         mean, log_variance = network.encode(images.float())
         posterior = Normal(mean, (0.5 * log_variance).exp())
@@ -52,7 +53,7 @@ def test_ffdnet_measures_unclipped_noise_and_rounded_output_image_by_image():
     measured = recipe.evaluate(Inference(identity), data)
 
     scores = []
-    for index in range(recipe.evaluation.images):
+    for index in data.choose(recipe.evaluation.images).tolist():
         clean = data.whole(index)
         noise = rng.normal(rng.fold(recipe.evaluation.seed, torch.tensor([index])), clean.shape)
         noisy = (clean.double() + 25 * noise[0].double()).clamp(0, 255).round().numpy()
@@ -82,8 +83,9 @@ class Oracle(nn.Module):
 def test_classifier_counts_what_it_got_right():
     recipe = tiny("classifier", "evaluation.images=40")
     data = open_dataset(recipe.data, "test")
-    images = to_floats(real_images(data, 40), CPU)
-    _, labels = data.fetch(np.arange(40), torch.arange(40))
+    chosen = data.choose(40)
+    images = to_floats(real_images(data, chosen), CPU)
+    _, labels = data.fetch(chosen, torch.arange(40))
     assert labels is not None
     measured = recipe.evaluate(Inference({"classifier": Oracle(images, labels, wrong=4)}), data)
     assert measured["accuracy"] == pytest.approx(0.9)

@@ -15,6 +15,8 @@ from genimg.metrics.sliced_wasserstein import (
     sliced_wasserstein_levels,
 )
 
+DEPTHS = [(8, 1), (28, 1), (31, 2), (32, 2), (64, 3), (33, 2)]
+
 
 def shapes(count: int = 24, size: int = 32, seed: int = 0) -> torch.Tensor:
     """Discs of random places, sizes and colours: uint8 [N, 3, size, size]."""
@@ -69,9 +71,9 @@ def test_another_sample_of_the_same_kind_is_nearer_than_another_kind() -> None:
 
 def test_it_grows_with_noise_and_with_blur() -> None:
     real = shapes()
-    by_noise = [sliced_wasserstein(real, noisy(real, sigma), 0, 64) for sigma in (0, 5, 20, 60)]
+    by_noise = [sliced_wasserstein(real, noisy(real, sigma), 0, 2048) for sigma in (0, 5, 20, 60)]
     assert by_noise == sorted(set(by_noise))
-    by_blur = [sliced_wasserstein(real, blurred(real, rounds), 0, 64) for rounds in (0, 1, 2, 4)]
+    by_blur = [sliced_wasserstein(real, blurred(real, rounds), 0, 2048) for rounds in (0, 1, 2, 4)]
     assert by_blur == sorted(set(by_blur))
 
 
@@ -83,20 +85,27 @@ def test_fine_noise_shows_most_in_the_finest_level() -> None:
 
 def test_the_value_is_the_average_over_levels_and_follows_the_seed() -> None:
     real, fake = shapes(seed=0), shapes(seed=1)
-    levels = sliced_wasserstein_levels(real, fake, seed=3, patches_per_image=32)
-    value = sliced_wasserstein(real, fake, seed=3, patches_per_image=32)
+    levels = sliced_wasserstein_levels(real, fake, seed=3, patches=768)
+    value = sliced_wasserstein(real, fake, seed=3, patches=768)
     assert value == sum(levels.values()) / len(levels)
-    assert value != sliced_wasserstein(real, fake, seed=4, patches_per_image=32)
+    assert value != sliced_wasserstein(real, fake, seed=4, patches=768)
 
 
 def test_memory_bound_batches_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = shapes(seed=0), shapes(seed=1)
     whole = sliced_wasserstein(real, fake)
-    monkeypatch.setattr("genimg.metrics.sliced_wasserstein.IMAGES_AT_ONCE", 7)
-    assert sliced_wasserstein(real, fake) == pytest.approx(whole, rel=1e-5)
+    for values in (1, 7 * 3 * 32 * 32, 3 * 65_536):
+        monkeypatch.setattr("genimg.metrics.sliced_wasserstein.VALUES_AT_ONCE", values)
+        assert sliced_wasserstein(real, fake) == pytest.approx(whole, rel=1e-5)
 
 
-@pytest.mark.parametrize(("side", "depth"), [(8, 1), (28, 1), (31, 2), (32, 2), (64, 3), (33, 2)])
+def test_sets_of_different_numbers_are_compared_by_as_many_patches() -> None:
+    real = shapes(200, seed=0)
+    few, many = (sliced_wasserstein(real, shapes(n, seed=1), patches=4096) for n in (50, 200))
+    assert 0 < many < few < sliced_wasserstein(real, noisy(shapes(50, seed=1), 20), patches=4096)
+
+
+@pytest.mark.parametrize(("side", "depth"), DEPTHS)
 def test_levels_stop_at_sixteen_pixels(side: int, depth: int) -> None:
     assert _depth(side) == depth
 
@@ -116,7 +125,9 @@ def test_a_collapsed_black_generator_scores_badly_but_finitely() -> None:
 
 
 def test_sets_that_do_not_match_are_refused() -> None:
-    with pytest.raises(InputError, match="as many of each"):
-        sliced_wasserstein(shapes(10), shapes(12))
+    with pytest.raises(InputError, match="of one size"):
+        sliced_wasserstein(shapes(4, size=32), shapes(4, size=16))
+    with pytest.raises(InputError, match="no images to compare"):
+        sliced_wasserstein(shapes(4), shapes(0))
     with pytest.raises(InputError, match="enlarge"):
         sliced_wasserstein(shapes(4, size=6), shapes(4, size=6))

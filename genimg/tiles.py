@@ -1,0 +1,76 @@
+"""Large images in bounded memory: cut into overlapping tiles of one shape, and put together."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """Along one side: a tile covers pixels start to stop, and decides the result from a to b."""
+
+    start: int
+    stop: int
+    a: int
+    b: int
+
+
+def spans(length: int, side: int, margin: int) -> Iterator[Span]:
+    """Tiles of `side` pixels, or one of `length` if that is shorter; the last is moved back.
+
+    Neighbours overlap so that each decides only what lies `margin` pixels inside it, except at
+    the image's own borders.
+    """
+    assert side > 2 * margin, f"tiles of {side} pixels are all margin ({margin})"
+    if length <= side:
+        yield Span(0, length, 0, length)
+        return
+    decided = 0
+    for start in [*range(0, length - side, side - 2 * margin), length - side]:
+        stop = start + side
+        end = length if stop == length else stop - margin
+        yield Span(start, stop, decided, end)
+        decided = end
+
+
+def tiled(
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    side: int,
+    margin: int,
+    stride: int = 1,
+    at_once: int = 1,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """function(images) for images [N, C, H, W] of any size, a few tiles at a time.
+
+    The result, of the images' size, equals that of the whole where `function` keeps the size and
+    a pixel depends on nothing further than `margin` away.
+
+    side:     of a tile, pixels; a multiple of stride
+    stride:   what sides and places of tiles are multiples of; images are padded to it by
+              repeating their last row and column
+    at_once:  tiles given to `function` together, each with all N images: [tiles * N, C, h, w]
+    device:   where the function's inputs go; the result stays where the images are
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
+    rows, columns = (list(spans(length, side, margin)) for length in padded.shape[-2:])
+    places = list(itertools.product(rows, columns))
+    output: Tensor | None = None
+    for first in range(0, len(places), at_once):
+        few = places[first : first + at_once]
+        tiles = torch.cat([padded[..., y.start : y.stop, x.start : x.stop] for y, x in few])
+        done = function(tiles.to(device or images.device))
+        if output is None:
+            output = done.new_empty(padded.shape, device=images.device)
+        for tile, (y, x) in zip(done.split(len(images)), few, strict=True):
+            inner = tile[..., y.a - y.start : y.b - y.start, x.a - x.start : x.b - x.start]
+            output[..., y.a : y.b, x.a : x.b] = inner
+    assert output is not None, "an image has at least one tile"
+    return output[..., :height, :width]
