@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Dataset
 from genimg.images import to_bytes_range
-from genimg.inference import Inference, device_of, generated, real_images
+from genimg.inference import Inference, latents, real_images
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
@@ -100,8 +100,9 @@ class DCGAN(Recipe):
         return self.generated(inference, 64), 8
 
     def generated(self, inference: Inference, count: int) -> Tensor:
+        seeds = torch.arange(count, device=inference.device)
         generator = inference.networks["generator"]
-        return generated(generator, self.model.latent, count, device=device_of(generator))
+        return inference.run(generator, latents(seeds, self.model.latent)).cpu()
 
 
 def dcgan() -> DCGAN:

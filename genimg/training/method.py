@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genimg.contracts import Batch, Sync
+from genimg.precision import resolved
 
 if TYPE_CHECKING:
     from genimg.recipe import Train
@@ -56,7 +57,9 @@ class Method(ABC):
             for name, network in self.networks.items()
         }
         self.autocast = torch.autocast(
-            device.type, torch.bfloat16, enabled=multiplies_bfloat16(train.precision, device)
+            device.type,
+            torch.bfloat16,
+            enabled=resolved(train.precision, device) == "bfloat16",
         )
         if train.compile:
             for network in self.networks.values():
@@ -143,15 +146,6 @@ def average_decay(half_life: int, seen: int, step: int) -> float:
     """
     ramped = min(half_life, 0.05 * seen)
     return 0.5 ** (step / ramped) if ramped > 0 else 0.0
-
-
-def multiplies_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to autocast: as told, or where the hardware has bfloat16 matrix instructions."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def flatten_states(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
