@@ -16,7 +16,7 @@ from genimg.errors import InputError
 from genimg.images import to_bytes_range
 from genimg.inference import CHUNK, Inference, latents, prepared
 from genimg.noise_level import estimate_sigma
-from genimg.precision import Choice, Precision, resolved
+from genimg.precision import Precision, resolved
 from genimg.training.method import load_states
 
 if TYPE_CHECKING:
@@ -54,12 +54,13 @@ class Engine:
         cls,
         folder: Path | str,
         device: str | torch.device | None = None,
-        precision: Choice = "auto",
+        precision: str = "auto",
     ) -> Self:
         """The engine of a checkpoint folder, every byte of which is verified first.
 
         device: where it computes; None takes the GPU if there is one.
-        precision: auto takes bfloat16 where the device multiplies it natively.
+        precision: float32 or bfloat16; auto takes the latter where the device multiplies it
+            natively.
         """
         folder = Path(folder)
         checkpoint.verify(folder)
@@ -70,8 +71,7 @@ class Engine:
         load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
         chosen = resolved(precision, torch.device(device))
         for network in networks.values():
-            prepared(network.eval().requires_grad_(False), chosen)
-            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            prepared(network.to(device).eval().requires_grad_(False), chosen)
         return cls(recipe, networks, chosen)
 
     def _examples(self) -> list[tuple[Callable[..., Tensor], Tensor]]:

@@ -1,5 +1,6 @@
 """The one place that runs networks for inference: passes, precision, the workers' shares."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
@@ -32,6 +33,16 @@ class Inference:
     precision: Precision = "float32"
     sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
     sizes: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_copies(cls, networks: Mapping[str, nn.Module], precision: Precision, sync: Sync) -> Self:
+        """Of networks that train on, as an engine of theirs would compute: what is measured is
+        what will be served."""
+        copies = {
+            name: prepared(copy.deepcopy(network).eval(), precision)
+            for name, network in networks.items()
+        }
+        return cls(copies, precision, sync)
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +140,7 @@ def prepared(network: nn.Module, precision: Precision) -> nn.Module:
     for part in network.modules():
         if precision == "bfloat16" and isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
             part.to(torch.bfloat16)
-    return network
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def fold_normalisation(layers: nn.Sequential) -> None:

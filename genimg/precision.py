@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from genimg.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -10,14 +12,17 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 Choice = Literal["auto", "float32", "bfloat16"]
 """what may be asked for; auto takes bfloat16 where the hardware multiplies it natively"""
+CHOICES: tuple[str, ...] = get_args(Choice)
 
 
-def resolved(choice: Choice, device: torch.device) -> Precision:
-    """The precision that a choice means on a device."""
+def resolved(choice: str, device: torch.device) -> Precision:
+    """The precision that a choice means on a device. Raises InputError for any other word."""
     import torch
 
+    if choice not in CHOICES:
+        raise InputError(f"precision={choice!r}; {nearest(choice, CHOICES)}")
     if choice != "auto":
-        return choice
+        return cast("Precision", choice)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -67,7 +67,7 @@ def fetched(address: str) -> Path:
     return folder
 
 
-def load_engine(model: str, registry: str) -> Engine:
+def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
     from genimg.engine import Engine
 
-    return Engine.load(folder_of(model, registry))
+    return Engine.load(folder_of(model, registry), precision=precision)
