@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -9,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genimg import checkpoint, recipes
+from genimg import checkpoint, recipes, rng
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
-from genimg.inference import generated_from, in_chunks
+from genimg.inference import CHUNK, Inference, latents, prepared
 from genimg.noise_level import estimate_sigma
+from genimg.precision import Precision, resolved
 from genimg.tiles import tiled
 from genimg.training.method import load_states
 
@@ -21,31 +23,46 @@ if TYPE_CHECKING:
     from genimg.recipe import Recipe
 
 _AUTO_TILE = 512  # pixels
+_LARGEST_TRUNCATION = 10
 
 
 class Engine:
     """What a checkpoint can do is in `capabilities`; anything else raises InputError.
 
-    Arrays of images are uint8 [N, H, W, C], gray C = 1 or RGB C = 3.
+    Arrays of images are uint8 [N, H, W, C], gray C = 1 or RGB C = 3. A row gives the same bits in
+    whatever batch it is computed; which batches do is found out here, by some passes.
     """
 
-    def __init__(self, recipe: Recipe, networks: dict[str, nn.Module]) -> None:
+    def __init__(
+        self, recipe: Recipe, networks: dict[str, nn.Module], precision: Precision = "float32"
+    ) -> None:
         self.recipe = recipe
         self.networks = networks
         self.capabilities = recipe.capabilities
-        self.device = next(next(iter(networks.values())).parameters()).device
+        self.inference = Inference(networks, precision)
+        self.device = self.inference.device
+        if examples := self._examples():
+            self.inference = self.inference.establish(*examples)
+
+    @property
+    def precision(self) -> Precision:
+        """In which it computes."""
+        return self.inference.precision
 
     @classmethod
     def load(
         cls,
         folder: Path | str,
         device: str | torch.device | None = None,
+        precision: str = "auto",
         *,
         verified: bool = False,
     ) -> Self:
         """The engine of a checkpoint folder, every byte of which is verified first.
 
         device: where it computes; None takes the GPU if there is one.
+        precision: float32 or bfloat16; auto takes the latter where the device multiplies it
+            natively.
         verified: somebody has read every byte just now, as `Registry.fetch` does.
         """
         folder = Path(folder)
@@ -58,10 +75,25 @@ class Engine:
         recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
         networks = recipe.networks()
         load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+        chosen = resolved(precision, torch.device(device))
         for network in networks.values():
-            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            network.eval().requires_grad_(False)
-        return cls(recipe, networks)
+            prepared(network.to(device).eval().requires_grad_(False), chosen)
+        return cls(recipe, networks, chosen)
+
+    def _examples(self) -> list[tuple[Callable[..., Tensor], Tensor]]:
+        """The functions that are run in batches, each with rows for a full pass."""
+        keys = torch.arange(CHUNK, device=self.device)
+        data = self.recipe.data
+        images = rng.normal(keys, (data.channels, data.size, data.size)).clamp(-1, 1)
+        examples: list[tuple[Callable[..., Tensor], Tensor]] = []
+        if "sample" in self.capabilities:
+            generate, dimensions = self._generator()
+            examples.append((generate, latents(keys, dimensions)))
+        if "encode" in self.capabilities:
+            examples.append((self._mean, images))
+        if "classify" in self.capabilities:
+            examples.append((self.networks["classifier"], images))
+        return examples
 
     def need(self, capability: str) -> None:
         if capability not in self.capabilities:
@@ -105,27 +137,24 @@ class Engine:
                 f"seeds of {seeds.dtype} {list(seeds.shape)}: expected int64 [N] from 0, at least 1"
             )
         factors = np.asarray(truncation, np.float32)
+        if not ((factors >= 0) & (factors <= _LARGEST_TRUNCATION)).all():  # NaN is neither
+            raise InputError(
+                f"truncation={truncation}: must lie between 0 and {_LARGEST_TRUNCATION}"
+            )
         if factors.shape not in ((), seeds.shape):
             raise InputError(
                 f"truncation of shape {list(factors.shape)}: expected one factor or {len(seeds)}"
             )
-        if "generator" in self.networks:
-            network = generator = self.networks["generator"]
-        else:
-            network = self.networks["autoencoder"]
-            generator = network.decode  # type: ignore[assignment]
+        generate, dimensions = self._generator()
         keys = torch.from_numpy(seeds).to(self.device)
         scale = torch.from_numpy(factors.reshape(-1, 1)).to(self.device)
-        return to_arrays(generated_from(generator, network.latent, keys, scale))  # type: ignore[arg-type]
+        return self._arrays(generate, latents(keys, dimensions) * scale)
 
-    @torch.no_grad()
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Images -> float32 [N, latent], the means of their posteriors."""
         self.need("encode")
-        encode = self.networks["autoencoder"].encode
-        return in_chunks(lambda x: encode(x)[0], self.to_inputs(images)).numpy()  # type: ignore[operator]
+        return self.inference.run(self._mean, self.to_inputs(images)).cpu().numpy()
 
-    @torch.no_grad()
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """float32 [N, latent] -> images."""
         self.need("decode")
@@ -136,22 +165,20 @@ class Engine:
                 f"latents of shape {list(inputs.shape)}: this model takes [N, {network.latent}], "
                 "at least one"
             )
-        return to_arrays(in_chunks(network.decode, inputs))  # type: ignore[arg-type]
+        return self._arrays(network.decode, inputs)  # type: ignore[arg-type]
 
-    @torch.no_grad()
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Images -> probabilities float32 [N, classes] in the order of recipe.model.classes."""
         self.need("classify")
-        return in_chunks(self.networks["classifier"], self.to_inputs(images)).softmax(1).numpy()
+        logits = self.inference.run(self.networks["classifier"], self.to_inputs(images))
+        return logits.softmax(1).cpu().numpy()
 
-    @torch.no_grad()
     def features(self, images: np.ndarray) -> np.ndarray:
         """Images -> the classifier's penultimate layer, float32 [N, features]."""
         self.need("classify")
-        features = self.networks["classifier"].features
-        return in_chunks(features, self.to_inputs(images)).numpy()  # type: ignore[arg-type]
+        features: Callable[..., Tensor] = self.networks["classifier"].features  # type: ignore[assignment]
+        return self.inference.run(features, self.to_inputs(images)).cpu().numpy()
 
-    @torch.no_grad()
     def restore(
         self,
         image: np.ndarray,
@@ -210,10 +237,27 @@ class Engine:
             raise InputError(f"tile={tile}: use 0, 'auto' or an even number from {4 * margin}")
 
         def restored(tiles: Tensor) -> Tensor:
-            return restorer(tiles, torch.full((len(tiles),), sigma, device=self.device)).float()
+            level = torch.full((len(tiles),), sigma, device=self.device)
+            return self.inference.run(restorer, tiles, level)
 
         side = max(side, 2 * margin + 2)  # where the image is no larger, it is one tile
         return tiled(restored, planes, side=side, margin=margin, stride=2, device=self.device)
+
+    def _generator(self) -> tuple[Callable[..., Tensor], int]:
+        """What makes images of latents, and of how many dimensions these are."""
+        if "generator" in self.networks:
+            network = self.networks["generator"]
+            return network, network.latent  # type: ignore[return-value]
+        network = self.networks["autoencoder"]
+        return network.decode, network.latent  # type: ignore[return-value]
+
+    def _mean(self, images: Tensor) -> Tensor:
+        """The means of the posteriors of images."""
+        return self.networks["autoencoder"].encode(images)[0]  # type: ignore[operator]
+
+    def _arrays(self, function: Callable[..., Tensor], inputs: Tensor) -> np.ndarray:
+        """The images that a function makes of rows, each pass brought home as bytes."""
+        return np.concatenate([to_arrays(made) for made in self.inference.passes(function, inputs)])
 
     def to_inputs(self, images: np.ndarray) -> Tensor:
         """uint8 [N, H, W, C] of the model's own size and channels -> float32 on the device."""
@@ -230,4 +274,4 @@ class Engine:
 
 def to_arrays(images: Tensor) -> np.ndarray:
     """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C]."""
-    return to_bytes_range(images).permute(0, 2, 3, 1).contiguous().numpy()
+    return to_bytes_range(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()

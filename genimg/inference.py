@@ -1,22 +1,23 @@
 """The one place that runs networks for inference: passes, precision, the workers' shares."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from genimg import rng
 from genimg.contracts import Dataset, Sync
+from genimg.precision import Precision
 from genimg.training.sync import Alone
 
-Precision = Literal["float32", "bfloat16"]
-
 LATENTS = 21  # tag under which an image's seed gives its latents
-CHUNK = 64  # images in one forward pass, at most
-FEWEST = 4  # rows in one forward pass; matrix products of 1 and 2 take kernels of their own
+CHUNK = 64  # rows in one forward pass, at most
+PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,28 @@ class Inference:
 
     What recipes evaluate, and what engines are made of. All workers of a training evaluate
     together: each computes its `share` of the rows and `gather` gives everyone those of all.
+
+    sizes: rows that a pass may have, where only some give a row the same bits; None: any.
     """
 
-    networks: dict[str, nn.Module]
+    networks: Mapping[str, nn.Module]
     precision: Precision = "float32"
     sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
+    sizes: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_copies(cls, networks: Mapping[str, nn.Module], precision: Precision, sync: Sync) -> Self:
+        """Of networks that train on, as an engine of theirs would compute: what is measured is
+        what will be served."""
+        copies = {
+            name: prepared(copy.deepcopy(network).eval(), precision)
+            for name, network in networks.items()
+        }
+        return cls(copies, precision, sync)
 
     @property
     def device(self) -> torch.device:
-        return next(next(iter(self.networks.values())).parameters()).device
+        return device_of(next(iter(self.networks.values())))
 
     def share(self, count: int) -> range:
         """This worker's part of rows 0 to count - 1; may be empty."""
@@ -44,13 +58,65 @@ class Inference:
         """The rows [N, ...] of all workers' shares, in their order; alike on every worker."""
         return self.sync.gather(rows)
 
-    @torch.no_grad()
-    def run(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """function(inputs) in passes of at most CHUNK rows: float32, on the device.
+    def run(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """function(*inputs) in passes of at most CHUNK rows: float32, on the device.
 
-        inputs: [N, ...]. A row gives the same bits whatever rides beside it.
+        inputs: each [N, ...] with the same N, at least 1; the function gives [N, ...] for them,
+        row by row. With `sizes`, a row gives the same bits whatever rides beside it.
         """
-        return in_chunks(function, inputs)
+        return torch.cat(list(self.passes(function, *inputs)))
+
+    def passes(self, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Tensor]:
+        """As `run`, a pass at a time."""
+        start = 0
+        for rows, size in division(len(inputs[0]), self.sizes):
+            taken = [filled(each[start : start + rows], size) for each in inputs]
+            yield self._once(function, *taken)[:rows]
+            start += rows
+
+    def establish(self, *examples: tuple[Callable[..., Tensor], Tensor]) -> Self:
+        """With the `sizes` that give the same bits on this machine, found out by passes.
+
+        examples: the functions that will be run, each with CHUNK rows of inputs. Numerical
+        libraries choose their kernels by the size of a pass, by the hardware and by its settings.
+        A full pass always counts as right.
+        """
+        agreeing = set(PROBED)
+        for function, rows in examples:
+            assert len(rows) == CHUNK
+            expected = self._once(function, rows)
+            for size in PROBED[:-1]:  # rows that stood last in the full pass stand first
+                if size in agreeing:
+                    agrees = torch.equal(self._once(function, rows[-size:]), expected[-size:])
+                    agreeing -= set() if agrees else {size}
+        return replace(self, sizes=tuple(sorted(agreeing)))
+
+    @torch.no_grad()
+    def _once(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        lower = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            return function(*rows).float()
+
+
+def division(count: int, sizes: tuple[int, ...] | None) -> Iterator[tuple[int, int]]:
+    """`count` rows in passes: (rows, size) of each, the size being one of `sizes` if given.
+
+    The largest that fits comes first; only where none does is a pass larger than its rows.
+    """
+    while count:
+        if sizes is None:
+            size = min(count, CHUNK)
+        else:
+            size = max((size for size in sizes if size <= count), default=min(sizes))
+        rows = min(count, size)
+        yield rows, size
+        count -= rows
+
+
+def filled(rows: Tensor, size: int) -> Tensor:
+    """Rows [N, ...] and the first of them again, up to `size`."""
+    missing = size - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -62,46 +128,30 @@ def latents(seeds: Tensor, dimensions: int) -> Tensor:
     return rng.normal(rng.fold(seeds, LATENTS), (dimensions,))
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """function(inputs) for inputs [N, ...] in passes of at most CHUNK rows, on the CPU in float32.
+def prepared(network: nn.Module, precision: Precision) -> nn.Module:
+    """A network in evaluation mode made ready to be run often, in place.
 
-    Each pass is padded to a power of two, at least FEWEST: numerical libraries choose other
-    kernels for odd and for very small batches, and a row should give the same bits whatever batch
-    it rides in.
+    Batch normalisation becomes part of the convolutions before it, and in bfloat16 convolutions
+    keep their weights so, which autocast would cast at each pass. Dense layers stay in float32
+    (see genimg.models.rows.Linear).
     """
-    outputs = []
-    for rows in inputs.split(CHUNK):
-        padding = max(FEWEST, 1 << (len(rows) - 1).bit_length()) - len(rows)
-        padded = torch.cat([rows, rows[:1].expand(padding, *rows.shape[1:])]) if padding else rows
-        outputs.append(function(padded)[: len(rows)].float().cpu())
-    return torch.cat(outputs)
+    for part in network.modules():
+        if isinstance(part, nn.Sequential):
+            fold_normalisation(part)
+    for part in network.modules():
+        if precision == "bfloat16" and isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            part.to(torch.bfloat16)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def generated(
-    generator: Callable[[Tensor], Tensor],
-    dimensions: int,
-    count: int,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    truncation: float = 1.0,
-) -> Tensor:
-    """float32 [count, C, H, W] in [-1, 1] on the CPU: the images of seeds seed .. seed+count-1."""
-    seeds = torch.arange(seed, seed + count, device=device)
-    return generated_from(generator, dimensions, seeds, truncation)
-
-
-@torch.no_grad()
-def generated_from(
-    generator: Callable[[Tensor], Tensor],
-    dimensions: int,
-    seeds: Tensor,
-    truncation: float | Tensor = 1.0,
-) -> Tensor:
-    """float32 [N, C, H, W] in [-1, 1] on the CPU: the images of seeds int64 [N].
-
-    truncation: factor on the latents, or float32 [N, 1] with one for each image.
-    """
-    return in_chunks(generator, latents(seeds, dimensions) * truncation)
+def fold_normalisation(layers: nn.Sequential) -> None:
+    """Scale and shift each convolution as the batch normalisation behind it would."""
+    for i in range(1, len(layers)):
+        before, norm = layers[i - 1], layers[i]
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d | nn.ConvTranspose2d):
+            transposed = isinstance(before, nn.ConvTranspose2d)
+            layers[i - 1] = fuse_conv_bn_eval(before, norm, transpose=transposed)
+            layers[i] = nn.Identity()
 
 
 def real_images(

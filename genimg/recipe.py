@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from genimg.errors import InputError, nearest
+from genimg.precision import Choice
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ class Train(Section):
     """half-life of the weights' moving average, images; 0 turns averaging off"""
     seed: int = Field(0, ge=0, lt=2**63)
     """decides initial weights, order, augmentation, noise and latents"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Choice = "auto"
     """autocast; auto takes bfloat16 where the hardware multiplies it natively"""
     compile: bool = False
     """torch.compile the networks: slower to start, faster to run on GPUs"""

@@ -21,6 +21,14 @@ RegistryOption = Annotated[
     ),
 ]
 
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="float32 or bfloat16; auto takes bfloat16 where the hardware multiplies it natively.",
+    ),
+]
+
 
 def run(command: Callable[..., Any] | typer.Typer) -> None:
     """Run a verb, or an app of verbs, as this process's command line.

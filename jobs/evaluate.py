@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import RegistryOption, run, say, shown
+from jobs.console import PrecisionOption, RegistryOption, run, say, shown
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
@@ -29,6 +29,7 @@ def evaluate(
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Images that --judge looks at.")] = 10_000,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
     """Measure a model. Each recipe has its metrics: PSNR and SSIM, ELBO, accuracy, distances.
@@ -40,13 +41,12 @@ def evaluate(
     """
     from genimg.data.opening import open_dataset
     from genimg.errors import InputError, nearest
-    from genimg.inference import Inference
     from jobs.model import load_engine
 
     if split not in ("train", "test", "all"):
         raise InputError(f"--split {split!r}; {nearest(split, ['train', 'test', 'all'])}")
-    engine = load_engine(model, registry)
-    critic = None if judge is None else load_engine(judge, registry)
+    engine = load_engine(model, registry, precision)
+    critic = None if judge is None else load_engine(judge, registry, precision)
     if critic:
         refuse_judge(engine, critic)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
@@ -54,12 +54,13 @@ def evaluate(
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     dataset = open_dataset(recipe.data, split, engine.device, warn=say)
-    metrics = recipe.resolve(dataset.classes).evaluate(Inference(engine.networks), dataset)
+    metrics = recipe.resolve(dataset.classes).evaluate(engine.inference, dataset)
     if critic:
         metrics |= judged(engine, critic, dataset, samples)
     if json:
-        typer.echo(json_.dumps(metrics, indent=2))
+        typer.echo(json_.dumps(metrics | {"precision": engine.precision}, indent=2))
     else:
+        typer.echo(f"{'precision':24} {engine.precision}")
         for name, value in metrics.items():
             typer.echo(f"{name:24} {shown(value)}")
 

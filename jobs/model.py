@@ -68,8 +68,8 @@ def fetched(address: str) -> Path:
     return folder
 
 
-def load_engine(model: str, registry: str) -> Engine:
+def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
     from genimg.engine import Engine
 
     folder, verified = folder_of(model, registry)
-    return Engine.load(folder, verified=verified)
+    return Engine.load(folder, precision=precision, verified=verified)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import Meter, RegistryOption, refuse_blocked, run
+from jobs.console import Meter, PrecisionOption, RegistryOption, refuse_blocked, run
 
 
 def restore(
@@ -20,6 +20,7 @@ def restore(
     tile: Annotated[
         str, typer.Option(help="Side of tiles in pixels, for large images; 0 is off.")
     ] = "auto",
+    precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
     """Restore images of any size and mode. Transparency and colour profiles are kept.
@@ -52,7 +53,7 @@ def restore(
             raise InputError(f"-o {output}: give a name that ends in one of {known}")
         work = [(source, output)]
         refuse_blocked(output.parent)
-    engine = load_engine(model, registry)
+    engine = load_engine(model, registry, precision)
     engine.need("restore")
     with Meter("restore", len(work)) as meter:
         for done, (path, target) in enumerate(work, start=1):

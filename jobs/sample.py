@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import RegistryOption, refuse_blocked, run
+from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run
 
 
 def sample(
@@ -19,6 +19,7 @@ def sample(
     truncation: Annotated[
         float, typer.Option(help="Factor on the latents; less is more typical, less varied.")
     ] = 1.0,
+    precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
     """Make images. The same seed gives the same image, whatever else is asked for with it.
@@ -38,7 +39,7 @@ def sample(
     if columns is not None and columns < 1:
         raise InputError(f"--columns {columns}: at least 1")
     refuse_blocked(output.parent if as_grid else output)
-    made = load_engine(model, registry).sample(n, seed, truncation=truncation)
+    made = load_engine(model, registry, precision).sample(n, seed, truncation=truncation)
     if as_grid:
         output.parent.mkdir(parents=True, exist_ok=True)
         columns = columns or math.ceil(math.sqrt(n))

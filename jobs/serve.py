@@ -45,6 +45,13 @@ def serve(
             "[default: the file's, or 1]"
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16, or auto: bfloat16 where the hardware multiplies it natively.  "
+            "[default: the file's, or auto]"
+        ),
+    ] = None,
 ) -> None:
     """Serve models over HTTP, in OpenAI's dialect and on plain routes, until Ctrl-C.
 
@@ -55,7 +62,7 @@ def serve(
     """
     from jobs.serve_file import builder_of
 
-    file = told(config, model or [], port, host, registry, replicas)
+    file = told(config, model or [], port, host, registry, replicas, precision)
 
     from jobs import on_serve
 
@@ -91,10 +98,11 @@ def told(
     host: str | None,
     registry: str | None,
     replicas: str | None,
+    precision: str | None = None,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from genimg.errors import InputError
-    from jobs.serve_file import absolute, parsed, read, with_replicas
+    from jobs.serve_file import absolute, parsed, read, with_precision, with_replicas
 
     if not config and not models:
         raise InputError("no model is given: name one with --model, or a file with --config")
@@ -111,6 +119,8 @@ def told(
     args["registry"] = absolute(registry or args.get("registry") or default)
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
+    if precision:
+        args["models"] = with_precision(args.get("models"), precision)
     http = file.http_options.model_dump()
     http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
     application = file.application.model_dump() | {"args": args}

@@ -113,6 +113,13 @@ def with_replicas(ingress: object, text: str) -> dict[str, Any]:
     return changed | {"autoscaling": scaling}
 
 
+def with_precision(models: object, precision: str) -> object:
+    """The settings of all models with another precision."""
+    if not isinstance(models, list):
+        return models  # which is refused, with its reason, where settings are checked
+    return [each | {"precision": precision} if isinstance(each, dict) else each for each in models]
+
+
 def builder_of(import_path: str) -> tuple[Any, Any]:
     """(builder, its type of settings), by the name by which Ray Serve would import it."""
     module, _, name = import_path.partition(":")

@@ -15,6 +15,7 @@ from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.inference import Inference
+from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
 from jobs.recorder import Recorder
@@ -109,9 +110,11 @@ def work(
             if agreed(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
-            inference = Inference(method.averages, sync=sync)  # type: ignore[arg-type]
+            precision = resolved("auto", device)  # in which engines of it serve, on such a device
+            inference = Inference.of_copies(method.averages, precision, sync)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
+                recorder.lineage["evaluation"] = {"precision": precision}
                 recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 

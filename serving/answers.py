@@ -18,7 +18,9 @@ from serving.formats import MEDIA_TYPES
 from serving.requests import Answer, Request
 from serving.schemas import LAST_SEED
 
-EXPOSED = ("X-Model-Id", "X-Model-Version", "X-Seed", "Server-Timing")  # to scripts of other sites
+EXPOSED = (  # to scripts of other sites
+    "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "Server-Timing",
+)  # fmt: skip
 
 
 def seeds_from(seed: int, n: int) -> tuple[int, ...]:
@@ -82,6 +84,7 @@ def headers_of(answer: Answer) -> dict[str, str]:
     headers = {
         "X-Model-Id": answer.model,
         "X-Model-Version": str(answer.version),
+        "X-Precision": answer.precision,
         "Server-Timing": ", ".join(
             f"{name};dur={getattr(timings, name):.1f}" for name in ("queue", "compute", "encode")
         ),

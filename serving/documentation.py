@@ -35,6 +35,15 @@ _MEANINGS = {
 }
 
 
+_HEADERS = {
+    "X-Model-Id": "The reference that answered, as configured.",
+    "X-Model-Version": "Its version.",
+    "X-Precision": "float32 or bfloat16: in which its networks computed.",
+    "X-Seed": "The seed of the first image, where images were drawn.",
+    "Server-Timing": "Milliseconds in the queue, of computing its batch, and of encoding.",
+}
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` for these statuses."""
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
@@ -45,7 +54,16 @@ def images() -> dict[int | str, dict[str, Any]]:
     raw = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
     }
-    return {200: {"content": raw, "description": "The image, or JSON with `data[].b64_json`."}}
+    return {
+        200: {
+            "content": raw,
+            "description": "The image, or JSON with `data[].b64_json`.",
+            "headers": {
+                name: {"schema": {"type": "string"}, "description": meaning}
+                for name, meaning in _HEADERS.items()
+            },
+        }
+    }
 
 
 def parameters(schema: type[Parameters], image: bool = False, forms: bool = True) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class Host:
             model=self.settings.ref,
             version=served.version.number,
             timings=Timings(made.queue, made.compute, made.encode),
+            precision=served.engine.precision,
         )
 
     def info(self) -> ModelInfo:
@@ -164,6 +165,7 @@ class Host:
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
+            precision=engine.precision,
             metrics=version.metrics,
             created=version.created,
             rejected=self._rejected,
@@ -187,7 +189,7 @@ class Host:
 
     def _loaded(self, version: Version) -> _Served:
         folder = self._registry.fetch(version, self.cache)
-        engine = Engine.load(folder, self.device, verified=True)
+        engine = Engine.load(folder, self.device, self.settings.precision, verified=True)
         warm_up(engine, self.settings.max_batch_size)
         return _Served(version, engine)
 

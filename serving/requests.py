@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from genimg.images import Format
+    from genimg.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Answer:
     model: str  # id: the reference as configured
     version: int
     timings: Timings
+    precision: Precision  # in which it was computed
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class ModelInfo:
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
+    precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601
     rejected: Rejected | None = None

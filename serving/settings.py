@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cluster.versions import RegistryError, parse_reference
 from genimg.errors import InputError, nearest
+from genimg.precision import Choice
 from genimg.recipe import Section
 
 
@@ -74,6 +75,8 @@ class ModelSettings(Placement):
     """images computed together"""
     max_queue: int = Field(128, ge=1)
     """images that may wait; one to restore counts as one for each megapixel begun"""
+    precision: Choice = "auto"
+    """float32 or bfloat16; auto takes bfloat16 where the hardware multiplies it natively"""
 
     @field_validator("ref")
     @classmethod

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from genimg.data.choice import balanced_order
-from genimg.data.row_groups import permutation
+from genimg.data.order import permutation
 
 GROUPS = 64  # row groups that a choice comes from, at least, where there are so many
 LABELLED = 512  # row groups whose labels are looked at, or twice as many as there are classes

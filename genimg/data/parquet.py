@@ -19,7 +19,7 @@ from genimg.data.choice import EVALUATED, RULE
 from genimg.data.fitting import Fit, fitted, too_small
 from genimg.data.group_choice import choose_rows
 from genimg.data.memory import HOLDOUT
-from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window, permutation
+from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window
 from genimg.data.remote import locate, reported
 from genimg.data.row_groups import GroupCache
 from genimg.data.shard_files import RowGroup, ShardFiles, find_shards

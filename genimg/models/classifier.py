@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.rows import Conv2d, Linear
+
 
 class Classifier(nn.Module):
     """Images [N, channels, size, size] in [-1, 1] -> logits [N, classes].
@@ -20,8 +22,8 @@ class Classifier(nn.Module):
             layers += [*block(before, after), *block(after, after), nn.MaxPool2d(2)]
             before = after
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.to_features = nn.Linear(4 * before, features)
-        self.to_logits = nn.Linear(features, classes)
+        self.to_features = Linear(4 * before, features)
+        self.to_logits = Linear(features, classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> the penultimate layer, float [N, features], non-negative."""
@@ -33,7 +35,7 @@ class Classifier(nn.Module):
 
 def block(before: int, after: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
+        Conv2d(before, after, 3, padding=1, bias=False),
         nn.GroupNorm(min(8, after), after),
         nn.ReLU(inplace=True),
     ]

@@ -5,6 +5,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from genimg.models.rows import Conv2d, Linear
+
 
 class ConvVAE(nn.Module):
     """Encodes images [N, channels, size, size] to `latent` dimensions and decodes them.
@@ -26,16 +28,16 @@ class ConvVAE(nn.Module):
 
         down: list[nn.Module] = []
         for before, after in itertools.pairwise([channels, *widths]):
-            down += [nn.Conv2d(before, after, 4, stride=2, padding=1), *activate(after)]
+            down += [Conv2d(before, after, 4, stride=2, padding=1), *activate(after)]
         self.encoder = nn.Sequential(*down, nn.Flatten())
-        self.to_posterior = nn.Linear(self.inner * self.side**2, 2 * latent)
+        self.to_posterior = Linear(self.inner * self.side**2, 2 * latent)
 
-        self.from_latent = nn.Linear(latent, self.inner * self.side**2)
+        self.from_latent = Linear(latent, self.inner * self.side**2)
         up: list[nn.Module] = [*activate(self.inner)]
         reverse = widths[::-1]
         for before, after in itertools.pairwise(reverse):
             up += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), *activate(after)]
-        up += [nn.ConvTranspose2d(reverse[-1], channels, 4, stride=2, padding=1), nn.Tanh()]
+        up += [nn.ConvTranspose2d(reverse[-1], channels, 4, stride=2, padding=1)]
         self.decoder = nn.Sequential(*up)
         self.register_buffer("log_sigma", torch.zeros(()))
 
@@ -47,7 +49,7 @@ class ConvVAE(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [N, latent] -> mean of the pixels [N, C, H, W] in [-1, 1]."""
         planes = self.from_latent(latents).unflatten(1, (self.inner, self.side, self.side))
-        return self.decoder(planes)
+        return self.decoder(planes).float().tanh()
 
 
 def activate(width: int) -> list[nn.Module]:

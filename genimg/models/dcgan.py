@@ -6,6 +6,7 @@ import math
 from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
+from genimg.models.rows import Conv2d, FirstConvTranspose2d
 
 
 class Generator(nn.Module):
@@ -28,7 +29,7 @@ class Generator(nn.Module):
         super().__init__()
         self.latent = latent
         widths = [width * 2**i for i in reversed(range(doublings(size)))]
-        grow = [nn.ConvTranspose2d(latent, widths[0], 4, bias=not normalise)]
+        grow: list[nn.Module] = [FirstConvTranspose2d(latent, widths[0], 4, bias=not normalise)]
         grow += [
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not normalise)
             for before, after in itertools.pairwise(widths)
@@ -37,14 +38,14 @@ class Generator(nn.Module):
         for first, after in zip(grow, widths, strict=True):
             layers += [first, *activated(after, normalise)]
             for _ in range(depth):
-                same = nn.Conv2d(after, after, 3, padding=1, bias=not normalise)
+                same = Conv2d(after, after, 3, padding=1, bias=not normalise)
                 layers += [same, *activated(after, normalise)]
         self.body = nn.Sequential(*layers)
         self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
         self.apply(initialise)
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.to_image(self.body(latents[:, :, None, None])).tanh()
+        return self.to_image(self.body(latents[:, :, None, None])).float().tanh()
 
 
 class Discriminator(nn.Module):

@@ -4,14 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.rows import Conv2d
+
 
 class Residual(nn.Module):
     """x + two convolutions of x; nearly the identity at first, so that depth costs no signal."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Conv2d(width, width, 3, padding=1)
+        self.second = Conv2d(width, width, 3, padding=1)
         nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(self.second.weight, nonlinearity="linear")
         with torch.no_grad():
@@ -35,8 +37,8 @@ class FFDNet(nn.Module):
 
     def __init__(self, width: int, blocks: int, channels: int) -> None:
         super().__init__()
-        first = nn.Conv2d(4 * channels + 1, width, 3, padding=1)
-        last = nn.Conv2d(width, 4 * channels, 3, padding=1)
+        first = Conv2d(4 * channels + 1, width, 3, padding=1)
+        last = Conv2d(width, 4 * channels, 3, padding=1)
         for parameter in last.parameters():  # start as the identity
             nn.init.zeros_(parameter)
         self.body = nn.Sequential(first, *(Residual(width) for _ in range(blocks)), nn.ReLU(), last)

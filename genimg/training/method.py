@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genimg.contracts import Batch, Division, Sync
+from genimg.precision import resolved
 from genimg.training.kernels import kernels
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Method(ABC):
             for name, network in self.networks.items()
         }
         self.autocast = torch.autocast(
-            device.type, torch.bfloat16, enabled=multiplies_bfloat16(train.precision, device)
+            device.type,
+            torch.bfloat16,
+            enabled=resolved(train.precision, device) == "bfloat16",
         )
         # Found once: at thousands of images a second it would cost to walk the modules each step.
         modules = [module for network in self.networks.values() for module in network.modules()]
@@ -185,15 +188,6 @@ def average_decay(half_life: int, seen: int, step: int) -> float:
     """
     ramped = min(half_life, 0.05 * seen)
     return 0.5 ** (step / ramped) if ramped > 0 else 0.0
-
-
-def multiplies_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to autocast: as told, or where the hardware has bfloat16 matrix instructions."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def flatten_states(networks: dict[str, nn.Module]) -> dict[str, Tensor]:

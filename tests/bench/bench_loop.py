@@ -23,9 +23,9 @@ from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.data.scenes import Scenes
+from genimg.precision import resolved
 from genimg.recipe import Recipe
 from genimg.training.loop import fit
-from genimg.training.method import multiplies_bfloat16
 from genimg.training.sync import Alone
 
 AT_LEAST = 0.97
@@ -68,7 +68,7 @@ def prepared(name: str, *overrides: str) -> tuple[Any, Images, Tensor, Tensor]:
 
 
 def bfloat16(recipe: Recipe) -> bool:
-    return multiplies_bfloat16(recipe.train.precision, device())
+    return resolved(recipe.train.precision, device()) == "bfloat16"
 
 
 def over_bare_loop(recipe: Recipe, data: Images, bare: Iterator[None], quick: bool) -> Row:

@@ -47,9 +47,10 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {kind: run.fetch(run.checkpoints()[-1], storage) for kind, run in runs.items()}
 
 
-@pytest.fixture(scope="session")
-def engines(folders) -> dict[str, Engine]:
-    return {kind: Engine.load(folder, CPU) for kind, folder in folders.items()}
+@pytest.fixture(scope="session", params=["float32", "bfloat16"])
+def engines(folders, request) -> dict[str, Engine]:
+    """Of both precisions: what holds of one holds of the other, natively multiplied or not."""
+    return {kind: Engine.load(folder, CPU, request.param) for kind, folder in folders.items()}
 
 
 def picture(height: int, width: int, channels: int, dtype=np.uint8, seed: int = 0) -> np.ndarray:
@@ -84,19 +85,25 @@ def test_every_engine_does_what_it_declares_and_refuses_the_rest(engines):
                     call(engine)
 
 
+def networks_of(folder: Path) -> dict[str, torch.nn.Module]:
+    """As they are in a checkpoint, in evaluation mode."""
+    networks = recipes.from_json((folder / checkpoint.RECIPE).read_text()).networks()
+    load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    return networks
+
+
 def test_an_engine_gives_what_the_networks_of_its_checkpoint_give(engines, folders):
-    for kind, engine in engines.items():
-        networks = recipes.from_json((folders[kind] / checkpoint.RECIPE).read_text()).networks()
-        load_states(networks, checkpoint.read_tensors(folders[kind], checkpoint.WEIGHTS))
-        for name, network in networks.items():
-            mine = engine.networks[name].state_dict()
-            assert all(torch.equal(mine[key], t) for key, t in network.eval().state_dict().items())
-            assert not engine.networks[name].training
-    generator = engines["dcgan"].networks["generator"]
-    with torch.no_grad():
-        expected = generator(latents(torch.arange(5, 9), 8))
-    got = engines["dcgan"].sample(4, seed=5)
-    assert np.array_equal(got, to_bytes_range(expected).permute(0, 2, 3, 1).numpy())
+    assert not any(n.training for engine in engines.values() for n in engine.networks.values())
+    expected = networks_of(folders["dcgan"])["generator"](latents(torch.arange(5, 9), 8))
+    levels = to_bytes_range(expected).permute(0, 2, 3, 1).numpy().astype(int)
+    for precision, most, mean in (("float32", 1, 0.01), ("bfloat16", 12, 1.0)):
+        engine = Engine.load(folders["dcgan"], CPU, precision)
+        assert engine.precision == precision
+        difference = np.abs(engine.sample(4, seed=5) - levels)
+        assert difference.max() <= most
+        assert difference.mean() <= mean
 
 
 def test_an_altered_or_foreign_folder_is_refused(folders, tmp_path):
@@ -181,6 +188,9 @@ def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
         ({"n": 2, "seed": 2**63 - 2}, "seed=9223372036854775806: must lie between 0"),
         ({"n": 1, "label": "cat"}, "label='cat': this dcgan takes no label"),
         ({"n": 1, "text": "a cat"}, "text='a cat': this dcgan takes no text"),
+        ({"n": 1, "truncation": float("nan")}, "truncation=nan: must lie between 0 and 10"),
+        ({"n": 1, "truncation": float("inf")}, "truncation=inf: must lie between 0 and 10"),
+        ({"n": 1, "truncation": -1.0}, "truncation=-1.0: must lie between 0 and 10"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(engines, options, message):

@@ -88,6 +88,9 @@ WRONG = [
     # sample
     ("sample ffdnet", "a ffdnet model cannot sample", "it can: restore"),
     ("sample dcgan -n 0", "n=0", "at least 1"),
+    ("sample dcgan --truncation nan", "truncation=nan: must lie between 0 and 10"),
+    ("sample dcgan --precision half", "precision='half'", "float32"),
+    ("evaluate dcgan --precision bfloat", "precision='bfloat'", "did you mean 'bfloat16'?"),
     ("sample dcgan -o grid.gif", "grid.gif: .gif is not an image", ".png"),
     ("sample dcgan --columns 0", "--columns 0: at least 1"),
     ("sample dcgan -o notes.txt/grid.png", "notes.txt is not a folder"),

@@ -8,9 +8,11 @@ from pathlib import Path
 import icc
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from genimg import recipes
+from genimg.precision import resolved
 from genimg.recipes import RECIPES
 
 
@@ -50,6 +52,7 @@ def test_train_prints_the_best_checkpoint_and_registers_it(command, tiny, home: 
     assert shown["metrics"]["swd"] == min(each["swd"] for each in runs.values())
     assert shown["lineage"]["run"] == "night"
     assert shown["lineage"]["recipe"] == "dcgan"
+    assert shown["lineage"]["evaluation"] == {"precision": resolved("auto", torch.device("cpu"))}
 
 
 def test_a_run_a_checkpoint_and_a_registered_model_sample_alike(command, models: Path, home: Path):
@@ -97,12 +100,23 @@ def test_truncation_brings_samples_closer_together(command):
 
 def test_evaluate_prints_metrics_for_people_and_for_programs(command):
     arguments = "evaluate ffdnet evaluation.sigmas=[25,50] --data scenes"
-    metrics = json.loads(printed(command(f"{arguments} --json")))
+    metrics = json.loads(printed(command(f"{arguments} --json --precision float32")))
+    assert metrics.pop("precision") == "float32"
     assert set(metrics) == {"psnr", "psnr_25", "ssim_25", "psnr_50", "ssim_50"}
     assert metrics["psnr"] == pytest.approx((metrics["psnr_25"] + metrics["psnr_50"]) / 2)
     assert metrics["psnr_25"] > metrics["psnr_50"] > 10
-    lines = printed(command(arguments)).splitlines()
+    precision, *lines = printed(command(f"{arguments} --precision float32")).splitlines()
+    assert precision.split() == ["precision", "float32"]
     assert [line.split() for line in lines] == [[k, f"{v:.4g}"] for k, v in metrics.items()]
+
+
+def test_a_model_may_be_asked_for_in_either_precision(command, home: Path):
+    for precision in ("float32", "bfloat16"):
+        printed(command(f"sample dcgan -n 4 -o {precision}.png --precision {precision}"))
+    low, high = (np.asarray(Image.open(f"{name}.png"), int) for name in ("bfloat16", "float32"))
+    assert 0 < np.abs(low - high).mean() < 1
+    measured = json.loads(printed(command("evaluate dcgan --precision bfloat16 --json")))
+    assert measured["precision"] == "bfloat16"
 
 
 def test_evaluate_takes_images_of_ones_own(command, home: Path):

@@ -283,7 +283,7 @@ def test_the_documentation_tells_of_bodies_and_errors(client):
 
 def test_scripts_of_other_sites_may_call_only_where_their_origin_is_named():
     site = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
-    answer = Answer((b"x",), "png", "1x1", (1,), "m", 3, Timings(1, 2, 3))
+    answer = Answer((b"x",), "png", "1x1", (1,), "m", 3, Timings(1, 2, 3), "float32")
     for origins in ((), ("https://example.org",)):
         with running(create_app(Told(answer), origins=origins)) as url:
             path = f"{url}/v1/images/sample"
@@ -300,7 +300,7 @@ def test_scripts_of_other_sites_may_call_only_where_their_origin_is_named():
         ApiError(429, "queue_full", "full", "n", {"Retry-After": "1"}),
         Sample((1, 2), 0.5, "webp", 80),
         Restore(b"image", 5.0, tile=0),
-        Answer((b"x",), "png", "1x1", (1,), "m", 3, Timings(1, 2, 3)),
+        Answer((b"x",), "png", "1x1", (1,), "m", 3, Timings(1, 2, 3), "float32"),
         ModelInfo("m", "m"),
     ],
 )

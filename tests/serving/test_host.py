@@ -29,10 +29,10 @@ def models(registry) -> Registry:
 
 
 @contextmanager
-def serving(registry, ref, poll_s=0.05):
+def serving(registry, ref, poll_s=0.05, **model):
     """A client of a server of one reference."""
     settings = Settings.validated(
-        {"registry": str(registry), "models": [{"ref": ref}], "poll_s": poll_s}
+        {"registry": str(registry), "models": [{"ref": ref} | model], "poll_s": poll_s}
     )
     backend = LocalBackend(settings)
     backend.load()
@@ -83,6 +83,20 @@ def again(models, tmp_path, reference: str, weights=lambda name, tensor: tensor,
         lineage={},
     )
     return models.register(to or reference.partition("@")[0], folder, {}, {}).number
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_answer_says_in_which_precision_it_was_computed(registry, models, precision):
+    folder = models.fetch(models.get("shapes", 1))
+    expected = Engine.load(folder, "cpu", precision).sample(1, seed=3)[0]
+    with serving(registry, "shapes@1", precision=precision) as client:
+        answer = client.post("/v1/images/sample", json={"seed": 3})
+        assert answer.headers["x-precision"] == precision
+        assert "X-Precision" in answer.headers["access-control-expose-headers"]
+        assert np.array_equal(np.array(opened(answer.content)), expected)
+        assert client.get("/v1/models").json()["data"][0]["precision"] == precision
+        answers = client.get("/openapi.json").json()["paths"]["/v1/images/sample"]["post"]
+        assert "X-Precision" in answers["responses"]["200"]["headers"]
 
 
 def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registry, models):

@@ -1,0 +1,152 @@
+"""Passes: the same bits for a row in any batch, established on this machine, in both precisions."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_recipes import tiny
+from torch import nn
+
+from genimg.inference import CHUNK, PROBED, Inference, division, fold_normalisation, prepared
+from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
+from genimg.precision import resolved
+from genimg.recipes import RECIPES
+
+CPU = torch.device("cpu")
+LAYERS = {
+    "wide product": (lambda: Linear(2048, 64), (2048,)),
+    "small product": (lambda: Linear(8, 10), (8,)),
+    "first layer": (lambda: FirstConvTranspose2d(64, 256, 4), (64, 1, 1)),
+    "convolution of few numbers": (lambda: Conv2d(16, 8, 3, padding=1), (16, 8, 8)),
+    "convolution": (lambda: Conv2d(8, 16, 4, stride=2, padding=1), (8, 32, 32)),
+}
+precisions = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+
+
+@precisions
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_gives_a_row_the_same_bits_in_any_batch_and_place(name, precision):
+    make, shape = LAYERS[name]
+    torch.manual_seed(0)
+    layer = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    rows = torch.randn(CHUNK, *shape)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        expected = torch.cat([layer(row[None]) for row in rows])
+        for size in (*range(1, 2 * ROWS), CHUNK):
+            for start in {0, CHUNK - size, (CHUNK - size) // 2}:
+                part = slice(start, start + size)
+                assert torch.equal(layer(rows[part]), expected[part]), (size, start)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_trains_as_the_layer_of_pytorch_that_it_is(name):
+    make, shape = LAYERS[name]
+    layer = make()
+    plain = next(base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn"))
+    rows = torch.randn(5, *shape)
+    assert torch.equal(layer.train()(rows), plain.forward(layer, rows))
+    assert torch.allclose(layer.eval()(rows), plain.forward(layer, rows), rtol=1e-5, atol=1e-5)
+
+
+@given(
+    count=st.integers(0, 300),
+    sizes=st.none() | st.sets(st.sampled_from(PROBED)).map(lambda some: (*sorted(some), CHUNK)),
+)
+def test_rows_are_divided_into_passes_of_sizes_that_agree(count, sizes):
+    passes = list(division(count, sizes))
+    assert sum(rows for rows, _ in passes) == count
+    assert all(size <= CHUNK and 0 < rows <= size for rows, size in passes)
+    assert sizes is None or all(size in sizes for _, size in passes)
+    padding = sum(size - rows for rows, size in passes)
+    assert padding < (1 if sizes is None else min(sizes))
+    assert len(passes) <= count // CHUNK + (1 if sizes is None else CHUNK)
+
+
+class Fickle(nn.Module):
+    """Rows that come out otherwise in passes of some sizes, as kernels of libraries do."""
+
+    def __init__(self, odd_ones: set[int]) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.odd_ones = odd_ones
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows * self.scale + 1e-6 * (len(rows) in self.odd_ones)
+
+
+@pytest.mark.parametrize("odd_ones", [set(), {1}, {1, 3, 5, 7, 9, 11, 13, 15}, {*range(CHUNK)}])
+def test_sizes_that_disagree_on_this_machine_are_found_out_and_passed_by(odd_ones):
+    network, rows = Fickle(odd_ones), torch.randn(CHUNK, 3)
+    inference = Inference({"fickle": network}).establish((network, rows))
+    assert inference.sizes == tuple(size for size in PROBED if size not in odd_ones)
+    expected = network(rows)
+    for count in (1, 2, 3, 15, 17, 40, CHUNK):
+        made = inference.run(network, rows[:count])
+        assert torch.equal(made, expected[:count])
+        assert not made.requires_grad
+
+
+def test_a_place_that_changes_the_bits_leaves_only_full_passes():
+    network = Fickle(set())
+    rows = torch.randn(CHUNK, 3)
+
+    def uneven(some: torch.Tensor) -> torch.Tensor:
+        return network(some) + torch.arange(len(some))[:, None]
+
+    assert Inference({"uneven": network}).establish((uneven, rows)).sizes == (CHUNK,)
+
+
+def test_several_inputs_go_row_by_row_together():
+    network = Fickle(set())
+    images, level = torch.randn(100, 2, 4), torch.randn(100)
+    made = Inference({"a": network}).run(lambda x, s: network(x) + s[:, None, None], images, level)
+    assert torch.equal(made, images + level[:, None, None])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_prepared_network_computes_what_it_did_before(name):
+    torch.manual_seed(0)
+    (network,) = tiny(name).networks().values()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):  # as after a training
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+    network.eval().requires_grad_(False)
+    data = tiny(name).data
+    if hasattr(network, "latent") and not hasattr(network, "encode"):
+        inputs = (torch.randn(4, network.latent),)
+        function = "forward"
+    elif hasattr(network, "encode"):
+        inputs, function = (torch.randn(4, network.latent),), "decode"
+    else:
+        inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
+        inputs += (torch.full((4,), 25.0),) if name == "ffdnet" else ()
+        function = "forward"
+    expected = getattr(network, function)(*inputs)
+    folded = prepared(copy.deepcopy(network), "float32")
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert torch.allclose(getattr(folded, function)(*inputs), expected, atol=1e-4)
+    # weights that are cast once give what autocast gives
+    lower = prepared(copy.deepcopy(folded), "bfloat16")
+    both = [
+        Inference({"network": each}, "bfloat16").run(getattr(each, function), *inputs)
+        for each in (folded, lower)
+    ]
+    assert torch.equal(*both)
+    assert both[0].dtype == torch.float32
+    assert (both[0] - expected).abs().mean() < 0.02 * expected.abs().max()
+
+
+def test_normalisation_without_a_convolution_before_it_stays():
+    layers = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)).eval()
+    fold_normalisation(layers)
+    assert isinstance(layers[1], nn.BatchNorm2d)
+
+
+def test_auto_is_bfloat16_only_where_the_hardware_multiplies_it():
+    assert resolved("float32", CPU) == "float32"
+    assert resolved("bfloat16", CPU) == "bfloat16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert resolved("auto", CPU) == ("bfloat16" if native else "float32")
