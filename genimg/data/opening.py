@@ -61,7 +61,8 @@ def open_dataset(
     warn(text) is told the name of every file that was skipped as broken.
     """
     if data.source == SCENES:
-        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0)
+        simple = data.scenes == "simple"
+        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0, simple=simple)
     if is_parquet(data.source):
         return open_shards(data, split)
     images, broken = load_images(
