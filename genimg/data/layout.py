@@ -53,6 +53,9 @@ _MAIN_RADIUS = ((0.5, 0.76), (0.44, 0.58), (0.42, 0.5))
 _OTHER_RADIUS = (0.24, 0.31)  # smaller in area than any first object, whatever the shapes
 _CANDIDATES = 12  # places tried for each further object
 _TILT = 24  # degrees that shapes lean at most to either side
+_SIMPLE_RADIUS = (0.68, 0.76)  # of a simple scene's only object,
+_SIMPLE_TILT = 8  # which leans less,
+_SIMPLE_SHIFT = 0.2  # and leaves the middle by this part of the way that it could
 # Period of each texture for a surface of radius 1, and for a vanishing one.
 _PERIODS = (
     (1.0, 1.0), (0.5, 0.13), (0.72, 0.18), (0.4, 0.12), (2.0, 0.0), (0.52, 0.14), (1.4, 0.1),
@@ -79,16 +82,23 @@ class Layout:
     second: Tensor  # float32 [N, SLOTS + 1, 3]
 
 
-def compose(keys: Tensor) -> Layout:
-    """Lay out one scene for each key (int64 [N])."""
+def compose(keys: Tensor, simple: bool = False) -> Layout:
+    """Lay out one scene for each key (int64 [N]).
+
+    simple: one large object near the middle, nearly upright, on a plain background. The full
+    scenes hold every simple one; a key's main object has the same shape and colour in both.
+    """
     count = rng.integers(rng.fold(keys, 0), SLOTS)  # one less than the number of objects
     shapes = rng.integers(rng.fold(keys, 1), len(SHAPES), (SLOTS,))
     kinds = rng.integers(rng.fold(keys, 2), len(_PLAIN_OR), (SLOTS + 1,))
+    if simple:
+        count, kinds = torch.zeros_like(count), torch.zeros_like(kinds)
     textures = table(_PLAIN_OR, keys.device)[kinds].long()
 
-    radii, centres, fits = _places(rng.fold(keys, 3), count)
+    radii, centres, fits = _places(rng.fold(keys, 3), count, simple)
     shapes = torch.where(fits, shapes, -1)
-    tilts = rng.integers(rng.fold(keys, 4), 2 * _TILT + 1, (SLOTS,)) - _TILT
+    most = _SIMPLE_TILT if simple else _TILT
+    tilts = rng.integers(rng.fold(keys, 4), 2 * most + 1, (SLOTS,)) - most
     shape_maps = _maps(tilts, centres, radii, 0)
 
     # A texture turns, scales and shifts on its surface; the background is a surface of radius 1.
@@ -108,19 +118,21 @@ def compose(keys: Tensor) -> Layout:
     )
 
 
-def _places(keys: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _places(keys: Tensor, count: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Radii [N, SLOTS], centres [N, SLOTS, 2] and which slots are filled (bool [N, SLOTS]).
 
     Each object goes to the roomiest of a few random places (Mitchell 1991), though no further
     from the others than a random gap; one still overlapped by a quarter of its width is left out.
     """
-    low, high = table(_MAIN_RADIUS, keys.device)[count].unbind(-1)
+    main = (_SIMPLE_RADIUS,) if simple else _MAIN_RADIUS
+    low, high = table(main, keys.device)[count].unbind(-1)
     chance = rng.uniform(rng.fold(keys, 0), (SLOTS,))
     radii = _OTHER_RADIUS[0] + (_OTHER_RADIUS[1] - _OTHER_RADIUS[0]) * chance
     radii[:, 0] = low + (high - low) * chance[:, 0]
 
     spots = 2 * rng.uniform(rng.fold(keys, 1), (SLOTS, _CANDIDATES, 2)) - 1
-    spots = spots * (1 - radii)[..., None, None]
+    reach = (1 - radii) * _SIMPLE_SHIFT if simple else 1 - radii
+    spots = spots * reach[..., None, None]
     gaps = 0.25 * rng.uniform(rng.fold(keys, 2), (SLOTS, _CANDIDATES)) - 0.1
     centres, fits = [spots[:, 0, 0]], [torch.ones_like(count, dtype=torch.bool)]
     for slot in range(1, SLOTS):

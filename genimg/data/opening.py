@@ -75,7 +75,8 @@ def open_dataset(
     if not given.
     """
     if data.source == SCENES:
-        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0)
+        simple = data.scenes == "simple"
+        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0, simple=simple)
     if is_parquet(data.source):
         return open_shards(data, split)
     source = open_source(data.source, split)

@@ -44,17 +44,17 @@ class Annotations:
         return table.gather(1, flat).view(self.masks.shape)
 
 
-def render(keys: Tensor, size: int, channels: int) -> Tensor:
+def render(keys: Tensor, size: int, channels: int, simple: bool = False) -> Tensor:
     """Draw scenes: uint8 [N, channels, size, size], on the device of `keys` (int64 [N]).
 
     One channel is the luma of the three (ITU-R BT.601), to within rounding.
     """
-    return paint(compose(keys.cpu()), size, channels, keys.device)
+    return paint(compose(keys.cpu(), simple), size, channels, keys.device)
 
 
-def annotate(keys: Tensor, size: int) -> Annotations:
+def annotate(keys: Tensor, size: int, simple: bool = False) -> Annotations:
     """The truth about the scenes that `render` draws with the same keys and size, on the CPU."""
-    layout = compose(keys.cpu())
+    layout = compose(keys.cpu(), simple)
     masks = torch.zeros(len(keys), size, size, dtype=torch.uint8)
     seen = coverage(layout, size) >= 0.5
     for slot in reversed(range(SLOTS)):
@@ -199,14 +199,16 @@ class Scenes:
         start: int = 0,
         length: int = 60_000,
         bounded: bool = False,
+        simple: bool = False,
     ) -> None:
         if size < 8:
             raise InputError(f"data.size={size}: scenes are at least 8 pixels wide")
         if channels not in (1, 3):
             raise InputError(f"data.channels={channels}: scenes have 1 (gray) or 3 (RGB)")
         self.size, self.channels, self.seed = size, channels, seed
-        self.start, self.length, self.bounded = start, length, bounded
-        what = ("scenes", VERSION, size, channels, seed, start, length if bounded else "endless")
+        self.start, self.length, self.bounded, self.simple = start, length, bounded, simple
+        kind = "simple scenes" if simple else "scenes"
+        what = (kind, VERSION, size, channels, seed, start, length if bounded else "endless")
         self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -220,12 +222,12 @@ class Scenes:
         return rng.fold(self.seed, _SCENES, torch.from_numpy(indices + self.start))
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor]:
-        layout = compose(self.scene_keys(indices))
+        layout = compose(self.scene_keys(indices), self.simple)
         labels = to_device(layout.shapes[:, 0].clone(), keys.device)
         return paint(layout, self.size, self.channels, keys.device), labels
 
     def whole(self, index: int) -> Tensor:
-        return render(self.scene_keys(np.array([index])), self.size, self.channels)[0]
+        return render(self.scene_keys(np.array([index])), self.size, self.channels, self.simple)[0]
 
     def choose(self, count: int) -> np.ndarray:
         """int64 indices, ascending, of `count` of the set's scenes: see balanced_choice."""
@@ -236,15 +238,15 @@ class Scenes:
     def _labels(self) -> np.ndarray:
         """int64 [length]; laying scenes out is cheap beside drawing them."""
         keys = self.scene_keys(np.arange(self.length)).split(4096)
-        return torch.cat([compose(part).shapes[:, 0] for part in keys]).numpy()
+        return torch.cat([compose(part, self.simple).shapes[:, 0] for part in keys]).numpy()
 
     def hold_out(self, count: int) -> tuple["Scenes", "Scenes"]:
         """(what is left to train on, the first `count` scenes), which have no index in common."""
         if self.bounded and not count < self.length:
             raise InputError(f"data.holdout={count}: must be below {self.length}, all there are")
         rest = self.length - count if self.bounded else self.length
-        first, size, channels = self.start + count, self.size, self.channels
+        size, channels, seed = self.size, self.channels, self.seed
         return (
-            Scenes(size, channels, self.seed, first, rest, self.bounded),
-            Scenes(size, channels, self.seed, self.start, count, bounded=True),
+            Scenes(size, channels, seed, self.start + count, rest, self.bounded, self.simple),
+            Scenes(size, channels, seed, self.start, count, bounded=True, simple=self.simple),
         )

@@ -14,10 +14,12 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from genimg import rng
 from genimg.contracts import Dataset
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, compose
+from genimg.data.opening import open_dataset
 from genimg.data.scenes import Scenes, annotate, coverage, paint, render
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 from genimg.errors import InputError
+from genimg.recipe import Data
 
 OBJECT = rf"a ({'|'.join(TEXTURES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
 CAPTION = re.compile(
@@ -35,13 +37,14 @@ def keys(count: int, seed: int = 0) -> torch.Tensor:
     cut=st.integers(1, 8),
     size=st.sampled_from([8, 17, 32]),
     channels=st.sampled_from([1, 3]),
+    simple=st.booleans(),
 )
-def test_a_scene_depends_on_its_key_alone(seeds, cut, size, channels):
+def test_a_scene_depends_on_its_key_alone(seeds, cut, size, channels, simple):
     batch = torch.tensor(seeds)
-    together = render(batch, size, channels)
-    apart = torch.cat([render(part, size, channels) for part in (batch[:cut], batch[cut:])])
+    together = render(batch, size, channels, simple)
+    apart = torch.cat([render(part, size, channels, simple) for part in (batch[:cut], batch[cut:])])
     assert torch.equal(together, apart)
-    assert torch.equal(together.flip(0), render(batch.flip(0), size, channels))
+    assert torch.equal(together.flip(0), render(batch.flip(0), size, channels, simple))
 
 
 def test_a_scene_does_not_change_where_a_batch_is_drawn_in_chunks():
@@ -59,8 +62,42 @@ def test_a_key_looks_the_same_for_ever():
     assert image.sum().item() == 169_144
 
 
-def test_scenes_differ():
-    images = render(keys(500), 16, 1).flatten(1)
+def test_a_simple_key_looks_the_same_for_ever():
+    """Known pixels of the same key's simple scene, likewise."""
+    image = render(keys(1), 16, 3, simple=True)[0]
+    assert annotate(keys(1), 16, simple=True).captions == [
+        "a plain cyan ring on a plain background"
+    ]
+    assert image[:, 1, 1].tolist() == [253, 232, 228]
+    assert image.sum().item() == 161_669
+
+
+def test_a_simple_scene_is_one_large_plain_object_near_the_middle():
+    batch = keys(2000)
+    truth = annotate(batch, 64, simple=True)
+    said = rf"a plain ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) on a plain background"
+    assert all(re.fullmatch(said, caption) for caption in truth.captions)
+    assert truth.masks.amax() == 1
+    x0, y0, x1, y1 = truth.boxes[:, 0].unbind(1)
+    middle = torch.stack([x0 + x1, y0 + y1]) / 2 - 32
+    assert middle.abs().max() < 10
+    assert torch.maximum(x1 - x0, y1 - y0).min() >= 0.5 * 64
+
+
+def test_the_full_scenes_hold_every_simple_one():
+    """Its object is of a size that lone objects have, and the same key's in shape and colour."""
+    full, simple = compose(keys(5000)), compose(keys(5000), simple=True)
+    assert torch.equal(full.shapes[:, 0], simple.shapes[:, 0])
+    assert torch.equal(full.colours[:, 0], simple.colours[:, 0])
+    assert torch.equal(full.first[:, -1], simple.first[:, -1])
+    lone = full.radii[:, 0][(full.shapes >= 0).sum(1) == 1]
+    assert lone.min() < simple.radii[:, 0].min()
+    assert simple.radii[:, 0].max() <= lone.max() + 0.01  # the largest of these is 0.759
+
+
+@pytest.mark.parametrize("simple", [False, True], ids=["full", "simple"])
+def test_scenes_differ(simple):
+    images = render(keys(500), 16, 1, simple).flatten(1)
     assert len(images.unique(dim=0)) == 500
 
 
@@ -79,11 +116,12 @@ def test_gray_is_the_luma_of_colour():
         assert np.abs(luma - one[0].numpy()).max() <= 1
 
 
-def test_pixels_outside_all_masks_are_background():
-    layout = compose(keys(60))
+@pytest.mark.parametrize("simple", [False, True], ids=["full", "simple"])
+def test_pixels_outside_all_masks_are_background(simple):
+    layout = compose(keys(60), simple)
     bare = replace(layout, shapes=torch.full_like(layout.shapes, -1))
     changed = (paint(layout, 64, 3) != paint(bare, 64, 3)).any(1).numpy()
-    masks = annotate(keys(60), 64).masks.numpy() > 0
+    masks = annotate(keys(60), 64, simple).masks.numpy() > 0
     for image, mask in zip(changed, masks, strict=True):
         assert not (image & ~binary_dilation(mask, np.ones((3, 3)), 2)).any()
         assert image[binary_erosion(mask)].all()
@@ -103,8 +141,9 @@ def test_a_mask_is_where_its_object_is_seen():
             assert image[binary_erosion(mask)].all()
 
 
-def test_slots_class_masks_and_labels_tell_the_same_story():
-    truth = annotate(keys(200), 48)
+@pytest.mark.parametrize("simple", [False, True], ids=["full", "simple"])
+def test_slots_class_masks_and_labels_tell_the_same_story(simple):
+    truth = annotate(keys(200), 48, simple)
     assert torch.equal(truth.labels, truth.object_classes[:, 0])
     classes = truth.class_masks()
     for slot in range(SLOTS):
@@ -273,9 +312,21 @@ def test_a_bounded_set_can_be_divided_again():
         held.hold_out(25)
 
 
+def test_the_key_data_scenes_chooses_simple_scenes_for_training_and_held_out():
+    """Full ones are what they always were: their fingerprint is known."""
+    full, simple = (open_dataset(Data(scenes=kind)) for kind in ("full", "simple"))
+    assert full.fingerprint == "4fe21bce51d4e8e56aea9a1ab950102cf10bf827467e80d1e3765881e314ad47"
+    for part, keep in zip(simple.hold_out(5), full.hold_out(5), strict=True):
+        at = np.arange(3)
+        images, _ = part.fetch(at, torch.arange(3))
+        assert torch.equal(images, render(keep.scene_keys(at), 32, 3, simple=True))
+        assert torch.equal(images[2], part.whole(2))
+
+
 def test_fingerprints_tell_contents_apart():
     sets = [Scenes(16, 3), Scenes(32, 3), Scenes(16, 1), Scenes(16, 3, seed=1)]
     sets += [*Scenes(16, 3).hold_out(9), Scenes(16, 3).hold_out(8)[1]]
+    sets += [Scenes(16, 3, simple=True), *Scenes(16, 3, simple=True).hold_out(9)]
     assert len({one.fingerprint for one in sets}) == len(sets)
     assert Scenes(16, 3, length=5).fingerprint == Scenes(16, 3).fingerprint
 

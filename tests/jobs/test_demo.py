@@ -1,5 +1,6 @@
-"""The demo as `make demo` runs it: a report with pictures, and no process left behind."""
+"""The demo as `make demo` runs it: a report with pictures, shapes, and no process left behind."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from jobs.demo import GENERATOR
 
 pytestmark = pytest.mark.ray
 
@@ -45,3 +48,29 @@ def test_the_demo_leaves_a_report_and_no_process(tmp_path: Path):
         assert part in output + report
     left = [line for line in of_this_session(process.pid) if line]
     assert left == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demos_generator_makes_shapes(tmp_path: Path, command):
+    """A classifier of full scenes reads one in most samples, and every one in some.
+
+    Confidence alone says little: this judge is as sure of coloured blobs, but then reads nearly
+    all of them as the same two or three shapes.
+    """
+    places = f"--workers 0 --storage {tmp_path / 'runs'} --registry {tmp_path / 'registry'}"
+    values = " ".join(GENERATOR)
+    judge = "classifier model.width=16 train.images=100000 train.checkpoint_every=100000"
+    for training, name in ((f"dcgan {values}", "shapes"), (judge, "judge")):
+        ended = command(f"train {training} --data scenes --run {name} --register {name} {places}")
+        assert ended.code == 0, ended.err
+    ended = command(
+        "evaluate shapes --data scenes --judge judge --samples 1000 --json "
+        f"--registry {tmp_path / 'registry'}"
+    )
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert found["judge_confident_real"] >= 0.97  # else the judge is no judge
+    assert found["judge_confident"] >= 0.6
+    assert found["judge_smallest_class"] >= 0.03
+    assert found["judge_largest_class"] <= 0.3
