@@ -20,14 +20,25 @@ def kernels(deterministic: bool, device: torch.device) -> Iterator[None]:
         return
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
+    try:
+        if deterministic:
+            with repeating():
+                yield
+        else:
+            yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
+def repeating() -> Iterator[None]:
+    """PyTorch's own kernels, and those of cuBLAS, which reads its variable when first used."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     mode = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    if deterministic:  # cuBLAS reads this when it is first used
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
-        torch.use_deterministic_algorithms(deterministic, warn_only=True)
         yield
     finally:
         torch.use_deterministic_algorithms(mode, warn_only=only_warned)
-        cudnn.benchmark, cudnn.deterministic = before

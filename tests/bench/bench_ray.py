@@ -35,7 +35,8 @@ def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data = made_data.write_idx(Path(folder) / "data", 6_000 if quick else made_data.MNIST)
-        recipe = mnist_sized(data, f"train.images={window * windows}", f"train.log_every={window}")
+        lines = [f"train.log_every={window}", "train.log_seconds=0"]
+        recipe = mnist_sized(data, f"train.images={window * windows}", *lines)
         pairs = [
             (run(on_ray, recipe, f"{folder}/ray", turn), run(here, recipe, f"{folder}/here", turn))
             for turn in range(1 if quick else 5)

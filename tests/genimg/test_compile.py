@@ -54,6 +54,7 @@ def test_compiled_networks_train_as_plain_ones_do(name, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # half a minute each, on a core to itself
 @needs_compiler
 @every_recipe
 def test_networks_compiled_to_machine_code_train_as_plain_ones_do(name):

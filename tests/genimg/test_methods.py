@@ -1,6 +1,7 @@
 """Methods, every recipe's: one step's effects, exact snapshots, schedules, averages, penalties."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.recipe import Recipe, Train
 from genimg.recipes import RECIPES
+from genimg.training.kernels import kernels
 from genimg.training.method import Method, average_decay, learning_rate
 from genimg.training.sync import Alone
 
@@ -84,6 +86,60 @@ def test_losses_are_float32_whatever_the_networks_compute_in(name, precision):
     # a loss that was rounded to bfloat16 on its way has no bits below its first eight
     fine = [loss for loss in losses.values() if loss != loss.to(torch.bfloat16).float()]
     assert fine
+
+
+@every_recipe
+def test_a_step_reads_nothing_back_from_its_device(name, monkeypatch):
+    """Which would make it wait for a GPU; `meta`, of which nothing can be read, stands in for one.
+
+    It has neither autocast nor fused optimizers.
+    """
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, **kwargs: adam(*args, **kwargs))
+    meta = torch.device("meta")
+    recipe = tiny(name, "train.clip_norm=1")
+    method = recipe.method(meta)
+    loader = Loader(
+        open_dataset(recipe.data),
+        batch_size=recipe.train.batch_size,
+        seed=0,
+        device=meta,
+        augment=lambda images, keys: images,
+    )
+    for _ in range(2):
+        losses = method.update(loader.batch(method.seen), Alone())
+    assert {loss.device for loss in losses.values()} == {meta}
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_choice_of_kernels_on_gpus_ends_with_the_step(deterministic, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # is set otherwise, for good
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    with kernels(deterministic, torch.device("cuda")):
+        assert cudnn.benchmark is not deterministic
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert (cudnn.benchmark, cudnn.deterministic) == before
+    assert not torch.are_deterministic_algorithms_enabled()
+    with kernels(True, CPU):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+@every_recipe
+def test_after_a_step_networks_know_of_no_workers(name):
+    """So that they can be copied, compared and saved by those who know of none."""
+    recipe = tiny(name)
+    method = started(recipe)
+
+    class OneOfTwo(Alone):
+        world = 2
+
+    method.update(batch_at(recipe, 0), OneOfTwo())
+    layers = [module for n in method.networks.values() for module in n.modules()]
+    divided = [layer for layer in layers if hasattr(layer, "division")]
+    assert bool(divided) == (name == "dcgan")
+    assert all(layer.division is None for layer in divided)
 
 
 @every_recipe

@@ -168,7 +168,7 @@ def test_in_bfloat16_they_do_so_as_nearly_as_it_rounds(gang, world):
         names = [name for name in alone if name.startswith(f"0 gradient {network}")]
         expected = torch.cat([alone[name].flatten() for name in names])
         got = torch.cat([together[name].flatten() for name in names])
-        assert (got - expected).norm() < 0.05 * expected.norm()
+        assert (got - expected).norm() < 0.12 * expected.norm()
 
 
 def test_lazy_regularisation_is_told_apart_by_its_steps(gang):
