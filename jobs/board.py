@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import ray
-
 Line = tuple[int, dict[str, float]]  # images seen, and values
 
 
@@ -26,9 +24,8 @@ class Wishes(NamedTuple):
     rest: bool = False  # save a checkpoint and wait: their number is about to change
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """An actor that outlives the workers. (A module of its own: it starts without PyTorch.)
+    """Runs as an actor that outlives the workers (in a module that needs no PyTorch to start).
 
     Where it dies it comes back empty, and everybody says again what still matters: workers all of
     their news at each line, the command and the controller their wishes at each look.

@@ -51,7 +51,8 @@ def train_on_ray(
     prepare_environment()
     # On this very node: the board should outlast every node that may be lost.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = Board.options(scheduling_strategy=here).remote()
+    place = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
+    board: ActorHandle = place(Board).remote()
     low, high = workers
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
     # they are the same with and without Ray, and no key to a store is pickled.

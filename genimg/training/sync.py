@@ -60,7 +60,15 @@ class Collective:
 
     @torch.no_grad()
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        for bucket in _buckets([tensor.detach() for tensor in tensors]):
+        small: list[Tensor] = []
+        for tensor in tensors:
+            if tensor.nbytes < _BUCKET_BYTES or not _is_dense(tensor):
+                small.append(tensor.detach())
+                continue
+            memory = tensor.detach().as_strided((tensor.numel(),), (1,))  # laid out alike on all
+            for part in memory.split(_BUCKET_BYTES // tensor.element_size()):
+                dist.broadcast(part.view(torch.uint8), src=0)
+        for bucket in _buckets(small):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
             dist.broadcast(flat.view(torch.uint8), src=0)  # bytes: any dtype, and -0.0 and NaN too
             parts = flat.split([tensor.numel() for tensor in bucket])
@@ -94,3 +102,10 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
                 bucket, size = [], 0
         if bucket:
             yield bucket
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor's elements fill one piece of memory, in either order of channels."""
+    return tensor.is_contiguous() or (
+        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    )

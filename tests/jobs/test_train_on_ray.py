@@ -235,6 +235,39 @@ def test_a_lost_node_leaves_a_smaller_group_that_finishes(classifier: list[str],
 
 
 @pytest.mark.slow
+def test_a_node_that_joins_costs_no_work(classifier: list[str], tmp_path: Path):
+    """The group saves just before it is resized, and no image is trained on twice."""
+    run = tmp_path / "classifier"
+    script = Path(__file__).with_name("joining_node.py")
+    endless = ["train.images=100000000", "train.checkpoint_every=64000", "train.keep=1000"]
+    arguments = [str(tmp_path), "classifier", *classifier, *endless, "train.log_every=3200"]
+    with own_session([sys.executable, str(script), *arguments]) as process:
+        output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    workers = {
+        int(folder.name): checkpoint.verify(folder).lineage["workers"]
+        for folder in sorted((run / "checkpoints").iterdir())
+    }
+    last_alone = max(seen for seen, count in workers.items() if count == 1)
+    assert set(workers.values()) == {1, 2}
+    before, after = sorted(lines_of_starts(run))
+    assert before[-1] == last_alone
+    assert after[0] > last_alone
+
+
+def lines_of_starts(run: Path) -> list[list[int]]:
+    """The images seen at each line of the log, by start."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    starts = []
+    for path in (run / "tensorboard").iterdir():
+        events = EventFileLoader(str(path)).Load()
+        steps = [(event.step, value.tag) for event in events for value in event.summary.value]
+        starts.append([step for step, tag in steps if tag == "train/images_per_second"])
+    return starts
+
+
+@pytest.mark.slow
 def test_a_killed_driver_takes_its_cluster_along_and_the_same_command_goes_on(
     ray_cluster: None, dcgan: list[str], tmp_path: Path
 ):

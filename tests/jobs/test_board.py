@@ -1,0 +1,59 @@
+"""The board between a command and its workers, as plain Python."""
+
+from jobs.board import Board, News, Wishes
+
+FIRST = (32, {"loss": 1.0})
+SECOND = (64, {"loss": 0.5})
+
+
+def test_what_was_read_is_not_told_again_although_workers_post_all_of_it_each_time():
+    board = Board()
+    board.post(News(latest=FIRST, evaluations=(FIRST,), warnings=("skipped a.png",)))
+    assert board.read() == News(FIRST, (FIRST,), ("skipped a.png",))
+    board.post(News(latest=SECOND, evaluations=(FIRST, SECOND), warnings=("skipped a.png",)))
+    assert board.read() == News(SECOND, (SECOND,))
+    assert board.read() == News(SECOND)
+
+
+def test_a_board_that_came_back_empty_learns_everything_from_the_next_line():
+    news = News(SECOND, (FIRST, SECOND), ("skipped a.png",))
+    board = Board()
+    board.post(news)
+    assert board.read() == news
+
+
+def test_a_failure_stays():
+    board = Board()
+    assert not board.failed()
+    reason = ValueError("no")
+    board.fail(reason)
+    board.post(News(latest=FIRST))
+    board.read()
+    assert board.failed()
+    assert board.read() == News(FIRST, failure=reason)
+
+
+def test_wishes():
+    board = Board()
+    assert board.wishes() == Wishes()
+    board.ask_to_stop(discard=True)
+    assert board.wishes() == Wishes(stop=True, discard=True)
+
+
+def test_workers_are_not_asked_to_rest_again_before_another_checkpoint():
+    board = Board()
+    assert not board.ask_to_rest()
+    assert board.wishes() == Wishes(rest=True)
+    board.post(News(latest=FIRST, evaluations=(FIRST,)))  # the checkpoint that this brings
+    board.rests()
+    assert board.ask_to_rest()
+    board.go_on()
+    assert board.wishes() == Wishes()
+
+    assert not board.ask_to_rest()
+    board.post(News(latest=SECOND, evaluations=(FIRST,)))  # nothing new was saved
+    assert not board.ask_to_rest()
+    assert board.wishes() == Wishes()
+    board.post(News(latest=SECOND, evaluations=(FIRST, SECOND)))
+    assert not board.ask_to_rest()
+    assert board.wishes() == Wishes(rest=True)
