@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.console import Meter, run, say
 
 if TYPE_CHECKING:
-    from jobs.sharding import Outcome, Plan, Shard
+    from jobs.sharding import Outcome, Plan, Shard, Sources
 
 
 def prepare(
@@ -53,7 +53,7 @@ def prepare(
 
     if tolerate_broken < 0:
         raise InputError(f"--tolerate-broken {tolerate_broken}: at least 0")
-    plan = make_plan(
+    plan, sources = make_plan(
         source,
         split=split,
         size=size,
@@ -72,7 +72,7 @@ def prepare(
         say(f"{len(outcomes)} of {len(found)} shards are there already")
     with Meter("prepare", sum(plan.counts.values())) as meter:
         refuse_broken(outcomes, tolerate_broken)
-        with closing(write_on_ray(plan, missing, tolerate_broken)) as written:
+        with closing(write_on_ray(plan, sources, missing, tolerate_broken)) as written:
             for outcome in written:
                 outcomes.append(outcome)
                 refuse_broken(outcomes, tolerate_broken)
@@ -90,9 +90,10 @@ def prepare(
 
 
 def write_on_ray(
-    plan: Plan, shards: list[Shard], tolerate_broken: int
+    plan: Plan, sources: Sources, shards: list[Shard], tolerate_broken: int
 ) -> Generator[Outcome, None, None]:
-    """Write shards with Ray Data, each by one worker; outcomes as they come."""
+    """Write shards with Ray Data, each by one worker, which is told its images; outcomes as they
+    come."""
     if not shards:
         return
     import json
@@ -103,19 +104,26 @@ def write_on_ray(
     import ray.data
 
     from cluster.local import connect
+    from genimg.data.parts import Part
     from genimg.errors import InputError
-    from jobs.sharding import Outcome, Shard, sharder
+    from jobs.sharding import Outcome, Plan, Shard, Sharder, part_of
 
     text = plan.text()
 
-    def write(row: dict[str, str]) -> dict[str, str]:
-        outcome = sharder(text, tolerate_broken).write(Shard(**json.loads(row["shard"])))
+    def write(row: dict[str, Any]) -> dict[str, str]:
+        sharder = Sharder(Plan(**json.loads(text)), tolerate_broken)
+        part = Part.unpacked(row["part"]) if row["part"] else None
+        outcome = sharder.write(Shard(**json.loads(row["shard"])), part)
         return {"outcome": json.dumps(asdict(outcome))}
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     with connect():
         ray.data.DataContext.get_current().enable_progress_bars = False  # there is the Meter
-        rows = [{"shard": json.dumps(asdict(shard))} for shard in shards]
+        parts = (part_of(plan, sources, shard) for shard in shards)
+        rows = [
+            {"shard": json.dumps(asdict(shard)), "part": part.packed() if part else b""}
+            for shard, part in zip(shards, parts, strict=True)
+        ]
         outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(write)
         for row in outcomes.iter_rows():
             outcome = Outcome(**json.loads(row["outcome"]))

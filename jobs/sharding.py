@@ -21,11 +21,13 @@ from pyarrow import fs
 from genimg import images
 from genimg.data.fitting import fitted
 from genimg.data.order import permutation
-from genimg.data.remote import files_at, is_remote, locate, reported
+from genimg.data.parts import Part, PartSource
+from genimg.data.remote import files_at, is_remote, locate, on_this_machine, reported
 from genimg.data.shard_files import SUFFIX, Row, broken_of, read_footer, write_shard
-from genimg.data.sources import Source, Split, open_source
+from genimg.data.sources import Parted, Source, Split, open_source, opener
 from genimg.errors import InputError, nearest
 
+Sources = dict[Split, Parted]
 Format = Literal["keep", "png", "jpeg", "webp"]
 Fit = Literal["resize", "pad"]
 PLAN = "prepare.json"  # beside the shards: what they were made of, so that a second start goes on
@@ -47,7 +49,8 @@ class Plan:
     """What decides the bytes of the shards. Checked when made; see `genimg prepare --help`."""
 
     source: str
-    content: str  # digest of the source's names, labels and files
+    content: str  # digest of the source's names, labels, and sizes and times of all its files
+    classes: list[str]
     counts: dict[Split, int]  # images in each split that is written; `all` where there are none
     size: int | None
     fit: Fit
@@ -81,8 +84,8 @@ def make_plan(
     format: str,
     quality: int | None,
     shard_rows: int,
-) -> Plan:
-    """A plan for a source, or InputError; lists the source's images and decodes none."""
+) -> tuple[Plan, Sources]:
+    """A plan and its splits, or InputError; lists the source's images once and decodes none."""
     for option, value, known in (
         ("--format", format, get_args(Format)),
         ("--fit", fit, get_args(Fit)),
@@ -98,14 +101,16 @@ def make_plan(
         raise InputError(f"--quality {quality}: 1 to 100, with --format jpeg or webp")
 
     wanted = cast(Split, split)
-    sources: dict[Split, Source] = {wanted: open_source(source, wanted)}
+    opened = opener(source, in_parts=True)
+    sources: Sources = {wanted: opened(wanted)}
     if wanted == "all" and sources["all"].has_split:
-        sources = {"train": open_source(source, "train"), "test": open_source(source, "test")}
+        sources = {"train": opened("train"), "test": opened("test")}
     if wanted != "all" and not sources[wanted].has_split:
         raise InputError(f"--split {split}: {source} is not divided; leave --split out")
-    return Plan(
+    plan = Plan(
         source=source if is_remote(source) else str(Path(source).expanduser().resolve()),
         content=digest(source, sources.values()),
+        classes=list(next(iter(sources.values())).classes),
         counts={part: len(opened) for part, opened in sources.items()},
         size=size,
         fit=cast(Fit, fit),
@@ -113,22 +118,28 @@ def make_plan(
         quality=quality,
         shard_rows=shard_rows,
     )
+    return plan, sources
 
 
-def digest(where: str, sources: Iterable[Source]) -> str:
-    """Of names and labels, and of size and time of the source's file, or of files right in it."""
+def digest(where: str, sources: Iterable[Parted]) -> str:
+    """Of names and labels, and of what changes with the content of each file."""
     content = hashlib.sha256()
     for source in sources:
-        content.update(json.dumps([source.names, source.classes]).encode())
+        content.update(json.dumps(source.classes).encode())
+        for name in source.names:
+            content.update(f"{name}\n".encode())
         content.update(b"" if source.labels is None else source.labels.astype("<i8").tobytes())
+        if not is_remote(where):  # its copy on this machine is newer than the files
+            for state in source.states():
+                content.update(f"{state}\n".encode())
     if is_remote(where):
-        states = [(file.path, file.size, file.mtime_ns) for file in files_at(where)]
+        files = [(file.path, file.size, file.mtime_ns) for file in files_at(where)]
     else:
         place = Path(where).expanduser()
-        files = [place] if place.is_file() else sorted(f for f in place.iterdir() if f.is_file())
-        states = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    for name, size, time in states:
-        content.update(f"{name} {size} {time}\n".encode())
+        inside = [place] if place.is_file() else sorted(f for f in place.iterdir() if f.is_file())
+        files = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in inside]
+    for file in files:
+        content.update(f"{file}\n".encode())
     return content.hexdigest()
 
 
@@ -205,27 +216,36 @@ def finished(shard: Shard) -> Outcome | None:
     return outcome if outcome.images + len(outcome.broken) == shard.stop - shard.start else None
 
 
+def part_of(plan: Plan, sources: Sources, shard: Shard) -> Part | None:
+    """What a process needs to write a shard; None where it must read the source whole."""
+    order = row_order(plan.counts[shard.split])
+    return sources[shard.split].part(order[shard.start : shard.stop])
+
+
+@lru_cache(maxsize=2)
+def row_order(count: int) -> np.ndarray:
+    return permutation(count, ORDER)
+
+
 class Sharder:
-    """Writes shards of a plan, one at a time; a source is opened once."""
+    """Writes shards of a plan, one at a time, each of its own part of the source."""
 
     def __init__(self, plan: Plan, tolerate_broken: int) -> None:
         self.plan = plan
         self.tolerated = tolerate_broken
-        self.sources = {split: open_source(plan.source, split) for split in plan.counts}
-        self.orders = {split: permutation(count, ORDER) for split, count in plan.counts.items()}
 
-    def write(self, shard: Shard) -> Outcome:
+    def write(self, shard: Shard, part: Part | None) -> Outcome:
         """Write a shard, whole or, with more broken images than are tolerated, not at all."""
-        source = self.sources[shard.split]
         broken: list[str] = []
         filesystem, path = locate(shard.path)
         try:
+            source, indices = self.opened(shard, part)
             with reported(shard.path):
                 count = write_shard(
                     path,
-                    self.rows(source, self.orders[shard.split][shard.start : shard.stop], broken),
+                    self.rows(source, indices, broken),
                     labelled=source.labels is not None,
-                    classes=source.classes,
+                    classes=tuple(self.plan.classes),
                     broken=broken,
                     filesystem=filesystem,
                 )
@@ -235,6 +255,14 @@ class Sharder:
         except InputError as error:
             return Outcome(0, 0, broken, complete=False, refused=str(error))
         return Outcome(count, size, broken)
+
+    def opened(self, shard: Shard, part: Part | None) -> tuple[Source, np.ndarray]:
+        """The images that a shard is made of, and which of them, in order."""
+        if part is not None:
+            where = on_this_machine(self.plan.source)
+            return PartSource(where, part, tuple(self.plan.classes)), np.arange(len(part.names))
+        order = row_order(self.plan.counts[shard.split])
+        return whole_source(self.plan.source, shard.split), order[shard.start : shard.stop]
 
     def rows(self, source: Source, indices: np.ndarray, broken: list[str]) -> Iterator[Row]:
         """The images at `indices`; those that cannot be read are added to `broken` instead."""
@@ -261,9 +289,8 @@ class Sharder:
 
 
 @lru_cache(maxsize=1)  # from one shard to the next that the same worker writes
-def sharder(plan: str, tolerate_broken: int) -> Sharder:
-    """The Sharder of a plan's text."""
-    return Sharder(Plan(**json.loads(plan)), tolerate_broken)
+def whole_source(source: str, split: Split) -> Source:
+    return open_source(source, split)
 
 
 class TooManyBroken(Exception):

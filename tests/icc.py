@@ -2,11 +2,13 @@
 
 import io
 import struct
+from functools import cache
 from itertools import product
 
 from PIL import ImageCms
 
 
+@cache  # each would have its own time
 def rgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -19,6 +19,9 @@ MAX_MEMBER_BYTES = 256 << 20  # of one unpacked member; no image of bearable siz
 MAX_UNPACKED_BYTES = 8 << 30  # of a compressed tar, which is kept in memory
 
 
+Span = tuple[int, ...]  # where a file is in its archive; what is in it, depends on the kind
+
+
 class Tree(Protocol):
     """Image files by path. `paths` are relative, with slashes, unsorted; reads may be concurrent.
 
@@ -30,6 +33,14 @@ class Tree(Protocol):
 
     def read(self, path: str) -> bytes:
         """The bytes of one file. Raises BrokenImage, without a name, where they cannot be had."""
+        ...
+
+    def span(self, path: str) -> Span:
+        """Where genimg.data.parts finds it."""
+        ...
+
+    def state(self, path: str) -> Span:
+        """What changes with its content: size and time, or checksum."""
         ...
 
 
@@ -72,6 +83,16 @@ class Folder:
         except OSError as error:
             raise BrokenImage(error.strerror or str(error)) from error
 
+    def span(self, path: str) -> Span:
+        return ()
+
+    def state(self, path: str) -> Span:
+        try:
+            status = (self._root / path).stat()
+        except OSError:  # it is broken, which comes to light when it is read
+            return ()
+        return status.st_size, status.st_mtime_ns
+
 
 class Zip:
     """Image files in a zip, unpacked as they are asked for."""
@@ -104,6 +125,15 @@ class Zip:
         ) as error:
             raise BrokenImage(f"cannot be unpacked ({error})") from error
 
+    def span(self, path: str) -> Span:
+        """(offset of its header, packed size, size, CRC, method, flags)"""
+        m = self._members[path]
+        return m.header_offset, m.compress_size, m.file_size, m.CRC, m.compress_type, m.flag_bits
+
+    def state(self, path: str) -> Span:
+        member = self._members[path]
+        return member.file_size, member.CRC
+
 
 class Tar:
     """Image files in an uncompressed tar: found once, then read at their offsets."""
@@ -112,12 +142,15 @@ class Tar:
 
     def __init__(self, file: Path) -> None:
         self._spans: dict[str, tuple[int, int]] = {}
+        self._times: dict[str, int] = {}
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
                     path = image_path(member.name)
                     if path and member.isreg() and not member.issparse():
                         self._spans[path] = (member.offset_data, member.size)
+                        self._times[path] = int(member.mtime)
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
             self._file = file.open("rb")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InputError(f"{file}: not a readable tar ({error})") from error
@@ -129,6 +162,12 @@ class Tar:
             return os.pread(self._file.fileno(), size, offset)  # moves no shared position
         except OSError as error:
             raise BrokenImage(error.strerror or str(error)) from error
+
+    def span(self, path: str) -> Span:
+        return self._spans[path]
+
+    def state(self, path: str) -> Span:
+        return *self._spans[path], self._times[path]
 
 
 class PackedTar:
@@ -159,3 +198,9 @@ class PackedTar:
 
     def read(self, path: str) -> bytes:
         return self._files[path]
+
+    def span(self, path: str) -> Span:
+        raise AssertionError("it has no places; see genimg.data.parts.at_offsets")
+
+    def state(self, path: str) -> Span:
+        return (zlib.crc32(self._files[path]),)

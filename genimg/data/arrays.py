@@ -5,6 +5,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,12 @@ class ArraySource:
 
     def encoded(self, index: int) -> bytes | None:
         return None
+
+    def part(self, indices: np.ndarray) -> None:
+        return None
+
+    def states(self) -> Iterator[tuple[int, ...]]:
+        return iter(())  # that of its file says it
 
 
 def open_idx_folder(folder: Path, split: Split) -> ArraySource:

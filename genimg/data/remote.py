@@ -70,6 +70,11 @@ def files_at(path: str) -> list[fs.FileInfo]:
     return sorted((f for f in found if f.type == fs.FileType.File), key=lambda f: f.path)
 
 
+def cache_home() -> Path:
+    """Where copies are kept on this machine."""
+    return Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg")).expanduser()
+
+
 def on_this_machine(path: str) -> Path:
     """A local path as it is; of an address a copy beneath GENIMG_CACHE (~/.cache/genimg).
 
@@ -86,7 +91,7 @@ def on_this_machine(path: str) -> Path:
     about = [path, *((file.path, file.size, file.mtime_ns) for file in files)]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     filesystem, where = locate(path)
-    home = Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg")).expanduser()
+    home = cache_home()
     place = home / "data" / digest / where.rpartition("/")[2]
     if place.exists():
         return place

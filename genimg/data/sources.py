@@ -1,5 +1,7 @@
 """Where images come from: any folder, archive or array file, opened as one kind of thing."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -7,7 +9,9 @@ import numpy as np
 
 from genimg import images
 from genimg.data import archives, arrays
+from genimg.data.archives import Span
 from genimg.data.arrays import Split as Split
+from genimg.data.parts import Part, at_offsets
 from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
 
@@ -49,8 +53,20 @@ class Source(Protocol):
         ...
 
 
+class Parted(Source, Protocol):
+    """A source that can be read in parts, each by a process of its own, without listing it."""
+
+    def part(self, indices: np.ndarray) -> Part | None:
+        """The images at int64 `indices`, in order; None in array files, which are read whole."""
+        ...
+
+    def states(self) -> Iterator[Span]:
+        """What changes with the content of each file (its size, time, checksum); see Tree.state."""
+        ...
+
+
 class FileSource:
-    """A Source of encoded files in a folder or an archive."""
+    """A Parted source of encoded files in a folder or an archive."""
 
     def __init__(self, tree: archives.Tree, split: Split, strip_top: bool) -> None:
         self._tree = tree
@@ -61,6 +77,14 @@ class FileSource:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def part(self, indices: np.ndarray) -> Part:
+        names = [self.names[index] for index in indices.tolist()]
+        labels = None if self.labels is None else self.labels[indices].tolist()
+        return Part(names, labels, [self._tree.span(name) for name in names])
+
+    def states(self) -> Iterator[Span]:
+        return map(self._tree.state, self.names)
 
     def read(self, index: int) -> np.ndarray:
         try:
@@ -90,6 +114,14 @@ def open_source(path: str, split: Split = "train") -> Source:
     passed over. What lies in S3 is copied to this machine first. Raises InputError where nothing
     usable is there.
     """
+    return opener(path)(split)
+
+
+def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
+    """open_source() for several splits, of which the files are listed once.
+
+    in_parts: a compressed tar is unpacked on this machine's disk, not in memory.
+    """
     if is_parquet(path):
         raise InputError(f"{path}: Parquet shards are streamed; here it must be another form")
     where = on_this_machine(path)
@@ -97,19 +129,23 @@ def open_source(path: str, split: Split = "train") -> Source:
         raise InputError(f"{path}: no such file or folder; {_nearest_sibling(where)}")
     name = where.name.lower()
     if where.is_dir() and any(arrays.IDX_NAME.search(file.name) for file in where.iterdir()):
-        return arrays.open_idx_folder(where, split)
+        return partial(arrays.open_idx_folder, where)
     if name.endswith(".npz"):
-        return arrays.open_npz(where, split)
+        return partial(arrays.open_npz, where)
     if arrays.IDX_NAME.search(name):
-        return arrays.open_idx_file(where)
-    tree = _open_tree(where)
+        return lambda split: arrays.open_idx_file(where)
+    tree = _open_tree(where, in_parts)
     if not tree.paths:
         looked_for = ", ".join(images.READABLE_SUFFIXES)
         raise InputError(f"{path}: no images in it; looked for {looked_for} at any depth")
-    try:
-        return FileSource(tree, split, strip_top=where.is_file())
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+
+    def open_files(split: Split) -> FileSource:
+        try:
+            return FileSource(tree, split, strip_top=where.is_file())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    return open_files
 
 
 def is_parquet(path: str) -> bool:
@@ -134,37 +170,37 @@ def arrange(
 
     `strip_top` passes over a single folder that everything is in.
     """
-    parts = [path.split("/") for path in sorted(paths)]
-    first = {part[0] for part in parts}
+    paths = sorted(paths)  # there may be millions: no list of their parts is made
+    first = {path.partition("/")[0] for path in paths}
     base = 0  # how deep the set begins; its classes lie at `depth`
-    if strip_top and len(first) == 1 and len(parts[0]) > 1:
+    if strip_top and len(first) == 1 and "/" in paths[0]:
         base = 1
 
-    tops = {part[base] for part in parts if len(part) > base + 1}
-    loose = any(len(part) == base + 1 for part in parts)
+    tops = {path.split("/")[base] for path in paths if path.count("/") > base}
+    loose = any(path.count("/") == base for path in paths)
     divided = bool(tops) and tops <= {*SPLITS} and not loose
     has_split = divided and "train" in tops and len(tops) > 1
     depth = base + 1 if divided else base
-    classes = tuple(sorted({part[depth] for part in parts if len(part) > depth + 1}))
+    classes = tuple(sorted({p.split("/")[depth] for p in paths if p.count("/") > depth}))
 
     if has_split and split != "all":
         wanted = "train" if split == "train" else "test" if "test" in tops else "val"
-        parts = [part for part in parts if part[base] == wanted]
-    names = ["/".join(part) for part in parts]
-    in_class = [len(part) > depth + 1 for part in parts]
+        paths = [path for path in paths if path.split("/")[base] == wanted]
+    in_class = [path.count("/") > depth for path in paths]
     if not any(in_class):
-        return names, None, (), has_split
+        return paths, None, (), has_split
     if not all(in_class):
         raise InputError(
-            f"some images lie in class folders ({names[in_class.index(True)]}) and some do not"
-            f" ({names[in_class.index(False)]}); move these into a folder, or name one folder"
+            f"some images lie in class folders ({paths[in_class.index(True)]}) and some do not"
+            f" ({paths[in_class.index(False)]}); move these into a folder, or name one folder"
         )
     number = {name: label for label, name in enumerate(classes)}
-    labels = np.array([number[part[depth]] for part in parts], dtype=np.int64)
-    return names, labels, classes, has_split
+    each = (number[path.split("/")[depth]] for path in paths)
+    labels = np.fromiter(each, np.int64, len(paths))
+    return paths, labels, classes, has_split
 
 
-def _open_tree(where: Path) -> archives.Tree:
+def _open_tree(where: Path, in_parts: bool) -> archives.Tree:
     name = where.name.lower()
     if where.is_dir():
         return archives.Folder(where)
@@ -173,7 +209,7 @@ def _open_tree(where: Path) -> archives.Tree:
     if name.endswith(archives.TAR_SUFFIXES):
         return archives.Tar(where)
     if name.endswith(archives.PACKED_TAR_SUFFIXES):
-        return archives.PackedTar(where)
+        return archives.Tar(at_offsets(where)) if in_parts else archives.PackedTar(where)
     raise InputError(f"{where}: not a form that is known; known: {FORMS}")
 
 

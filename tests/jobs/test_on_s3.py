@@ -125,6 +125,6 @@ def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
     options = {"size": None, "fit": "pad", "format": "keep", "quality": None, "shard_rows": 10}
     plans = []
     for _ in range(2):
-        plans.append(make_plan(f"{bucket}/set.npz", split="all", **options).text())
+        plans.append(make_plan(f"{bucket}/set.npz", split="all", **options)[0].text())
         shutil.rmtree(os.environ["GENIMG_CACHE"])
     assert plans[0] == plans[1]

@@ -1,6 +1,7 @@
 """Images in any form become shards: refused early, complete, resumable, readable."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,13 +14,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from cluster.local import connect
 from genimg import images
 from genimg.data.memory import load_images
+from genimg.data.opening import classes_of, open_dataset
 from genimg.data.parquet import Shards
+from genimg.data.room import Memory
 from genimg.data.sources import open_source
 from genimg.errors import InputError
+from genimg.recipe import Data
 from jobs.prepare import prepare
 
 pytestmark = pytest.mark.ray
@@ -150,6 +156,52 @@ def test_other_options_need_overwrite_which_removes_shards_only(pets, tmp_path, 
     with pytest.raises(InputError, match=r"thesis\.txt"):
         prepare(str(pets), str(out), shard_rows=8, overwrite=True)
     assert len(rows_in(out)) == 30
+
+
+def touch(path: Path, picture: np.ndarray) -> None:
+    """Replace an image without changing the time of any folder."""
+    with path.open("wb") as file:
+        file.write(images.encode(picture, "png"))
+
+
+def test_an_image_that_was_replaced_in_its_class_folder_makes_other_shards(pets, tmp_path, ray):
+    out = tmp_path / "out"
+    prepare(str(pets), str(out), shard_rows=8)
+    touch(pets / "cat" / "0.png", np.zeros((20, 20, 3), np.uint8))
+    with pytest.raises(InputError, match="--overwrite replaces them"):
+        prepare(str(pets), str(out), shard_rows=8)
+    prepare(str(pets), str(out), shard_rows=8, overwrite=True)
+    (found,) = (row["image"] for row in rows_in(out) if row["name"] == "cat/0.png")
+    assert found == (pets / "cat" / "0.png").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar", "xztar", "bztar"])
+def test_archives_become_the_shards_that_their_folder_becomes(
+    pets, tmp_path, ray, form, monkeypatch
+):
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    archive = shutil.make_archive(str(tmp_path / "pets"), form, pets)
+    prepare(archive, str(tmp_path / "out"), shard_rows=8)
+    prepare(str(pets), str(tmp_path / "same"), shard_rows=8)
+    assert rows_in(tmp_path / "out") == rows_in(tmp_path / "same")
+
+
+def test_a_set_without_room_in_memory_is_prepared_by_the_command_that_its_refusal_names(
+    pets, tmp_path, ray
+):
+    asked = Data(source=str(pets), size=16, fit="pad", holdout=2)
+    none = Memory(10**9, 1)
+    with pytest.raises(InputError, match="genimg prepare") as caught:
+        classes_of(asked, memory=none)
+    command, _, shards = str(caught.value).partition("instead: ")[2].partition(", then --data ")
+    words = shlex.split(command)
+    assert words[:2] == ["genimg", "prepare"]
+    app = typer.Typer()
+    app.command()(prepare)
+    assert CliRunner().invoke(app, words[2:]).exit_code == 0
+    streamed = asked.model_copy(update={"source": shlex.split(shards)[0]})
+    assert classes_of(streamed, memory=none) == ("cat", "dog")
+    assert len(open_dataset(streamed, memory=none)) == 30
 
 
 def test_broken_images_are_named_counted_and_left_out(pets, tmp_path, ray, capsys):
