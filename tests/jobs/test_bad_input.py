@@ -38,6 +38,7 @@ WRONG = [
     ("tune dcgan 'train.rl=uniform(0.1,0.2)'", "unknown key 'train.rl'", "'train.lr'"),
     ("tune dcgan 'train.lr=uniform(0.2,0.1)'", "the range is empty"),
     ("tune dcgan 'train.lr=uniform(-1,1)'", "train.lr=-1", "greater than 0"),
+    ("tune dcgan 'data.holdout=choice(100,200)'", "data.holdout may not vary", "for all trials"),
     ("tune dcgan 'train.lr=uniform(0.1,0.2)' --searcher opt", "--searcher 'opt'", "'optuna'"),
     ("tune dcgan 'train.lr=uniform(0.1,0.2)' --scheduler pbt", "--scheduler 'pbt'", "asha, none"),
     ("tune dcgan 'train.lr=uniform(0.1,0.2)' --data photo", "photo: no such file or folder"),
