@@ -24,6 +24,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports --no-logo
 
 bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python tests/bench
 
 .venv/ready: pyproject.toml
