@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # goes into one training: simple scenes become shapes in it, full ones only coloured blobs.
 GENERATOR = [
     "data.scenes=simple", "train.images=108000", "train.batch_size=32", "train.lr=2e-3",
-    "train.checkpoint_every=36000", "loss.r1=0.3", "model.depth=0", "model.width=16",
-    "model.latent=32", "train.ema_half_life=5000",
+    "train.checkpoint_every=36000", "train.ema_half_life=5000", "loss.r1=0.3", "loss.beta1=0",
+    "model.latent=32", "model.width=16", "model.depth=0",
 ]  # fmt: skip
 DENOISER = [
     "train.images=15000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",

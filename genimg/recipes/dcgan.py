@@ -43,6 +43,8 @@ class Loss(Section):
     """gamma of the R1 penalty; 0 turns it off"""
     r1_every: int = Field(4, ge=1)
     """steps between penalties (lazy regularisation)"""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """of Adam; 0 keeps short trainings from losing whole kinds of images"""
 
 
 class Evaluate(Section):
@@ -95,7 +97,7 @@ class DCGAN(Recipe):
             r1_every=self.loss.r1_every,
             train=self.train,
             device=device,
-            betas=(0.5, 0.99),
+            betas=(self.loss.beta1, 0.99),
         )
 
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:

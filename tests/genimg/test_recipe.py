@@ -5,6 +5,7 @@ import math
 from typing import Literal, get_args, get_origin
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -229,3 +230,10 @@ def test_defaults_of_the_schedule_are_finite_and_positive():
         assert math.isfinite(train.lr)
         assert train.warmup < train.images
         assert isinstance(recipes.named(name), Recipe)
+
+
+def test_beta1_of_a_dcgan_is_that_of_both_optimizers():
+    for values, beta1 in ((["loss.beta1=0"], 0.0), ([], 0.5)):
+        method = recipes.named("dcgan").override(values).method(torch.device("cpu"))
+        found = {one.param_groups[0]["betas"] for one in method.optimizers.values()}
+        assert found == {(beta1, 0.99)}
