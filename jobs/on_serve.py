@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,17 +30,15 @@ FLAGS = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",  # 4 MiB is less than many an image
     # An answer depends on its request alone: what a lost replica began, another may do again.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "1",
+    # Once for the loss, once to find that nobody listens there any more, once for the other.
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # What HAProxy holds of a request, so as to give it to another: more is copied more slowly.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxies:in_our_form",
 }
 _BLOCK = 100  # ports of a server: three that are always used, the others for replicas
 _STOP_S = 90  # seconds until a stop that hangs is cut short
-
-# Ray's processes end when this one is killed; this lets HAProxy end with the Ray process above it.
-_TETHERED = """#!{python} -IS
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-os.execv({binary!r}, [{binary!r}, *sys.argv[1:]])
-"""
 
 
 def set_flags() -> None:
@@ -58,11 +58,29 @@ def haproxy() -> str | None:
         return shutil.which("haproxy")
 
 
+def script(binary: str) -> str:
+    """The program that Ray is to start as HAProxy: see serving/proxies.py.
+
+    Without what is installed, for speed. HAProxy ends with the process of Ray that started it.
+    """
+    room = find_spec("serving")
+    assert room is not None
+    assert room.origin is not None
+    return "\n".join((
+        f"#!{sys.executable} -IS",
+        "import sys",
+        f"sys.path.insert(0, {str(Path(room.origin).parents[1])!r})",
+        "from serving.proxies import haproxy",
+        f"haproxy({binary!r}, tethered=True)",
+    ))  # fmt: skip
+
+
 @contextmanager
-def private_places() -> Iterator[None]:
+def private_places(upload_s: float) -> Iterator[None]:
     """Files and ports of our own, so that two servers on one machine do not meet.
 
     HAProxy's metrics and statistics listen on all interfaces, whatever the host.
+    upload_s: seconds that a client has to send a request.
     """
     base = free_block()
     # Not in TMPDIR: the paths of HAProxy's sockets may have 97 characters.
@@ -80,14 +98,15 @@ def private_places() -> Iterator[None]:
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + _BLOCK),
             # HAProxy on the same machine learns at once that a replica stops.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "GENIMG_UPLOAD_S": str(math.ceil(upload_s)),
         }.items():
             os.environ.setdefault(name, value)
         if (binary := haproxy()) and sys.platform == "linux":
-            script = Path(folder) / "haproxy"
-            script.write_text(_TETHERED.format(python=sys.executable, binary=binary))
-            script.chmod(0o700)
-            if os.access(script, os.X_OK):  # not where /tmp is mounted noexec
-                os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(script))
+            start = Path(folder) / "haproxy"
+            start.write_text(script(binary))
+            start.chmod(0o700)
+            if os.access(start, os.X_OK):  # not where /tmp is mounted noexec
+                os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(start))
         yield
 
 

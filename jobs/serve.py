@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,6 +59,9 @@ def serve(
     A version that is promoted to a served alias takes over between two requests. On Ray's local
     cluster, or on that of RAY_ADDRESS, where nothing but the application ends with the command.
 
+    SIGTERM stops it as Ctrl-C does. In the background of a script only SIGTERM does: a shell
+    starts what it puts there with Ctrl-C's signal, SIGINT, ignored.
+
     Example: genimg serve --model shapes@best --port 8000
     """
     from jobs.serve_file import builder_of
@@ -69,7 +73,7 @@ def serve(
     on_serve.set_flags()
     builder, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
-    refuse_unknown(settings)
+    able = capabilities(settings)
     there = bool(os.environ.get("RAY_ADDRESS"))
     if not there:
         refuse_taken(file)
@@ -81,10 +85,11 @@ def serve(
     def ready(url: str) -> None:
         models = ", ".join(each.ref for each in settings.models)
         say(f"serving {models} at {url} after {time.monotonic() - began:.0f} s")
-        say(f"  {example(url)}")
+        for line in examples(url, able):
+            say(f"  {line}")
         say("Ctrl-C stops it")
 
-    with on_serve.private_places(), ExitStack() as stack:
+    with on_serve.private_places(settings.limits.upload_s), ExitStack() as stack:
         with on_serve.ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
@@ -127,14 +132,32 @@ def told(
     return parsed(tree | {"http_options": http, "applications": [application]}, source)
 
 
-def refuse_unknown(settings: Any) -> None:
-    """RegistryError where a model is not in the registry, before a replica looks for it."""
+def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
+    """What each model can be asked for, by its reference; nothing where its version does not say.
+
+    RegistryError where one is not in the registry, InputError where no route could ask it for
+    anything, before a replica looks for it.
+    """
     from cluster.registry import Registry
     from cluster.storage import open_storage
+    from genimg.errors import InputError
+    from genimg.recipes import RECIPES
 
     registry = Registry(open_storage(settings.registry))
+    found: dict[str, tuple[str, ...]] = {}
     for model in settings.models:
-        registry.resolve(model.ref)
+        recipe = registry.resolve(model.ref).lineage.get("recipe")
+        found[model.ref] = ()
+        if recipe in RECIPES:
+            can = RECIPES[recipe]().capabilities
+            found[model.ref] = tuple(each for each in can if each in settings.answered)
+            if not found[model.ref]:
+                routes = ", ".join(settings.answered)
+                raise InputError(
+                    f"{model.ref}: a {recipe} can {', '.join(can)}, and HTTP has routes to "
+                    f"{routes} only; leave it out"
+                )
+    return found
 
 
 def refuse_taken(file: ServeFile) -> None:
@@ -147,16 +170,20 @@ def refuse_taken(file: ServeFile) -> None:
         raise InputError(f"{host}:{port}: cannot listen there: {reason}; see --port and --host")
 
 
-def example(url: str) -> str:
-    """A curl line that works for what is served there."""
-    import json
-    import urllib.request
+def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
+    """A curl line for each thing that can be asked for there, of the first model that can.
 
-    with urllib.request.urlopen(f"{url}/v1/models", timeout=30) as answer:
-        first = json.load(answer)["data"][0]
-    if "sample" in first["capabilities"]:
-        return f"curl -X POST '{url}/v1/images/sample?n=16&model={first['id']}' -o grid.png"
-    return f"curl -F image=@noisy.png '{url}/v1/images/denoise?model={first['id']}' -o clean.png"
+    models: what each can, by its reference.
+    """
+    lines = {
+        "sample": "curl -X POST '{url}/v1/images/sample?n=16&model={model}' -o grid.png",
+        "restore": "curl -F image=@noisy.png '{url}/v1/images/denoise?model={model}' -o clean.png",
+    }
+    first: dict[str, str] = {}
+    for model, can in models.items():
+        for each in can:
+            first.setdefault(each, model)
+    return [lines[each].format(url=url, model=model) for each, model in first.items()]
 
 
 if __name__ == "__main__":

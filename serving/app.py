@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from genimg import __version__
-from serving import errors, native, openai
+from serving import documentation, errors, native, openai
 from serving.answers import EXPOSED
 from serving.backend import Backend
 from serving.errors import ApiError
@@ -56,8 +56,8 @@ def create_app(
 
     @app.head("/health", include_in_schema=False)
     @app.head("/readyz", include_in_schema=False)
-    @app.get("/health", tags=["operation"])
-    @app.get("/readyz", tags=["operation"])
+    @app.get("/health", tags=["operation"], responses=documentation.errors(503))
+    @app.get("/readyz", tags=["operation"], responses=documentation.errors(503))
     async def health() -> dict[str, Any]:
         """Whether every model can be asked: 503 until then."""
         models = await backend.models()
@@ -66,7 +66,7 @@ def create_app(
             raise errors.model_loading(waiting or "a model")
         return {"status": "ready", "models": {model.id: model.version for model in models}}
 
-    @app.get("/metrics", tags=["operation"])
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus' text format."""
         return Response(meters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

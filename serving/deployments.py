@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Handle = DeploymentHandle[Any]
 
+REPLICA_LOST = "replica_lost"
 _INFO_S = 0.5  # seconds that a model of its own has to say what it is
 
 
@@ -91,10 +92,23 @@ class RemoteModel:
         self.ref = settings.ref
         self.handle = handle
         self.may_sleep = settings.fewest == 0
+        self.has_others = settings.fewest > 1
         self.info: ModelInfo | None = None  # what it said last
 
     async def call(self, request: Request) -> Answer:
-        """A request's answer. Raises ApiError."""
+        """A request's answer. Raises ApiError.
+
+        What a lost replica held is given to another where there is one, and once: it may be the
+        request that ends them.
+        """
+        try:
+            return await self._call(request)
+        except ApiError as error:
+            if error.code != REPLICA_LOST or not self.has_others:
+                raise
+        return await self._call(request)
+
+    async def _call(self, request: Request) -> Answer:
         response: Any = self.handle.call.remote(request)
         try:
             answer: Answer | ApiError = await response
@@ -109,7 +123,7 @@ class RemoteModel:
         except (RayError, RayServeException) as error:
             logger.warning("%s: a replica is lost: %s", self.ref, error)
             message = f"the process that computed this for {self.ref} has ended; try again"
-            raise ApiError(503, "replica_lost", message, headers={"Retry-After": "1"}) from None
+            raise ApiError(503, REPLICA_LOST, message, headers={"Retry-After": "1"}) from None
         if isinstance(answer, ApiError):
             raise answer
         if self.may_sleep and self.info and answer.version != self.info.version:

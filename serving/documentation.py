@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from serving.formats import MEDIA_TYPES
 from serving.schemas import Parameters
+from serving.settings import Limits
+from serving.uploads import IMAGE_KEYS
 
 
 class ErrorDetail(BaseModel):
@@ -42,43 +44,52 @@ _HEADERS = {
     "X-Seed": "The seed of the first image, where images were drawn.",
     "Server-Timing": "Milliseconds in the queue, of computing its batch, and of encoding.",
 }
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` for these statuses."""
-    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in statuses}
+    return {
+        status: {"model": ErrorBody, "description": _MEANINGS[status]}
+        | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+        for status in statuses
+    }
 
 
 def images() -> dict[int | str, dict[str, Any]]:
-    """The content of an answer that is an image, or JSON where that was asked for."""
-    raw = {
+    """An answer that is an image, or JSON where that was asked for."""
+    content: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
     }
-    return {
-        200: {
-            "content": raw,
-            "description": "The image, or JSON with `data[].b64_json`.",
-            "headers": {
-                name: {"schema": {"type": "string"}, "description": meaning}
-                for name, meaning in _HEADERS.items()
-            },
-        }
+    content["application/json"] = {"schema": {"type": "object"}}
+    headers = {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
     }
+    description = "The image, or JSON with `data[].b64_json`."
+    return {200: {"content": content, "description": description, "headers": headers}}
 
 
-def parameters(schema: type[Parameters], image: bool = False, forms: bool = True) -> dict[str, Any]:
+def parameters(
+    schema: type[Parameters], limits: Limits, image: bool = False, forms: bool = True
+) -> dict[str, Any]:
     """FastAPI's `openapi_extra` for a body with these parameters.
 
     image: it also takes an image, in the body or as the body with the parameters in the query.
     """
     described = schema.model_json_schema()
     properties: dict[str, Any] = described["properties"]
+    for name, limit in schema.limited.items():
+        details = properties[name]
+        whole = next(part for part in (details, *details.get("anyOf", ())) if _is_integer(part))
+        whole["maximum"] = getattr(limits, limit)
+    for name, details in properties.items():  # null is as good as absent, in every way of sending
+        properties[name] = _or_null(details)
     content: dict[str, Any] = {}
     if image:
-        text = {"type": "string", "description": "base64, or a data URL"}
+        text = {"type": "string", "format": "byte", "description": "base64, or a data URL"}
         file = {"type": "string", "format": "binary"}
-        content["multipart/form-data"] = {"schema": _with(described, {"image": file})}
-        content["application/json"] = {"schema": _with(described, {"image": text})}
+        content["multipart/form-data"] = {"schema": _with_image(described, file)}
+        content["application/json"] = {"schema": _with_image(described, text)}
         content |= {kind: {"schema": file} for kind in (*MEDIA_TYPES.values(), "image/gif")}
     else:
         content["application/json"] = {"schema": described}
@@ -93,8 +104,25 @@ def parameters(schema: type[Parameters], image: bool = False, forms: bool = True
     return extra
 
 
-def _with(described: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    return described | {
-        "properties": properties | described["properties"],
-        "required": list(properties),
+def _is_integer(details: dict[str, Any]) -> bool:
+    return details.get("type") == "integer"
+
+
+def _or_null(details: dict[str, Any]) -> dict[str, Any]:
+    choices = details.get("anyOf", [])
+    if details.get("type") == "null" or {"type": "null"} in choices:
+        return details
+    about = {key: details[key] for key in ("title", "description", "default") if key in details}
+    value = {key: details[key] for key in details if key not in about}
+    return about | {"anyOf": [*(choices or [value]), {"type": "null"}]}
+
+
+def _with_image(described: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """With the one image, under either of its names."""
+    properties = described["properties"]
+    return {
+        "oneOf": [
+            described | {"properties": {key: image} | properties, "required": [key]}
+            for key in IMAGE_KEYS
+        ]
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.errors import ApiError, bad_value
+from serving.errors import ApiError
 
 if TYPE_CHECKING:
     from genimg.images import Format
@@ -43,14 +43,10 @@ def written_as(data: bytes) -> Format | None:
 def quality(format: Format, compression: int | None) -> int | None:
     """genimg.images.encode's quality for `output_compression` (0 to 100, 100 the best).
 
-    0 is 1, the lowest that encoders take. For lossless formats only 100 has a meaning; anything
-    else raises ApiError. None: JPEG at its default, WebP lossless.
+    0 is 1, the lowest that encoders take. None: JPEG at its default, WebP lossless, and every
+    lossless format, which is never worse than what was asked for.
     """
-    if format in _LOSSY:
-        return None if compression is None else max(compression, 1)
-    if compression not in (None, 100):
-        raise bad_value("output_compression", compression, f"{format} is lossless; leave it out")
-    return None
+    return None if compression is None or format not in _LOSSY else max(compression, 1)
 
 
 def unsupported() -> ApiError:

@@ -8,8 +8,6 @@ from fastapi.responses import Response
 from serving.answers import as_image, as_json, asked, seeds_from
 from serving.backend import Backend
 from serving.documentation import errors, images, parameters
-from serving.errors import bad_value
-from serving.formats import quality
 from serving.requests import Restore, Sample
 from serving.schemas import Denoising, Samples, parsed
 from serving.settings import Limits
@@ -23,17 +21,14 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         "/v1/images/sample",
         response_class=Response,
         responses=images() | errors(400, 404, 408, 413, 415, 429, 503, 504),
-        openapi_extra=parameters(Samples),
+        openapi_extra=parameters(Samples, limits),
     )
     async def sample(http: Request) -> Response:
         """Draw images. The same seed gives the same image, whatever else is asked for with it.
 
         curl -X POST 'localhost:8000/v1/images/sample?n=16&seed=1' -o grid.png
         """
-        wanted = parsed(Samples, (await received(http, limits)).values)
-        if wanted.n > limits.max_images:
-            raise bad_value("n", wanted.n, f"at most {limits.max_images} at once")
-        quality(wanted.output_format, wanted.output_compression)
+        wanted = parsed(Samples, await received(http, limits), limits)
         raw = wanted.response_format == "image"
         request = Sample(
             seeds=seeds_from(wanted.seed, wanted.n),
@@ -50,7 +45,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         "/v1/images/denoise",
         response_class=Response,
         responses=images() | errors(400, 404, 408, 413, 415, 429, 503, 504),
-        openapi_extra=parameters(Denoising, image=True),
+        openapi_extra=parameters(Denoising, limits, image=True),
     )
     async def denoise(http: Request) -> Response:
         """Remove noise from an image of any size, mode and depth; alpha passes through.
@@ -58,7 +53,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         curl -F image=@noisy.png localhost:8000/v1/images/denoise -o clean.png
         """
         came = await received(http, limits, takes_image=True)
-        wanted = parsed(Denoising, came.values, also_known=IMAGE_KEYS)
+        wanted = parsed(Denoising, came, limits, also_known=IMAGE_KEYS)
         assert came.image is not None
         request = Restore(
             image=came.image,

@@ -13,7 +13,6 @@ from fastapi.responses import Response
 from serving.answers import as_json, asked, seeds_from
 from serving.backend import Backend, find
 from serving.documentation import errors, parameters
-from serving.formats import quality
 from serving.requests import ModelInfo, Sample
 from serving.schemas import Generations, parsed
 from serving.settings import Limits
@@ -26,12 +25,11 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     @routes.post(
         "/v1/images/generations",
         responses=errors(400, 404, 408, 413, 415, 429, 503, 504),
-        openapi_extra=parameters(Generations, forms=False),
+        openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
         """Draw images. `seed` of each image is in `data[].seed`."""
-        wanted = parsed(Generations, (await received(http, limits)).values)
-        quality(wanted.output_format, wanted.output_compression)
+        wanted = parsed(Generations, await received(http, limits), limits)
         request = Sample(
             seeds=seeds_from(wanted.seed, wanted.n),
             truncation=wanted.truncation,

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
 from genimg.recipe import Section
 from serving.errors import ApiError, bad_value
+from serving.settings import Limits
+from serving.uploads import Received
 
-LAST_SEED = 2**63 - 1  # seeds are int64, and the one after the last image's is one too
+LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
 AnyFormat = Literal["png", "jpeg", "webp", "bmp", "tiff"]
 
 
 class Parameters(Section):
     """Parameters of a request. `parsed` reads them; none of them is ever ignored."""
+
+    limited: ClassVar[Mapping[str, str]] = {}  # the limits (serving.settings) of some, by name
+
+
+def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """For JSON Schema: what a field allows, in place of what its type does."""
+
+    def change(schema: dict[str, Any]) -> None:
+        schema.pop("anyOf", None)
+        schema |= allowed
+
+    return change
 
 
 class Drawn(Parameters):
@@ -33,7 +47,7 @@ class Drawn(Parameters):
     label: str | None = None
     """the class to draw, for models that have classes"""
     output_compression: int | None = Field(None, ge=0, le=100)
-    """quality of jpeg and webp; without it jpeg has 95 and webp is lossless"""
+    """quality of jpeg and webp, else 95 and lossless; the other formats are lossless always"""
 
 
 class Generations(Drawn):
@@ -43,7 +57,7 @@ class Generations(Drawn):
     """empty, for models that take none"""
     n: int = Field(1, ge=1, le=10)
     """how many images"""
-    size: str = "auto"
+    size: str = Field("auto", pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$")
     """`auto`, or the size that the model makes, as in 64x64"""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """base64, or a data URL"""
@@ -55,11 +69,11 @@ class Generations(Drawn):
     """there is one quality"""
     moderation: Literal["auto", "low"] = "auto"
     """nothing is moderated"""
-    style: str | None = None
+    style: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
     """not supported: leave it out"""
-    stream: bool = False
+    stream: bool = Field(False, json_schema_extra={"const": False})
     """not supported yet: leave it out"""
-    partial_images: int = 0
+    partial_images: int = Field(0, json_schema_extra={"const": 0})
     """not supported yet: leave it out"""
     user: str | None = None
     """taken, and not used"""
@@ -81,6 +95,8 @@ class Generations(Drawn):
 class Samples(Drawn):
     """Parameters of /v1/images/sample."""
 
+    limited: ClassVar[Mapping[str, str]] = {"n": "max_images"}
+
     output_format: AnyFormat = "png"
     """format of the answer"""
     response_format: Literal["image", "b64_json"] = "image"
@@ -90,18 +106,20 @@ class Samples(Drawn):
 class Denoising(Parameters):
     """Parameters of /v1/images/denoise."""
 
+    limited: ClassVar[Mapping[str, str]] = {"tile": "max_tile"}
+
     model: str | None = None
     """id of a model, or its NAME alone; by default the first that can"""
     sigma: float | None = Field(None, ge=0, le=255)
     """noise level on the scale of 0 to 255; without it, estimated from the image"""
     strength: float = Field(1.0, ge=0, le=1)
     """0 gives the image back, 1 the restored one"""
-    tile: int | Literal["auto"] = "auto"
+    tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """side of the tiles in which a large image is restored, pixels; 0: all at once"""
     output_format: AnyFormat | None = None
     """format of the answer; without it that of the image (GIF: png)"""
     output_compression: int | None = Field(None, ge=0, le=100)
-    """quality of jpeg and webp; without it jpeg has 95 and webp is lossless"""
+    """quality of jpeg and webp, else 95 and lossless; the other formats are lossless always"""
     response_format: Literal["image", "b64_json"] = "image"
     """the image itself, or JSON with the image in base64"""
 
@@ -118,27 +136,70 @@ Schema = TypeVar("Schema", bound=Parameters)
 
 
 def parsed(
-    schema: type[Schema], values: Mapping[str, Any], also_known: Collection[str] = ()
+    schema: type[Schema], came: Received, limits: Limits, also_known: Collection[str] = ()
 ) -> Schema:
-    """The parameters in plain values, which may be strings; None is as good as absent.
+    """The parameters that came; None is as good as absent.
 
     also_known: keys that the route reads itself, to be named where an unknown one is near.
     Raises ApiError 400 naming the parameter, what was given and what to do instead.
     """
+    known = [*schema.model_fields, *also_known]
+    if came.query:
+        _checked(schema, came.query, (), limits, known)
+    return _checked(schema, came.values, came.values.keys() - came.texts, limits, known)
+
+
+def _checked(
+    schema: type[Schema],
+    values: Mapping[str, Any],
+    typed: Collection[str],
+    limits: Limits,
+    known: Collection[str],
+) -> Schema:
+    """typed: which values are JSON's; the others are texts, and converted."""
     given = {key: value for key, value in values.items() if value is not None}
     for key, value in given.items():
         field = schema.model_fields.get(key)
         if field is None:
-            message = (
-                f"unknown parameter {key!r}; {nearest(key, [*schema.model_fields, *also_known])}"
-            )
+            message = f"unknown parameter {key!r}; {nearest(key, known)}"
             raise ApiError(400, "unknown_parameter", message, key)
-        if isinstance(value, bool) and field.annotation is not bool:  # pydantic would take 0 or 1
-            raise bad_value(key, value, "must not be true or false")
+        if key in typed:
+            _refuse_another_type(key, value, field.annotation)
     try:
-        return schema.model_validate(given)
+        wanted = schema.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")
         key = str(first["loc"][0])
         raise bad_value(key, given[key], reason[0].lower() + reason[1:]) from None
+    for key, limit in schema.limited.items():
+        value, most = getattr(wanted, key), getattr(limits, limit)
+        if isinstance(value, int) and value > most:
+            raise bad_value(key, value, f"at most {most}")
+    return wanted
+
+
+def _refuse_another_type(key: str, value: object, annotation: object) -> None:
+    """ApiError where a value of JSON is of a type that pydantic would convert.
+
+    Queries and forms have nothing but texts; JSON has types, and /openapi.json names them.
+    """
+    parts = _parts(annotation)
+    if isinstance(value, bool):
+        if bool not in parts:
+            raise bad_value(key, value, "must not be true or false")
+    elif isinstance(value, int | float) and parts <= {bool, type(None)}:
+        raise bad_value(key, value, "must be true or false")
+    elif isinstance(value, str) and parts & {bool, int, float} and value not in parts:
+        raise bad_value(key, value, "must not be a text")
+
+
+def _parts(annotation: object) -> set[object]:
+    """The types and the words that an annotation allows."""
+    if not get_args(annotation):
+        return {annotation}
+    if get_origin(annotation) is Literal:
+        return set(get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    return set().union(*map(_parts, get_args(annotation)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from cluster.versions import RegistryError, parse_reference
 from genimg.errors import InputError, nearest
 from genimg.precision import Choice
 from genimg.recipe import Section
+from serving.requests import Restore, Sample
 
 
 class Autoscaling(Section):
@@ -103,7 +104,7 @@ class Limits(Section):
     """bytes of a request's body"""
     max_pixels: int = Field(64_000_000, ge=1)
     """pixels of an image, told from its header"""
-    max_images: int = Field(64, ge=1)
+    max_images: int = Field(64, ge=1, le=65_536)
     """images of one request to the native routes; OpenAI's has a limit of its own, 10"""
     max_tile: int = Field(2048, ge=512)
     """pixels a side that a restorer computes at once; what a request's `tile` may ask for"""
@@ -114,6 +115,9 @@ class Limits(Section):
 
 
 class Settings(Section):
+    answered: ClassVar[tuple[str, ...]] = (Sample.capability, Restore.capability)
+    """what a model may be able to do that there are routes for"""
+
     registry: str = "registry"
     """folder or URL of the model registry"""
     models: tuple[ModelSettings, ...] = Field(min_length=1)

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -25,39 +25,48 @@ _MAX_FIELDS = 64
 
 @dataclass(frozen=True)
 class Received:
-    """What came: parameters (strings, or JSON's values) and at most one image."""
+    """What came: parameters and at most one image."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  # of the body, and of the query what the body does not have
+    texts: frozenset[str] = frozenset()  # what came in the query or a form; the others are JSON's
     image: bytes | None = None
+    query: Mapping[str, str] = field(
+        default_factory=dict
+    )  # all of it: what does not count is right too
 
 
 async def received(request: Request, limits: Limits, takes_image: bool = False) -> Received:
     """The query, and a body of JSON, a form, or (takes_image) of nothing but an image.
 
-    In queries and forms `null` and the empty string mean absent. Raises ApiError: 413 above
+    In queries and forms `null` and the empty string mean absent. Where query and body both have a
+    parameter, the body's counts; within one of them it is given once. Raises ApiError: 413 above
     `max_bytes`, unread where Content-Length says so; 408 where the body is not there after
     `upload_s`; 415 for an image in no format that is read; 400 for anything else.
     """
-    values: dict[str, Any] = {}
-    _add(values, _present(request.query_params.multi_items()))
+    query = _present(_once_each(request.query_params.multi_items()))
     limit = asyncio.timeout(limits.upload_s)  # or slow clients could take all places
     try:
         async with limit:
-            body = await _read(request, values, limits.max_bytes)
+            came = await _read(request, limits.max_bytes)
     except TimeoutError:
         if not limit.expired():
             raise
         message = f"the body has not come within {limits.upload_s:g} s"
         headers = {"Connection": "close", "x-should-retry": "false"}
         raise ApiError(408, "request_timeout", message, headers=headers) from None
+    texts = came.texts | (query.keys() - came.values)
+    values = {**query, **came.values}
     if not takes_image:
-        if body:
+        if came.image:
             message = "the body has neither parameters as JSON nor a form; send one of these"
             raise ApiError(415, "unsupported_media_type", message)
-        return Received(values)
+        return Received(values, texts, query=query)
     given = [(key, values.pop(key)) for key in IMAGE_KEYS if key in values]
-    found = [body] if body else []
-    found += [value if isinstance(value, bytes) else _from_text(key, value) for key, value in given]
+    found = [came.image] if came.image else []
+    found += [
+        value if isinstance(value, bytes) else _from_text(key, value, key in texts)
+        for key, value in given
+    ]
     if len(found) > 1:
         message = "more than one image is given; give one"
         raise ApiError(400, "invalid_value", message, given[-1][0])
@@ -66,11 +75,12 @@ async def received(request: Request, limits: Limits, takes_image: bool = False) 
         raise ApiError(400, "missing_image", message, "image")
     if written_as(found[0]) is None:
         raise unsupported()
-    return Received(values, found[0])
+    query = {key: value for key, value in query.items() if key not in IMAGE_KEYS}
+    return Received(values, texts, found[0], query)
 
 
-async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> bytes:
-    """Add a body's parameters and files to `values`; a body of another kind is given back."""
+async def _read(request: Request, max_bytes: int) -> Received:
+    """A body's parameters, files among them; a body of another kind is the image."""
     incoming = _Body(request, max_bytes)
     request = Request(request.scope, incoming.receive)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -85,21 +95,19 @@ async def _read(request: Request, values: dict[str, Any], max_bytes: int) -> byt
             texts = [(key, text) for key, text in items if isinstance(text, str)]
         if not incoming.ended:  # what the parser passes over, with the part that is cut
             raise ApiError(400, "invalid_form", "the form is cut off: it has no closing boundary")
-        _add(values, files)
-        _add(values, _present(texts))
-        return b""
+        values = _present(_once_each([*files, *texts]))
+        return Received(values, frozenset(values))
     body = await request.body()
     if not body:
-        return b""
+        return Received({})
     # curl calls JSON and images a form where it is not told what they are
     if kind == "application/json" or kind.endswith("+json") or body[:64].lstrip()[:1] == b"{":
-        _add(values, ((key, value) for key, value in _object(body).items() if value is not None))
-        return b""
+        return Received({key: value for key, value in _object(body).items() if value is not None})
     if kind == "application/x-www-form-urlencoded" and not written_as(body):
         async with request.form(max_fields=_MAX_FIELDS) as form:  # of the body just read
-            _add(values, _present(form.multi_items()))
-        return b""
-    return body
+            values = _present(_once_each(form.multi_items()))
+        return Received(values, frozenset(values))
+    return Received({}, image=body)
 
 
 class _Body:
@@ -135,28 +143,27 @@ class _Body:
         return ApiError(413, "body_too_large", message)
 
 
-def _present(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _present(values: dict[str, Any]) -> dict[str, Any]:
     """Without those of a form or query that stand for nothing."""
-    return ((key, value) for key, value in items if value not in ("null", ""))
+    return {key: value for key, value in values.items() if value not in ("null", "")}
 
 
-def _add(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> None:
-    """Take parameters, each once."""
+def _once_each(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for key, value in items:
         if key in values:
             raise ApiError(400, "invalid_value", f"{key} is given more than once", key)
         values[key] = value
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    _add(values, pairs)
     return values
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number that JSON has")
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body, object_pairs_hook=_once_each)
+        values = json.loads(body, object_pairs_hook=_once_each, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from None
     if not isinstance(values, dict):
@@ -164,10 +171,27 @@ def _object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def _from_text(key: str, text: Any) -> bytes:
-    """The bytes of base64 or of a data URL; other URLs are not fetched."""
+def _as_sent(text: str) -> bytes:
+    """The bytes of a form's field, which was read as UTF-8, or else as Latin-1."""
+    try:
+        data = text.encode("latin-1")
+        data.decode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
+    except UnicodeDecodeError:
+        return data
+    return text.encode()
+
+
+def _from_text(key: str, text: Any, in_form: bool) -> bytes:
+    """The bytes of base64 or of a data URL; other URLs are not fetched.
+
+    in_form: it may be the file itself, in a field without a file's name.
+    """
     if not isinstance(text, str):
         raise ApiError(400, "invalid_image", f"{key}={shown(text)}: give base64 as a string", key)
+    if in_form and written_as(data := _as_sent(text)):
+        return data
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):

@@ -14,6 +14,8 @@ from ray.autoscaler._private.command_runner import _with_environment_variables, 
 from ray.autoscaler._private.updater import LABELS_ENVIRONMENT_VARIABLE
 from ray.autoscaler._private.util import prepare_config, validate_config, with_head_node_ip
 
+from jobs.on_serve import FLAGS
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "cluster.yaml").read_text()
 
@@ -160,9 +162,9 @@ def test_ray_starts_with_the_token_and_our_settings(role: str, config, tmp_path:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": f"{tmp_path}/venv/bin/genimg-haproxy",
+        **FLAGS,
         "AWS_REGION": config["provider"]["region"],
         "AWS_DEFAULT_REGION": config["provider"]["region"],
         "GENIMG_REGISTRY": "s3://BUCKET/registry",

@@ -26,7 +26,10 @@ from serving.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cluster" / "manifests"
 KINDS = ("RayCluster", "RayJob", "RayService")
-SERVE = FLAGS | {"RAY_SERVE_ENABLE_HA_PROXY": "1"}  # which `genimg serve` tests for
+SERVE = FLAGS | {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # which `genimg serve` tests for
+    "RAY_SERVE_HAPROXY_BINARY_PATH": "/usr/local/bin/genimg-haproxy",  # where it writes a script
+}
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 ENVIRONMENT = {
     "RayCluster": {**SERVE, **STOP, "GENIMG_REGISTRY": "s3://BUCKET/registry"},

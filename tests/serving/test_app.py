@@ -270,8 +270,11 @@ def test_the_documentation_tells_of_bodies_and_errors(client):
     described = client.get("/openapi.json").json()
     denoise = described["paths"]["/v1/images/denoise"]["post"]
     form = denoise["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert form["required"] == ["image"]
-    assert "0 to 255" in form["properties"]["sigma"]["description"]
+    assert [each["required"] for each in form["oneOf"]] == [["image"], ["file"]]
+    assert "0 to 255" in form["oneOf"][0]["properties"]["sigma"]["description"]
+    assert list(described["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == [
+        "text/plain"
+    ]
     assert "image/png" in denoise["requestBody"]["content"]
     assert {"400", "404", "413", "415", "429", "503", "504"} <= denoise["responses"].keys()
     generations = described["paths"]["/v1/images/generations"]["post"]

@@ -1,0 +1,161 @@
+"""What answers where a replica cannot: HAProxy, as Ray configures it, and Ray by itself."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from live_server import until
+from local_s3 import free_port
+
+from jobs.on_serve import FLAGS, haproxy, script
+from serving.errors import ApiError
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
+
+LOST = ApiError(503, "replica_lost", "the process that was to answer has ended; try again").body()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def process(*command: object, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    running = subprocess.Popen([*map(str, command)], env=os.environ | (env or {}))
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+@dataclass
+class Balanced:
+    """HAProxy before some servers."""
+
+    url: str
+    servers: list[subprocess.Popen]
+    folder: Path
+    seen: list[httpx.Response | str] = field(default_factory=list)
+
+    def kill(self, server: int) -> None:
+        os.kill(self.servers[server].pid, signal.SIGKILL)
+
+    @contextmanager
+    def asked(self, clients: int, body: bytes) -> Iterator[None]:
+        """Clients ask without a pause during the block, each on one connection that it keeps."""
+        enough = threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(timeout=30) as client:
+                while not enough.is_set():
+                    try:
+                        self.seen.append(client.post(self.url, content=body))
+                    except httpx.TransportError as error:
+                        self.seen.append(type(error).__name__)
+
+        threads = [threading.Thread(target=ask) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_for(self, more: int) -> None:
+        before = len(self.seen)
+        until(lambda: len(self.seen) >= before + more, patience=30)
+
+    @property
+    def statuses(self) -> Counter[int | str]:
+        return Counter(each if isinstance(each, str) else each.status_code for each in self.seen)
+
+
+@contextmanager
+def balanced(count: int) -> Iterator[Balanced]:
+    """As many servers behind HAProxy, configured by Ray and started as `genimg serve` starts it."""
+    from ray.serve._private.haproxy import (
+        BackendConfig,
+        HAProxyApi,
+        HAProxyConfig,
+        HTTPOptions,
+        ServerConfig,
+    )  # fmt: skip
+
+    # Not in tmp_path, which is long: the paths of HAProxy's sockets may have 97 characters.
+    with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp") as name, ExitStack() as stack:
+        folder = Path(name)
+        ports = [free_port() for _ in range(count)]
+        slow = Path(__file__).with_name("slow_answers.py")
+        servers = [stack.enter_context(process(sys.executable, slow, port)) for port in ports]
+        port = free_port()
+        HAProxyApi(
+            HAProxyConfig(
+                http_options=HTTPOptions(host="127.0.0.1", port=port),
+                socket_path=f"{folder}/admin.sock",
+                metrics_socket_path=f"{folder}/metrics.sock",
+                server_state_base=name,
+                server_state_file=f"{folder}/state",
+                stats_port=free_port(),
+                metrics_port=free_port(),
+                retry_on=FLAGS["RAY_SERVE_HAPROXY_RETRY_ON"],
+                retries=int(FLAGS["RAY_SERVE_HAPROXY_RETRIES"]),
+                bufsize=int(FLAGS["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]),
+                observe_error_limit=int(FLAGS["RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT"]),
+            ),
+            {
+                "app": BackendConfig(
+                    name="app",
+                    path_prefix="/",
+                    app_name="app",
+                    servers=[ServerConfig(f"s{each}", "127.0.0.1", each) for each in ports],
+                )
+            },
+            f"{folder}/haproxy.cfg",
+        )._generate_config_file_internal()
+        (folder / "state").touch()
+        start = folder / "haproxy"
+        start.write_text(script(haproxy()))
+        start.chmod(0o700)
+        for each in ports:
+            until(lambda each=each: answers(each))
+        arguments = ["-db", "-f", folder / "haproxy.cfg"]
+        stack.enter_context(process(start, *arguments, env={"GENIMG_UPLOAD_S": "1"}))
+        until(lambda: answers(port))
+        yield Balanced(f"http://127.0.0.1:{port}/v1/images/sample", servers, folder)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_what_a_killed_server_held_is_answered_by_another(size):
+    with balanced(2) as front, front.asked(clients=8, body=b"x" * size):
+        front.wait_for(50)
+        front.kill(0)
+        front.wait_for(100)
+    assert front.statuses.keys() == {200}, front.statuses
+
+
+def test_with_no_other_it_is_503_in_our_form():
+    with balanced(1) as front, front.asked(clients=8, body=b"x" * 10):
+        front.wait_for(50)
+        front.kill(0)
+        front.wait_for(50)
+    assert front.statuses.keys() == {200, 503}, front.statuses
+    for answer in front.seen:
+        if answer.status_code == 503:
+            assert answer.json() == LOST
+            assert answer.headers["retry-after"] == "1"
+            assert answer.headers["content-type"] == "application/json"
