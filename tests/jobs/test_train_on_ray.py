@@ -235,14 +235,15 @@ def test_a_lost_node_leaves_a_smaller_group_that_finishes(classifier: list[str],
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_node_that_joins_costs_no_work(classifier: list[str], tmp_path: Path):
     """The group saves just before it is resized, and no image is trained on twice."""
     run = tmp_path / "classifier"
     script = Path(__file__).with_name("joining_node.py")
-    endless = ["train.images=100000000", "train.checkpoint_every=64000", "train.keep=1000"]
+    endless = ["train.images=100000000", "train.checkpoint_every=16000", "train.keep=1000"]
     arguments = [str(tmp_path), "classifier", *classifier, *endless, "train.log_every=3200"]
     with own_session([sys.executable, str(script), *arguments]) as process:
-        output, _ = process.communicate(timeout=280)
+        output, _ = process.communicate(timeout=560)
     assert process.returncode == 0, output
     workers = {
         int(folder.name): checkpoint.verify(folder).lineage["workers"]
