@@ -43,7 +43,8 @@ def prepare(
     """Turn images into Parquet shards, shuffled, on all CPUs of the cluster.
 
     A source that is divided gives folders train and test. Interrupted, the same command goes on
-    where it was. On a cluster of several machines both must be on S3 or a shared file system.
+    where it was. On a cluster of several machines both must be on S3 or a shared file system. A
+    compressed tar is unpacked once a machine, beneath GENIMG_CACHE (~/.cache/genimg).
 
     Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
     """

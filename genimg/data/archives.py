@@ -2,12 +2,14 @@
 
 import lzma
 import os
+import shlex
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Protocol
 
+from genimg.data.machine import Memory, this_machines
 from genimg.errors import InputError
 from genimg.images import READABLE_SUFFIXES, BrokenImage
 
@@ -173,8 +175,11 @@ class Tar:
 class PackedTar:
     """Image files of a compressed tar, unpacked into memory: it can only be read forwards."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, memory: Memory | None = None) -> None:
+        """memory: this machine's, if not given; a third of what is available may be used."""
         self._files: dict[str, bytes] = {}
+        memory = memory or this_machines()
+        most = min(MAX_UNPACKED_BYTES, memory.available // 3 if memory else MAX_UNPACKED_BYTES)
         total = 0
         try:
             with tarfile.open(file, "r|*") as tar:
@@ -183,10 +188,11 @@ class PackedTar:
                     if not path or not member.isreg() or member.issparse():
                         continue
                     total += member.size
-                    if total > MAX_UNPACKED_BYTES:
+                    if total > most:
+                        command = shlex.join(["genimg", "prepare", str(file), f"{file}-shards"])
                         raise InputError(
-                            f"{file}: holds more than {MAX_UNPACKED_BYTES >> 30} GiB of images, too"
-                            " much to unpack into memory; unpack it and point to the folder"
+                            f"{file}: holds more than {most / 1e9:.3g} GB of images, too much to"
+                            f" unpack into memory; stream them instead: {command}"
                         )
                     content = tar.extractfile(member)
                     assert content is not None  # it is a regular file

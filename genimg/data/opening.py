@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from genimg.contracts import Dataset
+from genimg.data.machine import Memory
 from genimg.data.memory import Images, load_images
 from genimg.data.remote import is_remote
-from genimg.data.room import Memory, local_workers, refuse_too_large
+from genimg.data.room import local_workers, refuse_too_large
 from genimg.data.scenes import Scenes
 from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.errors import InputError

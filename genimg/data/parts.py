@@ -26,6 +26,7 @@ import numpy as np
 
 from genimg import images
 from genimg.data.archives import MAX_MEMBER_BYTES, PACKED_TAR_SUFFIXES, ZIP_SUFFIXES, Span
+from genimg.data.buckets import read_object
 from genimg.data.remote import cache_home
 from genimg.errors import InputError
 
@@ -55,17 +56,17 @@ class PartSource:
     nbytes = 0
     has_split = False
 
-    def __init__(self, where: Path, part: Part, classes: tuple[str, ...]) -> None:
-        """where: the folder or archive, on this machine."""
+    def __init__(self, where: Path | str, part: Part, classes: tuple[str, ...]) -> None:
+        """where: the folder or archive, on this machine, or the address of files in S3."""
         self.names = part.names
         self.labels = None if part.labels is None else np.array(part.labels, np.int64)
         self.classes = classes
         self._spans = part.spans
         self._where = where
         self._file: IO[bytes] | None = None
-        self._zip = where.name.lower().endswith(ZIP_SUFFIXES)
-        if where.is_file():
+        if isinstance(where, Path) and where.is_file():
             self._file = at_offsets(where).open("rb")
+            self._zip = where.name.lower().endswith(ZIP_SUFFIXES)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,6 +86,8 @@ class PartSource:
     def encoded(self, index: int) -> bytes:
         name = self.names[index]
         try:
+            if isinstance(self._where, str):
+                return read_object(self._where, name)
             if self._file is None:
                 return (self._where / name).read_bytes()
             if self._zip:

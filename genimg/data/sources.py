@@ -11,6 +11,7 @@ from genimg import images
 from genimg.data import archives, arrays
 from genimg.data.archives import Span
 from genimg.data.arrays import Split as Split
+from genimg.data.buckets import Bucket
 from genimg.data.parts import Part, at_offsets
 from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
@@ -120,10 +121,13 @@ def open_source(path: str, split: Split = "train") -> Source:
 def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
     """open_source() for several splits, of which the files are listed once.
 
-    in_parts: a compressed tar is unpacked on this machine's disk, not in memory.
+    in_parts: a compressed tar is unpacked on this machine's disk, not in memory; files in S3 are
+    not copied to this machine.
     """
     if is_parquet(path):
         raise InputError(f"{path}: Parquet shards are streamed; here it must be another form")
+    if in_parts and is_folder_of_files(path):
+        return _of_tree(path, Bucket(path), strip_top=False)
     where = on_this_machine(path)
     if not where.exists():
         raise InputError(f"{path}: no such file or folder; {_nearest_sibling(where)}")
@@ -134,18 +138,30 @@ def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
         return partial(arrays.open_npz, where)
     if arrays.IDX_NAME.search(name):
         return lambda split: arrays.open_idx_file(where)
-    tree = _open_tree(where, in_parts)
+    return _of_tree(path, _open_tree(where, in_parts), strip_top=where.is_file())
+
+
+def _of_tree(path: str, tree: archives.Tree, strip_top: bool) -> Callable[[Split], FileSource]:
     if not tree.paths:
         looked_for = ", ".join(images.READABLE_SUFFIXES)
         raise InputError(f"{path}: no images in it; looked for {looked_for} at any depth")
 
     def open_files(split: Split) -> FileSource:
         try:
-            return FileSource(tree, split, strip_top=where.is_file())
+            return FileSource(tree, split, strip_top)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
     return open_files
+
+
+def is_folder_of_files(path: str) -> bool:
+    """Whether an address is of several files in S3 that are no set of arrays."""
+    if not is_remote(path):
+        return False
+    files = files_at(path)
+    several = bool(files) and [file.path for file in files] != [locate(path)[1]]
+    return several and not any(arrays.IDX_NAME.search(file.base_name) for file in files)
 
 
 def is_parquet(path: str) -> bool:

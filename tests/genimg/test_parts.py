@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from genimg import images
+from genimg.data.archives import PackedTar
+from genimg.data.machine import Memory
 from genimg.data.parts import Part, PartSource, at_offsets
 from genimg.data.sources import open_source, opener
 from genimg.errors import InputError
@@ -96,6 +98,13 @@ def test_a_compressed_tar_is_unpacked_once_and_again_when_it_changes(folder, cac
     where.write_bytes(where.read_bytes()[:200])
     with pytest.raises(InputError, match=r"pets\.tar\.gz: cannot be unpacked"):
         at_offsets(where)
+
+
+def test_a_compressed_tar_that_memory_has_no_room_for_is_refused_with_the_command(folder):
+    where = archived(folder, "gztar")
+    PackedTar(where, Memory(10**9, 10**9))
+    with pytest.raises(InputError, match=rf"instead: genimg prepare {where} {where}-shards"):
+        PackedTar(where, Memory(10**9, 1000))
 
 
 def states(where: Path) -> list:

@@ -13,9 +13,10 @@ from pyarrow import fs
 
 from genimg import images
 from genimg.data.opening import classes_of, open_dataset
+from genimg.data.parts import Part, PartSource
 from genimg.data.remote import on_this_machine
 from genimg.data.shard_files import Row, write_shard
-from genimg.data.sources import is_parquet, open_source
+from genimg.data.sources import is_parquet, open_source, opener
 from genimg.errors import InputError
 from genimg.recipe import Data
 
@@ -57,6 +58,23 @@ def test_a_folder_in_s3_is_the_same_data_as_the_folder(bucket: str, folder: Path
     assert classes_of(Data(source=address, size=16, holdout=2)) == ("a", "b")
     for there, here in zip(everything(address), everything(str(folder)), strict=True):
         assert torch.equal(there, here)
+
+
+def test_parts_of_a_folder_in_s3_are_read_file_by_file(bucket: str, folder: Path, cache: Path):
+    address = put(f"{bucket}/some/set", folder)
+    source = opener(address, in_parts=True)("train")
+    here = open_source(str(folder))
+    assert (source.names, source.classes) == (here.names, here.classes)
+    part = source.part(np.array([7, 2]))
+    read = PartSource(address, part, source.classes)
+    assert [read.encoded(0), read.encoded(1)] == [here.encoded(7), here.encoded(2)]
+    before = list(source.states())
+    (folder / here.names[5]).write_bytes(b"other")
+    after = list(opener(put(address, folder), in_parts=True)("train").states())
+    assert [a == b for a, b in zip(before, after, strict=True)][5] is False
+    with pytest.raises(images.BrokenImage, match=r"gone\.png: no such file"):
+        PartSource(address, Part(["a/gone.png"], None, [()]), ()).read(0)
+    assert not cache.exists()  # nothing was copied
 
 
 def test_shards_in_s3_are_streamed_and_the_same_as_on_disk(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from genimg import images
+from genimg.data.machine import Memory, this_machines
 from genimg.data.memory import load_images
 from genimg.data.opening import classes_of, open_dataset
-from genimg.data.room import HEADROOM, SAMPLE, Memory, bytes_in_memory, this_machines
+from genimg.data.room import HEADROOM, SAMPLE, bytes_in_memory
 from genimg.data.sources import open_source
 from genimg.errors import InputError
 from genimg.recipe import Data

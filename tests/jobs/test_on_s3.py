@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+import torch
 
 from cluster.storage import open_storage
 from genimg import images
@@ -128,3 +129,34 @@ def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
         plans.append(make_plan(f"{bucket}/set.npz", split="all", **options)[0].text())
         shutil.rmtree(os.environ["GENIMG_CACHE"])
     assert plans[0] == plans[1]
+
+
+def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
+    from genimg.data.parquet import Shards
+    from genimg.data.parts import Part
+    from jobs.sharding import Sharder, claim, finished, make_plan, part_of
+
+    name = bucket.removeprefix("s3://")
+    for number in range(7):
+        picture = images.encode(np.full((8, 8, 3), number, np.uint8))
+        key = f"pets/{'ab'[number % 2]}/{number}.png"
+        boto3.client("s3").put_object(Bucket=name, Key=key, Body=picture)
+    options = {"size": None, "fit": "pad", "format": "keep", "quality": None, "shard_rows": 3}
+    plan, sources = make_plan(f"{bucket}/pets", split="all", **options)
+    claim(f"{bucket}/out", plan, overwrite=False)
+    for shard in plan.shards(f"{bucket}/out"):
+        assert finished(shard) is None
+        part = part_of(plan, sources, shard)
+        outcome = Sharder(plan, 0).write(shard, Part.unpacked(part.packed()))
+        assert (outcome.complete, outcome.broken) == (True, [])
+        assert finished(shard) == outcome
+    shards = Shards(f"{bucket}/out", channels=3, size=8, fit="pad", tolerate_broken=0)
+    pixels, labels = shards.fetch(np.arange(7), torch.zeros(7, dtype=torch.int64))
+    numbers = pixels[:, 0, 0, 0].tolist()
+    assert sorted(numbers) == list(range(7))
+    assert labels.tolist() == [n % 2 for n in numbers]
+    assert not (tmp_path / "cache").exists()
+
+    picture = images.encode(np.full((8, 8, 3), 99, np.uint8))
+    boto3.client("s3").put_object(Bucket=name, Key="pets/a/0.png", Body=picture)
+    assert make_plan(f"{bucket}/pets", split="all", **options)[0].content != plan.content

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from cluster.local import connect
 from genimg import images
+from genimg.data.machine import Memory
 from genimg.data.memory import load_images
 from genimg.data.opening import classes_of, open_dataset
 from genimg.data.parquet import Shards
-from genimg.data.room import Memory
 from genimg.data.sources import open_source
 from genimg.errors import InputError
 from genimg.recipe import Data
