@@ -1,4 +1,4 @@
-"""The trials of a sweep run by Ray Tune, each a run of its own on Ray Train."""
+"""The trials of a sweep run by Ray Tune: where each is placed, what stops it, what is recorded."""
 
 from __future__ import annotations
 
