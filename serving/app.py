@@ -14,6 +14,7 @@ from genimg import __version__
 from serving import documentation, errors, native, openai
 from serving.answers import EXPOSED
 from serving.backend import Backend
+from serving.direct import Direct
 from serving.errors import ApiError
 from serving.metrics import Measured, Meters
 from serving.settings import Limits
@@ -36,6 +37,8 @@ def create_app(
     app = FastAPI(title="genimg", version=__version__, redirect_slashes=False)
     errors.install(app)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
+    routers = [openai.router(backend, limits), native.router(backend, limits)]
+    app.add_middleware(Direct, routers=routers)  # the first that is added is the innermost
     app.add_middleware(Measured, meters=meters)
     if origins:
         app.add_middleware(
@@ -45,8 +48,8 @@ def create_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    app.include_router(openai.router(backend, limits))
-    app.include_router(native.router(backend, limits))
+    for router in routers:
+        app.include_router(router)
 
     @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["operation"])

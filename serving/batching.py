@@ -47,13 +47,11 @@ class Batcher(Generic[Item, Result]):
         max_queue: int,
         name: str = "batcher",
         observe: Callable[[int], None] = lambda rows: None,
-        sized: Callable[[int], int] = lambda rows: rows,
         finish: Callable[[Item, Result], Result] | None = None,
         finisher: Executor | None = None,
     ) -> None:
         """max_queue: rows that may wait; observe: told the rows of each batch as it starts.
 
-        sized: of so many rows that could be a batch, how many should be; the others wait on.
         finish: gives the item's result in the end, and runs on `finisher`.
         """
         assert (finish is None) == (finisher is None)
@@ -63,7 +61,6 @@ class Batcher(Generic[Item, Result]):
         self.max_rows = max_rows
         self.max_queue = max_queue
         self.observe = observe
-        self.sized = sized
         self._waiting = 0
         self._closed = False
         self._ready: deque[_Entry[Item, Result]] = deque()
@@ -157,11 +154,10 @@ class Batcher(Generic[Item, Result]):
     def _take(self) -> list[_Entry[Item, Result]]:
         batch: list[_Entry[Item, Result]] = []
         rows = 0
-        most = self._most()
         for entry in list(self._ready):
             if batch and entry.key != batch[0].key:
                 continue
-            if batch and rows + entry.rows > most:
+            if batch and rows + entry.rows > self.max_rows:
                 break
             self._ready.remove(entry)
             if entry.future.cancelled():
@@ -171,12 +167,6 @@ class Batcher(Generic[Item, Result]):
             batch.append(entry)
             rows += entry.rows
         return batch
-
-    def _most(self) -> int:
-        """Rows of the next batch at most."""
-        key = self._ready[0].key if self._ready else None
-        rows = sum(entry.rows for entry in self._ready if entry.key == key)
-        return self.sized(min(rows, self.max_rows))
 
     def _run(self, batch: list[_Entry[Item, Result]]) -> None:
         try:

@@ -87,6 +87,7 @@ class Host:
         self.cache = cache
         self._registry = Registry(open_storage(registry))
         self._rejected: Rejected | None = None
+        self._info: tuple[tuple[_Served, Rejected | None], ModelInfo] | None = None
         name = parse_reference(settings.ref)[0]
         first = self._registry.get(name, target_of(self._registry, settings.ref).number)
         self._served = self._loaded(first)
@@ -99,7 +100,6 @@ class Host:
             settings.max_queue,
             f"engine {settings.ref}",
             self._meters.batch.observe,
-            whole_pass,
             _encoded,
             self._coders,
         )
@@ -155,6 +155,13 @@ class Host:
         )
 
     def info(self) -> ModelInfo:
+        """What is served now; made anew only where that changes, for every request asks."""
+        of = (self._served, self._rejected)
+        if self._info is None or self._info[0] != of:
+            self._info = of, self._described()
+        return self._info[1]
+
+    def _described(self) -> ModelInfo:
         version, engine = self._served.version, self._served.engine
         return ModelInfo(
             id=self.settings.ref,
@@ -213,11 +220,6 @@ class Host:
     def _refused(self, number: int, reason: str) -> None:
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
-
-
-def whole_pass(rows: int) -> int:
-    """The largest power of two: engines fill others up with rows that are computed for nothing."""
-    return 1 << (rows.bit_length() - 1) if rows else 0
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:

@@ -117,7 +117,8 @@ class _Body:
         self.request = request
         self.max_bytes = max_bytes
         self.count = 0
-        _, options = parse_options_header(request.headers.get("content-type", ""))
+        kind = request.headers.get("content-type", "")
+        _, options = parse_options_header(kind) if "boundary" in kind.lower() else (b"", {})
         boundary = options.get(b"boundary", b"")  # of a form in parts
         self.closing = b"--" + boundary + b"--"
         self.last = b""
