@@ -53,10 +53,6 @@ class Inference:
         return in_chunks(function, inputs)
 
 
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
-
-
 def latents(seeds: Tensor, dimensions: int) -> Tensor:
     """Latents float32 [N, dimensions] of seeds int64 [N]; each depends on its own seed alone."""
     return rng.normal(rng.fold(seeds, LATENTS), (dimensions,))
@@ -75,19 +71,6 @@ def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         padded = torch.cat([rows, rows[:1].expand(padding, *rows.shape[1:])]) if padding else rows
         outputs.append(function(padded)[: len(rows)].float().cpu())
     return torch.cat(outputs)
-
-
-def generated(
-    generator: Callable[[Tensor], Tensor],
-    dimensions: int,
-    count: int,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    truncation: float = 1.0,
-) -> Tensor:
-    """float32 [count, C, H, W] in [-1, 1] on the CPU: the images of seeds seed .. seed+count-1."""
-    seeds = torch.arange(seed, seed + count, device=device)
-    return generated_from(generator, dimensions, seeds, truncation)
 
 
 @torch.no_grad()

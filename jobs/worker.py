@@ -87,6 +87,7 @@ def work(
         recorder = None
         if sync.rank == 0:
             recorder = Recorder(recipe, folder, history, data.fingerprint, sync.world)
+            recorder.lineage["evaluation"] = {"split": "held-out", **recipe.protocol(held_out)}
             stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
