@@ -47,7 +47,7 @@ class Inference:
 
     @property
     def device(self) -> torch.device:
-        return device_of(next(iter(self.networks.values())))
+        return next(next(iter(self.networks.values())).parameters()).device
 
     def share(self, count: int) -> range:
         """This worker's part of rows 0 to count - 1; may be empty."""
@@ -117,10 +117,6 @@ def filled(rows: Tensor, size: int) -> Tensor:
     """Rows [N, ...] and the first of them again, up to `size`."""
     missing = size - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
-
-
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def latents(seeds: Tensor, dimensions: int) -> Tensor:

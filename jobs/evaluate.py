@@ -1,15 +1,24 @@
 """`genimg evaluate`: a model's metrics on data of one's choice."""
 
 import json as json_
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.console import PrecisionOption, RegistryOption, run, say, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import torch
+
     from genimg.contracts import Dataset
     from genimg.engine import Engine
+    from genimg.metrics.distributions import FeatureStatistics
+
+FEWEST_JUDGED = 10  # the inception score is a mean over ten parts
+JUDGED_AT_ONCE = 512  # images
 
 
 def evaluate(
@@ -27,25 +36,33 @@ def evaluate(
     judge: Annotated[
         str | None, typer.Option(help="A classifier's model, to judge a generator's images.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Images that --judge looks at.")] = 10_000,
+    samples: Annotated[
+        int, typer.Option(min=FEWEST_JUDGED, help="Images that --judge looks at.")
+    ] = 10_000,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
     """Measure a model. Each recipe has its metrics: PSNR and SSIM, ELBO, accuracy, distances.
 
+    On the very data that a model was trained on, only what was held out is looked at. How it was
+    measured stands beside the metrics: data, split, number of images, seed, detector, method.
+
     With --judge, a generator is also judged by a classifier: FID on its features, inception
     score, how many images it is sure of (probability 0.9 or more), and the share of each class.
 
     Example: genimg evaluate denoiser evaluation.sigmas=[25] --data BSD68
     """
+    from genimg import checkpoint
     from genimg.data.opening import open_dataset
+    from genimg.engine import Engine
     from genimg.errors import InputError, nearest
-    from jobs.model import load_engine
+    from jobs.model import folder_of, load_engine
 
     if split not in ("train", "test", "all"):
         raise InputError(f"--split {split!r}; {nearest(split, ['train', 'test', 'all'])}")
-    engine = load_engine(model, registry, precision)
+    folder, verified = folder_of(model, registry)
+    engine = Engine.load(folder, precision=precision, verified=verified)
     critic = None if judge is None else load_engine(judge, registry, precision)
     if critic:
         refuse_judge(engine, critic)
@@ -53,16 +70,34 @@ def evaluate(
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
-    dataset = open_dataset(recipe.data, split, engine.device, warn=say)
-    metrics = recipe.resolve(dataset.classes).evaluate(engine.inference, dataset)
+    opened = open_dataset(recipe.data, split, engine.device, warn=say)  # type: ignore[arg-type]
+    dataset: Dataset = opened
+    protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
+    if opened.fingerprint == trained_on(checkpoint.read_manifest(folder).lineage):
+        _, dataset = opened.hold_out(engine.recipe.data.holdout)
+        protocol["split"] = "held-out"
+        say(
+            f"{engine.recipe.recipe} was trained on {data}: "
+            f"only the {len(dataset)} images that were held out are looked at"
+        )
+    recipe = recipe.resolve(dataset.classes)
+    metrics = recipe.evaluate(engine.inference, dataset)
+    protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         metrics |= judged(engine, critic, dataset, samples)
+        protocol["judge"] = {"model": judge, "images": min(samples, len(dataset)),
+                             "samples": samples, "seed": 0}  # fmt: skip
     if json:
-        typer.echo(json_.dumps(metrics | {"precision": engine.precision}, indent=2))
-    else:
-        typer.echo(f"{'precision':24} {engine.precision}")
-        for name, value in metrics.items():
-            typer.echo(f"{name:24} {shown(value)}")
+        typer.echo(json_.dumps(metrics | {"protocol": protocol}, indent=2))
+        return
+    for name, value in metrics.items():
+        typer.echo(f"{name:24} {shown(value)}")
+    say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
+
+
+def trained_on(lineage: dict[str, Any]) -> str | None:
+    """The fingerprint of the data that a checkpoint was trained on."""
+    return lineage.get("data", {}).get("fingerprint")
 
 
 def refuse_judge(engine: "Engine", judge: "Engine") -> None:
@@ -92,19 +127,40 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
         inception_score,
     )
 
-    fake = engine.sample(samples, seed=0)
-    real = real_images(dataset, min(samples, len(dataset))).permute(0, 2, 3, 1).numpy()
-    statistics = [
-        FeatureStatistics.of(torch.from_numpy(judge.features(images))) for images in (fake, real)
-    ]
-    probabilities = torch.from_numpy(judge.classify(fake))
+    chosen = dataset.choose(samples)
+
+    def generated(start: int, stop: int) -> "np.ndarray":
+        return engine.sample(stop - start, seed=start)
+
+    def real(start: int, stop: int) -> "np.ndarray":
+        return real_images(dataset, chosen[start:stop]).permute(0, 2, 3, 1).numpy()
+
+    def seen(
+        draw: "Callable[[int, int], np.ndarray]", count: int
+    ) -> "tuple[FeatureStatistics, torch.Tensor]":
+        """Statistics of features, and probabilities [count, classes], some images at a time."""
+        statistics: FeatureStatistics | None = None
+        parts = []
+        for start in range(0, count, JUDGED_AT_ONCE):
+            images = draw(start, min(start + JUDGED_AT_ONCE, count))
+            batch = FeatureStatistics.of(torch.from_numpy(judge.features(images)))
+            if statistics:
+                statistics.merge(batch)
+            else:
+                statistics = batch
+            parts.append(torch.from_numpy(judge.classify(images)))
+        assert statistics is not None, "there is at least one image"
+        return statistics, torch.cat(parts)
+
+    fake_statistics, probabilities = seen(generated, samples)
+    real_statistics, of_real = seen(real, len(chosen))
     shares = class_shares(probabilities)
     score, _ = inception_score(probabilities)
     return {
-        "judge_fid": frechet_distance(*statistics),
+        "judge_fid": frechet_distance(fake_statistics, real_statistics),
         "judge_inception_score": score,
         "judge_confident": confident_share(probabilities),
-        "judge_confident_real": confident_share(torch.from_numpy(judge.classify(real))),
+        "judge_confident_real": confident_share(of_real),
         "judge_smallest_class": float(shares.min()),
         "judge_largest_class": float(shares.max()),
     }

@@ -88,10 +88,16 @@ def work(
         world=sync.world,
         seen=method.seen,
     )
+    precision = resolved("auto", device)  # in which engines of it serve, on such a device
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
             recorder = Recorder(recipe, folder, past, data.fingerprint, sync.world)
+            recorder.lineage["evaluation"] = {
+                "split": "held-out",
+                "precision": precision,
+                **recipe.protocol(held_out),
+            }
             stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
@@ -110,11 +116,9 @@ def work(
             if agreed(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
-            precision = resolved("auto", device)  # in which engines of it serve, on such a device
             inference = Inference.of_copies(method.averages, precision, sync)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
-                recorder.lineage["evaluation"] = {"precision": precision}
                 recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 

@@ -7,7 +7,6 @@ whatever else is drawn beside it, and the same layout at every size.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from genimg.errors import InputError
 
 VERSION = 1  # raise it with every change of what a key looks like
 CPU = torch.device("cpu")
+CHOSEN_FROM = 4  # times as many scenes as are chosen
 _SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
 _CHUNK = 1 << 18  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
 
@@ -230,15 +230,14 @@ class Scenes:
         return render(self.scene_keys(np.array([index])), self.size, self.channels, self.simple)[0]
 
     def choose(self, count: int) -> np.ndarray:
-        """int64 indices, ascending, of `count` of the set's scenes: see balanced_choice."""
-        labels = self._labels if count < self.length else None
-        return balanced_choice(count, self.length, labels)
+        """int64 indices, ascending, of `count` scenes of the set: see balanced_choice.
 
-    @cached_property
-    def _labels(self) -> np.ndarray:
-        """int64 [length]; laying scenes out is cheap beside drawing them."""
-        keys = self.scene_keys(np.arange(self.length)).split(4096)
-        return torch.cat([compose(part, self.simple).shapes[:, 0] for part in keys]).numpy()
+        From the first few times as many, which are as good as all; laying them out is cheap.
+        """
+        few = min(self.length, CHOSEN_FROM * count)
+        keys = self.scene_keys(np.arange(few)).split(4096)
+        labels = torch.cat([compose(part, self.simple).shapes[:, 0] for part in keys])
+        return balanced_choice(min(count, few), few, labels.numpy())
 
     def hold_out(self, count: int) -> tuple["Scenes", "Scenes"]:
         """(what is left to train on, the first `count` scenes), which have no index in common."""

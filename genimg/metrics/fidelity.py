@@ -1,5 +1,7 @@
 """How close an image is to the one it should be: PSNR and SSIM, for bytes as they are stored."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -12,8 +14,8 @@ C1 = (0.01 * PEAK) ** 2
 C2 = (0.03 * PEAK) ** 2
 
 _BYTES = 2**22  # compared at a time: bounds the memory of the differences
-_ROWS = 32  # of means a strip: a strip of a photo stays in a processor's cache
-_MEANS = 2**17  # a strip, at most, where there are many planes or rows are long
+_SIDE = 128  # windows that a block has along each side: a block stays in a processor's cache
+_SIDE_ON_GPU = 512
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -40,7 +42,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
     a, b: uint8 [N, C, H, W] with H, W >= 11, on one device. Wang, Bovik, Sheikh, Simoncelli 2004,
     eq. 13, with their Gaussian window, averaged over the positions where the whole window lies in
-    the image, and over channels. Computed in float64, strip by strip, in bounded memory. Raises
+    the image, and over channels. Computed in float64, block by block, in bounded memory. Raises
     InputError if the shapes differ or the images are too small.
     """
     _check(a, b)
@@ -50,25 +52,24 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
             f"images of {width}x{height}: SSIM needs {WINDOW}x{WINDOW} or more; use PSNR for these"
         )
     x, y = a.flatten(0, 1), b.flatten(0, 1)
-    high, wide = a.shape[-2] - WINDOW + 1, a.shape[-1] - WINDOW + 1  # of the positions
-    rows = max(1, min(_ROWS, high, _MEANS // wide))
-    planes = max(1, _MEANS // (rows * wide))
-    similarity = torch.cat(
+    side = _SIDE if a.device.type == "cpu" else _SIDE_ON_GPU
+    blocks = torch.stack(
         [
-            sum(_strips(part, other, rows), torch.zeros(len(part), device=a.device).double())
-            for part, other in zip(x.split(planes), y.split(planes), strict=True)
+            _block(x, y, slice(top, top + side + WINDOW - 1), slice(left, left + side + WINDOW - 1))
+            for top in range(0, a.shape[-2] - WINDOW + 1, side)
+            for left in range(0, a.shape[-1] - WINDOW + 1, side)
         ]
     )
-    return similarity.reshape(a.shape[:2]).mean(dim=1) / (high * wide)
+    places = (a.shape[-2] - WINDOW + 1) * (a.shape[-1] - WINDOW + 1)
+    return blocks.sum(dim=0).view(a.shape[:2]).mean(dim=1) / places
 
 
-def _strips(x: Tensor, y: Tensor, rows: int) -> list[Tensor]:
-    """For each strip of `rows` rows of windows: float64 [P], the sum of their similarities."""
-    down = x.shape[-2] - WINDOW + 1
-    return [
-        _similarity(*(planes[:, top : top + rows + WINDOW - 1].double() for planes in (x, y)))
-        for top in range(0, down, rows)
-    ]
+def _block(x: Tensor, y: Tensor, rows: slice, columns: slice) -> Tensor:
+    """uint8 [P, H, W] twice -> float64 [P]: the sum of similarities in one block of the planes."""
+    x, y = x[:, rows, columns], y[:, rows, columns]
+    at_once = max(1, _SIDE**2 // x[0].numel()) if x.device.type == "cpu" else 64
+    pairs = zip(x.split(at_once), y.split(at_once), strict=True)
+    return torch.cat([_similarity(part.double(), other.double()) for part, other in pairs])
 
 
 def _similarity(x: Tensor, y: Tensor) -> Tensor:
@@ -77,36 +78,36 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
     From the sum and the difference of the two, whose means and mean squares give all that the
     equation asks for by four window means instead of five.
     """
-    total, difference = x + y, x - y
-    means = _window_mean(torch.stack([total, difference, total.square(), difference.square()]))
-    squares = means[:2].square()
-    both, cross = squares[0] + squares[1], squares[0] - squares[1]  # 2 (mx² + my²), 4 mx my
-    variances = means[2] + means[3] - both  # 2 (vx + vy)
-    covariance = means[2] - means[3] - cross  # 4 cov
-    luminance = (cross / 2 + C1) / (both / 2 + C1)
-    contrast_structure = (covariance / 2 + C2) / (variances / 2 + C2)
-    return (luminance * contrast_structure).sum(dim=(1, 2))
+    both = torch.stack([x + y, x - y])
+    means, squares = _window_mean(both), _window_mean(both.square_())
+    products = means.square_()
+    variances = squares[0] + squares[1] - products[0] - products[1]  # 2 (vx + vy)
+    covariance = squares[0] - squares[1] - products[0] + products[1]  # 4 cov
+    luminance = products[0] + products[1], products[0] - products[1]  # 2 (mx^2 + my^2), 4 mx my
+    upper = luminance[1].div_(2).add_(C1).mul_(covariance.div_(2).add_(C2))
+    lower = luminance[0].div_(2).add_(C1).mul_(variances.div_(2).add_(C2))
+    return upper.div_(lower).sum(dim=(1, 2))
 
 
 def _window_mean(planes: Tensor) -> Tensor:
-    """float64 [..., H, W] -> [..., H - 10, W - 10]: Gaussian means, down the columns, then along.
+    """float64 [..., H, W] -> [..., H - 10, W - 10]: Gaussian means, along the rows, then down."""
+    down, along = (_band(length, planes.device) for length in planes.shape[-2:])
+    return down @ (planes @ along.T)
 
-    Down by a banded matrix: on CPUs a product is many times faster than a convolution in float64.
+
+@lru_cache(maxsize=16)
+def _band(length: int, device: torch.device) -> Tensor:
+    """float64 [length - 10, length]: the window's weights, one place further in each row.
+
+    In float64 products with such a matrix are many times faster than convolutions are.
     """
-    offsets = torch.arange(WINDOW, dtype=planes.dtype, device=planes.device) - WINDOW // 2
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / WINDOW_SIGMA).square())
     weights = weights / weights.sum()
-    down, along = (length - WINDOW + 1 for length in planes.shape[-2:])
-    shift = torch.arange(planes.shape[-2], device=planes.device) - torch.arange(
-        down, device=planes.device
-    ).unsqueeze(1)
-    band = torch.where((shift >= 0) & (shift < WINDOW), weights[shift.clamp(0, WINDOW - 1)], 0)
-    columns = band @ planes
-    out = columns.narrow(-1, WINDOW // 2, along) * weights[WINDOW // 2]
-    for k in range(WINDOW // 2):  # the window is symmetric
-        mirrored = columns.narrow(-1, k, along) + columns.narrow(-1, WINDOW - 1 - k, along)
-        out.addcmul_(mirrored, weights[k])
-    return out
+    band = torch.zeros(length - WINDOW + 1, length, dtype=torch.float64)
+    for place, weight in enumerate(weights):
+        band.diagonal(place).fill_(weight)
+    return band.to(device)
 
 
 def _check(a: Tensor, b: Tensor) -> None:

@@ -15,7 +15,7 @@ from genimg.training.sync import Alone
 
 PATCH = 7  # pixels
 SMALLEST = 16  # pixels, the side of the coarsest level
-PATCHES = 2**16  # of each set and level
+PATCHES = 2**17  # of each set and level
 DIRECTIONS = 128
 VALUES_AT_ONCE = 2**24  # of pyramids, and of projections: bounds the memory of both
 

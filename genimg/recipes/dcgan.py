@@ -17,12 +17,13 @@ from genimg.contracts import Dataset
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, latents, real_images
 from genimg.metrics.distributions import diversity
-from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, PATCHES, sliced_wasserstein
+from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.recipe import Data, Recipe, Section, Train
 from genimg.training.adversarial import Adversarial
 
 FEWEST = 16  # held-out images that are worth comparing with
+PATCHES = 16  # of each generated image and level, and as many of held-out ones
 VARIED = 256  # images whose diversity is measured, by all their pairs
 AT_ONCE = 256  # images generated before they become bytes
 
@@ -108,9 +109,12 @@ class DCGAN(Recipe):
         share = inference.share(len(chosen))
         real = real_images(data, chosen[share.start : share.stop], inference.device)
         return {
-            "swd": sliced_wasserstein(real, fake, sync=inference.sync),
+            "swd": sliced_wasserstein(real, fake, patches=self.patches(), sync=inference.sync),
             "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
         }
+
+    def patches(self) -> int:
+        return PATCHES * self.evaluation.samples
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         return {
@@ -118,8 +122,8 @@ class DCGAN(Recipe):
             "samples": self.evaluation.samples,
             "seed": 0,
             "detector": f"patches of {PATCH}x{PATCH} pixels of a Laplacian pyramid",
-            "method": f"sliced Wasserstein distance (Karras et al. 2018) x 1000, {PATCHES} patches "
-            f"a level, {DIRECTIONS} directions",
+            "method": f"sliced Wasserstein distance (Karras et al. 2018) x 1000, {self.patches()} "
+            f"patches a level, {DIRECTIONS} directions",
         }
 
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:

@@ -54,6 +54,17 @@ def test_ssim_is_that_of_scikit_image(channels: int) -> None:
     assert ssim(a, b).tolist() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("side", [1, 7, 30])
+def test_blocks_do_not_change_the_similarity(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    a, b = pairs(3)
+    whole = ssim(a, b)
+    monkeypatch.setattr("genimg.metrics.fidelity._SIDE", side)
+    monkeypatch.setattr("genimg.metrics.fidelity._BYTES", side)
+    torch.testing.assert_close(ssim(a, b), whole, rtol=1e-12, atol=0)
+    expected = [peak_signal_noise_ratio(x, y) for x, y in zip(a.numpy(), b.numpy(), strict=True)]
+    assert psnr(a, b).tolist() == pytest.approx(expected, rel=1e-12)
+
+
 def test_ssim_of_flat_images_is_the_luminance_term() -> None:
     a = torch.full((1, 1, 11, 11), 50, dtype=torch.uint8)
     b = torch.full((1, 1, 11, 11), 200, dtype=torch.uint8)

@@ -9,7 +9,7 @@ import pytest
 
 from genimg import images
 
-DCGAN = "train dcgan data.holdout=2"
+DCGAN = "train dcgan data.holdout=16"
 CLASSIFIER = "train classifier data.holdout=2"
 RUN = "runs/dcgan/checkpoints/000000000064"
 
@@ -31,6 +31,8 @@ WRONG = [
     ("train dcgan data.channels=2", "data.channels=2", "1 or 3"),
     ("train dcgan data.size=48", "data.size=48", "dcgan takes 16, 32, 64 or 128"),
     ("train ffdnet data.size=50", "data.size=50", "multiple of 4"),
+    ("train ffdnet data.size=8 data.fit=resize", "data.size=8", "ffdnet takes 12 or more"),
+    ("train dcgan data.holdout=1", "data.holdout=1", "at least 16 held-out images"),
     ("train ffdnet evaluation.sigmas=25", "evaluation.sigmas=25", "valid tuple"),
     # sweeps
     ("tune dcgna 'train.lr=uniform(0.1,0.2)'", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
@@ -52,7 +54,7 @@ WRONG = [
     (f"{DCGAN} --data notes.txt", "notes.txt: not a form that is known", ".zip"),
     (f"{CLASSIFIER} --data photos", "photos' has no classes", "one folder a class"),
     (f"{CLASSIFIER} --data labelled model.classes=[x]", "model.classes=['x']", "['cat', 'dog']"),
-    ("train dcgan data.holdout=5 --data photos", "data.holdout=5", "only 5 images in", "photos"),
+    ("train conv-vae data.holdout=5 --data photos", "data.holdout=5", "only 5 images in", "photos"),
     # workers, runs and their storage
     ("train dcgan --workers two", "--workers 'two'", "MIN..MAX as in 2..8"),
     ("train dcgan --workers -1", "--workers '-1'", "give a number"),

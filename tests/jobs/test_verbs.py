@@ -101,7 +101,10 @@ def test_truncation_brings_samples_closer_together(command):
 def test_evaluate_prints_metrics_for_people_and_for_programs(command):
     arguments = "evaluate ffdnet evaluation.sigmas=[25,50] --data scenes"
     metrics = json.loads(printed(command(f"{arguments} --json --precision float32")))
-    assert metrics.pop("precision") == "float32"
+    protocol = metrics.pop("protocol")
+    assert (protocol["data"], protocol["split"], protocol["images"]) == ("scenes", "test", 4)
+    assert protocol["precision"] == "float32"
+    assert {"fingerprint", "precision", "seed", "detector", "method"} <= protocol.keys()
     assert set(metrics) == {"psnr", "psnr_25", "ssim_25", "psnr_50", "ssim_50"}
     assert metrics["psnr"] == pytest.approx((metrics["psnr_25"] + metrics["psnr_50"]) / 2)
     assert metrics["psnr_25"] > metrics["psnr_50"] > 10
@@ -133,6 +136,34 @@ def test_evaluate_takes_images_of_ones_own(command, home: Path):
     }
     assert len({each["swd"] for each in found.values()}) == 3
     assert all(math.isfinite(each["swd"]) for each in found.values())
+
+
+def test_evaluate_on_a_models_own_data_looks_at_what_was_held_out(command, tiny, home: Path):
+    for label in range(4):
+        (home / f"own/{label}").mkdir(parents=True)
+        for i in range(20):
+            pixels = np.full((16, 16, 3), 60 * label, np.uint8)
+            pixels[: i // 2 + 3] = 255
+            Image.fromarray(pixels).save(home / f"own/{label}/{i}.png")
+    arguments = f"{' '.join(tiny['classifier'])} data.holdout=20 train.images=64"
+    printed(command(f"train classifier {arguments} --data own --workers 0 --run own"))
+    kept = json.loads(next((home / "runs/own/checkpoints").glob("*/metrics.json")).read_text())
+
+    ended = command("evaluate runs/own --data own --json")
+    metrics = json.loads(printed(ended))
+    assert "only the 20 images that were held out are looked at" in ended.err
+    protocol = metrics.pop("protocol")
+    assert (protocol["split"], protocol["images"]) == ("held-out", 20)
+    assert metrics == pytest.approx(kept, rel=1e-5)
+
+    (home / "own/0/another.png").write_bytes((home / "own/0/3.png").read_bytes())
+    ended = command("evaluate runs/own --data own --json")
+    protocol = json.loads(printed(ended))["protocol"]
+    assert "held out" not in ended.err
+    assert (protocol["split"], protocol["images"]) == ("test", 81)
+
+    own = json.loads(printed(command("evaluate judge --split train --json")))["protocol"]
+    assert (own["split"], own["images"]) == ("held-out", 32)
 
 
 def test_a_judge_sees_a_generators_images(command):

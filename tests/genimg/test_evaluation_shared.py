@@ -1,0 +1,88 @@
+"""Evaluations divided over real processes give what one process measures, with and without work.
+
+Three processes are started once, and evaluate every recipe as three workers and then as two.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: its default arguments would keep it alive
+import torch.multiprocessing as mp
+from tiny_recipes import tiny
+
+from genimg.data.memory import Images
+from genimg.data.opening import open_dataset
+from genimg.data.storage import Ragged
+from genimg.inference import Inference
+from genimg.training.sync import Alone, Collective
+
+CASES = {
+    "dcgan": ("dcgan", "evaluation.samples=50"),
+    "dcgan-few": ("dcgan", "evaluation.samples=16", "data.size=32"),
+    "conv-vae": ("conv-vae", "evaluation.images=40"),
+    "conv-vae-one": ("conv-vae", "evaluation.images=1"),
+    "classifier": ("classifier", "evaluation.images=40"),
+    "classifier-two": ("classifier", "evaluation.images=2"),
+    "ffdnet": ("ffdnet", "evaluation.images=7", "data.size=16"),
+    "ffdnet-one": ("ffdnet", "evaluation.images=1", "data.size=16"),
+    "photos": ("ffdnet", "evaluation.images=9", "data.size=16"),
+    "photos-two": ("ffdnet", "evaluation.images=2", "data.size=16"),
+}
+
+
+def photos() -> Images:
+    """Images of very different sizes, the last of which is as large as all others together."""
+    draw = np.random.default_rng(0)
+    sizes = [(16, 40), (40, 16), (16, 40), (31, 17), (20, 20), (20, 20), (64, 23), (16, 16)]
+    images = [draw.integers(0, 256, (3, *size), np.uint8) for size in [*sizes, (100, 90)]]
+    return Images(Ragged.joined(images, 16))
+
+
+def measured(case: str, sync) -> dict[str, float]:
+    name, *overrides = CASES[case]
+    recipe = tiny(name, *overrides)
+    data = photos() if case.startswith("photos") else open_dataset(recipe.data, "test")
+    torch.manual_seed(0)
+    networks = recipe.networks()
+    for network in networks.values():
+        network.eval()
+        for parameter in network.parameters():  # nowhere the identity
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    inference = Inference(networks)
+    return recipe.evaluate(replace(inference, sync=sync), data)
+
+
+def worker(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    for world in (3, 2):
+        if rank >= world:
+            return
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/store-{world}", rank=rank, world_size=world
+        )
+        found = {case: measured(case, Collective()) for case in CASES}
+        (folder / f"{world}-{rank}.json").write_text(json.dumps(found))
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def gang(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("gang")
+    mp.start_processes(worker, (folder,), nprocs=3, start_method="spawn")
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_any_number_of_workers_measures_the_same(gang, case):
+    alone = measured(case, Alone())
+    for world in (2, 3):
+        each = [json.loads((gang / f"{world}-{rank}.json").read_text()) for rank in range(world)]
+        assert all(found[case] == each[0][case] for found in each)
+        assert each[0][case] == pytest.approx(alone, rel=1e-5, abs=1e-6)
