@@ -25,14 +25,13 @@ UPLOAD_S = "GENIMG_UPLOAD_S"  # variable: seconds that HAProxy waits for what it
 _LOST = ("replica_lost", "the process that was to answer has ended; try again")
 # (status, code, message, more headers) by the name of HAProxy's file
 _HAPROXY: dict[str, tuple[str, str, str, str]] = {
-    "400": ("400 Bad Request", "bad_request", "this is not a request of HTTP", ""),
     "408": (
         "408 Request Timeout",
         "request_timeout",
         "the request has not come in time",
         "x-should-retry: false\r\nConnection: close\r\n",
     ),
-    "503": ("503 Service Unavailable", *_LOST, "Retry-After: 1\r\n"),
+    "503": ("503 Service Unavailable", _LOST[0], "nobody answers; try again", "Retry-After: 1\r\n"),
 }
 _CODES = {404: "not_found", 408: "request_timeout", 429: "queue_full", 500: "internal_error"}
 
@@ -76,7 +75,7 @@ def prepare(config: Path) -> None:
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-    files = {"400": "400", "408": "408", "502": "503", "503": "503", "504": "503"}
+    files = {"408": "408", "502": "503", "503": "503", "504": "503"}
     defaults = [
         "option http-buffer-request",
         "option http-ignore-probes",  # a browser's connection to which it sends nothing
