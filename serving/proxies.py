@@ -84,13 +84,27 @@ def prepare(config: Path) -> None:
     ]
     text = re.sub(r"(?m)^ *errorfile .*\n", "", config.read_text())
     text = re.sub(r"(?m)^defaults\n", lambda _: _section("defaults", defaults), text, count=1)
-    # Of a request that failed on a connection used before HAProxy reports no failure to connect
-    # again: so there is always another server, the last of each backend.
-    last = rf"    server lost unix@{folder}/lost.sock backup no-check\n"
-    text = re.sub(r"(?m)^( +server .*\n)(?! +server )", rf"\1{last}", text)
+    text = _with_last_servers(text, f"unix@{folder}/lost.sock")
     answer = "http-request return status 503 default-errorfiles"
     lost = [f"bind unix@{folder}/lost.sock", "no log", answer]
     config.write_text(text + _section("frontend lost", lost))
+
+
+def _with_last_servers(text: str, address: str) -> str:
+    """A configuration with one more server in each backend, for when all others are gone.
+
+    Where a request failed on a connection that had been used, HAProxy does not report that it can
+    make no other; so there is always somebody to connect to, who is none for Ray's health checks.
+    """
+    for name, body in re.findall(r"(?ms)^backend (\S+)\n(.*?)(?=^\S|\Z)", text):
+        servers = re.findall(r"(?m)^ +server (\S+) .*$", body)
+        if servers:
+            last = f"    server lost {address} backup no-check\n"
+            text = text.replace(body, body.rstrip("\n") + f"\n{last}")
+            up = f"    acl backend_{name}_server_up "
+            each = [f"{up}srv_is_up({name}/{server})\n" for server in servers]
+            text = text.replace(f"{up}nbsrv({name}) ge 1\n", "".join(each))
+    return text
 
 
 def _section(head: str, lines: list[str]) -> str:

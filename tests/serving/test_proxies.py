@@ -110,6 +110,8 @@ def balanced(count: int) -> Iterator[Balanced]:
         HAProxyApi(
             HAProxyConfig(
                 http_options=HTTPOptions(host="127.0.0.1", port=port),
+                has_received_routes=True,
+                has_received_servers=True,
                 socket_path=f"{folder}/admin.sock",
                 metrics_socket_path=f"{folder}/metrics.sock",
                 server_state_base=name,
@@ -154,9 +156,12 @@ def test_what_a_killed_server_held_is_answered_by_another(size):
 
 def test_with_no_other_it_is_503_in_our_form():
     with balanced(1) as front, front.asked(clients=8, body=b"x" * 10):
+        health = httpx.URL(front.url).copy_with(path="/-/healthz")
         front.wait_for(50)
+        assert httpx.get(health).status_code == 200
         front.kill(0)
         front.wait_for(50)
+        assert httpx.get(health).status_code == 503
     assert front.statuses.keys() == {200, 503}, front.statuses
     for answer in front.seen:
         if answer.status_code == 503:
