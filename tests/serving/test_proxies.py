@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -179,6 +180,14 @@ def test_half_a_request_is_given_up_in_our_form():
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"x-should-retry: false" in head
     assert json.loads(body)["error"]["code"] == "request_timeout"
+
+
+def test_without_more_said_it_is_the_haproxy_that_comes_with_ray():
+    start = "from serving.proxies import haproxy; haproxy()"
+    said = subprocess.run([sys.executable, "-c", start, "-v"], capture_output=True, text=True)
+    assert said.stdout.startswith("HAProxy version 2.8")
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert scripts["scripts"]["genimg-haproxy"] == "serving.proxies:haproxy"
 
 
 def plain(status: int, text: str, *headers: tuple[bytes, bytes]):
