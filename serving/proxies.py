@@ -25,14 +25,13 @@ UPLOAD_S = "GENIMG_UPLOAD_S"  # variable: seconds that HAProxy waits for what it
 _LOST = ("replica_lost", "the process that was to answer has ended; try again")
 # (status, code, message, more headers) by the name of HAProxy's file
 _HAPROXY: dict[str, tuple[str, str, str, str]] = {
-    "400": ("400 Bad Request", "bad_request", "this is not a request of HTTP", ""),
     "408": (
         "408 Request Timeout",
         "request_timeout",
         "the request has not come in time",
         "x-should-retry: false\r\nConnection: close\r\n",
     ),
-    "503": ("503 Service Unavailable", *_LOST, "Retry-After: 1\r\n"),
+    "503": ("503 Service Unavailable", _LOST[0], "nobody answers; try again", "Retry-After: 1\r\n"),
 }
 _CODES = {404: "not_found", 408: "request_timeout", 429: "queue_full", 500: "internal_error"}
 
@@ -76,7 +75,7 @@ def prepare(config: Path) -> None:
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-    files = {"400": "400", "408": "408", "502": "503", "503": "503", "504": "503"}
+    files = {"408": "408", "502": "503", "503": "503", "504": "503"}
     defaults = [
         "option http-buffer-request",
         "option http-ignore-probes",  # a browser's connection to which it sends nothing
@@ -85,13 +84,27 @@ def prepare(config: Path) -> None:
     ]
     text = re.sub(r"(?m)^ *errorfile .*\n", "", config.read_text())
     text = re.sub(r"(?m)^defaults\n", lambda _: _section("defaults", defaults), text, count=1)
-    # Of a request that failed on a connection used before HAProxy reports no failure to connect
-    # again: so there is always another server, the last of each backend.
-    last = rf"    server lost unix@{folder}/lost.sock backup no-check\n"
-    text = re.sub(r"(?m)^( +server .*\n)(?! +server )", rf"\1{last}", text)
+    text = _with_last_servers(text, f"unix@{folder}/lost.sock")
     answer = "http-request return status 503 default-errorfiles"
     lost = [f"bind unix@{folder}/lost.sock", "no log", answer]
     config.write_text(text + _section("frontend lost", lost))
+
+
+def _with_last_servers(text: str, address: str) -> str:
+    """A configuration with one more server in each backend, for when all others are gone.
+
+    Where a request failed on a connection that had been used, HAProxy does not report that it can
+    make no other; so there is always somebody to connect to, who is none for Ray's health checks.
+    """
+    for name, body in re.findall(r"(?ms)^backend (\S+)\n(.*?)(?=^\S|\Z)", text):
+        servers = re.findall(r"(?m)^ +server (\S+) .*$", body)
+        if servers:
+            last = f"    server lost {address} backup no-check\n"
+            text = text.replace(body, body.rstrip("\n") + f"\n{last}")
+            up = f"    acl backend_{name}_server_up "
+            each = [f"{up}srv_is_up({name}/{server})\n" for server in servers]
+            text = text.replace(f"{up}nbsrv({name}) ge 1\n", "".join(each))
+    return text
 
 
 def _section(head: str, lines: list[str]) -> str:

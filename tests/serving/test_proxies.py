@@ -1,5 +1,7 @@
 """What answers where a replica cannot: HAProxy, as Ray configures it, and Ray by itself."""
 
+import asyncio
+import json
 import os
 import signal
 import socket
@@ -7,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +20,15 @@ import httpx
 import pytest
 from live_server import until
 from local_s3 import free_port
+from starlette.responses import JSONResponse
 
 from jobs.on_serve import FLAGS, haproxy, script
 from serving.errors import ApiError
+from serving.proxies import InOurForm
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
 
-LOST = ApiError(503, "replica_lost", "the process that was to answer has ended; try again").body()
+LOST = ApiError(503, "replica_lost", "nobody answers; try again").body()
 
 
 def answers(port: int) -> bool:
@@ -106,6 +111,8 @@ def balanced(count: int) -> Iterator[Balanced]:
         HAProxyApi(
             HAProxyConfig(
                 http_options=HTTPOptions(host="127.0.0.1", port=port),
+                has_received_routes=True,
+                has_received_servers=True,
                 socket_path=f"{folder}/admin.sock",
                 metrics_socket_path=f"{folder}/metrics.sock",
                 server_state_base=name,
@@ -150,12 +157,95 @@ def test_what_a_killed_server_held_is_answered_by_another(size):
 
 def test_with_no_other_it_is_503_in_our_form():
     with balanced(1) as front, front.asked(clients=8, body=b"x" * 10):
+        health = httpx.URL(front.url).copy_with(path="/-/healthz")
         front.wait_for(50)
+        assert httpx.get(health).status_code == 200
         front.kill(0)
         front.wait_for(50)
+        assert httpx.get(health).status_code == 503
     assert front.statuses.keys() == {200, 503}, front.statuses
     for answer in front.seen:
         if answer.status_code == 503:
             assert answer.json() == LOST
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["content-type"] == "application/json"
+
+
+def test_half_a_request_is_given_up_in_our_form():
+    with balanced(1) as front:
+        port = httpx.URL(front.url).port
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+            head, _, body = b"".join(iter(lambda: slow.recv(9999), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"x-should-retry: false" in head
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+
+
+def test_without_more_said_it_is_the_haproxy_that_comes_with_ray():
+    start = "from serving.proxies import haproxy; haproxy()"
+    said = subprocess.run([sys.executable, "-c", start, "-v"], capture_output=True, text=True)
+    assert said.stdout.startswith("HAProxy version 2.8")
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert scripts["scripts"]["genimg-haproxy"] == "serving.proxies:haproxy"
+
+
+def plain(status: int, text: str, *headers: tuple[bytes, bytes]):
+    """An app that answers as Ray does for itself."""
+
+    async def app(scope, receive, send):
+        kind = (b"Content-Type", b"text/plain; charset=utf-8")
+        await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
+        await send({"type": "http.response.body", "body": text.encode()})
+
+    return app
+
+
+async def nothing(scope, receive, send):
+    """As Ray's proxy, where the replica it had asked is lost."""
+
+
+async def ours(scope, receive, send):
+    await JSONResponse({"error": "ours"}, 404)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("app", "status", "code", "kind", "retry"),
+    [
+        (nothing, 503, "replica_lost", "server_error", "1"),
+        (plain(503, "unavailable"), 503, "replica_lost", "server_error", "1"),
+        (plain(500, "oh"), 500, "internal_error", "server_error", None),
+        (plain(429, "no", (b"retry-after", b"7")), 429, "queue_full", "rate_limit_error", "7"),
+        (plain(408, "slow"), 408, "request_timeout", "invalid_request_error", None),
+        (plain(404, "Path '/x' not found"), 404, "not_found", "invalid_request_error", None),
+    ],
+)
+def test_what_ray_answers_by_itself_is_put_in_our_form(app, status, code, kind, retry):
+    answer = asyncio.run(got(InOurForm(app), "/x"))
+    assert answer.status_code == status
+    assert answer.headers.get("retry-after") == retry
+    error = answer.json()["error"]
+    assert error.keys() == ApiError(503, "a", "b").body()["error"].keys()
+    assert (error["code"], error["type"], error["param"]) == (code, kind, None)
+
+
+def test_other_answers_pass_as_they_are():
+    for app, path in ((ours, "/x"), (plain(200, "x"), "/x"), (plain(503, "x"), "/-/healthz")):
+        direct, through = (asyncio.run(got(each, path)) for each in (app, InOurForm(app)))
+        assert (through.status_code, through.content) == (direct.status_code, direct.content)
+        assert through.headers == direct.headers
+
+
+def test_ray_takes_what_it_is_told_to_put_around_its_apps():
+    from ray.serve._private.http_util import validate_http_proxy_callback_return
+    from ray.serve._private.utils import call_function_from_import_path
+
+    path = FLAGS["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    (middleware,) = validate_http_proxy_callback_return(call_function_from_import_path(path))
+    assert middleware.cls is InOurForm
+
+
+async def got(app: Callable, path: str) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        return await client.get(path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from live_server import file_of, pixels, until
 from local_s3 import free_port
@@ -131,6 +133,61 @@ def test_replicas_follow_the_load_from_none_and_up(trained, tmp_path):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(ask, range(8)))
         assert statuses.keys() == {200}
+
+
+@pytest.mark.parametrize("proxy", ["haproxy", "ray"])
+def test_with_one_replica_what_it_held_is_503_in_our_form(trained, tmp_path, proxy):
+    environment = {"RAY_SERVE_ENABLE_HA_PROXY": "1" if proxy == "haproxy" else "0"}
+    answers: list[httpx.Response] = []
+    enough = threading.Event()
+    with ray_server(tmp_path, of(trained, "shapes"), environment) as server:
+
+        def ask(_: int) -> None:
+            with server.client() as client:
+                while not enough.is_set():
+                    answers.append(client.post(SAMPLE, json={"n": 4}))
+
+        with ThreadPoolExecutor(8) as pool:
+            asked = pool.map(ask, range(8))
+            try:
+                until(lambda: len(answers) > 100, PATIENCE)
+                (killed,) = server.replicas("ingress")
+                os.kill(killed, signal.SIGKILL)
+                until(lambda: set(server.replicas("ingress")) - {killed}, PATIENCE)
+                before = len(answers)
+                until(lambda: len(answers) > before + 50, PATIENCE)
+            finally:
+                enough.set()
+            assert list(asked) == [None] * 8
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.json()["error"]["code"] == "replica_lost"
+            assert answer.headers["retry-after"] == "1"
+    assert answers[-1].status_code == 200
+
+
+def test_a_killed_replica_of_a_model_of_its_own_costs_nothing_beside_another(trained, tmp_path):
+    args = {
+        "registry": str(trained),
+        "models": [{"ref": "denoiser", "placement": "own", "num_cpus": 0.5, "replicas": 2}],
+        "ingress": {"num_cpus": 0.5},
+    }
+    image = file_of(pixels(64, 64, 3))
+    statuses: Counter[int] = Counter()
+    with ray_server(tmp_path, args) as server:
+
+        def ask(_: int) -> None:
+            with server.client() as client:
+                for _ in range(40):
+                    statuses[client.post(f"{DENOISE}?sigma=25", content=image).status_code] += 1
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = pool.map(ask, range(4))
+            until(lambda: statuses[200] > 20)
+            os.kill(server.replicas("denoiser")[0], signal.SIGKILL)
+            assert list(asked) == [None] * 4
+    assert statuses == {200: 160}
 
 
 @dataclass(frozen=True)
