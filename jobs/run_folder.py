@@ -20,6 +20,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential
 
+from cluster.disk import staged
 from cluster.storage import (
     AlreadyExists,
     NotFound,
@@ -28,7 +29,6 @@ from cluster.storage import (
     StorageError,
     files_beneath,
     open_storage,
-    staged,
 )
 from genimg import checkpoint, recipes
 from genimg.errors import InputError

@@ -65,7 +65,11 @@ def test_a_profile_of_other_colours_is_left_out():
     assert images.encode(PIXELS, "bmp", profile=icc.rgb()) == images.encode(PIXELS, "bmp")
 
 
-@pytest.mark.parametrize("junk", [b"", b"junk", bytes(200), icc.rgb()[:100], b"x" * (5 << 20)])
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"junk", bytes(200), icc.rgb()[:100], b"x" * (5 << 20)],
+    ids=["empty", "word", "zeros", "cut", "huge"],
+)
 def test_what_is_no_profile_does_no_harm(junk):
     data = file_of(PIXELS, "RGB", "tiff", junk)
     assert images.profile(data) is None
