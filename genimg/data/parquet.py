@@ -115,19 +115,14 @@ class Shards:
         """(uint8 [N, C, size, size], int64 [N] or None); `keys` int64 [N] decide the crops."""
         groups, rows = self._find(indices)
         by_group = np.argsort(groups, kind="stable")
-        ends = np.flatnonzero(np.diff(groups[by_group])) + 1
-        pieces = [
-            places[at : at + PIECE]
-            for places in np.split(by_group, ends)
-            for at in range(0, len(places), PIECE)
-        ]
+        pieces = [by_group[at : at + PIECE] for at in range(0, len(by_group), PIECE)]
         square = np.empty((len(indices), self.size, self.size, self.channels), np.uint8)
         whole: list[np.ndarray] = [square[:0]] * len(indices)  # what crops are taken from
         labels = np.zeros(len(indices), np.int64)
 
         def read(places: np.ndarray) -> None:
-            group = self._cache.get(int(groups[places[0]]))
             for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
+                group = self._cache.get(int(groups[place]))
                 found = self._decoded(group, row) or self._after(int(indices[place]))
                 labels[place] = found.label
                 if self._fit == "crop":
