@@ -112,6 +112,9 @@ class LearningSearch(OptunaSearch):
             self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
         raise AssertionError("the loop ends by returning")
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Optuna makes nothing of values on the way, and warns when a restarted trial repeats."""
+
 
 def plain(value: Any) -> Any:
     """As JSON has it."""

@@ -64,3 +64,13 @@ def test_asha_stops_no_trial_before_the_longest_may_end(tmp_path):
     space = sweep(tmp_path, ["train.images=choice(1000,900000)"])
     assert trial_scheduler(space, "asha", [])._max_t == 900_000
     assert trial_scheduler(sweep(tmp_path, ENDLESS), "asha", [])._max_t == space.base.train.images
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_trial_that_starts_again_may_repeat_its_values(tmp_path):
+    search = LearningSearch(sweep(tmp_path, ENDLESS), [], [])
+    search.suggest("id")
+    for step in (1, 2, 1, 2, 3):
+        search.on_trial_result("id", {"objective": 3.0, "training_iteration": step})
+    search.on_trial_complete("id", {"objective": 2.0, "training_iteration": 3})
+    assert [trial.value for trial in search._ot_study.trials] == [2.0]
