@@ -103,7 +103,7 @@ def work(
             inference = Inference.of_copies(method.averages, precision, sync)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
-                recorder.lineage["evaluation"] = {"precision": precision}
+                recorder.lineage.setdefault("evaluation", {})["precision"] = precision
                 recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 
