@@ -12,6 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from genimg import rng
 from genimg.contracts import Dataset, Sync
+from genimg.models.rows import FirstConvTranspose2d
+from genimg.packing import pack
 from genimg.precision import Precision
 from genimg.training.sync import Alone
 
@@ -129,15 +131,19 @@ def prepared(network: nn.Module, precision: Precision) -> nn.Module:
 
     Batch normalisation becomes part of the convolutions before it, and in bfloat16 convolutions
     keep their weights so, which autocast would cast at each pass. Dense layers stay in float32
-    (see genimg.models.rows.Linear).
+    (see genimg.models.rows.Linear). On CPUs the weights of convolutions are packed.
     """
     for part in network.modules():
         if isinstance(part, nn.Sequential):
             fold_normalisation(part)
     for part in network.modules():
-        if precision == "bfloat16" and isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        convolution = isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+        dense = isinstance(part, FirstConvTranspose2d)
+        if precision == "bfloat16" and convolution and not dense:
             part.to(torch.bfloat16)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pack(network)
+    return network
 
 
 def fold_normalisation(layers: nn.Sequential) -> None:

@@ -1,5 +1,8 @@
 """The server that one would write with LitServe instead: the same network, precision and encoder.
 
+The network is as its recipe makes it, channels last, in bfloat16 with weights that are cast once.
+What engines do beyond that (folded normalisation, packed weights) counts as ours.
+
 python litserve_server.py FOLDER PORT WORKERS API_SERVERS BATCH TIMEOUT PRECISION
 """
 
@@ -11,10 +14,13 @@ import litserve
 import numpy as np
 import torch
 from fastapi import Response
+from torch import nn
 
-from genimg import images
-from genimg.engine import Engine, to_arrays
+from genimg import checkpoint, images, recipes
+from genimg.engine import to_arrays
 from genimg.inference import latents
+from genimg.models.rows import FirstConvTranspose2d
+from genimg.training.method import load_states
 
 
 class Drawing(litserve.LitAPI):
@@ -27,9 +33,18 @@ class Drawing(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         torch.set_num_threads(1)
-        engine = Engine.load(self.folder, device, self.precision)
-        self.generator = engine.networks["generator"]
-        self.lower = engine.precision == "bfloat16"
+        networks = recipes.from_json((self.folder / checkpoint.RECIPE).read_text()).networks()
+        load_states(networks, checkpoint.read_tensors(self.folder, checkpoint.WEIGHTS))
+        self.generator = networks["generator"].to(device, memory_format=torch.channels_last).eval()
+        self.lower = self.precision == "bfloat16"
+        convolutions = [
+            part
+            for part in self.generator.modules()
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+            and not isinstance(part, FirstConvTranspose2d)  # which computes in float32
+        ]
+        for part in convolutions if self.lower else ():
+            part.to(torch.bfloat16)
 
     def decode_request(self, request: dict[str, int]) -> int:
         return request["seed"]
