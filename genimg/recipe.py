@@ -36,7 +36,7 @@ class Data(Section):
     source: str = "scenes"
     """what to train on: `scenes`; a folder, archive, IDX folder, .npz or shards, here or s3://"""
     scenes: Literal["full", "simple"] = "full"
-    """which procedural scenes: up to three textured objects, or one large plain one each"""
+    """procedural scenes of up to three textured objects, or (simple) of one large plain object"""
     size: int = Field(32, ge=8, le=1024, multiple_of=4)
     """side of the square that the networks see in training, pixels"""
     channels: Literal[1, 3] = 3

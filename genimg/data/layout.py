@@ -85,8 +85,8 @@ class Layout:
 def compose(keys: Tensor, simple: bool = False) -> Layout:
     """Lay out one scene for each key (int64 [N]).
 
-    simple: one large object near the middle, nearly upright, on a plain background. The full
-    scenes hold every simple one; a key's main object has the same shape and colour in both.
+    simple: one large plain object near the middle, nearly upright, on a plain pale background.
+    The full scenes hold such ones too; a key's main object has the same shape and colour in both.
     """
     count = rng.integers(rng.fold(keys, 0), SLOTS)  # one less than the number of objects
     shapes = rng.integers(rng.fold(keys, 1), len(SHAPES), (SLOTS,))
@@ -112,7 +112,7 @@ def compose(keys: Tensor, simple: bool = False) -> Layout:
     turns = rng.integers(rng.fold(keys, 7), 360, (SLOTS + 1,))
     texture_maps = _maps(turns, centres, periods, shifts)
 
-    colours, first, second = _colours(rng.fold(keys, 8))
+    colours, first, second = _colours(rng.fold(keys, 8), simple)
     return Layout(
         shapes, colours, textures, shape_maps, texture_maps, radii, periods, first, second
     )
@@ -149,7 +149,7 @@ def _places(keys: Tensor, count: Tensor, simple: bool) -> tuple[Tensor, Tensor, 
     return radii, torch.stack(centres, 1), torch.stack(fits, 1)
 
 
-def _colours(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _colours(keys: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Names int64 [N, SLOTS], first and second colours float32 [N, SLOTS + 1, 3].
 
     Objects of a scene differ in colour. The second colour is the first, lightened or
@@ -161,7 +161,7 @@ def _colours(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     start = rng.integers(rng.fold(keys, 0), total, (1,))
     stride = 2 + rng.integers(rng.fold(keys, 1), 2, (1,))  # 2 or 3 keep three colours apart
     names = (start + stride * torch.arange(SLOTS, device=device)) % total
-    behind = rng.integers(rng.fold(keys, 2), len(_PALE + _DARK))
+    behind = rng.integers(rng.fold(keys, 2), len(_PALE) if simple else len(_PALE + _DARK))
 
     main = palette[names]
     lighter = main + (table((255, 250, 240), device) - main) * 0.72
