@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GENERATOR = [
     "data.scenes=simple", "train.images=108000", "train.batch_size=32", "train.lr=2e-3",
     "train.checkpoint_every=36000", "train.ema_half_life=5000", "loss.r1=0.3", "loss.beta1=0",
-    "model.latent=32", "model.width=16", "model.depth=0",
+    "model.latent=32", "model.width=16", "model.depth=0", "evaluation.samples=1024",
 ]  # fmt: skip
 DENOISER = [
     "train.images=15000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
