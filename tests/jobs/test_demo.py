@@ -73,4 +73,4 @@ def test_the_demos_generator_makes_shapes(tmp_path: Path, command):
     assert found["judge_confident_real"] >= 0.97  # else the judge is no judge
     assert found["judge_confident"] >= 0.6
     assert found["judge_smallest_class"] >= 0.03
-    assert found["judge_largest_class"] <= 0.3
+    assert found["judge_largest_class"] <= 0.4
