@@ -218,7 +218,7 @@ def test_a_trial_whose_process_is_killed_is_named_and_the_sweep_goes_on(
     killer = threading.Thread(target=kill_one)
     killer.start()
     sweep = (
-        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=800 --trials 2"
+        f"tune dcgan {shlex.join(tiny['dcgan'])} {EVERY} train.images=3200 --trials 2"
         f" 'train.lr=loguniform(1e-4,1e-2)' --scheduler none --concurrent 1 --workers {workers}"
         f" --storage {tmp_path} --run search"
     )
