@@ -91,8 +91,11 @@ class Balanced:
 
 
 @contextmanager
-def balanced(count: int) -> Iterator[Balanced]:
-    """As many servers behind HAProxy, configured by Ray and started as `genimg serve` starts it."""
+def balanced(count: int, fallback: bool = False) -> Iterator[Balanced]:
+    """As many servers behind HAProxy, configured by Ray and started as `genimg serve` starts it.
+
+    fallback: one more, in the place of Ray's own proxy, which waits for a replica.
+    """
     from ray.serve._private.haproxy import (
         BackendConfig,
         HAProxyApi,
@@ -104,7 +107,7 @@ def balanced(count: int) -> Iterator[Balanced]:
     # Not in tmp_path, which is long: the paths of HAProxy's sockets may have 97 characters.
     with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp") as name, ExitStack() as stack:
         folder = Path(name)
-        ports = [free_port() for _ in range(count)]
+        ports = [free_port() for _ in range(count + fallback)]
         slow = Path(__file__).with_name("slow_answers.py")
         servers = [stack.enter_context(process(sys.executable, slow, port)) for port in ports]
         port = free_port()
@@ -129,7 +132,10 @@ def balanced(count: int) -> Iterator[Balanced]:
                     name="app",
                     path_prefix="/",
                     app_name="app",
-                    servers=[ServerConfig(f"s{each}", "127.0.0.1", each) for each in ports],
+                    servers=[ServerConfig(f"s{each}", "127.0.0.1", each) for each in ports[:count]],
+                    fallback_server=(
+                        ServerConfig("proxy", "127.0.0.1", ports[-1]) if fallback else None
+                    ),
                 )
             },
             f"{folder}/haproxy.cfg",
@@ -169,6 +175,14 @@ def test_with_no_other_it_is_503_in_our_form():
             assert answer.json() == LOST
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["content-type"] == "application/json"
+
+
+def test_with_no_other_rays_own_proxy_is_asked_first():
+    with balanced(1, fallback=True) as front, front.asked(clients=8, body=b"x" * 10):
+        front.wait_for(50)
+        front.kill(0)
+        front.wait_for(50)
+    assert front.statuses.keys() == {200}, front.statuses
 
 
 def test_half_a_request_is_given_up_in_our_form():
