@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny_recipes import tiny
 
-from cluster.storage import LocalStorage, Refused, StorageError
+from cluster.disk import LocalStorage
+from cluster.storage import Refused, StorageError
 from genimg import checkpoint
 from genimg.training.sync import Alone
 from jobs.run_folder import RunFolder
