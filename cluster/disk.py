@@ -175,7 +175,8 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
+        place = error.filename2 or error.filename or path  # of a copy, where it should go
+        raise StorageError(f"{place}: {error.strerror or error}") from error
 
 
 @contextmanager
