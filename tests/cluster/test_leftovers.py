@@ -186,6 +186,32 @@ def test_what_was_completed_meanwhile_is_not_cleared(
     assert len(registry.storage.list("models/dcgan/versions/00001")) == 3
 
 
+def test_an_upload_that_ends_while_leftovers_are_listed_is_none(bucket: str):
+    storage = open_storage(bucket)
+    name = bucket.removeprefix("s3://")
+    client = boto3.client("s3")
+    key = "models/dcgan/versions/00001/weights"
+    sent = client.create_multipart_upload(Bucket=name, Key=key)
+
+    def end(**_) -> None:
+        client.abort_multipart_upload(Bucket=name, Key=key, UploadId=sent["UploadId"])
+
+    storage.client.meta.events.register("before-call.s3.ListParts", end)
+    assert leftovers(storage, "dcgan") == []
+
+
+def test_a_file_that_goes_while_leftovers_are_listed_is_none(tmp_path: Path, checkpoint: Path):
+    class Listed(LocalStorage):
+        def list(self, prefix: str) -> list[str]:
+            keys = super().list(prefix)
+            self.delete(prefix)
+            return keys
+
+    storage = Listed(tmp_path / "store")
+    storage.upload(checkpoint, "models/dcgan/versions/00001")
+    assert leftovers(storage, "dcgan") == []
+
+
 def test_on_a_disk_a_writer_that_lives_is_never_a_leftover(tmp_path: Path, checkpoint: Path):
     storage = LocalStorage(tmp_path / "store")
     target = storage.root / "models/dcgan/versions/00001"
