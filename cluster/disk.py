@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,14 +114,12 @@ class LocalStorage:
         return [f"{prefix}/{name}" if prefix else name for name in files_beneath(folder)]
 
     def entries(self, prefix: str) -> Sequence[Entry]:
-        return [Entry(key, *_extent(self._path(key))) for key in self.list(prefix)]
+        return list(_entries({key: self._path(key) for key in self.list(prefix)}))
 
     def unfinished(self, prefix: str) -> Sequence[Entry]:
         """(A writer holds the lock of its path while it lives.)"""
-        return [
-            Entry(path.relative_to(self.root).as_posix(), *_extent(_part(path)))
-            for path in self._abandoned(prefix)
-        ]
+        paths = self._abandoned(prefix)
+        return list(_entries({p.relative_to(self.root).as_posix(): _part(p) for p in paths}))
 
     def discard(self, prefix: str) -> None:
         for path in self._abandoned(prefix):
@@ -175,7 +173,8 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
+        place = error.filename2 or error.filename or path  # of a copy, where it should go
+        raise StorageError(f"{place}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -208,6 +207,13 @@ def _is_locked(path: Path) -> bool:
     except (BlockingIOError, PermissionError):
         return True
     return False
+
+
+def _entries(paths: Mapping[str, Path]) -> Iterator[Entry]:
+    """Those of paths by their keys, without what was deleted or renamed meanwhile."""
+    for key, path in paths.items():
+        with suppress(FileNotFoundError):
+            yield Entry(key, *_extent(path))
 
 
 def _extent(path: Path) -> tuple[int, float]:

@@ -105,11 +105,9 @@ class Registry:
         version = replace(draft, number=number)
         try:
             self.storage.upload(folder, _prefix(name, number), without=[MARKER])
-            if self.storage.read(f"{_prefix(name, number)}.claim")[0] != claim:
-                raise RegistryError(
-                    f"{version.reference} took so long that it was cleared away; register again"
-                )
+            self._refuse_cleared(version, claim)
             self.storage.create(_marker(name, number), encode(version))
+            self._refuse_cleared(version, claim)  # who changes it from now on sees the marker
         except AlreadyExists:  # somebody else's, and not ours to clear
             raise
         except BaseException:
@@ -298,6 +296,13 @@ class Registry:
             known = nearest(alias, aliases.holders)
             raise Unknown(f"{name} has no alias {alias!r}; {known}")
         return aliases.holders[alias]
+
+    def _refuse_cleared(self, version: Version, claim: bytes) -> None:
+        """RegistryError where somebody took a registration under way for a dead one."""
+        if self.storage.read(f"{_prefix(version.name, version.number)}.claim")[0] != claim:
+            raise RegistryError(
+                f"{version.reference} took so long that it was cleared away; register again"
+            )
 
     def _clear(self, name: str, number: int) -> None:
         self.storage.delete(_marker(name, number))  # first, so that no reader sees half a version

@@ -209,8 +209,9 @@ class S3Storage:
         """(Whether the writer of an upload in parts is alive only its age can tell.)"""
         start = len(self._beneath(""))
         found = []
+        gone = self.client.exceptions.NoSuchUpload  # it has come to its end meanwhile
         for upload in self._uploads(prefix):
-            with reported(self, upload["Key"]):
+            with reported(self, upload["Key"]), suppress(gone):
                 parts = [
                     part
                     for page in self.client.get_paginator("list_parts").paginate(
@@ -218,9 +219,9 @@ class S3Storage:
                     )
                     for part in page.get("Parts", ())
                 ]
-            times = [upload["Initiated"], *(part["LastModified"] for part in parts)]
-            size = sum(part["Size"] for part in parts)
-            found.append(Entry(upload["Key"][start:], size, max(times).timestamp()))
+                times = [upload["Initiated"], *(part["LastModified"] for part in parts)]
+                size = sum(part["Size"] for part in parts)
+                found.append(Entry(upload["Key"][start:], size, max(times).timestamp()))
         return found
 
     def discard(self, prefix: str) -> None:

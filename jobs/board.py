@@ -80,10 +80,11 @@ class Board:
         return self.resting
 
     def rests(self) -> None:
-        """Worker 0: everything is saved, and all wait."""
-        self.resting = True
-        self.saved = False
+        """Worker 0: everything is saved, and all wait. Too late where that is off again."""
+        if self.rest:
+            self.resting = True
+            self.saved = False
 
     def go_on(self) -> None:
-        """The number of workers need not change, or has changed."""
+        """The number of workers need not change, or has changed; or they wait no longer."""
         self.rest = self.resting = False

@@ -151,6 +151,8 @@ def rest(board: ActorHandle, first: bool) -> None:
             if first:
                 board.rests.remote()
             time.sleep(_LOOK)
+        if first and wishes.now.rest:  # no resize has come: what is trained now is not saved
+            board.go_on.remote()
 
 
 def answer(board: ActorHandle, method: str, *arguments: Any) -> Any:

@@ -144,6 +144,38 @@ def test_what_is_cleared_while_it_is_under_way_fails_and_is_no_version(
     assert registry.register("dcgan", checkpoint, {}, {}).number == 2
 
 
+def test_what_is_cleared_as_it_ends_is_not_said_to_be_a_version(
+    registry: Registry, checkpoint: Path
+):
+    class Other:
+        """The storage, as it is used here unless something else is said."""
+
+        def __init__(self, storage, **methods):
+            self.storage = storage
+            self.methods = methods
+
+        def __getattr__(self, name: str):
+            return self.methods.get(name) or getattr(self.storage, name)
+
+    storage = registry.storage
+
+    def create(key: str, data: bytes) -> None:
+        if key != MARKER:
+            storage.create(key, data)
+            return
+        (left,) = leftovers(storage)
+
+        def delete(prefix: str) -> None:  # who clears has just seen that there is no marker
+            storage.create(MARKER, data)
+            storage.delete(prefix)
+
+        assert clear(Other(storage, delete=delete), left)
+
+    with pytest.raises(RegistryError, match="dcgan@1 took so long that it was cleared away"):
+        Registry(Other(storage, create=create)).register("dcgan", checkpoint, {}, {})
+    assert registry.names() == []
+
+
 def test_what_was_completed_meanwhile_is_not_cleared(
     registry: Registry, checkpoint: Path, register
 ):
@@ -152,6 +184,32 @@ def test_what_was_completed_meanwhile_is_not_cleared(
     registry.storage.write(MARKER, b"{}")
     assert not clear(registry.storage, left)
     assert len(registry.storage.list("models/dcgan/versions/00001")) == 3
+
+
+def test_an_upload_that_ends_while_leftovers_are_listed_is_none(bucket: str):
+    storage = open_storage(bucket)
+    name = bucket.removeprefix("s3://")
+    client = boto3.client("s3")
+    key = "models/dcgan/versions/00001/weights"
+    sent = client.create_multipart_upload(Bucket=name, Key=key)
+
+    def end(**_) -> None:
+        client.abort_multipart_upload(Bucket=name, Key=key, UploadId=sent["UploadId"])
+
+    storage.client.meta.events.register("before-call.s3.ListParts", end)
+    assert leftovers(storage, "dcgan") == []
+
+
+def test_a_file_that_goes_while_leftovers_are_listed_is_none(tmp_path: Path, checkpoint: Path):
+    class Listed(LocalStorage):
+        def list(self, prefix: str) -> list[str]:
+            keys = super().list(prefix)
+            self.delete(prefix)
+            return keys
+
+    storage = Listed(tmp_path / "store")
+    storage.upload(checkpoint, "models/dcgan/versions/00001")
+    assert leftovers(storage, "dcgan") == []
 
 
 def test_on_a_disk_a_writer_that_lives_is_never_a_leftover(tmp_path: Path, checkpoint: Path):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -351,3 +352,16 @@ def together(count: int, work: Callable[[int], object]) -> list[Exception | None
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def test_a_copy_that_the_disk_refuses_is_blamed_on_where_it_should_go(tmp_path: Path, folder: Path):
+    storage = LocalStorage(tmp_path / "store")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(StorageError) as told:
+            storage.upload(folder, "here")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(told.value).startswith(f"{storage}/")
+    assert storage.list("") == []

@@ -57,3 +57,12 @@ def test_workers_are_not_asked_to_rest_again_before_another_checkpoint():
     board.post(News(latest=SECOND, evaluations=(FIRST, SECOND)))
     assert not board.ask_to_rest()
     assert board.wishes() == Wishes(rest=True)
+
+
+def test_a_rest_that_is_off_again_does_not_begin_and_the_next_one_waits_for_its_checkpoint():
+    board = Board()
+    board.ask_to_rest()
+    board.go_on()
+    board.rests()  # worker 0 had not read that yet
+    assert not board.ask_to_rest()
+    assert board.wishes() == Wishes(rest=True)
