@@ -199,3 +199,21 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
 def test_what_no_checkpoint_could_be_judged_by_is_refused_at_once(name, assignments, message):
     with pytest.raises(InputError, match=message):
         recipes.named(name).override(assignments)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_measured_in_the_precision_that_will_serve(name):
+    recipe = tiny(name)
+    data = open_dataset(recipe.data, "test")
+    recipe = recipe.resolve(data.classes)
+    torch.manual_seed(0)
+    networks = recipe.networks()
+    measured = {}
+    for precision in ("float32", "bfloat16"):
+        inference = Inference.of_copies(networks, precision, Alone())
+        measured[precision] = recipe.evaluate(inference, data)
+        assert recipe.preview(inference, data)[0].isfinite().all()
+    main, _ = recipe.objective
+    low, high = measured["bfloat16"][main], measured["float32"][main]
+    assert low == pytest.approx(high, rel=0.1, abs=0.05)
+    assert not any(p.dtype == torch.bfloat16 for n in networks.values() for p in n.parameters())

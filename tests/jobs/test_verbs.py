@@ -109,8 +109,7 @@ def test_evaluate_prints_metrics_for_people_and_for_programs(command):
     assert set(metrics) == {"psnr", "psnr_25", "ssim_25", "psnr_50", "ssim_50"}
     assert metrics["psnr"] == pytest.approx((metrics["psnr_25"] + metrics["psnr_50"]) / 2)
     assert metrics["psnr_25"] > metrics["psnr_50"] > 10
-    precision, *lines = printed(command(f"{arguments} --precision float32")).splitlines()
-    assert precision.split() == ["precision", "float32"]
+    lines = printed(command(f"{arguments} --precision float32")).splitlines()
     assert [line.split() for line in lines] == [[k, f"{v:.4g}"] for k, v in metrics.items()]
 
 
@@ -120,7 +119,7 @@ def test_a_model_may_be_asked_for_in_either_precision(command, home: Path):
     low, high = (np.asarray(Image.open(f"{name}.png"), int) for name in ("bfloat16", "float32"))
     assert 0 < np.abs(low - high).mean() < 1
     measured = json.loads(printed(command("evaluate dcgan --precision bfloat16 --json")))
-    assert measured["precision"] == "bfloat16"
+    assert measured["protocol"]["precision"] == "bfloat16"
 
 
 def test_evaluate_takes_images_of_ones_own(command, home: Path):
