@@ -175,8 +175,14 @@ class RunFolder:
         self.storage.delete(self.key(seen))
 
     def prune(self, keep: set[int]) -> None:
-        for seen in set(self.checkpoints()) - keep:
-            self.delete(seen)
+        """Delete other checkpoints, and what was uploaded of some by processes that were killed."""
+        place = f"{self.name}/checkpoints"
+        uploads = (upload.key.split("/") for upload in self.storage.unfinished(place))
+        names = {*self.storage.children(place), *(parts[2] for parts in uploads if parts[2:])}
+        for name in names:
+            if name.isdecimal() and int(name) not in keep:
+                self.delete(int(name))
+                self.storage.discard(self.key(int(name)))
 
     def metrics(self, seen: int) -> dict[str, float]:
         """The evaluation stored with a checkpoint; empty if it is not there."""

@@ -191,6 +191,9 @@ class Batcher(Generic[Item, Result]):
         assert self.finish is not None
         outcomes: list[Result | Exception] = []
         for entry, result in zip(batch, results, strict=True):
+            if entry.future.cancelled():  # nobody waits: the others come first
+                outcomes.append(closed())
+                continue
             try:
                 outcomes.append(self.finish(entry.items[0], result))
             except BaseException as error:

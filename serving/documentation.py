@@ -62,11 +62,21 @@ def images() -> dict[int | str, dict[str, Any]]:
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
     }
     content["application/json"] = {"schema": {"type": "object"}}
-    headers = {
+    description = "The image, or JSON with `data[].b64_json`."
+    return {200: {"content": content, "description": description, "headers": _headers()}}
+
+
+def answer() -> dict[int | str, dict[str, Any]]:
+    """An answer in OpenAI's JSON."""
+    content = {"application/json": {"schema": {"type": "object"}}}
+    description = "`data[].b64_json` or `data[].url`, and `data[].seed`."
+    return {200: {"content": content, "description": description, "headers": _headers()}}
+
+
+def _headers() -> dict[str, Any]:
+    return {
         name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
     }
-    description = "The image, or JSON with `data[].b64_json`."
-    return {200: {"content": content, "description": description, "headers": headers}}
 
 
 def parameters(

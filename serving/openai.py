@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from serving.answers import as_json, asked, seeds_from
 from serving.backend import Backend, find
-from serving.documentation import errors, parameters
+from serving.documentation import answer, errors, parameters
 from serving.requests import ModelInfo, Sample
 from serving.schemas import Generations, parsed
 from serving.settings import Limits
@@ -24,7 +24,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.post(
         "/v1/images/generations",
-        responses=errors(400, 404, 408, 413, 415, 429, 503, 504),
+        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
@@ -39,8 +39,8 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
             label=wanted.label,
             prompt=wanted.prompt,
         )
-        answer = await asked(http, backend, wanted.model, request, limits.timeout_s)
-        return as_json(answer, wanted.response_format)
+        made = await asked(http, backend, wanted.model, request, limits.timeout_s)
+        return as_json(made, wanted.response_format)
 
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:

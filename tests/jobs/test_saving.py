@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import torch
 from tiny_recipes import tiny
@@ -159,3 +160,15 @@ def test_a_fault_that_passes_is_tried_again(tmp_path: Path):
     folder.publish(64, shaky)
     assert len(attempts) == 2
     checkpoint.verify(folder.fetch(64, tmp_path))
+
+
+def test_what_a_killed_upload_has_left_goes_with_the_next_checkpoint(bucket: str):
+    folder = RunFolder(bucket, "run")
+    folder.storage.write(f"{folder.key(40)}/{checkpoint.WEIGHTS}", b"all but the manifest")
+    client = boto3.client("s3")
+    name = bucket.removeprefix("s3://")
+    client.create_multipart_upload(Bucket=name, Key=f"{folder.key(50)}/{checkpoint.WEIGHTS}")
+    folder.publish(64, fill)
+    folder.prune(keep={64})
+    assert folder.storage.children("run/checkpoints") == [f"{64:012d}"]
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=name)

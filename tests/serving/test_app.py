@@ -12,6 +12,7 @@ import openai
 import pytest
 from live_server import file_of, pixels, running, until
 
+from serving.answers import EXPOSED
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.errors import ApiError
@@ -279,6 +280,8 @@ def test_the_documentation_tells_of_bodies_and_errors(client):
     assert {"400", "404", "413", "415", "429", "503", "504"} <= denoise["responses"].keys()
     generations = described["paths"]["/v1/images/generations"]["post"]
     assert list(generations["requestBody"]["content"]) == ["application/json"]
+    documented = [route["responses"]["200"]["headers"] for route in (denoise, generations)]
+    assert all(set(EXPOSED) == headers.keys() for headers in documented)
     for routes in described["paths"].values():
         for route in routes.values():
             assert "422" not in route["responses"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -260,3 +261,27 @@ def test_closing_ends_the_batch_that_runs_and_fails_what_waits():
         assert await first == 2
 
     asyncio.run(scenario())
+
+
+def test_what_nobody_waits_for_any_more_is_not_finished():
+    finished: list[int] = []
+
+    def finish(item: int, result: int) -> int:
+        finished.append(item)
+        return result + 1
+
+    async def scenario() -> None:
+        gate = Gate()
+        with ThreadPoolExecutor(1) as coder:
+            batcher = Batcher(gate, 4, max_queue=4, finish=finish, finisher=coder)
+            first = asyncio.ensure_future(batcher.submit(1))
+            await entered(gate)
+            first.cancel()
+            second = asyncio.ensure_future(batcher.submit(2))
+            await queued(batcher, 1)
+            gate.open.set()
+            assert await second == 5
+            batcher.close()
+
+    asyncio.run(scenario())
+    assert finished == [2]
