@@ -84,6 +84,7 @@ def train_on_ray(
     thread = threading.Thread(target=fit, name="train", daemon=True)
     failure: Exception | None = None
     shown: tuple[int, dict[str, float]] | None = None
+    asked: float | None = None  # when the workers were first asked to stop
     told: set[int | str] = set()  # a board that was restarted tells again what it told before
     try:
         thread.start()
@@ -92,6 +93,9 @@ def train_on_ray(
             alive = thread.is_alive()  # read the board once more after the end
             if stop.is_set():
                 board.ask_to_stop.remote(discard)  # again each time, should it have forgotten
+                asked = asked or time.monotonic()
+                if discard and time.monotonic() - asked > _END:  # workers that are not there, say
+                    return
             news = read(board, patience=0 if alive else _END)
             failure = news.failure or failure
             for text in news.warnings:

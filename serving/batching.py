@@ -16,6 +16,8 @@ from serving.errors import ApiError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+UNFINISHED = 4  # batches whose results may be finished at a time, or wait for it
+
 
 @dataclass(eq=False)
 class _Entry(Generic[Item, Result]):
@@ -37,7 +39,8 @@ class Batcher(Generic[Item, Result]):
 
     What is left to do for each result (`finish`) is done elsewhere while the next batch runs, for
     a whole batch in one go, and its results wake the event loop once: a thread that is woken for
-    every item costs more than the item.
+    every item costs more than the item. Where that falls behind, the thread waits for it: results
+    that pile up are memory which no queue counts.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Batcher(Generic[Item, Result]):
         self.observe = observe
         self._waiting = 0
         self._closed = False
+        self._unfinished = threading.Semaphore(UNFINISHED)
         self._ready: deque[_Entry[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -182,9 +186,12 @@ class Batcher(Generic[Item, Result]):
         if self.finisher is None:
             _deliver(batch, results)
             return
+        self._unfinished.acquire()
         try:
-            self.finisher.submit(self._finish, batch, results)
+            task = self.finisher.submit(self._finish, batch, results)
+            task.add_done_callback(lambda _: self._unfinished.release())
         except RuntimeError:  # it has been shut down
+            self._unfinished.release()
             _deliver(batch, [closed()] * len(batch))
 
     def _finish(self, batch: list[_Entry[Item, Result]], results: Sequence[Result]) -> None:

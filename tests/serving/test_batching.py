@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.batching import Batcher
+from serving.batching import UNFINISHED, Batcher
 from serving.errors import ApiError
 
 
@@ -285,3 +285,30 @@ def test_what_nobody_waits_for_any_more_is_not_finished():
 
     asyncio.run(scenario())
     assert finished == [2]
+
+
+def test_the_engine_waits_for_results_that_are_not_finished_yet():
+    held = threading.Event()
+    computed: list[int] = []
+
+    def compute(items: list[int]) -> list[int]:
+        computed.extend(items)
+        return items
+
+    def finish(item: int, result: int) -> int:
+        held.wait()
+        return result + 1
+
+    async def scenario() -> list[int]:
+        with ThreadPoolExecutor(1) as coder:
+            batcher = Batcher(compute, 1, max_queue=32, finish=finish, finisher=coder)
+            tasks = [asyncio.ensure_future(batcher.submit(item)) for item in range(16)]
+            await queued(batcher, 16 - UNFINISHED - 1)  # the one that is computed waits as well
+            await asyncio.sleep(0.05)
+            assert computed == list(range(UNFINISHED + 1))
+            held.set()
+            made = await asyncio.gather(*tasks)
+            batcher.close()
+            return made
+
+    assert asyncio.run(scenario()) == list(range(1, 17))
