@@ -240,7 +240,7 @@ class Engine:
             level = torch.full((len(tiles),), sigma, device=self.device)
             return self.inference.run(restorer, tiles, level)
 
-        side = max(side, 2 * margin + 2)  # where the image is no larger, it is one tile
+        side = max(side + side % 2, 2 * margin + 2)  # where the image is no larger, it is one tile
         return tiled(restored, planes, side=side, margin=margin, stride=2, device=self.device)
 
     def _generator(self) -> tuple[Callable[..., Tensor], int]:

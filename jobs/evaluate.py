@@ -73,7 +73,7 @@ def evaluate(
     opened = open_dataset(recipe.data, split, engine.device, warn=say)  # type: ignore[arg-type]
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
-    if opened.fingerprint == trained_on(checkpoint.read_manifest(folder).lineage):
+    if opened.fingerprint in trained_on(checkpoint.read_manifest(folder).lineage):
         _, dataset = opened.hold_out(engine.recipe.data.holdout)
         protocol["split"] = "held-out"
         say(
@@ -95,9 +95,13 @@ def evaluate(
     say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
 
 
-def trained_on(lineage: dict[str, Any]) -> str | None:
-    """The fingerprint of the data that a checkpoint was trained on."""
-    return lineage.get("data", {}).get("fingerprint")
+def trained_on(lineage: dict[str, Any]) -> set[str | None]:
+    """Fingerprints of the data that a checkpoint was trained on, and of those before they changed.
+
+    What was held out of earlier data may have been trained on since; all else surely was.
+    """
+    data = lineage.get("data", {})
+    return {each.get("fingerprint") for each in (data, *data.get("earlier", ()))}
 
 
 def refuse_judge(engine: "Engine", judge: "Engine") -> None:

@@ -41,6 +41,8 @@ def choose_rows(
         return np.sort(candidates[permutation(len(candidates), seed)[:count]])
 
     looked_at = spread(groups, middles, max(LABELLED, 2 * classes, enough))
+    if rows[looked_at].sum() < count:  # row groups may differ that much in size
+        looked_at = groups
     labels = labels_of(looked_at.tolist())
     every = np.concatenate(labels)
     first = balanced_order(len(every), every, seed)[:count]

@@ -221,10 +221,10 @@ class ShardFiles:
             for file, footer in enumerate(self.footers)
         }
         found = [
-            self.footers[file].row_group(group).column(column[file]).statistics
-            for file, group in self._groups
+            self.footers[file].row_group(group).column(column[file]).statistics if rows else None
+            for (file, group), rows in zip(self._groups, self.rows.tolist(), strict=True)
         ]
-        return np.array([(each.min + each.max) / 2 for each in found], float)
+        return np.array([(each.min + each.max) / 2 if each else 0 for each in found], float)
 
     def _table(self, number: int, columns: list[str]) -> pa.Table:
         """These columns of one row group, tried again where a store fails."""
@@ -316,8 +316,11 @@ def highest_label(path: str, footer: pq.FileMetaData) -> int:
     paths = [footer.schema.column(i).path for i in range(footer.num_columns)]
     column = paths.index("label")
     highest = -1
-    for group in range(footer.num_row_groups):
-        found = footer.row_group(group).column(column).statistics
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    for group in groups:
+        if not group.num_rows:  # other programs write such ones for what had no rows
+            continue
+        found = group.column(column).statistics
         if found is None or not found.has_min_max or found.null_count:
             raise InputError(
                 f"{path}: labels are missing, or have no statistics; write it with genimg prepare"

@@ -128,6 +128,22 @@ def test_ten_million_rows_are_chosen_from_by_the_labels_of_a_few(classes, is_sor
     assert groups <= (GROUPS + classes if is_sorted else GROUPS)
 
 
+def test_as_many_rows_are_chosen_as_are_asked_for_where_most_are_in_one_row_group():
+    rows = np.ones(2 * LABELLED, np.int64)
+    for large in range(0, len(rows), 100):
+        sizes = rows.copy()
+        sizes[large] = 20_000
+        chosen = choose_rows(
+            2000,
+            sizes,
+            7,
+            classes=1,
+            middles=np.zeros(len(rows)),
+            labels_of=lambda groups, sizes=sizes: [np.zeros(sizes[g], np.int64) for g in groups],
+        )
+        assert len(set(chosen.tolist())) == 2000
+
+
 def test_rows_without_labels_come_from_few_groups():
     rows = np.r_[np.full(300, 10), 0, 0]
     chosen = choose_rows(50, rows, 1, classes=0, middles=np.zeros(302), labels_of=lambda groups: [])

@@ -283,6 +283,13 @@ def test_tiles_leave_no_seams(engines, kind, height, width):
         assert (tiled != whole).mean() < 0.01
 
 
+@pytest.mark.parametrize(("height", "width"), [(131, 131), (131, 80), (80, 131)])
+def test_an_odd_tile_as_large_as_the_image_is_one_tile(engines, height, width):
+    image = picture(height, width, 3)
+    whole = engines["ffdnet"].restore(image, sigma=30, tile=0)
+    assert np.array_equal(engines["ffdnet"].restore(image, sigma=30, tile=131), whole)
+
+
 def test_large_images_are_tiled_by_themselves(engines):
     image = picture(530, 40, 1)
     whole = engines["gray"].restore(image, sigma=30, tile=0).astype(int)

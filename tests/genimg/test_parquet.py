@@ -265,6 +265,16 @@ def test_we_read_other_programs_shards_and_number_their_classes(tmp_path):
     assert everything(shards) == list(range(30))
 
 
+def test_row_groups_without_rows_are_passed_over(tmp_path):
+    path = write_foreign(tmp_path / "some.parquet", 30, row_group_size=7)
+    nothing = pq.read_table(path).slice(0, 0)
+    pq.write_table(nothing, tmp_path / "empty.parquet")  # has one row group, of no rows
+    shards = opened(tmp_path)
+    assert (len(shards), len(shards.classes)) == (30, 10)
+    train, held = shards.hold_out(10)
+    assert sorted(everything(train) + everything(held)) == everything(opened(path))
+
+
 def test_row_groups_are_bounded_in_rows_and_bytes():
     assert [len(g) for g in grouped(Row(b"", 0, "") for _ in range(1300))] == [512, 512, 276]
     large = bytes(GROUP_BYTES // 2 + 1)

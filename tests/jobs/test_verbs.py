@@ -162,6 +162,15 @@ def test_evaluate_on_a_models_own_data_looks_at_what_was_held_out(command, tiny,
     assert "held out" not in ended.err
     assert (protocol["split"], protocol["images"]) == ("test", 81)
 
+    longer = f"{' '.join(tiny['classifier'])} data.holdout=20 train.images=96 --changed-data"
+    shutil.copytree(home / "own", home / "before")
+    (home / "before/0/another.png").unlink()
+    printed(command(f"train classifier {longer} --data own --workers 0 --run own"))
+    for data in ("own", "before"):
+        ended = command(f"evaluate runs/own --data {data} --json")
+        protocol = json.loads(printed(ended))["protocol"]
+        assert (protocol["split"], protocol["images"]) == ("held-out", 20)
+
     own = json.loads(printed(command("evaluate judge --split train --json")))["protocol"]
     assert (own["split"], own["images"]) == ("held-out", 32)
 
