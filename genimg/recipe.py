@@ -152,6 +152,8 @@ class Recipe(Section):
             if first["type"] == "value_error" and not key:  # of several keys: names them
                 raise InputError(str(first["ctx"]["error"])) from None
             reason = first["msg"][0].lower() + first["msg"][1:]
+            if first["type"] == "tuple_type":
+                reason = f"give a list, as [{first['input']}]"
             raise InputError(f"{key}={first['input']!r}: {reason}") from None
 
     @classmethod
@@ -224,6 +226,9 @@ def allowed(field: FieldInfo) -> str:
     annotation = field.annotation
     if get_origin(annotation) is Literal:
         text = " | ".join(str(value) for value in get_args(annotation))
+    elif get_origin(annotation) is tuple:
+        item = FieldInfo.from_annotation(get_args(annotation)[0])
+        return f"list of {allowed(item)}"
     elif isinstance(annotation, type):
         text = annotation.__name__
     else:

@@ -77,7 +77,7 @@ def evaluate(
         _, dataset = opened.hold_out(engine.recipe.data.holdout)
         protocol["split"] = "held-out"
         say(
-            f"{engine.recipe.recipe} was trained on {data}: "
+            f"{model} was trained on {data}: "
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)

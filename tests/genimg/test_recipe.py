@@ -124,6 +124,7 @@ REFUSED = [
     ("dcgan", "data.fit=crop it", "data.fit='crop it': input should be 'resize', 'pad' or 'crop'"),
     ("dcgan", "data.source=2012", "data.source=2012: input should be a valid string"),
     ("ffdnet", "noise.low=60", "noise.low=60: must be at most noise.high=55"),
+    ("ffdnet", "evaluation.sigmas=25", "evaluation.sigmas=25: give a list, as [25]"),
     ("ffdnet", "evaluation.sigmas=[]", "evaluation.sigmas=[]: tuple should have at least 1 item"),
     ("ffdnet", "evaluation.sigmas=[15,x]", "evaluation.sigmas.1='x': input should be a valid"),
     ("ffdnet", "evaluation.sigmas=[-1]", "evaluation.sigmas.0=-1: input should be greater than"),
@@ -194,6 +195,8 @@ def test_what_a_field_takes_in_words():
     assert allowed(keys["data.size"]) == "int, at least 8, at most 1024, a multiple of 4"
     assert allowed(keys["train.lr"]) == "float, above 0"
     assert allowed(keys["train.clip_norm"]).startswith("float | none")
+    sigmas = recipes.named("ffdnet").keys()["evaluation.sigmas"]
+    assert allowed(sigmas) == "list of float, at least 0, at most 255"
 
 
 def test_an_unknown_name_of_a_recipe_is_answered_with_the_nearest():

@@ -151,7 +151,8 @@ def test_evaluate_on_a_models_own_data_looks_at_what_was_held_out(command, tiny,
 
     ended = command("evaluate runs/own --data own --json")
     metrics = json.loads(printed(ended))
-    assert "only the 20 images that were held out are looked at" in ended.err
+    said = "runs/own was trained on own: only the 20 images that were held out are looked at"
+    assert said in ended.err
     protocol = metrics.pop("protocol")
     assert (protocol["split"], protocol["images"]) == ("held-out", 20)
     assert metrics == pytest.approx(kept, rel=1e-5)
