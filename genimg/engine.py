@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genimg import checkpoint, recipes, rng
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
-from genimg.inference import CHUNK, Inference, latents, prepared
+from genimg.inference import Inference, latents, prepared, rows_at_once
 from genimg.noise_level import estimate_sigma
 from genimg.precision import Precision, resolved
 from genimg.tiles import tiled
@@ -39,8 +39,9 @@ class Engine:
         self.recipe = recipe
         self.networks = networks
         self.capabilities = recipe.capabilities
-        self.inference = Inference(networks, precision)
-        self.device = self.inference.device
+        self.device = next(next(iter(networks.values())).parameters()).device
+        most = rows_at_once(recipe.data.size, self.device)
+        self.inference = Inference(networks, precision, most=most)
         if examples := self._examples():
             self.inference = self.inference.establish(*examples)
 
@@ -82,7 +83,7 @@ class Engine:
 
     def _examples(self) -> list[tuple[Callable[..., Tensor], Tensor]]:
         """The functions that are run in batches, each with rows for a full pass."""
-        keys = torch.arange(CHUNK, device=self.device)
+        keys = torch.arange(self.inference.most, device=self.device)
         data = self.recipe.data
         images = rng.normal(keys, (data.channels, data.size, data.size)).clamp(-1, 1)
         examples: list[tuple[Callable[..., Tensor], Tensor]] = []

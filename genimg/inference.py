@@ -19,7 +19,14 @@ from genimg.training.sync import Alone
 
 LATENTS = 21  # tag under which an image's seed gives its latents
 CHUNK = 64  # rows in one forward pass, at most
+PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass: no fewer rows are any faster
 PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
+
+
+def rows_at_once(size: int, device: torch.device) -> int:
+    """Rows in one pass, at most, where a row is an image of size x size: bounds its memory."""
+    pixels = PASS_PIXELS.get(device.type, PASS_PIXELS["cuda"])
+    return max(1, min(CHUNK, pixels // size**2))
 
 
 @dataclass(frozen=True)
@@ -29,27 +36,40 @@ class Inference:
     What recipes evaluate, and what engines are made of. All workers of a training evaluate
     together: each computes its `share` of the rows and `gather` gives everyone those of all.
 
+    most: rows in one pass, at most.
     sizes: rows that a pass may have, where only some give a row the same bits; None: any.
     """
 
     networks: Mapping[str, nn.Module]
     precision: Precision = "float32"
     sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
+    most: int = CHUNK
     sizes: tuple[int, ...] | None = None
 
     @classmethod
-    def of_copies(cls, networks: Mapping[str, nn.Module], precision: Precision, sync: Sync) -> Self:
+    def of_copies(
+        cls,
+        networks: Mapping[str, nn.Module],
+        precision: Precision,
+        sync: Sync,
+        most: int = CHUNK,
+    ) -> Self:
         """Of networks that train on, as an engine of theirs would compute: what is measured is
         what will be served."""
         copies = {
             name: prepared(copy.deepcopy(network).eval(), precision)
             for name, network in networks.items()
         }
-        return cls(copies, precision, sync)
+        return cls(copies, precision, sync, most)
 
     @property
     def device(self) -> torch.device:
         return next(next(iter(self.networks.values())).parameters()).device
+
+    @property
+    def at_once(self) -> int:
+        """Rows whose inputs and outputs may be in memory together: some passes' worth."""
+        return 4 * self.most
 
     def share(self, count: int) -> range:
         """This worker's part of rows 0 to count - 1; may be empty."""
@@ -61,7 +81,7 @@ class Inference:
         return self.sync.gather(rows)
 
     def run(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """function(*inputs) in passes of at most CHUNK rows: float32, on the device.
+        """function(*inputs) in passes of at most `most` rows: float32, on the device.
 
         inputs: each [N, ...] with the same N, at least 1; the function gives [N, ...] for them,
         row by row. With `sizes`, a row gives the same bits whatever rides beside it.
@@ -71,7 +91,7 @@ class Inference:
     def passes(self, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Tensor]:
         """As `run`, a pass at a time."""
         start = 0
-        for rows, size in division(len(inputs[0]), self.sizes):
+        for rows, size in division(len(inputs[0]), self.sizes, self.most):
             taken = [filled(each[start : start + rows], size) for each in inputs]
             yield self._once(function, *taken)[:rows]
             start += rows
@@ -79,15 +99,16 @@ class Inference:
     def establish(self, *examples: tuple[Callable[..., Tensor], Tensor]) -> Self:
         """With the `sizes` that give the same bits on this machine, found out by passes.
 
-        examples: the functions that will be run, each with CHUNK rows of inputs. Numerical
+        examples: the functions that will be run, each with `most` rows of inputs. Numerical
         libraries choose their kernels by the size of a pass, by the hardware and by its settings.
         A full pass always counts as right.
         """
-        agreeing = set(PROBED)
+        smaller = [size for size in PROBED if size < self.most]
+        agreeing = {*smaller, self.most}
         for function, rows in examples:
-            assert len(rows) == CHUNK
+            assert len(rows) == self.most
             expected = self._once(function, rows)
-            for size in PROBED[:-1]:  # rows that stood last in the full pass stand first
+            for size in smaller:  # rows that stood last in the full pass stand first
                 if size in agreeing:
                     agrees = torch.equal(self._once(function, rows[-size:]), expected[-size:])
                     agreeing -= set() if agrees else {size}
@@ -100,14 +121,16 @@ class Inference:
             return function(*rows).float()
 
 
-def division(count: int, sizes: tuple[int, ...] | None) -> Iterator[tuple[int, int]]:
+def division(
+    count: int, sizes: tuple[int, ...] | None, most: int = CHUNK
+) -> Iterator[tuple[int, int]]:
     """`count` rows in passes: (rows, size) of each, the size being one of `sizes` if given.
 
     The largest that fits comes first; only where none does is a pass larger than its rows.
     """
     while count:
         if sizes is None:
-            size = min(count, CHUNK)
+            size = min(count, most)
         else:
             size = max((size for size in sizes if size <= count), default=min(sizes))
         rows = min(count, size)

@@ -14,7 +14,7 @@ from genimg.contracts import Sync
 from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
-from genimg.inference import Inference
+from genimg.inference import Inference, rows_at_once
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
@@ -89,6 +89,7 @@ def work(
         seen=method.seen,
     )
     precision = resolved("auto", device)  # in which engines of it serve, on such a device
+    most = rows_at_once(recipe.data.size, device)
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
@@ -116,7 +117,7 @@ def work(
             if agreed(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
-            inference = Inference.of_copies(method.averages, precision, sync)
+            inference = Inference.of_copies(method.averages, precision, sync, most)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
                 recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))

@@ -16,8 +16,6 @@ from genimg.models.classifier import Classifier
 from genimg.recipe import Data, Recipe, Section, Train
 from genimg.training.recognition import Recognition
 
-AT_ONCE = 256  # images measured at a time
-
 
 class Model(Section):
     width: int = Field(32, ge=8, multiple_of=8)
@@ -84,8 +82,8 @@ class ClassifierRecipe(Recipe):
         chosen = data.choose(self.evaluation.images)
         share = inference.share(len(chosen))
         parts = [torch.empty(0, 2, dtype=torch.float64, device=inference.device)]
-        for start in range(share.start, share.stop, AT_ONCE):
-            indices = chosen[start : min(start + AT_ONCE, share.stop)]
+        for start in range(share.start, share.stop, inference.at_once):
+            indices = chosen[start : min(start + inference.at_once, share.stop)]
             keys = torch.from_numpy(indices).to(inference.device)
             images, labels = data.fetch(indices, keys)
             assert labels is not None, "a set with classes has labels"
@@ -114,7 +112,8 @@ class ClassifierRecipe(Recipe):
         """The held-out images that the network is least sure of."""
         images = real_images(data, data.choose(1024), inference.device)
         sure = [
-            self.logits(inference, few).softmax(dim=1).amax(dim=1) for few in images.split(AT_ONCE)
+            self.logits(inference, few).softmax(dim=1).amax(dim=1)
+            for few in images.split(inference.at_once)
         ]
         least = torch.cat(sure).argsort()[:64]
         return to_floats(images[least], inference.device).cpu(), 8

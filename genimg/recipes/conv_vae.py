@@ -23,8 +23,6 @@ from genimg.models.conv_vae import ConvVAE
 from genimg.recipe import Data, Recipe, Section, Train
 from genimg.training.autoencoding import Autoencoding
 
-AT_ONCE = 256  # images measured at a time
-
 
 class Model(Section):
     latent: int = Field(32, ge=1)
@@ -82,8 +80,8 @@ class ConvVAERecipe(Recipe):
         chosen = data.choose(self.evaluation.images)
         share = inference.share(len(chosen))
         parts = [torch.empty(0, 4, dtype=torch.float64, device=inference.device)]
-        for start in range(share.start, share.stop, AT_ONCE):
-            numbers = torch.arange(start, min(start + AT_ONCE, share.stop))
+        for start in range(share.start, share.stop, inference.at_once):
+            numbers = torch.arange(start, min(start + inference.at_once, share.stop))
             real = real_images(data, chosen[numbers.numpy()], inference.device)
             parts.append(self.scores(inference, real, numbers))
         rows = inference.gather(torch.cat(parts))

@@ -25,7 +25,6 @@ from genimg.training.adversarial import Adversarial
 FEWEST = 16  # held-out images that are worth comparing with
 PATCHES = 16  # of each generated image and level, and as many of held-out ones
 VARIED = 256  # images whose diversity is measured, by all their pairs
-AT_ONCE = 256  # images generated before they become bytes
 
 
 class Model(Section):
@@ -133,8 +132,10 @@ class DCGAN(Recipe):
         """uint8 [N, C, size, size] on the device: the images of seeds, if any."""
         shape = (0, self.data.channels, self.data.size, self.data.size)
         parts = [torch.empty(shape, dtype=torch.uint8, device=inference.device)]
-        for start in range(seeds.start, seeds.stop, AT_ONCE):
-            few = torch.arange(start, min(start + AT_ONCE, seeds.stop), device=inference.device)
+        for start in range(seeds.start, seeds.stop, inference.at_once):
+            few = torch.arange(
+                start, min(start + inference.at_once, seeds.stop), device=inference.device
+            )
             drawn = latents(few, self.model.latent)
             parts.append(to_bytes_range(inference.run(inference.networks["generator"], drawn)))
         return torch.cat(parts)

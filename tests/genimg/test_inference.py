@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from tiny_recipes import tiny
 from torch import nn
 
-from genimg.inference import CHUNK, PROBED, Inference, division, fold_normalisation, prepared
+from genimg.inference import (
+    CHUNK,
+    PROBED,
+    Inference,
+    division,
+    fold_normalisation,
+    prepared,
+    rows_at_once,
+)
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
 from genimg.precision import resolved
 from genimg.recipes import RECIPES
@@ -154,3 +162,22 @@ def test_auto_is_bfloat16_only_where_the_hardware_multiplies_it():
     assert resolved("bfloat16", CPU) == "bfloat16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert resolved("auto", CPU) == ("bfloat16" if native else "float32")
+
+
+def test_passes_of_large_images_have_few_rows():
+    assert rows_at_once(32, CPU) == rows_at_once(64, CPU) == CHUNK
+    assert rows_at_once(128, CPU) == 16
+    assert rows_at_once(1024, CPU) == 1
+    rows = torch.randn(10, 3)
+    seen: list[int] = []
+
+    def look(part: torch.Tensor) -> torch.Tensor:
+        seen.append(len(part))
+        return part * 2
+
+    few = Inference({"any": nn.Linear(1, 1)}, most=4)
+    torch.testing.assert_close(few.run(look, rows), rows * 2)
+    assert seen == [4, 4, 2]
+    seen.clear()
+    assert few.establish((look, rows[:4])).sizes == (1, 2, 3, 4)
+    assert seen == [4, 1, 2, 3]
