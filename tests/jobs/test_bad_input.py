@@ -33,7 +33,7 @@ WRONG = [
     ("train ffdnet data.size=50", "data.size=50", "multiple of 4"),
     ("train ffdnet data.size=8 data.fit=resize", "data.size=8", "ffdnet takes 12 or more"),
     ("train dcgan data.holdout=1", "data.holdout=1", "at least 16 held-out images"),
-    ("train ffdnet evaluation.sigmas=25", "evaluation.sigmas=25", "valid tuple"),
+    ("train ffdnet evaluation.sigmas=25", "evaluation.sigmas=25", "give a list, as [25]"),
     # sweeps
     ("tune dcgna 'train.lr=uniform(0.1,0.2)'", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("tune dcgan", "nothing varies", "give at least one range"),
