@@ -133,6 +133,7 @@ def test_what_only_a_worker_finds_out_about_the_data_is_bad_input_as_well(
     assert "dog/7.png: not an image" in line
 
 
+@pytest.mark.slow
 def test_one_failure_more_than_allowed_ends_the_run(
     ray_cluster: None, command, dcgan: list[str], tmp_path: Path
 ):
@@ -155,6 +156,7 @@ def test_a_killed_board_changes_nothing(uninterrupted: Path, dcgan: list[str], t
     assert state(run) == state(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_stop_reaches_the_workers_although_the_board_was_killed(
     ray_cluster: None, dcgan: list[str], tmp_path: Path
 ):
