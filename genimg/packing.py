@@ -1,7 +1,7 @@
 """Convolutions whose weights lie as oneDNN computes with them; all that touches its operators.
 
 PyTorch lays the weights out anew at each pass, which for a single row takes longer than computing.
-These are the operators that torch.compile freezes convolutions to; the bits are the same. `packed`
+These are the operators that torch.compile freezes convolutions to; the bits are the same. `pack`
 leaves a convolution as it is where there are none.
 """
 
