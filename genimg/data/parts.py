@@ -17,6 +17,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -50,7 +51,31 @@ class Part:
         return cls(*json.loads(zlib.decompress(data)))
 
 
-class PartSource:
+class Files(ABC):
+    """What sources of encoded files have in common; errors tell the names of files."""
+
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> np.ndarray:
+        try:
+            return images.decode(self.encoded(index))
+        except images.BrokenImage as error:
+            raise images.BrokenImage(error.reason, self.names[index]) from error
+
+    def measure(self, index: int) -> tuple[int, int]:
+        try:
+            return images.size(self.encoded(index))
+        except images.BrokenImage as error:
+            raise images.BrokenImage(error.reason, self.names[index]) from error
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes: ...
+
+
+class PartSource(Files):
     """The Source (see genimg.data.sources) of a part; its order is the part's."""
 
     nbytes = 0
@@ -67,21 +92,6 @@ class PartSource:
         if isinstance(where, Path) and where.is_file():
             self._file = at_offsets(where).open("rb")
             self._zip = where.name.lower().endswith(ZIP_SUFFIXES)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> np.ndarray:
-        try:
-            return images.decode(self.encoded(index))
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
-
-    def measure(self, index: int) -> tuple[int, int]:
-        try:
-            return images.size(self.encoded(index))
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
 
     def encoded(self, index: int) -> bytes:
         name = self.names[index]

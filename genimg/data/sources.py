@@ -12,7 +12,7 @@ from genimg.data import archives, arrays
 from genimg.data.archives import Span
 from genimg.data.arrays import Split as Split
 from genimg.data.buckets import Bucket
-from genimg.data.parts import Part, at_offsets
+from genimg.data.parts import Files, Part, at_offsets
 from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
 
@@ -66,7 +66,7 @@ class Parted(Source, Protocol):
         ...
 
 
-class FileSource:
+class FileSource(Files):
     """A Parted source of encoded files in a folder or an archive."""
 
     def __init__(self, tree: archives.Tree, split: Split, strip_top: bool) -> None:
@@ -76,9 +76,6 @@ class FileSource:
             tree.paths, split, strip_top
         )
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def part(self, indices: np.ndarray) -> Part:
         names = [self.names[index] for index in indices.tolist()]
         labels = None if self.labels is None else self.labels[indices].tolist()
@@ -86,18 +83,6 @@ class FileSource:
 
     def states(self) -> Iterator[Span]:
         return map(self._tree.state, self.names)
-
-    def read(self, index: int) -> np.ndarray:
-        try:
-            return images.decode(self.encoded(index))
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
-
-    def measure(self, index: int) -> tuple[int, int]:
-        try:
-            return images.size(self.encoded(index))
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
 
     def encoded(self, index: int) -> bytes:
         try:
