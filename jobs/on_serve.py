@@ -33,6 +33,8 @@ FLAGS = {
     # Once for the loss, once to find that nobody listens there any more, once for the other.
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # Of each request a line that a process in Python parses; the replicas count them already.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # What HAProxy holds of a request, so as to give it to another: more is copied more slowly.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxies:in_our_form",

@@ -51,7 +51,8 @@ def placed(
         "graceful_shutdown_timeout_s": settings.limits.timeout_s + 5,  # what has begun may end
         "graceful_shutdown_wait_loop_s": 0.5,
         "max_surge_percent": 100,  # new replicas are up before old ones stop
-        "logging_config": {"enable_access_log": False},  # /metrics counts; a line each costs
+        # /metrics counts; a line for each request costs, even one that is not written
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
     }
     if isinstance(placement, ModelSettings):
         options["name"] = placement.ref

@@ -84,6 +84,9 @@ def prepare(config: Path) -> None:
     ]
     text = re.sub(r"(?m)^ *errorfile .*\n", "", config.read_text())
     text = re.sub(r"(?m)^defaults\n", lambda _: _section("defaults", defaults), text, count=1)
+    # The app watches for clients that leave; Ray's replica would do so once more.
+    watched = ["http-request set-header x-request-disconnect-disabled ?1"]
+    text = text.replace("frontend http_frontend\n", _section("frontend http_frontend", watched))
     text = _with_last_servers(text, f"unix@{folder}/lost.sock")
     answer = "http-request return status 503 default-errorfiles"
     lost = [f"bind unix@{folder}/lost.sock", "no log", answer]
