@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 # Chosen so that all of it takes less than six minutes on two cores. Most of the generator's time
 # goes into one training: simple scenes become shapes in it, full ones only coloured blobs.
 GENERATOR = [
-    "data.scenes=simple", "train.images=108000", "train.batch_size=32", "train.lr=2e-3",
+    "data.scenes=simple", "train.images=72000", "train.batch_size=32", "train.lr=2e-3",
     "train.checkpoint_every=36000", "train.ema_half_life=5000", "loss.r1=0.3", "loss.beta1=0",
     "model.latent=32", "model.width=16", "model.depth=0", "evaluation.samples=1024",
 ]  # fmt: skip
 DENOISER = [
-    "train.images=15000", "train.batch_size=16", "train.checkpoint_every=5000", "model.width=48",
+    "train.images=9000", "train.batch_size=16", "train.checkpoint_every=4500", "model.width=48",
     "model.blocks=4", "evaluation.sigmas=[25]",
 ]  # fmt: skip
 SEARCH = ["train.lr=loguniform(1e-3,3e-3)", "loss.r1=loguniform(0.1,1)"]

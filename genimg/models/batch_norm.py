@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from genimg.contracts import Division
 
@@ -31,8 +32,9 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         return self.divided(input, self.division)
 
-    # not compiled: the collectives are no part of a graph
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    # The collectives are no part of a graph. As torch.compiler.disable, which would import the
+    # compiler at once (2 s of each command's start); torch's optimisers do likewise.
+    @_disable_dynamo
     def divided(self, input: Tensor, division: Division) -> Tensor:
         """As forward in training, for this worker's share [N, C, H, W] of the batch."""
         normalise: Any = _Normalise.apply

@@ -6,6 +6,8 @@ graphs are traced and differentiated; the slow ones compile as users do.
 
 import functools
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -71,3 +73,8 @@ def test_a_snapshot_of_compiled_networks_is_restored_into_plain_ones(name, monke
     other.restore(method.snapshot())
     trained(plain, other, 1)
     assert other.seen == 16
+
+
+def test_the_compiler_is_imported_only_where_it_is_used():
+    code = "import genimg.recipes, sys; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0  # 2 s of every command

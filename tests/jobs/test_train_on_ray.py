@@ -57,6 +57,7 @@ def alone(classifier: list[str], tmp_path_factory: Any) -> Path:
     return storage / "classifier"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(uninterrupted: Path, dcgan: list[str], tmp_path: Path):
     run = tmp_path / "dcgan"
     with once_under_way(run, kill_a_worker):
@@ -104,6 +105,7 @@ def test_more_workers_than_the_cluster_has_are_refused_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_not_tried_again(
     ray_cluster: None, command, classifier: list[str], tmp_path: Path
 ):
@@ -116,6 +118,7 @@ def test_a_run_that_diverges_is_not_tried_again(
     assert starts(tmp_path / "classifier") == 1
 
 
+@pytest.mark.slow
 def test_what_only_a_worker_finds_out_about_the_data_is_bad_input_as_well(
     ray_cluster: None, command, classifier: list[str], tmp_path: Path
 ):
@@ -148,6 +151,7 @@ def test_one_failure_more_than_allowed_ends_the_run(
     assert "the same command goes on from there" in line
 
 
+@pytest.mark.slow
 def test_a_killed_board_changes_nothing(uninterrupted: Path, dcgan: list[str], tmp_path: Path):
     run = tmp_path / "dcgan"
     with once_under_way(run, kill_the_board):
@@ -172,6 +176,7 @@ def test_a_stop_reaches_the_workers_although_the_board_was_killed(
     assert 640 <= int(newest(run).name) < 64000
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_leaves_no_workers_behind(
     ray_cluster: None, dcgan: list[str], tmp_path: Path
 ):
