@@ -17,7 +17,8 @@ PATCH = 7  # pixels
 SMALLEST = 16  # pixels, the side of the coarsest level
 PATCHES = 2**17  # of each set and level
 DIRECTIONS = 128
-VALUES_AT_ONCE = 2**24  # of pyramids, and of projections: bounds the memory of both
+# Of pyramids, and of projections: bounds the memory of both. More are no faster on a CPU.
+VALUES_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
 
 _POSITIONS = int.from_bytes(b"patches")
 _DIRECTIONS = int.from_bytes(b"slices")
@@ -79,10 +80,14 @@ def sliced_distance(a: Tensor, b: Tensor, seed: int = 0, sync: Sync | None = Non
     directions = normal(fold(seed, _DIRECTIONS, mine), (a.shape[1],)).to(a.device)
     parts = [
         (_sorted(few @ a.T) - _sorted(few @ b.T)).abs().mean(dim=1, dtype=torch.float64)
-        for few in F.normalize(directions, dim=1).split(max(1, VALUES_AT_ONCE // len(a)))
+        for few in F.normalize(directions, dim=1).split(max(1, values_at_once(a) // len(a)))
     ]
     distances = torch.cat([a.new_empty(0, dtype=torch.float64), *parts])
     return float(sync.gather(distances).mean())
+
+
+def values_at_once(tensor: Tensor) -> int:
+    return VALUES_AT_ONCE["cpu" if tensor.device.type == "cpu" else "cuda"]
 
 
 def _sorted(rows: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ def _descriptors(images: Tensor, level: int, seed: int, patches: int, sync: Sync
         raise InputError("no images to compare; give at least one of each set")
     last = level + 1 == _depth(min(images.shape[-2:]))
     numbers = torch.arange(len(images)) + sum(counts[: sync.rank])
-    at_once = max(1, VALUES_AT_ONCE // images.shape[1:].numel())
+    at_once = max(1, values_at_once(images) // images.shape[1:].numel())
     parts = [
         _patches(
             _laplacian(batch.float(), level, last),
