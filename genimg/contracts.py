@@ -2,32 +2,40 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 
+class Rows(TypedDict, total=False):
+    """N things of named kinds: a batch of training, the input of a network's pass, its output."""
+
+    image: Tensor  # float32 [N, C, H, W] in [-1, 1]
+    label: Tensor  # int64 [N]
+    seed: Tensor  # int64 [N]
+    latent: Tensor  # float32 [N, D]
+    sigma: Tensor  # float32 [N], 0 to 255
+
+
 @dataclass(frozen=True)
 class Batch:
     """One worker's part of a global batch, on the training device.
 
-    images: float32 [N, C, H, W] in [-1, 1]
-    labels: int64 [N], or None where the data has no classes
-    keys:   int64 [N], one random key an image (see genimg.rng)
-    total:  images in the global batch, over all workers together
+    rows:  the columns that the recipe wants
+    keys:  int64 [N], one random key an image (see genimg.rng)
+    total: images in the global batch, over all workers together
     """
 
-    images: Tensor
-    labels: Tensor | None
+    rows: Rows
     keys: Tensor
     total: int
 
     @property
     def share(self) -> float:
         """This worker's part of the global batch; those of all workers add up to 1."""
-        return len(self.images) / self.total
+        return len(self.keys) / self.total
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def recipes(
     from rich.table import Table
 
     from genimg import recipes
-    from genimg.recipe import allowed, flat
+    from genimg.section import allowed, flat
 
     table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
     if name is None:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from genimg.errors import InputError, nearest
-from genimg.recipe import Section
+from genimg.errors import InputError
+from genimg.section import Section, problem
 
 
 class Http(Section):
@@ -75,20 +75,11 @@ def parsed(tree: dict[str, Any], source: str) -> ServeFile:
     try:
         return ServeFile.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = first["loc"]
-        key = ".".join(map(str, path))
-        if first["type"] == "extra_forbidden":
-            section = {1: ServeFile, 2: Http, 3: Application}[len(path)]
-            remedy = nearest(str(path[-1]), section.model_fields)
-            raise InputError(f"{source}: unknown key {key!r}; {remedy}") from None
-        if first["type"] == "missing":
-            raise InputError(f"{source}: {key} is missing; give it") from None
-        if key == "applications" and isinstance(first["input"], list | tuple):
-            reason = f"{len(first['input'])} are given; `serve deploy` takes any number"
+        found = problem(error, ServeFile)
+        if found.key == "applications" and isinstance(found.value, list | tuple):
+            reason = f"{len(found.value)} are given; `serve deploy` takes any number"
             raise InputError(f"{source}: applications must be one: {reason}") from None
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"{source}: {key}={first['input']!r}: {reason}") from None
+        raise InputError(f"{source}: {found}") from None
 
 
 def absolute(registry: object) -> object:

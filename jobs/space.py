@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genimg.errors import InputError, nearest
-from genimg.recipe import parse_value
+from genimg.section import parse_value
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe

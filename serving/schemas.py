@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
-from genimg.recipe import Section
+from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
 from serving.settings import Limits
 from serving.uploads import Received
@@ -168,10 +168,9 @@ def _checked(
     try:
         wanted = schema.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        key = str(first["loc"][0])
-        raise bad_value(key, given[key], reason[0].lower() + reason[1:]) from None
+        found = problem(error, schema)
+        key = found.key.partition(".")[0]
+        raise bad_value(key, given[key], found.reason) from None
     for key, limit in schema.limited.items():
         value, most = getattr(wanted, key), getattr(limits, limit)
         if isinstance(value, int) and value > most:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.versions import RegistryError, parse_reference
-from genimg.errors import InputError, nearest
 from genimg.precision import Choice
-from genimg.recipe import Section
+from genimg.section import Section
 from serving.requests import Restore, Sample
 
 
@@ -146,41 +144,3 @@ class Settings(Section):
             cpus += place.fewest * place.num_cpus
             gpus += place.fewest * place.num_gpus
         return cpus, gpus
-
-    @classmethod
-    def validated(cls, tree: Mapping[str, Any]) -> Self:
-        """The settings of a tree of plain values, or InputError naming the first wrong key."""
-        try:
-            return cls.model_validate(tree)
-        except ValidationError as error:
-            raise refusal(error, cls) from None
-
-
-def refusal(error: ValidationError, section: type[BaseModel]) -> InputError:
-    """What pydantic found first, in one line: key, value, and what to do instead."""
-    first = error.errors()[0]
-    path = first["loc"]
-    key = ".".join(map(str, path))
-    if first["type"] == "extra_forbidden":
-        known = _section_at(section, path[:-1]).model_fields
-        return InputError(f"unknown key {key!r}; {nearest(str(path[-1]), known)}")
-    if first["type"] == "missing":
-        return InputError(f"{key} is missing; give it")
-    reason = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], (dict, BaseModel)):  # of several keys, which the reason names
-        return InputError(f"{key}: {reason}" if key else reason)
-    return InputError(f"{key}={first['input']!r}: {reason[0].lower() + reason[1:]}")
-
-
-def _section_at(section: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
-    """The section that a path leads to, through lists and `Section | None`."""
-    for part in path:
-        if isinstance(part, str):
-            annotation = section.model_fields[part].annotation
-            choices = [annotation, *get_args(annotation)]
-            section = next(
-                choice
-                for choice in choices
-                if isinstance(choice, type) and issubclass(choice, BaseModel)
-            )
-    return section

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genimg import rng
-from genimg.contracts import Batch, Dataset
+from genimg.contracts import Batch, Dataset, Rows
 from genimg.data.transfer import to_device
 from genimg.errors import InputError
 
@@ -80,12 +81,10 @@ class Loader:
         images, labels = self.dataset.fetch(indices, crops)
         images = self.augment(to_device(images, self.device), turns)
         floats = images.to(torch.float32, memory_format=torch.channels_last)
-        return Batch(
-            floats.mul_(2 / 255).sub_(1),
-            None if labels is None else to_device(labels, self.device),
-            keys,
-            self.batch_size,
-        )
+        rows: Rows = {"image": floats.mul_(2 / 255).sub_(1)}
+        if labels is not None:
+            rows["label"] = to_device(labels, self.device)
+        return Batch(rows, keys, self.batch_size)
 
 
 class Prefetch:
@@ -114,11 +113,11 @@ class Prefetch:
 
 def received(batch: Batch, ready: torch.cuda.Event) -> Batch:
     """A batch of another stream, which the current one will not touch before it is there."""
-    current = torch.cuda.current_stream(batch.images.device)
+    current = torch.cuda.current_stream(batch.keys.device)
     current.wait_event(ready)
-    for tensor in (batch.images, batch.labels, batch.keys):
-        if tensor is not None:
-            tensor.record_stream(current)  # its memory is not given away before this one is done
+    columns = cast("list[Tensor]", list(batch.rows.values()))
+    for tensor in (*columns, batch.keys):
+        tensor.record_stream(current)  # its memory is not given away before this one is done
     return batch
 
 

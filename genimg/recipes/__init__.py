@@ -1,20 +1,22 @@
 """Every named recipe. A new one is a function and a line here (and a model file if it is new)."""
 
 import json
-import sys
 from collections.abc import Callable
 
 from genimg.errors import InputError, nearest
 from genimg.recipe import Recipe
 from genimg.recipes.classifier import classifier
-from genimg.recipes.conv_vae import conv_vae
-from genimg.recipes.dcgan import dcgan
-from genimg.recipes.ffdnet import ffdnet
+from genimg.recipes.denoiser import dncnn, ffdnet
+from genimg.recipes.gan import dcgan, lsgan, wgan_gp
+from genimg.recipes.vae import conv_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "dcgan": dcgan,
+    "lsgan": lsgan,
+    "wgan-gp": wgan_gp,
     "conv-vae": conv_vae,
     "ffdnet": ffdnet,
+    "dncnn": dncnn,
     "classifier": classifier,
 }
 
@@ -37,6 +39,5 @@ def from_json(text: str) -> Recipe:
 
 
 def summary(recipe: Recipe) -> str:
-    """The first line of the module that a recipe is defined in."""
-    text = sys.modules[type(recipe).__module__].__doc__ or ""
-    return text.strip().splitlines()[0]
+    """What it is, in a line."""
+    return (RECIPES[recipe.recipe].__doc__ or "").strip().splitlines()[0]

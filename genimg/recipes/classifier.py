@@ -1,4 +1,4 @@
-"""A small CNN classifier: recognises classes, and judges generators by its features.
+"""Classifiers: they recognise classes, and judge generators by their features.
 
 genimg train classifier data.channels=1 data.fit=pad --data MNIST_FOLDER
 """
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from genimg.contracts import Dataset
 from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
-from genimg.models.classifier import Classifier
-from genimg.recipe import Data, Recipe, Section, Train
+from genimg.models.classifier import Classifier as Network
+from genimg.recipe import Data, Recipe
+from genimg.schedule import Train
+from genimg.section import Section
+from genimg.training.method import Part
 from genimg.training.recognition import Recognition
 
 
@@ -36,7 +39,7 @@ class Evaluate(Section):
     """held-out images, at most"""
 
 
-class ClassifierRecipe(Recipe):
+class Classifier(Recipe):
     capabilities: ClassVar[tuple[str, ...]] = ("classify",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
 
@@ -57,8 +60,8 @@ class ClassifierRecipe(Recipe):
             )
         return self.model_copy(update={"model": self.model.model_copy(update={"classes": classes})})
 
-    def classifier(self) -> Classifier:
-        return Classifier(
+    def classifier(self) -> Network:
+        return Network(
             self.model.width, self.model.features, self.data.channels, len(self.model.classes)
         )
 
@@ -67,11 +70,10 @@ class ClassifierRecipe(Recipe):
 
     def method(self, device: torch.device) -> Recognition:
         return Recognition(
-            self.classifier(),
+            Part(self.classifier(), betas=(0.9, 0.99)),
             self.loss.label_smoothing,
             self.train,
             device,
-            betas=(0.9, 0.99),
         )
 
     @torch.no_grad()
@@ -119,8 +121,9 @@ class ClassifierRecipe(Recipe):
         return to_floats(images[least], inference.device).cpu(), 8
 
 
-def classifier() -> ClassifierRecipe:
-    return ClassifierRecipe(
+def classifier() -> Classifier:
+    """A small CNN: recognises classes, and judges generators by its features."""
+    return Classifier(
         recipe="classifier",
         data=Data(size=32, channels=3, holdout=2_000),
         train=Train(

@@ -1,79 +1,112 @@
-"""The adversarial method: a generator against a discriminator, non-saturating loss and R1."""
+"""The adversarial method: a generator against a discriminator, with one of three losses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genimg import rng
+from genimg import losses, rng
 from genimg.contracts import Batch, Sync
-from genimg.losses import discriminator_logistic, generator_nonsaturating, r1_penalty
-from genimg.training.method import Method
-
-if TYPE_CHECKING:
-    from genimg.recipe import Train
+from genimg.schedule import Train
+from genimg.training.method import Method, Part
 
 LATENTS = 1  # tag under which a batch's keys give its latents
+BETWEEN = 2  # tag under which they give places between real and generated images
+
+Kind = Literal["logistic", "least-squares", "wasserstein"]
+LOSSES: dict[Kind, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "logistic": (losses.discriminator_logistic, losses.generator_nonsaturating),
+    "least-squares": (losses.discriminator_least_squares, losses.generator_least_squares),
+    "wasserstein": (losses.critic_wasserstein, losses.generator_wasserstein),
+}
+"""Of the discriminator and of the generator."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """The rules between the two networks.
+
+    r1: gamma of the penalty at real images; r1_every: steps between these, each then weighing
+        that much more (lazy regularisation, Karras et al. 2020)
+    gradient_penalty: weight of the penalty between real and generated images
+    critic_steps: steps of the discriminator for one of the generator, each on images of its own
+    """
+
+    kind: Kind = "logistic"
+    r1: float = 0.0
+    r1_every: int = 1
+    gradient_penalty: float = 0.0
+    critic_steps: int = 1
 
 
 class Adversarial(Method):
-    """Alternates one discriminator step and one generator step on the same latents.
+    """Alternates discriminator steps and a generator step, which shares the last one's latents.
 
     generator: latents float32 [N, latent] -> images [N, C, H, W] in [-1, 1]
     discriminator: images -> logits [N]
-    r1: gamma of the penalty; r1_every: steps between penalties, each then weighing that much
-    more (lazy regularisation, Karras et al. 2020)
     """
 
     def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        latent: int,
-        r1: float,
-        r1_every: int,
-        train: Train,
-        device: torch.device,
-        betas: tuple[float, float],
-    ) -> None:
-        networks = {"generator": generator, "discriminator": discriminator}
-        super().__init__(networks, ("generator",), train, device, betas)
-        self.generate = self.compiled(generator)
-        self.discriminate = self.compiled(discriminator)
+        self, generator: Part, discriminator: Part, latent: int, game: Game,
+        train: Train, device: torch.device,
+    ) -> None:  # fmt: skip
+        super().__init__({"generator": generator, "discriminator": discriminator}, train, device)
+        self.generate = self.compiled(generator.network)
+        self.discriminate = self.compiled(discriminator.network)
         self.latent = latent
-        self.r1 = r1
-        self.r1_every = r1_every
+        self.game = game
+        self.discriminator_loss, self.generator_loss = LOSSES[game.kind]
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        discriminator = self.networks["discriminator"]
+        game, step = self.game, self.seen // batch.total
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
-        penalise = self.r1 > 0 and (self.seen // batch.total) % self.r1_every == 0
-
-        with self.autocast:
+        moves = (step + 1) % game.critic_steps == 0  # the generator
+        with self.autocast, torch.set_grad_enabled(moves):
             fake = self.generate(latents)
-            real = batch.images.detach().requires_grad_(penalise)
-            # the penalty differentiates twice, which compiled networks cannot
-            real_logits = (discriminator if penalise else self.discriminate)(real).float()
-            fake_logits = self.discriminate(fake.detach()).float()
-        loss_d = discriminator_logistic(real_logits, fake_logits)
-        losses = {"loss_d": loss_d}
-        if penalise:
-            penalty = r1_penalty(real_logits, real)
-            loss_d = loss_d + 0.5 * self.r1 * self.r1_every * penalty
-        self.step("discriminator", loss_d, batch, sync)
+        reported = self._learn_to_tell(batch, fake.detach(), step, sync)
+        if moves:
+            reported |= self._learn_to_draw(batch, fake, sync)
+        self.finish(batch)
+        return reported
 
+    def _learn_to_tell(
+        self, batch: Batch, fake: Tensor, step: int, sync: Sync
+    ) -> dict[str, Tensor]:
+        """The discriminator's step."""
+        game, discriminator = self.game, self.networks["discriminator"]
+        penalise = game.r1 > 0 and step % game.r1_every == 0
+        real = batch.rows["image"].detach().requires_grad_(penalise)
+        with self.autocast:
+            # penalties differentiate twice, which compiled networks cannot
+            real_logits = (discriminator if penalise else self.discriminate)(real).float()
+            fake_logits = self.discriminate(fake).float()
+        loss = self.discriminator_loss(real_logits, fake_logits)
+        reported = {"loss_d": loss}
+        if penalise:
+            penalty = losses.r1_penalty(real_logits, real)
+            loss = loss + 0.5 * game.r1 * game.r1_every * penalty
+        if game.gradient_penalty > 0:
+            part = rng.uniform(rng.fold(batch.keys, BETWEEN), (1, 1, 1))
+            between = torch.lerp(fake.float(), real.detach(), part).requires_grad_()
+            with self.autocast:
+                logits = discriminator(between).float()
+            penalty = losses.gradient_penalty(logits, between)
+            loss = loss + game.gradient_penalty * penalty
+            reported["penalty"] = penalty
+        self.step("discriminator", loss, batch, sync)
+        return reported | {"logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
+
+    def _learn_to_draw(self, batch: Batch, fake: Tensor, sync: Sync) -> dict[str, Tensor]:
+        """The generator's step."""
+        discriminator = self.networks["discriminator"]
         discriminator.requires_grad_(False)
         with self.autocast:
             logits = self.discriminate(fake).float()
-        loss_g = generator_nonsaturating(logits)
-        self.step("generator", loss_g, batch, sync)
+        loss = self.generator_loss(logits)
+        self.step("generator", loss, batch, sync)
         discriminator.requires_grad_(True)
-
-        self.finish(batch)
-        return losses | {
-            "loss_g": loss_g,
-            "logit_real": real_logits.mean(),
-            "logit_fake": fake_logits.mean(),
-        }
+        return {"loss_g": loss}

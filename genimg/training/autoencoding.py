@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.losses import gaussian_kl, gaussian_nll
-from genimg.training.method import Method
-
-if TYPE_CHECKING:
-    from genimg.recipe import Train
+from genimg.schedule import Train
+from genimg.training.method import Method, Part
 
 POSTERIOR = 1  # tag under which a batch's keys give the noise of the posterior
 _SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
@@ -31,35 +27,35 @@ class Autoencoding(Method):
 
     def __init__(
         self,
-        autoencoder: torch.nn.Module,
+        autoencoder: Part,
         beta: float,
         kl_warmup: int,
         train: Train,
         device: torch.device,
-        betas: tuple[float, float],
     ) -> None:
-        super().__init__({"autoencoder": autoencoder}, ("autoencoder",), train, device, betas)
-        self.encode = self.compiled(autoencoder.encode)
-        self.decode = self.compiled(autoencoder.decode)
+        super().__init__({"autoencoder": autoencoder}, train, device)
+        self.encode = self.compiled(autoencoder.network.encode)
+        self.decode = self.compiled(autoencoder.network.decode)
         self.beta = beta
         self.kl_warmup = kl_warmup
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        images = batch.rows["image"]
         with self.autocast:
-            mean, log_variance = self.encode(batch.images)
+            mean, log_variance = self.encode(images)
             mean, log_variance = mean.float(), log_variance.float()
             noise = rng.normal(rng.fold(batch.keys, POSTERIOR), mean.shape[1:])
             decoded = self.decode(mean + (0.5 * log_variance).exp() * noise)
         decoded = decoded.float()
 
         # The scale that maximises the likelihood of the global batch (eq. 5, Rybkin et al. 2021).
-        squared = sync.mean((batch.images - decoded).square().mean(), batch.share)
+        squared = sync.mean((images - decoded).square().mean(), batch.share)
         log_sigma = (0.5 * squared.log()).clamp_min(_LOG_SIGMA_FLOOR)
-        nll = gaussian_nll(batch.images, decoded, log_sigma).mean()
+        nll = gaussian_nll(images, decoded, log_sigma).mean()
         kl = gaussian_kl(mean, log_variance).mean()
         weight = self.beta * min(1.0, (self.seen + batch.total) / max(self.kl_warmup, 1))
         # per pixel: the learning rate should not depend on the size of the image
-        loss = (nll + weight * kl) / batch.images[0].numel()
+        loss = (nll + weight * kl) / images[0].numel()
         self.step("autoencoder", loss, batch, sync)
 
         running = self.networks["autoencoder"].get_buffer("log_sigma")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from genimg import rng
 from genimg.contracts import Batch, Sync
+from genimg.schedule import Train
 from genimg.training.method import Method
-
-if TYPE_CHECKING:
-    from genimg.recipe import Train
 
 
 class Diverged(RuntimeError):
@@ -102,18 +100,19 @@ class Window:
         self.span = span
         self.clock = clock
         self.started = clock()
-        self.names: list[str] = []
-        self.sums: list[Tensor] = []
-        self.steps = 0
+        self.sums: dict[tuple[str, ...], list[Tensor]] = {}  # by what a step reported
+        self.steps: Counter[tuple[str, ...]] = Counter()
         self.share = 1.0
 
     def add(self, losses: dict[str, Tensor], share: float) -> None:
+        """losses: not every step has to report all."""
+        names = tuple(losses)
         values = [value.detach().float() for value in losses.values()]
-        if self.steps:
-            torch._foreach_add_(self.sums, values)
+        if names in self.sums:
+            torch._foreach_add_(self.sums[names], values)
         else:
-            self.names, self.sums = list(losses), [value.clone() for value in values]
-        self.steps += 1
+            self.sums[names] = [value.clone() for value in values]
+        self.steps[names] += 1
         self.share = share
 
     def is_long_enough(self, seen: int) -> bool:
@@ -124,12 +123,19 @@ class Window:
 
         All of it, the time as well, is the workers' mean, so that they agree on what follows.
         """
-        sums = torch.stack(self.sums).tolist()  # waits for the device, and only then
+        every = [value for values in self.sums.values() for value in values]
+        totals = iter(torch.stack(every).tolist())  # waits for the device, and only then
         elapsed = self.clock() - self.started
-        mine = [*(value / self.steps for value in sums), float(stop), elapsed]
+        means: dict[str, float] = {}
+        counts = {name: sum(n for names, n in self.steps.items() if name in names)
+                  for names in self.sums for name in names}  # fmt: skip
+        for names in self.sums:
+            for name in names:
+                means[name] = means.get(name, 0.0) + next(totals) / counts[name]
+        mine = [*means.values(), float(stop), elapsed]
         told = torch.tensor(mine, dtype=torch.float64, device=method.device)
-        *means, stopping, elapsed = sync.mean(told, self.share).tolist()
-        values = dict(zip(self.names, means, strict=True))
+        *agreed, stopping, elapsed = sync.mean(told, self.share).tolist()
+        values = dict(zip(means, agreed, strict=True))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise Diverged(f"{bad[0]} is {values[bad[0]]} at {method.seen:,} images")

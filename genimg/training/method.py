@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genimg.contracts import Batch, Division, Sync
 from genimg.precision import resolved
+from genimg.schedule import Train, average_decay, learning_rate
 from genimg.training.kernels import kernels
-
-if TYPE_CHECKING:
-    from genimg.recipe import Train
 
 
 @dataclass(frozen=True)
@@ -30,35 +27,47 @@ class Snapshot:
     progress: dict[str, Any]  # plain values, for JSON
 
 
+@dataclass(frozen=True)
+class Part:
+    """A network that a method trains, and how.
+
+    betas: of Adam
+    rate: factor on the recipe's learning rate
+    kept: whether inference needs it: then its weights are averaged, and are in a checkpoint
+    """
+
+    network: nn.Module
+    betas: tuple[float, float] = (0.9, 0.99)
+    rate: float = 1.0
+    kept: bool = True
+
+
 class Method(ABC):
     """Owns `networks` (trained), `averages` (their EMA, for inference) and `optimizers`.
 
-    Subclasses implement `learn`. `averaged` names the networks that inference needs.
+    Subclasses implement `learn`.
     """
 
-    def __init__(
-        self,
-        networks: dict[str, nn.Module],
-        averaged: tuple[str, ...],
-        train: Train,
-        device: torch.device,
-        betas: tuple[float, float],
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Part], train: Train, device: torch.device) -> None:
         self.train = train
         self.device = device
         self.seen = 0  # images trained on, over all workers
         self.networks = {
-            name: network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-            for name, network in networks.items()
+            name: part.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            for name, part in parts.items()
         }
         self.averages = {
             name: copy.deepcopy(self.networks[name]).eval().requires_grad_(False)
-            for name in averaged
+            for name, part in parts.items()
+            if part.kept
         }
         self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), lr=train.lr, betas=betas, fused=True)
-            for name, network in self.networks.items()
+            name: torch.optim.Adam(
+                part.network.parameters(), lr=part.rate * train.lr, betas=part.betas, fused=True
+            )
+            for name, part in parts.items()
         }
+        self._rates = {name: part.rate for name, part in parts.items()}
         self.autocast = torch.autocast(
             device.type,
             torch.bfloat16,
@@ -67,7 +76,7 @@ class Method(ABC):
         # Found once: at thousands of images a second it would cost to walk the modules each step.
         modules = [module for network in self.networks.values() for module in network.modules()]
         self._whole_batch_layers = [module for module in modules if hasattr(module, "division")]
-        pairs = [(self.averages[name], self.networks[name]) for name in averaged]
+        pairs = [(self.averages[name], self.networks[name]) for name in self.averages]
         self._weights = [(list(a.parameters()), list(n.parameters())) for a, n in pairs]
         self._buffers = [
             (
@@ -105,7 +114,7 @@ class Method(ABC):
         sync.gradients(group["params"], batch.share)
         if self.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(group["params"], self.train.clip_norm)
-        group["lr"] = learning_rate(self.train, self.seen)
+        group["lr"] = self._rates[name] * learning_rate(self.train, self.seen)
         optimizer.step()
 
     @torch.no_grad()
@@ -166,28 +175,6 @@ class Method(ABC):
             groups = snapshot.progress["optimizers"][name]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.seen = snapshot.progress["seen"]
-
-
-def learning_rate(train: Train, seen: int) -> float:
-    """The rate for the step after `seen` images: warm-up, then the chosen decay to 0."""
-    rate = train.lr
-    if seen < train.warmup:
-        rate *= (seen + train.batch_size) / (train.warmup + train.batch_size)
-    done = min(seen / train.images, 1.0)
-    if train.decay == "linear":
-        rate *= 1 - done
-    elif train.decay == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * done))
-    return rate
-
-
-def average_decay(half_life: int, seen: int, step: int) -> float:
-    """Decay of the EMA over `step` images; early on, the half-life is 5 % of the images seen.
-
-    (The ramp-up of Karras et al. 2020, Training GANs with limited data.)
-    """
-    ramped = min(half_life, 0.05 * seen)
-    return 0.5 ** (step / ramped) if ramped > 0 else 0.0
 
 
 def flatten_states(networks: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from genimg.contracts import Batch, Sync
 from genimg.errors import InputError
-from genimg.training.method import Method
-
-if TYPE_CHECKING:
-    from genimg.recipe import Train
+from genimg.schedule import Train
+from genimg.training.method import Method, Part
 
 
 class Recognition(Method):
@@ -24,23 +20,23 @@ class Recognition(Method):
 
     def __init__(
         self,
-        classifier: nn.Module,
+        classifier: Part,
         label_smoothing: float,
         train: Train,
         device: torch.device,
-        betas: tuple[float, float],
     ) -> None:
-        super().__init__({"classifier": classifier}, ("classifier",), train, device, betas)
-        self.classify = self.compiled(classifier)
+        super().__init__({"classifier": classifier}, train, device)
+        self.classify = self.compiled(classifier.network)
         self.label_smoothing = label_smoothing
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        if batch.labels is None:
+        if "label" not in batch.rows:
             raise InputError("a classifier needs labels: put the images into one folder a class")
+        labels = batch.rows["label"]
         with self.autocast:
-            logits = self.classify(batch.images).float()
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+            logits = self.classify(batch.rows["image"]).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.step("classifier", loss, batch, sync)
         self.finish(batch)
-        correct = (logits.argmax(dim=1) == batch.labels).float().mean()
+        correct = (logits.argmax(dim=1) == labels).float().mean()
         return {"loss": loss, "accuracy": correct}

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from genimg.contracts import Batch, Sync
-from genimg.training.method import Method
+from genimg.schedule import Train
+from genimg.training.method import Method, Part
 
-if TYPE_CHECKING:
-    from genimg.recipe import Train
-
+Kind = Literal["absolute", "squared"]
 Degrade = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Restoration(Method):
-    """Minimises the absolute difference of the restored and the clean image (as EDSR does).
+    """Minimises the difference of the restored and the clean image.
+
+    kind: absolute (as EDSR, Lim et al. 2017) or squared (eq. 1, Zhang et al. 2017)
 
     degrade: (clean images [N, C, H, W], keys [N]) -> (degraded images, strengths [N])
     restorer: (degraded images, strengths) -> restored images
@@ -27,21 +28,22 @@ class Restoration(Method):
 
     def __init__(
         self,
-        restorer: nn.Module,
+        restorer: Part,
         degrade: Degrade,
+        kind: Kind,
         train: Train,
         device: torch.device,
-        betas: tuple[float, float],
     ) -> None:
-        super().__init__({"restorer": restorer}, ("restorer",), train, device, betas)
-        self.undo = self.compiled(restorer)
+        super().__init__({"restorer": restorer}, train, device)
+        self.undo = self.compiled(restorer.network)
+        self.difference = F.l1_loss if kind == "absolute" else F.mse_loss
         self.degrade = degrade
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        degraded, strengths = self.degrade(batch.images, batch.keys)
+        degraded, strengths = self.degrade(batch.rows["image"], batch.keys)
         with self.autocast:
             restored = self.undo(degraded, strengths).float()
-        loss = F.l1_loss(restored, batch.images)
+        loss = self.difference(restored, batch.rows["image"])
         self.step("restorer", loss, batch, sync)
         self.finish(batch)
         return {"loss": loss}

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genimg.models.classifier import Classifier
+from genimg.models.classifier import Classifier as Network
 from genimg.models.dcgan import Discriminator, Generator
-from genimg.recipes.classifier import ClassifierRecipe
-from genimg.recipes.dcgan import DCGAN
+from genimg.recipes.classifier import Classifier
+from genimg.recipes.gan import GAN
 
 
 def batches(pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -42,7 +42,7 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def dcgan(recipe: DCGAN, pixels: Tensor, device: torch.device, bfloat16: bool) -> Iterator[None]:
+def dcgan(recipe: GAN, pixels: Tensor, device: torch.device, bfloat16: bool) -> Iterator[None]:
     """One step of a GAN with R1 at each `next`; pixels: uint8 [N, C, S, S]."""
     model, loss, train, data = recipe.model, recipe.loss, recipe.train, recipe.data
     image, inside = (data.size, data.channels), (model.normalise, model.depth)
@@ -83,11 +83,11 @@ def dcgan(recipe: DCGAN, pixels: Tensor, device: torch.device, bfloat16: bool) -
 
 
 def classifier(
-    recipe: ClassifierRecipe, pixels: Tensor, labels: Tensor, device: torch.device, bfloat16: bool
+    recipe: Classifier, pixels: Tensor, labels: Tensor, device: torch.device, bfloat16: bool
 ) -> Iterator[None]:
     """One step of cross-entropy at each `next`; labels: int64 [N]."""
     model, train = recipe.model, recipe.train
-    network = Classifier(model.width, model.features, recipe.data.channels, len(model.classes))
+    network = Network(model.width, model.features, recipe.data.channels, len(model.classes))
     network.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters(), train.lr, betas=(0.9, 0.99), fused=True)

@@ -62,7 +62,7 @@ def load(folder: Path, count: int) -> None:
         augment=lambda images, keys: images,
     )
     for _, batch in zip(range(count // BATCH), loader, strict=False):
-        assert batch.images.shape == (BATCH, 3, SIZE, SIZE)
+        assert batch.rows["image"].shape == (BATCH, 3, SIZE, SIZE)
 
 
 def read_and_decode(folder: Path) -> None:

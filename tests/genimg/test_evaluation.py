@@ -130,7 +130,7 @@ def test_photos_in_tiles_score_as_whole_ones_do(monkeypatch, channels):
     whole = recipe.evaluate(Inference({"restorer": network}), data)
     assert largest == 150 * 132  # padded to be even
     largest = 0
-    module = sys.modules["genimg.recipes.ffdnet"]  # the package has a function of that name
+    module = sys.modules["genimg.recipes.denoiser"]  # the package has a function of that name
     monkeypatch.setattr(module, "PIXELS", 64 * 64)
     monkeypatch.setattr(module, "TILE", 64)
     tiled = recipe.evaluate(Inference({"restorer": network}), data)

@@ -44,8 +44,8 @@ def first(count: int, loader: Loader) -> list[Batch]:
 
 def same(one: Batch, other: Batch) -> bool:
     return (
-        torch.equal(one.images, other.images)
-        and torch.equal(one.labels, other.labels)
+        torch.equal(one.rows["image"], other.rows["image"])
+        and torch.equal(one.rows["label"], other.rows["label"])
         and torch.equal(one.keys, other.keys)
         and one.total == other.total
     )
@@ -53,10 +53,9 @@ def same(one: Batch, other: Batch) -> bool:
 
 def together(parts: list[Batch]) -> Batch:
     """The global batch of the workers' parts."""
-    images, labels, keys = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "keys")
-    )
-    return Batch(images, labels, keys, parts[0].total)
+    rows = {name: torch.cat([part.rows[name] for part in parts]) for name in ("image", "label")}
+    keys = torch.cat([part.keys for part in parts])
+    return Batch(rows, keys, parts[0].total)
 
 
 @given(
@@ -73,7 +72,7 @@ def test_the_workers_parts_are_the_single_workers_batch(world, batch_size, seen,
     ]
     assert same(together(parts), whole)
     assert sum(part.share for part in parts) == pytest.approx(1)
-    sizes = [len(part.images) for part in parts]
+    sizes = [len(part.keys) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= 1
 
@@ -117,15 +116,17 @@ def test_prefetching_changes_nothing(prefetch):
 
 
 def test_every_epoch_shows_every_image_once_in_an_order_of_its_own():
-    labels = torch.cat([batch.labels for batch in first(20, loader())]).reshape(6, 20).tolist()
+    labels = (
+        torch.cat([batch.rows["label"] for batch in first(20, loader())]).reshape(6, 20).tolist()
+    )
     assert all(sorted(epoch) == list(range(20)) for epoch in labels)
     assert len({tuple(epoch) for epoch in labels}) == 6
 
 
 def test_a_batch_may_exceed_the_data():
     (batch,) = first(1, loader(batch_size=50))
-    counts = np.bincount(batch.labels.numpy(), minlength=20)
-    assert len(batch.images) == 50
+    counts = np.bincount(batch.rows["label"].numpy(), minlength=20)
+    assert len(batch.rows["image"]) == 50
     assert set(counts.tolist()) == {2, 3}
 
 
@@ -151,8 +152,8 @@ def test_nothing_is_read_back_from_the_device_while_a_batch_is_made(dataset):
         augment=lambda images, keys: augment(images, keys, "dihedral"),
     )
     for batch in first(2, parts):
-        assert {batch.images.device, batch.labels.device, batch.keys.device} == {META}
-        assert batch.images.shape[0] == len(batch.labels) == len(batch.keys) == 6
+        assert {batch.rows["image"].device, batch.rows["label"].device, batch.keys.device} == {META}
+        assert batch.rows["image"].shape[0] == len(batch.rows["label"]) == len(batch.keys) == 6
 
 
 def test_data_on_the_cpu_gets_its_keys_there():
@@ -169,12 +170,12 @@ def test_data_on_the_cpu_gets_its_keys_there():
     expected = loader(data).batch(0)
     loader(data, device=META).batch(0)
     assert torch.equal(*given)
-    assert expected.images.shape == (6, 3, 8, 8)
+    assert expected.rows["image"].shape == (6, 3, 8, 8)
 
 
 def test_another_seed_gives_another_order_and_other_keys():
     one, other = loader(seed=1).batch(0), loader(seed=2).batch(0)
-    assert not torch.equal(one.labels, other.labels)
+    assert not torch.equal(one.rows["label"], other.rows["label"])
     assert not set(one.keys.tolist()) & set(other.keys.tolist())
 
 
@@ -189,20 +190,20 @@ def test_images_come_in_channels_last_float32_from_minus_one_to_one(channels):
     pixels[1] = 255
     pixels[2] = 51
     batch = loader(Images(pixels), batch_size=4).batch(0)
-    assert batch.images.dtype == torch.float32
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.labels is None
-    values = sorted(batch.images.mean(dim=(1, 2, 3)).tolist())
+    assert batch.rows["image"].dtype == torch.float32
+    assert batch.rows["image"].is_contiguous(memory_format=torch.channels_last)
+    assert "label" not in batch.rows
+    values = sorted(batch.rows["image"].mean(dim=(1, 2, 3)).tolist())
     assert values == pytest.approx([-1, -1, -0.6, 1], abs=1e-6)
-    assert batch.images.max() <= 1
-    assert batch.images.min() == -1
+    assert batch.rows["image"].max() <= 1
+    assert batch.rows["image"].min() == -1
 
 
 def test_the_data_itself_is_left_as_it_is():
     data = numbered(20)
     before = data.fetch(np.arange(20), torch.arange(20))[0].clone()
     for batch in first(3, loader(data, augment=lambda images, keys: augment(images, keys, "flip"))):
-        batch.images.zero_()
+        batch.rows["image"].zero_()
     assert torch.equal(data.fetch(np.arange(20), torch.arange(20))[0], before)
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from genimg import checkpoint
 from genimg.contracts import Batch
-from genimg.recipe import Train
 from genimg.recipes import RECIPES
+from genimg.schedule import Train
 from genimg.training.loop import Diverged, Window, crossed, fit
-from genimg.training.method import Method
+from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
 from jobs.run_folder import RunFolder
 from jobs.worker import Job, work
@@ -27,7 +27,7 @@ class Pull(Method):
     """Pulls one weight along `slope`; its first loss is 1, its second 2, and so on."""
 
     def __init__(self, train: Train, slope: float = 1.0, bad_step: int = -1) -> None:
-        super().__init__({"line": nn.Linear(1, 1)}, ("line",), train, CPU, betas=(0.9, 0.99))
+        super().__init__({"line": Part(nn.Linear(1, 1))}, train, CPU)
         self.slope = slope
         self.bad_step = bad_step
         self.steps = 0
@@ -47,7 +47,7 @@ class Pull(Method):
 
 def batches(size: int) -> Iterator[Batch]:
     while True:
-        yield Batch(torch.zeros(size, 1, 2, 2), None, torch.arange(size), size)
+        yield Batch({"image": torch.zeros(size, 1, 2, 2)}, torch.arange(size), size)
 
 
 class Records:
@@ -92,6 +92,15 @@ def test_logs_and_checkpoints_come_as_their_intervals_are_crossed_and_at_the_end
     records.run(Pull(train()), 8)
     assert records.logged == [24, 40, 56, 64, 80, 104]
     assert records.saves == [56, 104]
+
+
+def test_what_not_every_step_reports_is_a_mean_of_those_that_do():
+    method, window = Pull(train()), Window(0, 0, lambda: 0.0)
+    for step in range(6):
+        losses = {"d": torch.tensor(float(step))}
+        window.add(losses | ({"g": torch.tensor(10.0 * step)} if step % 3 == 2 else {}), 1.0)
+    _, values = window.close(method, Alone(), stop=False)
+    assert (values["d"], values["g"]) == (2.5, 35.0)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,16 @@ from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
 from genimg.losses import (
+    critic_wasserstein,
     discretised_gaussian_nll,
+    discriminator_least_squares,
     discriminator_logistic,
     gaussian_kl,
     gaussian_nll,
+    generator_least_squares,
     generator_nonsaturating,
+    generator_wasserstein,
+    gradient_penalty,
     r1_penalty,
 )
 
@@ -38,6 +43,34 @@ def test_gan_losses_stay_finite_and_keep_their_gradient_however_sure_the_discrim
     assert fake.grad.item() == -1  # does not saturate where the discriminator wins
     assert discriminator_logistic(torch.tensor([1e4]), torch.tensor([-1e4])).item() == 0
     assert discriminator_logistic(torch.tensor([-1e4]), torch.tensor([1e4])).item() == 2e4
+
+
+def test_least_squares_are_those_of_mao():
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -2.0])
+    # half of the mean of (0, 4), and of (0, 4)
+    assert discriminator_least_squares(real, fake).item() == 2 + 0.5 * 2
+    assert discriminator_least_squares(torch.ones(3), torch.zeros(3)).item() == 0
+    assert generator_least_squares(fake).item() == 0.5 * (1 + 9) / 2
+    assert generator_least_squares(torch.ones(3)).item() == 0
+
+
+def test_a_critic_is_paid_for_the_distance_of_its_means():
+    real, fake = normal(64, seed=1) + 3, normal(64, seed=2)
+    assert critic_wasserstein(real, fake).item() == pytest.approx(-3, abs=0.5)
+    torch.testing.assert_close(critic_wasserstein(real, fake), fake.mean() - real.mean())
+    torch.testing.assert_close(generator_wasserstein(fake), -fake.mean())
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 3.0])
+def test_the_gradient_penalty_of_a_linear_critic_is_its_distance_from_norm_1(norm):
+    weight = normal(3, 4, 5)
+    weight = (weight * (norm / weight.norm())).requires_grad_()
+    images = normal(6, 3, 4, 5, seed=1).requires_grad_()
+    penalty = gradient_penalty((images * weight).sum(dim=(1, 2, 3)), images)
+    assert penalty.item() == pytest.approx((norm - 1) ** 2, abs=1e-5)
+    if norm:
+        penalty.backward()  # 2 (|w| - 1) w / |w|
+        torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
 
 
 def test_r1_of_a_linear_discriminator_is_its_squared_norm():

@@ -8,16 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_recipes import tiny
+from torch import nn
 
 from genimg import rng
-from genimg.contracts import Batch
+from genimg.contracts import Batch, Sync
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
-from genimg.recipe import Recipe, Train
+from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
+from genimg.schedule import Train, average_decay, learning_rate
 from genimg.training.kernels import kernels
-from genimg.training.method import Method, average_decay, learning_rate
+from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
@@ -318,7 +320,7 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator():
     # the discriminator's own step, by hand
     batch, g, d = batch_at(recipe, 0), *without.networks.values()
     fake = g(rng.normal(rng.fold(batch.keys, 1), (recipe.model.latent,))).detach()
-    real = batch.images.requires_grad_()
+    real = batch.rows["image"].requires_grad_()
     logits = d(real)
     (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     softplus = torch.nn.functional.softplus
@@ -328,6 +330,59 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator():
         method.networks["discriminator"].parameters(), d.parameters(), strict=True
     ):
         torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_critic_takes_its_steps_before_the_generator_takes_one():
+    recipe = tiny("wgan-gp", "loss.critic_steps=3", "train.precision=float32")
+    method = started(recipe)
+    moved = []
+    for step in range(6):
+        before = [p.clone() for p in method.networks["generator"].parameters()]
+        (losses,) = trained(recipe, method, 1)
+        after = list(method.networks["generator"].parameters())
+        moved.append(any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)))
+        assert ("loss_g" in losses) == moved[-1] == (step % 3 == 2)
+        assert losses["penalty"] >= 0
+    assert method.optimizers["discriminator"].param_groups[0]["betas"] == (0.0, 0.9)
+
+
+def test_the_critics_gradient_is_that_of_its_paper():
+    recipe = tiny("wgan-gp", "train.precision=float32", "model.depth=0")
+    method, without = started(recipe), started(recipe)
+    trained(recipe, method, 1)
+    batch, g, d = batch_at(recipe, 0), *without.networks.values()
+    fake = g(rng.normal(rng.fold(batch.keys, 1), (recipe.model.latent,))).detach()
+    real = batch.rows["image"]
+    part = rng.uniform(rng.fold(batch.keys, 2))[:, None, None, None]
+    between = (part * real + (1 - part) * fake).requires_grad_()  # algorithm 1
+    (slope,) = torch.autograd.grad(d(between).sum(), between, create_graph=True)
+    penalty = (slope.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean()
+    (d(fake).mean() - d(real).mean() + 10 * penalty).backward()
+    for got, expected in zip(
+        method.networks["discriminator"].parameters(), d.parameters(), strict=True
+    ):
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_learn_at_rates_of_their_own():
+    recipe = tiny("dcgan", "train.decay=constant", "train.lr=0.01", "train.warmup=0")
+    batch = batch_at(recipe, 0)
+    slow, fast = nn.Conv2d(3, 1, 3), nn.Conv2d(3, 1, 3)
+
+    class Two(Method):
+        def learn(self, batch: Batch, sync: Sync) -> dict[str, torch.Tensor]:
+            for name, network in self.networks.items():
+                self.step(name, network(batch.rows["image"]).mean(), batch, sync)
+            self.finish(batch)
+            return {}
+
+    method = Two({"slow": Part(slow, rate=0.1), "fast": Part(fast, kept=False)}, recipe.train, CPU)
+    before = {name: network.bias.clone() for name, network in method.networks.items()}
+    method.update(batch, Alone())
+    moved = {name: (method.networks[name].bias - before[name]).abs().item() for name in before}
+    # Adam's first step is as long as its rate
+    assert moved == pytest.approx({"slow": 0.001, "fast": 0.01}, rel=1e-3)
+    assert list(method.averages) == ["slow"]
 
 
 def test_the_kl_term_is_faded_in():
@@ -355,9 +410,9 @@ def test_a_denoiser_starts_with_the_error_of_the_noise_itself():
     recipe = tiny("ffdnet", "noise.low=25", "noise.high=25", "train.precision=float32")
     batch = batch_at(recipe, 0)
     losses = started(recipe).update(batch, Alone())
-    noisy, sigma = recipe.degrade(batch.images, batch.keys)
+    noisy, sigma = recipe.degrade(batch.rows["image"], batch.keys)
     assert (sigma == 25).all()
-    torch.testing.assert_close(losses["loss"], (noisy - batch.images).abs().mean())
+    torch.testing.assert_close(losses["loss"], (noisy - batch.rows["image"]).abs().mean())
     expected = 2 * 25 / 255 * math.sqrt(2 / math.pi)  # of a normal variable
     assert losses["loss"].item() == pytest.approx(expected, rel=0.05)
 
@@ -366,7 +421,9 @@ def test_a_classifier_asks_for_labels():
     recipe = tiny("classifier")
     batch = batch_at(recipe, 0)
     with pytest.raises(InputError, match="needs labels: put the images into one folder a class"):
-        started(recipe).update(Batch(batch.images, None, batch.keys, batch.total), Alone())
+        started(recipe).update(
+            Batch({"image": batch.rows["image"]}, batch.keys, batch.total), Alone()
+        )
 
 
 def test_label_smoothing_raises_the_least_loss_that_there_is():

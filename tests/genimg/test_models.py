@@ -7,7 +7,7 @@ from torch import nn
 from genimg.models.classifier import Classifier
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.dcgan import Discriminator, Generator
-from genimg.models.ffdnet import FFDNet
+from genimg.models.denoising import DnCNN, FFDNet
 
 SIZES = (16, 32, 64, 128)
 gray_and_colour = pytest.mark.parametrize("channels", [1, 3])
@@ -180,3 +180,25 @@ def test_classifier_gives_logits_of_non_negative_features(size, channels):
 def test_classifier_looks_at_each_image_alone():
     network = Classifier(8, 6, 3, 4)
     torch.testing.assert_close(*alone_and_in_a_batch(network, torch.randn(5, 3, 16, 16)))
+
+
+def test_dncnn_is_the_network_of_its_paper():
+    network = DnCNN(width=64, depth=17, channels=1)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 17
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == 15
+    assert network.receptive_field == 35  # "(2d + 1) x (2d + 1)", section III.A
+    weights = sum(m.weight.numel() for m in convolutions)
+    assert weights == 9 * 64 + 15 * 9 * 64 * 64 + 9 * 64
+
+
+def test_dncnn_reaches_as_far_as_it_says_and_takes_away_what_it_finds():
+    network = DnCNN(width=8, depth=4, channels=1).eval()
+    image = torch.zeros(1, 1, 33, 33, requires_grad=True)
+    network(image, torch.zeros(1))[0, 0, 16, 16].backward()
+    rows = image.grad[0, 0].abs().sum(0).nonzero()[:, 0]
+    assert rows.min() == 16 - 4
+    assert rows.max() == 16 + 4
+    assert network.receptive_field == 9
+    noise = torch.randn(2, 1, 20, 20)
+    torch.testing.assert_close(network(noise, torch.zeros(2)), noise - network.body(noise))

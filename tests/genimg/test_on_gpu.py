@@ -97,9 +97,9 @@ def test_batches_are_those_of_the_cpu_and_are_there_when_they_are_used(name):
     here, there = iter(loader(recipe, CPU)), iter(loader(recipe, GPU))
     for _ in range(20):
         expected, got = next(here), next(there)
-        doubled = got.images * 2  # at once, on the training's stream
+        doubled = got.rows["image"] * 2  # at once, on the training's stream
         assert torch.equal(got.keys.cpu(), expected.keys)
-        torch.testing.assert_close(doubled.cpu(), expected.images * 2, rtol=0, atol=1e-6)
+        torch.testing.assert_close(doubled.cpu(), expected.rows["image"] * 2, rtol=0, atol=1e-6)
     here.close()
     there.close()
 

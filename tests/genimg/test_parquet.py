@@ -182,7 +182,7 @@ def batches(shards: Shards, seen: int, count: int, **options) -> list[torch.Tens
         augment=lambda pixels, keys: pixels, seen=seen, **options,
     )  # fmt: skip
     stream = iter(loader)
-    return [next(stream).images for _ in range(count)]
+    return [next(stream).rows["image"] for _ in range(count)]
 
 
 def test_a_loader_resumes_anywhere_and_shares_among_any_number_of_workers(tmp_path):

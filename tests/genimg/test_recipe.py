@@ -13,8 +13,9 @@ from tiny_recipes import tiny
 
 from genimg import recipes
 from genimg.errors import InputError
-from genimg.recipe import Recipe, allowed, flat, parse_value
+from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
+from genimg.section import allowed, flat, parse_value
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 ALL_KEYS = [

@@ -1,7 +1,8 @@
-"""DCGAN trained with the non-saturating loss and R1.
+"""Generative adversarial networks: DCGAN's two, under several losses.
 
     genimg train dcgan --data scenes
     genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOLDER
+    genimg train wgan-gp --data scenes
 
 Judged by the sliced Wasserstein distance, which needs no pretrained network; with a classifier
 (`genimg evaluate --judge`) also by FID on its features, inception score and shares of classes.
@@ -19,8 +20,11 @@ from genimg.inference import Inference, latents, real_images
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
-from genimg.recipe import Data, Recipe, Section, Train
-from genimg.training.adversarial import Adversarial
+from genimg.recipe import Data, Recipe
+from genimg.schedule import Train
+from genimg.section import Section
+from genimg.training.adversarial import Adversarial, Game, Kind
+from genimg.training.method import Part
 
 FEWEST = 16  # held-out images that are worth comparing with
 PATCHES = 16  # of each generated image and level, and as many of held-out ones
@@ -39,12 +43,20 @@ class Model(Section):
 
 
 class Loss(Section):
+    kind: Kind = "logistic"
+    """logistic, not saturating (Goodfellow 2014); least-squares (Mao 2017); wasserstein"""
     r1: float = Field(0.1, ge=0)
     """gamma of the R1 penalty; 0 turns it off"""
     r1_every: int = Field(4, ge=1)
     """steps between penalties (lazy regularisation)"""
+    gradient_penalty: float = Field(0.0, ge=0)
+    """weight of the penalty on gradient norms other than 1, between real and generated images"""
+    critic_steps: int = Field(1, ge=1)
+    """steps of the discriminator for one of the generator, each on images of its own"""
     beta1: float = Field(0.5, ge=0, lt=1)
-    """of Adam, in both networks; 0.5 as in the paper"""
+    """of Adam, in both networks; 0.5 as in DCGAN's paper"""
+    beta2: float = Field(0.99, ge=0, lt=1)
+    """likewise, of the mean square"""
 
 
 class Evaluate(Section):
@@ -52,7 +64,7 @@ class Evaluate(Section):
     """images generated, and held-out images compared with, at most"""
 
 
-class DCGAN(Recipe):
+class GAN(Recipe):
     capabilities: ClassVar[tuple[str, ...]] = ("sample",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
 
@@ -63,15 +75,15 @@ class DCGAN(Recipe):
     @model_validator(mode="after")
     def size_is_a_power_of_two(self) -> Self:
         if self.data.size not in (16, 32, 64, 128):
-            raise ValueError(f"data.size={self.data.size}: dcgan takes 16, 32, 64 or 128")
+            raise ValueError(f"data.size={self.data.size}: {self.recipe} takes 16, 32, 64 or 128")
         return self
 
     @model_validator(mode="after")
     def enough_is_held_out(self) -> Self:
         if self.data.holdout < FEWEST:
             raise ValueError(
-                f"data.holdout={self.data.holdout}: dcgan is compared with at least {FEWEST} "
-                "held-out images"
+                f"data.holdout={self.data.holdout}: {self.recipe} is compared with at least "
+                f"{FEWEST} held-out images"
             )
         return self
 
@@ -89,16 +101,14 @@ class DCGAN(Recipe):
         return {"generator": self.generator()}
 
     def method(self, device: torch.device) -> Adversarial:
+        model, data, loss = self.model, self.data, self.loss
+        betas = (loss.beta1, loss.beta2)
+        discriminator = Discriminator(model.width, data.size, data.channels, model.depth)
+        game = Game(loss.kind, loss.r1, loss.r1_every, loss.gradient_penalty, loss.critic_steps)
         return Adversarial(
-            self.generator(),
-            Discriminator(self.model.width, self.data.size, self.data.channels, self.model.depth),
-            latent=self.model.latent,
-            r1=self.loss.r1,
-            r1_every=self.loss.r1_every,
-            train=self.train,
-            device=device,
-            betas=(self.loss.beta1, 0.99),
-        )
+            Part(self.generator(), betas), Part(discriminator, betas, kept=False),
+            latent=model.latent, game=game, train=self.train, device=device,
+        )  # fmt: skip
 
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255."""
@@ -141,9 +151,32 @@ class DCGAN(Recipe):
         return torch.cat(parts)
 
 
-def dcgan() -> DCGAN:
-    return DCGAN(
+def dcgan() -> GAN:
+    """DCGAN (Radford et al. 2016) with the non-saturating loss and R1 (Mescheder et al. 2018)."""
+    return GAN(
         recipe="dcgan",
         data=Data(size=32, channels=3, augment="none", holdout=2_000),
         train=Train(images=500_000, batch_size=64, lr=1e-3, decay="cosine", ema_half_life=20_000),
+    )
+
+
+def lsgan() -> GAN:
+    """LSGAN (Mao et al. 2017): least squares, 1 for real and 0 for generated images."""
+    return GAN(
+        recipe="lsgan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        train=Train(images=500_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
+        loss=Loss(kind="least-squares", r1=0.0, beta1=0.5, beta2=0.999),
+    )
+
+
+def wgan_gp() -> GAN:
+    """WGAN-GP (Gulrajani et al. 2017): a critic held to gradients of norm 1, five steps to one."""
+    return GAN(
+        recipe="wgan-gp",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        train=Train(images=2_500_000, batch_size=64, lr=1e-4, ema_half_life=20_000),
+        loss=Loss(
+            kind="wasserstein", r1=0.0, gradient_penalty=10.0, critic_steps=5, beta1=0.0, beta2=0.9
+        ),
     )

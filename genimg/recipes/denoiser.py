@@ -1,4 +1,4 @@
-"""FFDNet: one network for Gaussian noise of any level up to sigma 55.
+"""Denoisers: one network for Gaussian noise of any level up to sigma 55.
 
     genimg train ffdnet data.channels=1 --data Train400
     genimg evaluate denoiser evaluation.sigmas=[15,25,50] --data BSD68
@@ -7,6 +7,7 @@ Protocol (that of DnCNN and its successors): the noise is float, not clipped, dr
 image from a fixed seed; the output is clipped and rounded to bytes before the PSNR; no crop.
 """
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -20,19 +21,34 @@ from genimg.data.degradations import draw_sigma, gaussian_noise
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
-from genimg.models.ffdnet import FFDNet
-from genimg.recipe import Data, Recipe, Section, Train
+from genimg.models.denoising import DenoisingNetwork, DnCNN, FFDNet
+from genimg.recipe import Data, Recipe
+from genimg.schedule import Train
+from genimg.section import Section
 from genimg.tiles import tiled
-from genimg.training.restoration import Restoration
+from genimg.training.method import Part
+from genimg.training.restoration import Kind, Restoration
 
 TILE = 1024  # pixels: PIXELS in all
 
 
-class Model(Section):
+class FFDNetModel(Section):
     width: int = Field(64, ge=8)
     """channels of the inner convolutions"""
     blocks: int = Field(7, ge=1)
     """residual blocks of two convolutions, all at half resolution"""
+
+
+class DnCNNModel(Section):
+    width: int = Field(64, ge=8)
+    """channels of the inner convolutions"""
+    depth: int = Field(20, ge=3)
+    """convolutions; 17 suffice for a single noise level"""
+
+
+class Loss(Section):
+    kind: Kind = "absolute"
+    """mean difference of restored and clean pixels: absolute, or squared"""
 
 
 class Noise(Section):
@@ -53,12 +69,12 @@ class Evaluate(Section):
     """decides the noise"""
 
 
-class FFDNetRecipe(Recipe):
+class Denoiser(Recipe):
     capabilities: ClassVar[tuple[str, ...]] = ("restore",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("psnr", "max")
 
-    model: Model = Model()
     noise: Noise = Noise()
+    loss: Loss = Loss()
     evaluation: Evaluate = Evaluate()
 
     @model_validator(mode="after")
@@ -73,19 +89,21 @@ class FFDNetRecipe(Recipe):
     def images_hold_a_window(self) -> Self:
         if self.data.size < WINDOW:
             raise ValueError(
-                f"data.size={self.data.size}: ffdnet takes 12 or more; its images are judged by "
-                f"SSIM, whose window is {WINDOW} pixels wide"
+                f"data.size={self.data.size}: {self.recipe} takes 12 or more; its images are "
+                f"judged by SSIM, whose window is {WINDOW} pixels wide"
             )
         return self
 
-    def restorer(self) -> FFDNet:
-        return FFDNet(self.model.width, self.model.blocks, self.data.channels)
+    @abstractmethod
+    def restorer(self) -> DenoisingNetwork:
+        """Freshly initialised."""
 
     def networks(self) -> dict[str, nn.Module]:
         return {"restorer": self.restorer()}
 
     def method(self, device: torch.device) -> Restoration:
-        return Restoration(self.restorer(), self.degrade, self.train, device, betas=(0.9, 0.99))
+        restorer = Part(self.restorer(), betas=(0.9, 0.99))
+        return Restoration(restorer, self.degrade, self.loss.kind, self.train, device)
 
     def degrade(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         sigma = draw_sigma(keys, self.noise.low, self.noise.high)
@@ -134,7 +152,7 @@ class FFDNetRecipe(Recipe):
     def restored(self, inference: Inference, noisy: Tensor, sigma: float) -> Tensor:
         """uint8 [N, C, H, W] of float32 [N, C, H, W]: whole, or in tiles of PIXELS at a time."""
         restorer = inference.networks["restorer"]
-        assert isinstance(restorer, FFDNet)
+        assert isinstance(restorer, DenoisingNetwork)
 
         def restore(tiles: Tensor) -> Tensor:
             return restorer(tiles, torch.full((len(tiles),), sigma, device=tiles.device))
@@ -147,7 +165,7 @@ class FFDNetRecipe(Recipe):
             noisy,
             side=max(height, width) + 2 * margin + 1 if fits else max(TILE, 4 * margin),
             margin=margin,
-            stride=2,
+            stride=restorer.stride,
         )
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
@@ -171,12 +189,43 @@ class FFDNetRecipe(Recipe):
         return columns.flatten(0, 1).clamp(-1, 1).float().cpu(), 6
 
 
-def ffdnet() -> FFDNetRecipe:
-    return FFDNetRecipe(
+class FFDNetDenoiser(Denoiser):
+    model: FFDNetModel = FFDNetModel()
+
+    def restorer(self) -> FFDNet:
+        return FFDNet(self.model.width, self.model.blocks, self.data.channels)
+
+
+class DnCNNDenoiser(Denoiser):
+    model: DnCNNModel = DnCNNModel()
+
+    def restorer(self) -> DnCNN:
+        return DnCNN(self.model.width, self.model.depth, self.data.channels)
+
+
+def ffdnet() -> FFDNetDenoiser:
+    """FFDNet (Zhang et al. 2018), told the noise level; at half resolution, so it is fast."""
+    return FFDNetDenoiser(
         recipe="ffdnet",
         data=Data(size=48, channels=3, fit="crop", augment="dihedral", holdout=20),
         train=Train(
             images=400_000, batch_size=32, lr=3e-3, warmup=3_200, decay="cosine",
             ema_half_life=5_000, clip_norm=1.0, checkpoint_every=50_000,
+        ),
+    )  # fmt: skip
+
+
+def dncnn() -> DnCNNDenoiser:
+    """DnCNN-B (Zhang et al. 2017): blind to the noise level, at full resolution.
+
+    With Adam in place of the paper's gradient descent, and patches of 48 pixels, not 50.
+    """
+    return DnCNNDenoiser(
+        recipe="dncnn",
+        data=Data(size=48, channels=3, fit="crop", augment="dihedral", holdout=20),
+        loss=Loss(kind="squared"),
+        train=Train(
+            images=400_000, batch_size=128, lr=1e-3, decay="cosine", ema_half_life=5_000,
+            checkpoint_every=50_000,
         ),
     )  # fmt: skip

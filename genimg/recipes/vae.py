@@ -1,4 +1,4 @@
-"""A convolutional VAE whose output scale is learned (sigma-VAE).
+"""Variational autoencoders.
 
     genimg train conv-vae --data scenes
     genimg train conv-vae data.channels=1 data.fit=pad --data MNIST_FOLDER
@@ -20,8 +20,11 @@ from genimg.inference import Inference, real_images, to_floats
 from genimg.losses import discretised_gaussian_nll, gaussian_kl, gaussian_nll
 from genimg.metrics.fidelity import psnr
 from genimg.models.conv_vae import ConvVAE
-from genimg.recipe import Data, Recipe, Section, Train
+from genimg.recipe import Data, Recipe
+from genimg.schedule import Train
+from genimg.section import Section
 from genimg.training.autoencoding import Autoencoding
+from genimg.training.method import Part
 
 
 class Model(Section):
@@ -43,7 +46,7 @@ class Evaluate(Section):
     """held-out images, at most"""
 
 
-class ConvVAERecipe(Recipe):
+class VAE(Recipe):
     capabilities: ClassVar[tuple[str, ...]] = ("sample", "encode", "decode")
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("elbo", "max")
 
@@ -59,12 +62,11 @@ class ConvVAERecipe(Recipe):
 
     def method(self, device: torch.device) -> Autoencoding:
         return Autoencoding(
-            self.autoencoder(),
+            Part(self.autoencoder(), betas=(0.9, 0.999)),
             beta=self.loss.beta,
             kl_warmup=round(self.loss.kl_warmup * self.train.images),
             train=self.train,
             device=device,
-            betas=(0.9, 0.999),
         )
 
     @torch.no_grad()
@@ -135,8 +137,9 @@ class ConvVAERecipe(Recipe):
         return torch.cat(rows).float().cpu(), 8
 
 
-def conv_vae() -> ConvVAERecipe:
-    return ConvVAERecipe(
+def conv_vae() -> VAE:
+    """A convolutional VAE whose output scale is learned (sigma-VAE, Rybkin et al. 2021)."""
+    return VAE(
         recipe="conv-vae",
         data=Data(size=32, channels=3, holdout=2_000),
         train=Train(images=600_000, batch_size=128, lr=1e-3, decay="cosine", clip_norm=1.0),

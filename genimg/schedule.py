@@ -1,0 +1,66 @@
+"""How long and how fast a training learns: its keys, its learning rate, its moving average."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from genimg.precision import Choice
+from genimg.section import Section
+
+
+class Train(Section):
+    images: int = Field(ge=1)
+    """how many images to train on, counted with repetition"""
+    batch_size: int = Field(64, ge=1)
+    """images a step, over all workers together"""
+    lr: float = Field(2e-4, gt=0)
+    """learning rate of Adam, at its peak"""
+    warmup: int = Field(0, ge=0)
+    """images over which the learning rate rises from 0"""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """how the learning rate then falls to 0 at the last image"""
+    clip_norm: float | None = Field(None, gt=0)
+    """largest norm of the gradient of all parameters of a network"""
+    ema_half_life: int = Field(5_000, ge=0)
+    """half-life of the weights' moving average, images; 0 turns averaging off"""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """decides initial weights, order, augmentation, noise and latents"""
+    precision: Choice = "auto"
+    """autocast; auto takes bfloat16 where the hardware multiplies it natively"""
+    compile: bool = False
+    """torch.compile the networks: slower to start, faster to run on GPUs"""
+    deterministic: bool = False
+    """on GPUs, only kernels that repeat, so that resuming does, bit for bit; CPUs always do"""
+    checkpoint_every: int = Field(50_000, ge=1)
+    """images between checkpoints, each with an evaluation and a sample grid"""
+    log_every: int = Field(2_000, ge=1)
+    """images between two lines of the log, at least"""
+    log_seconds: float = Field(1.0, ge=0)
+    """seconds between two lines of the log, about and at least; 0: every log_every images"""
+    keep: int = Field(2, ge=1)
+    """newest checkpoints that a run keeps, besides the best one"""
+
+
+def learning_rate(train: Train, seen: int) -> float:
+    """The rate for the step after `seen` images: warm-up, then the chosen decay to 0."""
+    rate = train.lr
+    if seen < train.warmup:
+        rate *= (seen + train.batch_size) / (train.warmup + train.batch_size)
+    done = min(seen / train.images, 1.0)
+    if train.decay == "linear":
+        rate *= 1 - done
+    elif train.decay == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * done))
+    return rate
+
+
+def average_decay(half_life: int, seen: int, step: int) -> float:
+    """Decay of the EMA over `step` images; early on, the half-life is 5 % of the images seen.
+
+    (The ramp-up of Karras et al. 2020, Training GANs with limited data.)
+    """
+    ramped = min(half_life, 0.05 * seen)
+    return 0.5 ** (step / ramped) if ramped > 0 else 0.0

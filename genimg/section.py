@@ -1,0 +1,171 @@
+"""Frozen sections of keys: checked, overridden, explained; the one translator of what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from genimg.errors import InputError, nearest
+
+
+class Section(BaseModel):
+    """A group of keys. Unknown keys are refused, values are checked, nothing changes later."""
+
+    # JSON has no infinities, so a section with one could not be read again
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def validated(cls, tree: Mapping[str, Any]) -> Self:
+        """The section of a tree of plain values, or InputError naming the first wrong key."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise InputError(str(problem(error, cls))) from None
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Every dotted key with its field: default, limits and description."""
+        return dict(walk(cls))
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """A copy with dotted `key=value` overrides (values in YAML).
+
+        Raises InputError with key, value, what is allowed, and the nearest known key.
+        """
+        tree = self.model_dump()
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise InputError(f"{assignment!r} is not of the form key=value")
+            set_key(tree, key.strip(), parse_value(key, text), self.keys())
+        return self.validated(tree)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What pydantic found wrong first, in words of ours; as text, in one line."""
+
+    key: str  # dotted; empty where it concerns several keys, which the reason names
+    reason: str  # what is allowed, or what to do instead
+    value: Any = None
+    kind: Literal["unknown", "missing", "value", "several"] = "value"
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "unknown":
+                return f"unknown key {self.key!r}; {self.reason}"
+            case "missing":
+                return f"{self.key} is missing; {self.reason}"
+            case "several":
+                return f"{self.key}: {self.reason}" if self.key else self.reason
+            case "value":
+                return f"{self.key}={self.value!r}: {self.reason}"
+
+
+def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
+    """The first of pydantic's errors about a section."""
+    first = error.errors()[0]
+    path, value = first["loc"], first["input"]
+    key = ".".join(map(str, path))
+    if first["type"] == "extra_forbidden":
+        known = fields_at(section, path[:-1])
+        return Problem(key, nearest(str(path[-1]), known), kind="unknown")
+    if first["type"] == "missing":
+        return Problem(key, "give it", kind="missing")
+    reason = first["msg"].removeprefix("Value error, ")
+    if isinstance(value, dict | BaseModel):
+        return Problem(key, reason, kind="several")
+    if first["type"] == "tuple_type":
+        reason = f"give a list, as [{value}]"
+    return Problem(key, reason[0].lower() + reason[1:], value)
+
+
+def fields_at(section: type[BaseModel], path: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """The fields of the section that a path leads to, through lists and `Section | None`."""
+    for part in path:
+        if isinstance(part, str):
+            annotation = section.model_fields[part].annotation
+            choices = [annotation, *get_args(annotation)]
+            section = next(
+                choice
+                for choice in choices
+                if isinstance(choice, type) and issubclass(choice, BaseModel)
+            )
+    return section.model_fields
+
+
+def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted keys of a section's leaves, in the order in which they are declared."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from walk(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested tree of values as {dotted key: value}."""
+    out: dict[str, Any] = {}
+    for name, value in tree.items():
+        out |= (
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return out
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The YAML value of `text`; also reads 1e-4, which YAML 1.1 takes for a string.
+
+    What stands in quotes stays a string: '2012'.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{key}={text!r}: not a YAML value") from None
+    if isinstance(value, str) and value == text.strip():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any, known: Iterable[str]) -> None:
+    """Set a dotted key of a tree of values, or raise InputError with the nearest known key."""
+    known = list(known)
+    if key == "recipe" or key not in known:
+        raise InputError(f"unknown key {key!r}; {nearest(key, set(known) - {'recipe'})}")
+    *sections, leaf = key.split(".")
+    for name in sections:
+        tree = tree[name]
+    tree[leaf] = value
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a field takes, in words: 'int, at least 1', 'resize | pad | crop'."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        text = " | ".join(str(value) for value in get_args(annotation))
+    elif get_origin(annotation) is tuple:
+        item = FieldInfo.from_annotation(get_args(annotation)[0])
+        return f"list of {allowed(item)}"
+    elif isinstance(annotation, type):
+        text = annotation.__name__
+    else:
+        text = str(annotation).replace("NoneType", "none").replace("None", "none")
+    limits = {
+        "ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}",
+        "multiple_of": "a multiple of {}",
+    }  # fmt: skip
+    for meta in field.metadata:
+        for name, words in limits.items():
+            if getattr(meta, name, None) is not None:
+                text += ", " + words.format(getattr(meta, name))
+    return text
