@@ -1,8 +1,8 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +17,57 @@ class Rows(TypedDict, total=False):
     seed: Tensor  # int64 [N]
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
+    scores: Tensor  # float32 [N, classes], probabilities
+
+
+@dataclass(frozen=True)
+class Ability:
+    """How a recipe's networks do one operation, a pass of rows at a time.
+
+    compute: one pass: rows on the networks' device -> rows, row by row
+    channels: of the images that go in or come out, 1 or 3
+    conditions: options that it honours, of those that an operation offers some models only
+    takes: the columns of a pass's input
+    latent: dimensions of the latents that go in or come out
+    side: pixels that images must have; None: any, so that large ones are computed in tiles
+    fit: how an image of another size is brought to `side`
+    margin: pixels of context that a pixel depends on, which tiles overlap by
+    stride: sides and places of tiles are multiples of it
+    scale: pixels out for a pixel in
+    classes: names of what `scores` are of
+    """
+
+    compute: Callable[[Rows], Rows]
+    channels: Literal[1, 3]
+    takes: tuple[str, ...] = ("image",)
+    conditions: frozenset[str] = frozenset()
+    latent: int = 0
+    side: int | None = None
+    fit: Literal["resize", "pad", "crop"] = "resize"
+    margin: int = 0
+    stride: int = 1
+    scale: int = 1
+    classes: tuple[str, ...] = ()
+
+
+class Plan(Protocol):
+    """An operation on given inputs, cut into rows that may ride in any batch."""
+
+    count: int  # rows
+    key: Hashable  # plans of equal keys may share a pass
+    pixels: int  # of an image in a row: bounds the rows of a pass
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """What goes into a pass, on the CPU."""
+        ...
+
+    def put(self, start: int, made: Rows) -> None:
+        """Keep what a pass has made of the rows from `start` on; on any device."""
+        ...
+
+    def result(self) -> Any:
+        """Once all rows are made: one of genimg.results."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The one place that runs networks for inference: passes, precision, the workers' shares."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from genimg import rng
-from genimg.contracts import Dataset, Sync
+from genimg.contracts import Dataset, Rows, Sync
 from genimg.models.rows import FirstConvTranspose2d
 from genimg.packing import pack
 from genimg.precision import Precision
 from genimg.training.sync import Alone
+
+_Compute = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # rows of any names
 
 LATENTS = 21  # tag under which an image's seed gives its latents
 CHUNK = 64  # rows in one forward pass, at most
@@ -86,39 +90,59 @@ class Inference:
         inputs: each [N, ...] with the same N, at least 1; the function gives [N, ...] for them,
         row by row. With `sizes`, a row gives the same bits whatever rides beside it.
         """
-        return torch.cat(list(self.passes(function, *inputs)))
+        rows = {str(i): each for i, each in enumerate(inputs)}
+        return self._run(lambda part: {"made": function(*part.values())}, rows)["made"]
 
-    def passes(self, function: Callable[..., Tensor], *inputs: Tensor) -> Iterator[Tensor]:
-        """As `run`, a pass at a time."""
-        start = 0
-        for rows, size in division(len(inputs[0]), self.sizes, self.most):
-            taken = [filled(each[start : start + rows], size) for each in inputs]
-            yield self._once(function, *taken)[:rows]
-            start += rows
+    def rows(self, compute: Callable[[Rows], Rows], rows: Rows, most: int | None = None) -> Rows:
+        """As `run`, of named rows. most: rows in one pass, where that is fewer than `self.most`."""
+        columns = cast("dict[str, Tensor]", rows)
+        return cast(Rows, self._run(cast(_Compute, compute), columns, most))
 
-    def establish(self, *examples: tuple[Callable[..., Tensor], Tensor]) -> Self:
+    def establish(self, *examples: tuple[Callable[[Rows], Rows], Rows]) -> Self:
         """With the `sizes` that give the same bits on this machine, found out by passes.
 
-        examples: the functions that will be run, each with `most` rows of inputs. Numerical
-        libraries choose their kernels by the size of a pass, by the hardware and by its settings.
-        A full pass always counts as right.
+        examples: what will be computed, each with `most` rows. Numerical libraries choose their
+        kernels by the size of a pass, by the hardware and by its settings. A full pass always
+        counts as right.
         """
         smaller = [size for size in PROBED if size < self.most]
         agreeing = {*smaller, self.most}
-        for function, rows in examples:
-            assert len(rows) == self.most
+        for compute, example in examples:
+            function, rows = cast(_Compute, compute), cast("dict[str, Tensor]", example)
+            assert all(len(each) == self.most for each in rows.values())
             expected = self._once(function, rows)
             for size in smaller:  # rows that stood last in the full pass stand first
                 if size in agreeing:
-                    agrees = torch.equal(self._once(function, rows[-size:]), expected[-size:])
+                    made = self._once(function, {name: each[-size:] for name, each in rows.items()})
+                    agrees = all(
+                        torch.equal(each, expected[name][-size:]) for name, each in made.items()
+                    )
                     agreeing -= set() if agrees else {size}
         return replace(self, sizes=tuple(sorted(agreeing)))
 
+    def _run(
+        self, compute: _Compute, rows: dict[str, Tensor], most: int | None = None
+    ) -> dict[str, Tensor]:
+        most = min(most or self.most, self.most)
+        sizes = (self.sizes and tuple(size for size in self.sizes if size <= most)) or None
+        parts: list[dict[str, Tensor]] = []
+        start, count = 0, len(next(iter(rows.values())))
+        for number, size in division(count, sizes, most):
+            taken = {
+                name: filled(each[start : start + number], size) for name, each in rows.items()
+            }
+            made = self._once(compute, taken)
+            parts.append({name: each[:number] for name, each in made.items()})
+            start += number
+        if len(parts) == 1:
+            return parts[0]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
     @torch.no_grad()
-    def _once(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    def _once(self, compute: _Compute, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         lower = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
-            return function(*rows).float()
+            return {name: each.float() for name, each in compute(rows).items()}
 
 
 def division(

@@ -5,6 +5,7 @@ patches that are as flat as noise alone would leave them: Liu, Tanaka, Okutomi 2
 Noise Level Estimation for Blind Denoising". The first alone reads texture as noise.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,13 +16,14 @@ DEVIATIONS = 3.0  # how far above pure noise a patch's texture may lie and still
 FEWEST = 4  # flat patches for each pixel of a patch, below which they would not tell
 
 
-def estimate_sigma(images: Tensor) -> Tensor:
+def estimate_sigma(images: Tensor, peak: float | None = None) -> Tensor:
     """Standard deviation of white Gaussian noise, float32 [N], in steps of 0..255.
 
-    images: float32 [N, C, H, W] in [-1, 1], noise may exceed it; the channels' estimates are
-    averaged. Computes in float64; memory does not grow with the image, of which a large one is
-    sampled on a grid. Correlated noise (images enlarged or compressed afterwards) is judged too
-    low. On 32x32 images errors of 1 to 2 are common; below 8x8 there are too few patches to tell,
+    images: float32 [N, C, H, W] in [-1, 1], noise may exceed it, or numbers of any type from 0 to
+    `peak`; the channels' estimates are averaged. Computes in float64; memory does not grow with
+    the image, of which a large one is sampled on a grid. Correlated noise (images enlarged or
+    compressed afterwards) is judged too low. On 32x32 images errors of 1 to 2 are common; below
+    8x8 there are too few patches to tell,
     and the estimate falls to 0.
     """
     planes = images.flatten(0, 1)
@@ -31,7 +33,16 @@ def estimate_sigma(images: Tensor) -> Tensor:
     patches = planes.unfold(1, size, stride).unfold(2, size, stride)  # a view [N C, h, w, s, s]
     at_once = max(1, VALUES_AT_ONCE // patches[0].numel())
     variance = torch.cat([_variance(part) for part in patches.split(at_once)])
-    return (variance.sqrt() * (255 / 2)).reshape(images.shape[:2]).mean(dim=1).float()
+    span = 2.0 if peak is None else peak
+    return (variance.sqrt() * (255 / span)).reshape(images.shape[:2]).mean(dim=1).float()
+
+
+def sigma_of(image: np.ndarray) -> float:
+    """That of one image uint8 or uint16 [H, W, 1 to 4]; the last channel of 2 or 4 is alpha."""
+    colour = image[..., : image.shape[2] - (image.shape[2] in (2, 4))]
+    peak = int(np.iinfo(image.dtype).max)
+    planes = torch.from_numpy(colour).permute(2, 0, 1)
+    return float(estimate_sigma(planes[None], peak))
 
 
 def _patch_size(side: int) -> int:

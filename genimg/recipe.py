@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from genimg.contracts import Dataset
+    from genimg.contracts import Ability, Dataset
     from genimg.inference import Inference
     from genimg.training.method import Method
 
@@ -42,7 +44,6 @@ class Data(Section):
 class Recipe(Section):
     """One training. Subclasses in genimg.recipes add sections and compose the parts."""
 
-    capabilities: ClassVar[tuple[str, ...]] = ()  # what an engine of this recipe can do
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
 
     recipe: str
@@ -53,6 +54,10 @@ class Recipe(Section):
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """The networks that inference needs, freshly initialised, on the CPU."""
+
+    @abstractmethod
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        """The operations that these networks, in evaluation mode, can do, by their names."""
 
     @abstractmethod
     def method(self, device: torch.device) -> Method:
@@ -76,6 +81,15 @@ class Recipe(Section):
     @abstractmethod
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """(images float32 [N, C, H, W] in [-1, 1], columns): what a person would look at."""
+
+    def can(self) -> tuple[str, ...]:
+        """Names of the operations that its models can do."""
+        import torch
+
+        # no weights are made; a classifier that knows no classes yet has none in its last layer
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            return tuple(self.abilities(self.networks()))
 
     def resolve(self, classes: tuple[str, ...]) -> Self:
         """This recipe with what only the data knows filled in; most need nothing."""

@@ -2,14 +2,14 @@
 
 import typer
 
+from genimg.operations import OPERATIONS
 from jobs import models
 from jobs.console import run
 from jobs.demo import demo
 from jobs.evaluate import evaluate
+from jobs.operate import restore, verb
 from jobs.prepare import prepare
 from jobs.recipes import recipes
-from jobs.restore import restore
-from jobs.sample import sample
 from jobs.serve import serve
 from jobs.train import train
 from jobs.tune import tune
@@ -19,10 +19,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for verb in (recipes, train, tune, evaluate, sample, restore, serve, prepare, demo):
-    app.command()(verb)
-app.add_typer(models.app, name="models")
+LIFE, DOING = "The life of a model", "Operations"
+for command in (recipes, train, tune, evaluate, serve, prepare, demo):
+    app.command(rich_help_panel=LIFE)(command)
+app.add_typer(models.app, name="models", rich_help_panel=LIFE)
+for operation in OPERATIONS.values():
+    app.command(operation.name, rich_help_panel=DOING)(verb(operation))
+app.command("restore", rich_help_panel=DOING)(restore())
 
 
 def main() -> None:
     run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -154,10 +154,11 @@ def synthesis(output: Path) -> Section:
     from genimg.data.scenes import Scenes
     from genimg.engine import Engine
     from genimg.inference import real_images
+    from genimg.operations.drawing import Sample
 
     section, folder, version = opened(output, "shapes", "A generator: dcgan, as the search found")
     grid = output / "samples.png"
-    made = images.to_tensor(Engine.load(folder, verified=True).sample(64, seed=0))
+    made = images.to_tensor(Engine.load(folder, verified=True)(Sample(n=64, seed=0)).images)
     images.save(images.grid(made, 8), grid)
     real = images.grid(real_images(Scenes(32, 3, simple=True), range(64)).float() / 127.5 - 1, 8)
     section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
@@ -176,6 +177,7 @@ def denoising(output: Path) -> Section:
     from genimg.data.scenes import Scenes
     from genimg.engine import Engine
     from genimg.metrics.fidelity import psnr
+    from genimg.operations.restoring import Denoise
 
     section, folder, version = opened(output, "denoiser", "A restorer: ffdnet")
     clean = Scenes(256, 3, seed=1).whole(3)[None]
@@ -184,8 +186,10 @@ def denoising(output: Path) -> Section:
     given = images.to_bytes_range(noisy)
     images.save(given[0].permute(1, 2, 0).numpy(), output / "noisy.png")
     restored = torch.from_numpy(
-        Engine.load(folder, verified=True).restore(given[0].permute(1, 2, 0).contiguous().numpy())
-    ).permute(2, 0, 1)[None]
+        Engine.load(folder, verified=True)(
+            Denoise(), image=given[0].permute(1, 2, 0).contiguous().numpy()
+        ).images
+    ).permute(0, 3, 1, 2)
     images.save(restored[0].permute(1, 2, 0).contiguous().numpy(), output / "restored.png")
     row = images.grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)
     images.save(row, output / "before-after.png")

@@ -10,7 +10,6 @@ from jobs.console import PrecisionOption, RegistryOption, run, say, shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import torch
 
     from genimg.contracts import Dataset
@@ -122,7 +121,7 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
     """What a classifier sees in a generator's images, beside the same of real images."""
     import torch
 
-    from genimg.inference import real_images
+    from genimg.inference import real_images, to_floats
     from genimg.metrics.distributions import (
         FeatureStatistics,
         class_shares,
@@ -130,29 +129,33 @@ def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) 
         frechet_distance,
         inception_score,
     )
+    from genimg.operations.drawing import Sample
 
     chosen = dataset.choose(samples)
 
-    def generated(start: int, stop: int) -> "np.ndarray":
-        return engine.sample(stop - start, seed=start)
+    def generated(start: int, stop: int) -> "torch.Tensor":
+        drawn = engine(Sample(n=stop - start, seed=start)).images
+        return torch.from_numpy(drawn).permute(0, 3, 1, 2)
 
-    def real(start: int, stop: int) -> "np.ndarray":
-        return real_images(dataset, chosen[start:stop]).permute(0, 2, 3, 1).numpy()
+    def real(start: int, stop: int) -> "torch.Tensor":
+        return real_images(dataset, chosen[start:stop])
+
+    features = judge.networks["classifier"].features
 
     def seen(
-        draw: "Callable[[int, int], np.ndarray]", count: int
+        draw: "Callable[[int, int], torch.Tensor]", count: int
     ) -> "tuple[FeatureStatistics, torch.Tensor]":
         """Statistics of features, and probabilities [count, classes], some images at a time."""
         statistics: FeatureStatistics | None = None
         parts = []
         for start in range(0, count, JUDGED_AT_ONCE):
-            images = draw(start, min(start + JUDGED_AT_ONCE, count))
-            batch = FeatureStatistics.of(torch.from_numpy(judge.features(images)))
+            images = to_floats(draw(start, min(start + JUDGED_AT_ONCE, count)), judge.device)
+            batch = FeatureStatistics.of(judge.inference.run(features, images).cpu())  # type: ignore[arg-type]
             if statistics:
                 statistics.merge(batch)
             else:
                 statistics = batch
-            parts.append(torch.from_numpy(judge.classify(images)))
+            parts.append(judge.rows("classify", {"image": images})["scores"].cpu())
         assert statistics is not None, "there is at least one image"
         return statistics, torch.cat(parts)
 

@@ -28,7 +28,7 @@ def recipes(
         for each, make in recipes.RECIPES.items():
             recipe = make()
             metric, direction = recipe.objective
-            can = ", ".join(recipe.capabilities)
+            can = ", ".join(recipe.can())
             table.add_row(each, can, f"{metric} ({direction})", recipes.summary(recipe))
         print(table)
         return

@@ -135,12 +135,10 @@ def told(
 def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
     """What each model can be asked for, by its reference; nothing where its version does not say.
 
-    RegistryError where one is not in the registry, InputError where no route could ask it for
-    anything, before a replica looks for it.
+    RegistryError where one is not in the registry, before a replica looks for it.
     """
     from cluster.registry import Registry
     from cluster.storage import open_storage
-    from genimg.errors import InputError
     from genimg.recipes import RECIPES
 
     registry = Registry(open_storage(settings.registry))
@@ -149,14 +147,7 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
         recipe = registry.resolve(model.ref).lineage.get("recipe")
         found[model.ref] = ()
         if recipe in RECIPES:
-            can = RECIPES[recipe]().capabilities
-            found[model.ref] = tuple(each for each in can if each in settings.answered)
-            if not found[model.ref]:
-                routes = ", ".join(settings.answered)
-                raise InputError(
-                    f"{model.ref}: a {recipe} can {', '.join(can)}, and HTTP has routes to "
-                    f"{routes} only; leave it out"
-                )
+            found[model.ref] = RECIPES[recipe]().can()
     return found
 
 
@@ -177,11 +168,12 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
     """
     lines = {
         "sample": "curl -X POST '{url}/v1/images/sample?n=16&model={model}' -o grid.png",
-        "restore": "curl -F image=@noisy.png '{url}/v1/images/denoise?model={model}' -o clean.png",
+        "denoise": "curl -F image=@noisy.png '{url}/v1/images/denoise?model={model}' -o clean.png",
+        "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
     }
     first: dict[str, str] = {}
     for model, can in models.items():
-        for each in can:
+        for each in lines.keys() & can:
             first.setdefault(each, model)
     return [lines[each].format(url=url, model=model) for each, model in first.items()]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
 import time
 from typing import Any
 
@@ -20,13 +19,6 @@ from serving.requests import Answer, Request
 EXPOSED = (  # to scripts of other sites
     "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "Server-Timing",
 )  # fmt: skip
-
-
-def seeds_from(seed: int, n: int) -> tuple[int, ...]:
-    """Seeds of n images: seed + i, or from a random one for -1."""
-    if seed == -1:
-        seed = secrets.randbelow(2**48)
-    return tuple(range(seed, seed + n))
 
 
 async def asked(
@@ -96,6 +88,12 @@ def as_image(answer: Answer) -> Response:
     """The one image of an answer, as it is."""
     (image,) = answer.images
     return Response(image, media_type=MEDIA_TYPES[answer.format], headers=headers_of(answer))
+
+
+def as_values(answer: Answer) -> Response:
+    """JSON with what an operation says."""
+    content = {"data": answer.values, "model": answer.model, "version": answer.version}
+    return JSONResponse(content, headers=headers_of(answer))
 
 
 def as_json(answer: Answer, response_format: str = "b64_json") -> Response:

@@ -63,7 +63,7 @@ class LocalBackend:
             raise
 
     async def call(self, model: str | None, request: Request) -> Answer:
-        chosen = choose(await self.models(), model, request.capability)
+        chosen = choose(await self.models(), model, request.operation.name)
         return await self._hosts[chosen.id].call(request)
 
     async def models(self) -> list[ModelInfo]:

@@ -163,11 +163,11 @@ class ComposedBackend:
 
     async def call(self, model: str | None, request: Request) -> Answer:
         try:
-            chosen = choose(await self._known(), model, request.capability)
+            chosen = choose(await self._known(), model, request.operation.name)
         except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
             remote = self.remote.values()
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
-            chosen = choose(await self._known(), model, request.capability)
+            chosen = choose(await self._known(), model, request.operation.name)
         if chosen.id in self.remote:
             return await self.remote[chosen.id].call(request)
         return await self.local.call(chosen.id, request)

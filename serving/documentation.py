@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from genimg.operations import Kind
 from serving.formats import MEDIA_TYPES
 from serving.schemas import Parameters
 from serving.settings import Limits
@@ -66,6 +67,14 @@ def images() -> dict[int | str, dict[str, Any]]:
     return {200: {"content": content, "description": description, "headers": _headers()}}
 
 
+def given(kind: Kind) -> dict[int | str, dict[str, Any]]:
+    """The answer of an operation."""
+    if kind in (Kind.VALUES, Kind.LATENTS):
+        content = {"application/json": {"schema": {"type": "object"}}}
+        return {200: {"content": content, "description": "`data`.", "headers": _headers()}}
+    return images()
+
+
 def answer() -> dict[int | str, dict[str, Any]]:
     """An answer in OpenAI's JSON."""
     content = {"application/json": {"schema": {"type": "object"}}}
@@ -100,7 +109,7 @@ def parameters(
         file = {"type": "string", "format": "binary"}
         content["multipart/form-data"] = {"schema": _with_image(described, file)}
         content["application/json"] = {"schema": _with_image(described, text)}
-        content |= {kind: {"schema": file} for kind in (*MEDIA_TYPES.values(), "image/gif")}
+        content |= {kind: {"schema": file} for kind in MEDIA_TYPES.values()}
     else:
         content["application/json"] = {"schema": described}
         if forms:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from serving.errors import ApiError
 
 if TYPE_CHECKING:
+    from genimg import moving
     from genimg.images import Format
 
-MEDIA_TYPES: dict[Format, str] = {
+MEDIA_TYPES: dict[Format | moving.Format, str] = {
     "png": "image/png",
     "jpeg": "image/jpeg",
     "webp": "image/webp",
     "bmp": "image/bmp",
     "tiff": "image/tiff",
+    "gif": "image/gif",
 }
 _LOSSY = ("jpeg", "webp")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,19 +18,20 @@ from cluster.storage import open_storage
 from cluster.versions import parse_reference
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.images import Format
+from genimg.operations import OPERATIONS, Kind
 from serving.backend import cannot
-from serving.batching import Batcher
 from serving.errors import of_input
 from serving.metrics import Meters
-from serving.requests import Answer, ModelInfo, Rejected, Request, Timings
+from serving.passes import Passes
+from serving.requests import Answer, ModelInfo, Rejected, Request
 from serving.settings import Limits, ModelSettings
-from serving.tasks import task_of
 from serving.watcher import Watcher, target_of
+from serving.work import Made, Work, check, compute, finish, planned, weight
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+SMALL = 1  # megapixels begun up to which a request is not large
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 
 
@@ -39,26 +39,6 @@ _CODERS = 2  # threads that decode and encode; the libraries let other threads r
 class _Served:
     version: Version
     engine: Engine
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A request on its way, with the engine that it will end on."""
-
-    request: Request
-    served: _Served
-    submitted: float  # time.perf_counter()
-    pixels: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class _Made:
-    images: np.ndarray  # [N, H, W, C]
-    queue: float  # ms
-    compute: float  # ms
-    format: Format = "png"
-    files: tuple[bytes, ...] = ()  # encoded, once that is done
-    encode: float = 0.0  # ms
 
 
 class Host:
@@ -94,16 +74,14 @@ class Host:
         self._coders = ThreadPoolExecutor(_CODERS, f"coder {settings.ref}")
         self._meters = (meters or Meters()).for_model(settings.ref)
         self._meters.version.set(first.number)
-        self._batcher = Batcher[_Work, _Made](
-            _computed,
-            settings.max_batch_size,
-            settings.max_queue,
-            f"engine {settings.ref}",
-            self._meters.batch.observe,
-            _encoded,
-            self._coders,
-        )
-        self._meters.queue.set_function(lambda: self._batcher.waiting)
+        self._small, self._large = (
+            Passes[Work, Made](
+                compute, finish, self._coders, settings.max_queue,
+                f"{kind} {settings.ref}", self._meters.batch.observe,
+            )
+            for kind in ("engine", "large works of")
+        )  # fmt: skip
+        self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)
         self._watcher = Watcher(
             self._registry,
             settings.ref,
@@ -117,41 +95,35 @@ class Host:
         self._watcher.start()
 
     async def call(self, request: Request) -> Answer:
-        """The answer to a request, or ApiError. Cancelled, what has not started is dropped."""
-        served = self._served
-        task = task_of(request)
-        if request.capability not in served.engine.capabilities:
-            raise cannot(self.info(), request.capability)
-        task.check(request, served.engine, self.limits)
-        work = _Work(request, served, time.perf_counter())
-        if task.decodes:
-            rows = await self._coded(lambda: task.rows(request, self.limits))
-        else:
-            rows = task.rows(request, self.limits)
+        """The answer to a request, or ApiError. Cancelled, it is computed no further."""
+        served, limits = self._served, self.limits
+        engine, version = served.engine, served.version.number
+        if request.operation.name not in engine.abilities:
+            raise cannot(self.info(), request.operation.name)
+        check(request, engine, limits)
 
-        async def decoded(work: _Work) -> _Work:
-            pixels = await self._coded(lambda: task.decode(request, self.limits))
-            return replace(work, pixels=pixels, submitted=time.perf_counter())
+        def plan() -> Work:
+            return planned(request, engine, version, limits, self.settings.max_batch_size)
 
         try:
-            made = await self._batcher.submit(
-                work,
-                rows,
-                (served.version.number, task.key(request)),
-                decoded if task.decodes else None,
-            )
+            if not request.files:
+                made = await self._small.submit(plan, weight(request, limits))
+            else:
+                load = await self._coded(lambda: weight(request, limits))
+                passes = self._small if load <= SMALL else self._large
+                made = await passes.submit(lambda: self._coded(plan), load)
         except InputError as error:
             raise of_input(error) from None
-        height, width = made.images.shape[1:3]
         return Answer(
             images=made.files,
             format=made.format,
-            size=f"{width}x{height}",
-            seeds=request.seeds,
+            size=made.size,
+            seeds=made.seeds,
             model=self.settings.ref,
-            version=served.version.number,
-            timings=Timings(made.queue, made.compute, made.encode),
-            precision=served.engine.precision,
+            version=version,
+            timings=made.timings,
+            precision=engine.precision,
+            values=made.values,
         )
 
     def info(self) -> ModelInfo:
@@ -168,7 +140,7 @@ class Host:
             name=version.name,
             state="ready",
             version=version.number,
-            capabilities=engine.capabilities,
+            capabilities=tuple(engine.abilities),
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
@@ -180,7 +152,7 @@ class Host:
 
     async def check_health(self) -> None:
         """Raise where nothing will be computed any more: by no thread, or on a broken device."""
-        if not self._batcher.alive:
+        if not (self._small.alive and self._large.alive):
             raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
         device = self._served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
@@ -188,7 +160,8 @@ class Host:
     def close(self) -> None:
         """Stop watching and computing; requests that wait fail with 503."""
         self._watcher.close()
-        self._batcher.close()
+        self._small.close()
+        self._large.close()
         self._coders.shutdown()
 
     async def _coded(self, function: Callable[[], T]) -> T:
@@ -203,7 +176,7 @@ class Host:
     def _swap(self, version: Version) -> None:
         """Serve another version. Raises where it cannot; the old one then goes on."""
         new, old = self._loaded(version), self._served
-        lost = [each for each in old.engine.capabilities if each not in new.engine.capabilities]
+        lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")
         self._served = new  # who came before holds the old engine until answered
@@ -228,34 +201,17 @@ def warm_up(engine: Engine, max_batch: int) -> None:
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise InputError(f"the {name} has weights that are no finite numbers")
     data = engine.recipe.data
-    shape = (data.size, data.size, data.channels)
-    if "sample" in engine.capabilities:
-        for rows in (1, max_batch):
-            made = engine.sample_seeds(np.arange(rows))
-            if made.shape != (rows, *shape):
-                raise InputError(f"{rows} samples have the shape {list(made.shape)}")
-    if "restore" in engine.capabilities:  # which takes images one by one
-        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        if engine.restore(noise, sigma=25.0).shape != shape:
-            raise InputError("a restored image has not the shape of the given one")
-
-
-def _computed(works: list[_Work]) -> list[_Made]:
-    """A batch on its engine; all its items have the same one, and are of one kind."""
-    began = time.perf_counter()
-    requests = [work.request for work in works]
-    pixels = [work.pixels for work in works]
-    made = task_of(requests[0]).compute(works[0].served.engine, requests, pixels)
-    compute = 1000 * (time.perf_counter() - began)
-    return [
-        _Made(images, queue=1000 * (began - work.submitted), compute=compute)
-        for work, images in zip(works, made, strict=True)
-    ]
-
-
-def _encoded(work: _Work, made: _Made) -> _Made:
-    """With the files that its images become."""
-    began = time.perf_counter()
-    format, files = task_of(work.request).encode(work.request, made.images)
-    encode = 1000 * (time.perf_counter() - began)
-    return replace(made, format=format, files=files, encode=encode)
+    noise = np.random.default_rng(0).integers(
+        0, 256, (data.size, data.size, data.channels), np.uint8
+    )
+    for name in engine.abilities:
+        operation = OPERATIONS[name]
+        if operation.gives is Kind.PICTURES and not operation.takes:
+            for rows in (1, max_batch):
+                made = engine(operation.validated({"n": rows, "seed": 0})).images
+                if made.shape != (rows, *noise.shape):
+                    raise InputError(f"{rows} samples have the shape {list(made.shape)}")
+        elif operation.takes.get("image") is Kind.PICTURE:
+            made = engine(operation(), image=noise)
+            if operation.gives is Kind.PICTURE and made.images.shape[1:3] != noise.shape[:2]:
+                raise InputError(f"the result of {name} has not the shape of the given image")

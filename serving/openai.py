@@ -10,10 +10,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from serving.answers import as_json, asked, seeds_from
+from genimg.operations.drawing import Sample
+from serving.answers import as_json, asked
 from serving.backend import Backend, find
 from serving.documentation import answer, errors, parameters
-from serving.requests import ModelInfo, Sample
+from serving.errors import ApiError, bad_value
+from serving.requests import ModelInfo, Output
+from serving.requests import Request as Wanted
 from serving.schemas import Generations, parsed
 from serving.settings import Limits
 from serving.uploads import received
@@ -30,16 +33,24 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     async def generations(http: Request) -> Response:
         """Draw images. `seed` of each image is in `data[].seed`."""
         wanted = parsed(Generations, await received(http, limits), limits)
-        request = Sample(
-            seeds=seeds_from(wanted.seed, wanted.n),
-            truncation=wanted.truncation,
-            output_format=wanted.output_format,
-            compression=wanted.output_compression,
-            size=None if wanted.size == "auto" else wanted.size,
-            label=wanted.label,
-            prompt=wanted.prompt,
-        )
-        made = await asked(http, backend, wanted.model, request, limits.timeout_s)
+        request = Wanted(
+            Sample(
+                n=wanted.n, seed=wanted.seed, truncation=wanted.truncation, label=wanted.label,
+                text=wanted.prompt or None,
+            ),
+            output=Output(
+                wanted.output_format,
+                wanted.output_compression,
+                size=None if wanted.size == "auto" else wanted.size,
+            ),
+        )  # fmt: skip
+        try:
+            made = await asked(http, backend, wanted.model, request, limits.timeout_s)
+        except ApiError as error:
+            if error.param == "text":  # as this dialect calls it
+                reason = error.message.rpartition(": ")[2].replace("text", "prompt")
+                raise bad_value("prompt", wanted.prompt, reason) from None
+            raise
         return as_json(made, wanted.response_format)
 
     @routes.get("/v1/models")

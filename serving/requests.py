@@ -3,69 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from genimg.operations import Operation
 
 if TYPE_CHECKING:
+    from genimg import moving
     from genimg.images import Format
     from genimg.precision import Precision
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image for each seed."""
+class Output:
+    """How an answer is written."""
 
-    capability: ClassVar[str] = "sample"
-
-    seeds: tuple[int, ...]
-    truncation: float = 1.0
-    output_format: Format = "png"
+    format: Format | moving.Format | None = None  # None: as the image came, else PNG
     compression: int | None = None  # output_compression, 0 to 100
     grid: bool = False  # one picture of all the images
-    size: str | None = None  # WxH that the images must have; None takes the model's own
-    label: str | None = None
-    prompt: str | None = None
+    size: str | None = None  # WxH that drawn images must have; None takes the model's own
 
 
 @dataclass(frozen=True)
-class Restore:
-    """An encoded image, restored."""
+class Request:
+    """An operation, the files that it is done on, by their parameters, and how it is answered."""
 
-    capability: ClassVar[str] = "restore"
-    seeds: ClassVar[tuple[int, ...]] = ()
-
-    image: bytes
-    sigma: float | None = None  # on the scale of 0 to 255; None estimates it
-    strength: float = 1.0
-    tile: int | Literal["auto"] = "auto"  # pixels; 0 restores the image at once
-    output_format: Format | None = None  # None: as the image came, or PNG where that cannot hold it
-    compression: int | None = None
-
-
-Request = Sample | Restore
+    operation: Operation
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    output: Output = Output()
 
 
 @dataclass(frozen=True)
 class Timings:
     """Milliseconds that an answer took."""
 
-    queue: float  # until its batch began
-    compute: float  # of its whole batch
+    queue: float  # until its first pass began
+    compute: float  # from then to the end of its last pass
     encode: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Encoded images, and who made them."""
+    """Encoded images, or values, and who made them."""
 
     images: tuple[bytes, ...]
-    format: Format
-    size: str  # WxH of each image
+    format: Format | moving.Format
+    size: str  # WxH of each image; empty where there are none
     seeds: tuple[int, ...]  # none where nothing was drawn at random
     model: str  # id: the reference as configured
     version: int
     timings: Timings
     precision: Precision  # in which it was computed
+    values: Any = None  # of operations that say something
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class ModelInfo:
     name: str
     state: Literal["ready", "loading"] = "loading"
     version: int | None = None
-    capabilities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()  # operations that it can do
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
+from genimg.operations import Kind, Operation
+from genimg.operations.drawing import Sample
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
 from serving.settings import Limits
 from serving.uploads import Received
 
-LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
 AnyFormat = Literal["png", "jpeg", "webp", "bmp", "tiff"]
 
 
@@ -33,25 +35,74 @@ def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-class Drawn(Parameters):
-    """What the routes that make images have in common."""
+class Asked(Parameters):
+    """What every route takes."""
 
     model: str | None = None
     """id of a model, or its NAME alone; by default the first that can"""
-    n: int = Field(1, ge=1)
-    """how many images"""
-    seed: int = Field(-1, ge=-1, le=LAST_SEED)
-    """image i is that of seed + i; -1 or nothing: drawn at random, and told"""
-    truncation: float = Field(1.0, ge=0, le=10)
-    """factor on the latents; below 1 trades variety for typicality"""
-    label: str | None = None
-    """the class to draw, for models that have classes"""
+
+
+class Written(Asked):
+    """What routes take whose answer is images."""
+
     output_compression: int | None = Field(None, ge=0, le=100)
     """quality of jpeg and webp, else 95 and lossless; the other formats are lossless always"""
+    response_format: Literal["image", "b64_json"] = "image"
+    """the image itself (several as a grid), or JSON with each image in base64"""
 
 
-class Generations(Drawn):
+class AsItCame(Written):
+    output_format: AnyFormat | None = None
+    """format of the answer; without it that of the image (GIF: png)"""
+
+
+class New(Written):
+    output_format: AnyFormat = "png"
+    """format of the answer"""
+
+
+class Moving(Asked):
+    output_format: Literal["webp", "gif"] = "webp"
+    """format of the answer"""
+    response_format: Literal["image", "b64_json"] = "image"
+    """the moving image itself, or JSON with it in base64"""
+
+
+_ANSWERS: dict[Kind, type[Parameters]] = {
+    Kind.PICTURE: AsItCame,
+    Kind.PICTURES: New,
+    Kind.FRAMES: Moving,
+    Kind.VALUES: Asked,
+    Kind.LATENTS: Asked,
+}
+_LIMITED = {"n": "max_images", "frames": "max_images", "tile": "max_tile"}
+
+
+@cache
+def parameters_of(operation: type[Operation]) -> type[Parameters]:
+    """The parameters of an operation's route: its options, and how it is answered."""
+    fields = operation.model_fields
+    about = {
+        "__doc__": f"Parameters of /v1/images/{operation.name}.",
+        "__module__": __name__,
+        "limited": {name: limit for name, limit in _LIMITED.items() if name in fields},
+        "__annotations__": {"limited": ClassVar[Mapping[str, str]]},
+    }
+    return type(f"{operation.__name__}Parameters", (_ANSWERS[operation.gives], operation), about)
+
+
+def _field(section: type[Section], name: str) -> Any:
+    """A field of another section: its words, default and limits."""
+    return section.model_fields[name]
+
+
+class Generations(Asked):
     """OpenAI's parameters with our own `seed`, `truncation` and `label`."""
+
+    seed: int = _field(Sample, "seed")
+    truncation: float = _field(Sample, "truncation")
+    label: str | None = _field(Sample, "label")
+    output_compression: int | None = _field(Written, "output_compression")
 
     prompt: str = ""
     """empty, for models that take none"""
@@ -90,46 +141,6 @@ class Generations(Drawn):
         if value:
             raise ValueError("streaming is not supported yet; leave it out")
         return value
-
-
-class Samples(Drawn):
-    """Parameters of /v1/images/sample."""
-
-    limited: ClassVar[Mapping[str, str]] = {"n": "max_images"}
-
-    output_format: AnyFormat = "png"
-    """format of the answer"""
-    response_format: Literal["image", "b64_json"] = "image"
-    """the image itself (several as a grid), or JSON with each image in base64"""
-
-
-class Denoising(Parameters):
-    """Parameters of /v1/images/denoise."""
-
-    limited: ClassVar[Mapping[str, str]] = {"tile": "max_tile"}
-
-    model: str | None = None
-    """id of a model, or its NAME alone; by default the first that can"""
-    sigma: float | None = Field(None, ge=0, le=255)
-    """noise level on the scale of 0 to 255; without it, estimated from the image"""
-    strength: float = Field(1.0, ge=0, le=1)
-    """0 gives the image back, 1 the restored one"""
-    tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """side of the tiles in which a large image is restored, pixels; 0: all at once"""
-    output_format: AnyFormat | None = None
-    """format of the answer; without it that of the image (GIF: png)"""
-    output_compression: int | None = Field(None, ge=0, le=100)
-    """quality of jpeg and webp, else 95 and lossless; the other formats are lossless always"""
-    response_format: Literal["image", "b64_json"] = "image"
-    """the image itself, or JSON with the image in base64"""
-
-    @field_validator("tile", mode="before")
-    @classmethod
-    def auto_or_pixels(cls, tile: object) -> object:
-        number = isinstance(tile, int) or (isinstance(tile, str) and tile.isdecimal())
-        if tile == "auto" or (number and int(str(tile)) >= 0):
-            return tile
-        raise ValueError("give 'auto', 0 (off) or a number of pixels")
 
 
 Schema = TypeVar("Schema", bound=Parameters)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from cluster.versions import RegistryError, parse_reference
 from genimg.precision import Choice
 from genimg.section import Section
-from serving.requests import Restore, Sample
 
 
 class Autoscaling(Section):
@@ -113,9 +112,6 @@ class Limits(Section):
 
 
 class Settings(Section):
-    answered: ClassVar[tuple[str, ...]] = (Sample.capability, Restore.capability)
-    """what a model may be able to do that there are routes for"""
-
     registry: str = "registry"
     """folder or URL of the model registry"""
     models: tuple[ModelSettings, ...] = Field(min_length=1)

@@ -18,6 +18,7 @@ _SMALL = {
     "model.blocks": 1,
     "model.features": 16,
     "evaluation.samples": 16,
+    "loss.critic_steps": 1,
     "evaluation.images": 16,
 }
 

@@ -3,13 +3,14 @@
 genimg train classifier data.channels=1 data.fit=pad --data MNIST_FOLDER
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from genimg.contracts import Dataset
+from genimg.contracts import Ability, Dataset, Rows
 from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
 from genimg.models.classifier import Classifier as Network
@@ -40,7 +41,6 @@ class Evaluate(Section):
 
 
 class Classifier(Recipe):
-    capabilities: ClassVar[tuple[str, ...]] = ("classify",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
 
     model: Model = Model()
@@ -67,6 +67,16 @@ class Classifier(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"classifier": self.classifier()}
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        classifier = networks["classifier"]
+
+        def compute(rows: Rows) -> Rows:
+            return {"scores": classifier(rows["image"]).float().softmax(dim=1)}
+
+        data, classes = self.data, self.model.classes
+        ability = Ability(compute, data.channels, side=data.size, fit=data.fit, classes=classes)
+        return {"classify": ability}
 
     def method(self, device: torch.device) -> Recognition:
         return Recognition(

@@ -8,6 +8,7 @@ image from a fixed seed; the output is clipped and rounded to bytes before the P
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from genimg import rng
 from genimg.budget import PIXELS, shares, stacks
-from genimg.contracts import Dataset
+from genimg.contracts import Ability, Dataset, Rows
 from genimg.data.degradations import draw_sigma, gaussian_noise
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, real_images, to_floats
@@ -70,7 +71,6 @@ class Evaluate(Section):
 
 
 class Denoiser(Recipe):
-    capabilities: ClassVar[tuple[str, ...]] = ("restore",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("psnr", "max")
 
     noise: Noise = Noise()
@@ -100,6 +100,19 @@ class Denoiser(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"restorer": self.restorer()}
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        restorer = networks["restorer"]
+        assert isinstance(restorer, DenoisingNetwork)
+
+        def compute(rows: Rows) -> Rows:
+            return {"image": restorer(rows["image"], rows["sigma"])}
+
+        margin, stride = margin_of(restorer), restorer.stride
+        ability = Ability(
+            compute, self.data.channels, ("image", "sigma"), margin=margin, stride=stride
+        )
+        return {"denoise": ability}
 
     def method(self, device: torch.device) -> Restoration:
         restorer = Part(self.restorer(), betas=(0.9, 0.99))
@@ -158,7 +171,7 @@ class Denoiser(Recipe):
             return restorer(tiles, torch.full((len(tiles),), sigma, device=tiles.device))
 
         height, width = noisy.shape[-2:]
-        margin = -(-restorer.receptive_field // 4) * 2  # half of it, and even
+        margin = margin_of(restorer)
         fits = height * width <= PIXELS
         return tiled(
             lambda tiles: to_bytes_range(inference.run(restore, tiles)),
@@ -201,6 +214,11 @@ class DnCNNDenoiser(Denoiser):
 
     def restorer(self) -> DnCNN:
         return DnCNN(self.model.width, self.model.depth, self.data.channels)
+
+
+def margin_of(restorer: DenoisingNetwork) -> int:
+    """Half of the receptive field, and a multiple of the stride."""
+    return -(-restorer.receptive_field // (2 * restorer.stride)) * restorer.stride
 
 
 def ffdnet() -> FFDNetDenoiser:

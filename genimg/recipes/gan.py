@@ -8,13 +8,14 @@ Judged by the sliced Wasserstein distance, which needs no pretrained network; wi
 (`genimg evaluate --judge`) also by FID on its features, inception score and shares of classes.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from genimg.contracts import Dataset
+from genimg.contracts import Ability, Dataset, Rows
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, latents, real_images
 from genimg.metrics.distributions import diversity
@@ -65,7 +66,6 @@ class Evaluate(Section):
 
 
 class GAN(Recipe):
-    capabilities: ClassVar[tuple[str, ...]] = ("sample",)
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
 
     model: Model = Model()
@@ -99,6 +99,18 @@ class GAN(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator()}
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        generator = networks["generator"]
+
+        def compute(rows: Rows) -> Rows:
+            return {"image": generator(rows["latent"])}
+
+        data = self.data
+        draw = Ability(
+            compute, data.channels, ("latent",), latent=self.model.latent, side=data.size
+        )
+        return dict.fromkeys(("sample", "interpolate", "decode"), draw)
 
     def method(self, device: torch.device) -> Adversarial:
         model, data, loss = self.model, self.data, self.loss

@@ -7,6 +7,8 @@ Judged by the evidence lower bound of held-out images.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genimg import rng
-from genimg.contracts import Dataset
+from genimg.contracts import Ability, Dataset, Rows
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, real_images, to_floats
 from genimg.losses import discretised_gaussian_nll, gaussian_kl, gaussian_nll
@@ -47,7 +49,6 @@ class Evaluate(Section):
 
 
 class VAE(Recipe):
-    capabilities: ClassVar[tuple[str, ...]] = ("sample", "encode", "decode")
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("elbo", "max")
 
     model: Model = Model()
@@ -59,6 +60,25 @@ class VAE(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.autoencoder()}
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        autoencoder = networks["autoencoder"]
+        assert isinstance(autoencoder, ConvVAE)
+
+        def decode(rows: Rows) -> Rows:
+            return {"image": autoencoder.decode(rows["latent"])}
+
+        def encode(rows: Rows) -> Rows:
+            return {"latent": autoencoder.encode(rows["image"])[0]}  # the posterior's mean
+
+        def reconstruct(rows: Rows) -> Rows:
+            return decode(encode(rows))
+
+        data, latent = self.data, self.model.latent
+        draw = Ability(decode, data.channels, ("latent",), latent=latent, side=data.size)
+        read = Ability(encode, data.channels, latent=latent, side=data.size, fit=data.fit)
+        drawing = dict.fromkeys(("sample", "interpolate", "decode"), draw)
+        return drawing | {"encode": read, "reconstruct": replace(read, compute=reconstruct)}
 
     def method(self, device: torch.device) -> Autoencoding:
         return Autoencoding(

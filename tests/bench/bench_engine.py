@@ -10,6 +10,8 @@ from genimg import recipes
 from genimg.data.scenes import render
 from genimg.engine import Engine
 from genimg.inference import CHUNK
+from genimg.operations.drawing import Sample
+from genimg.operations.restoring import Denoise
 
 
 def measure(quick: bool) -> list[Row]:
@@ -36,7 +38,7 @@ def sampling(quick: bool) -> Row:
     return compared(
         "engine: dcgan samples",
         "images/s",
-        lambda: rate(lambda: engine.sample(count, next(seeds)), count),
+        lambda: rate(lambda: engine(Sample(n=count, seed=next(seeds))), count),
         lambda: rate(bare, count),
         rounds=3 if quick else 9,
         note="over the generator's forward pass alone",
@@ -50,8 +52,8 @@ def tiling(quick: bool) -> Row:
     return compared(
         "engine: ffdnet tiled",
         "megapixels/s",
-        lambda: rate(lambda: engine.restore(image, sigma=25, tile=tile), side**2 / 1e6),
-        lambda: rate(lambda: engine.restore(image, sigma=25, tile=0), side**2 / 1e6),
+        lambda: rate(lambda: engine(Denoise(sigma=25, tile=tile), image=image), side**2 / 1e6),
+        lambda: rate(lambda: engine(Denoise(sigma=25, tile=0), image=image), side**2 / 1e6),
         rounds=3,
         note=f"{side} x {side} in tiles of {tile}, over all at once",
     )

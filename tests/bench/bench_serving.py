@@ -29,6 +29,7 @@ from measuring import Row
 
 from genimg import images
 from genimg.engine import Engine
+from genimg.operations.drawing import Sample
 from genimg.precision import resolved
 from jobs.train import train
 
@@ -147,11 +148,11 @@ def one_engine(
 ) -> None:
     torch.set_num_threads(1)
     engine = Engine.load(folder, precision=precision)
-    engine.sample(BATCH)
+    engine(Sample(n=BATCH, seed=0))
     ready.wait()  # type: ignore[attr-defined]
     made, began = 0, time.perf_counter()
     while (took := time.perf_counter() - began) < seconds:
-        for image in engine.sample(BATCH, seed=made):
+        for image in engine(Sample(n=BATCH, seed=made)).images:
             images.encode(image, "png")
         made += BATCH
     results.put(made / took)  # type: ignore[attr-defined]

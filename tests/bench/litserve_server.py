@@ -17,9 +17,9 @@ from fastapi import Response
 from torch import nn
 
 from genimg import checkpoint, images, recipes
-from genimg.engine import to_arrays
 from genimg.inference import latents
 from genimg.models.rows import FirstConvTranspose2d
+from genimg.plans import to_arrays
 from genimg.training.method import load_states
 
 

@@ -49,9 +49,9 @@ def test_compiled_networks_train_as_plain_ones_do(name, monkeypatch):
     compile = functools.partial(torch.compile, backend=counter)
     monkeypatch.setattr(torch, "compile", compile)
     train_alike(name)
-    # dcgan: the generator, and the discriminator with and without gradients of its own;
+    # GANs: the generator, and the discriminator with and without gradients of its own;
     # conv-vae: both ways
-    expected = {"dcgan": 3, "conv-vae": 2}
+    expected = {"dcgan": 3, "lsgan": 3, "wgan-gp": 3, "conv-vae": 2}
     assert counter.frame_count == expected.get(name, 1)
 
 

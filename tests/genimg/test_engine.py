@@ -6,16 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine_calls import denoise, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_recipes import tiny
 
 from genimg import checkpoint, recipes
-from genimg.engine import Engine
+from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.images import to_bytes_range
 from genimg.inference import latents
 from genimg.noise_level import estimate_sigma
+from genimg.operations import OPERATIONS, Kind
+from genimg.operations.drawing import Decode, Interpolate, Sample
+from genimg.operations.reading import Classify, Encode, Reconstruct
+from genimg.operations.restoring import Denoise
+from genimg.plans import spherical
 from genimg.recipes import RECIPES
 from genimg.training.method import load_states
 from genimg.training.sync import Alone
@@ -23,13 +29,24 @@ from jobs.run_folder import RunFolder
 from jobs.worker import Job, work
 
 CPU = torch.device("cpu")
-EVERY_CALL = {
-    "sample": lambda engine: engine.sample(1),
-    "encode": lambda engine: engine.encode(pictures(engine, 1)),
-    "decode": lambda engine: engine.decode(np.zeros((1, 8), np.float32)),
-    "classify": lambda engine: engine.classify(pictures(engine, 1)),
-    "restore": lambda engine: engine.restore(picture(9, 9, 3), sigma=10),
-}
+
+
+def encode(engine: Engine, images: np.ndarray) -> np.ndarray:
+    return engine(Encode(), image=list(images)).array
+
+
+def decode(engine: Engine, latents: np.ndarray) -> np.ndarray:
+    return engine(Decode(), latents=latents).images
+
+
+def asked(engine: Engine, name: str):
+    """An operation with its defaults, on some input."""
+    given = {
+        Kind.PICTURE: lambda: picture(9, 9, 3),
+        Kind.LATENTS: lambda: np.zeros((1, 8), np.float32),
+    }
+    takes = OPERATIONS[name].takes
+    return engine(OPERATIONS[name](), **{key: given[kind]() for key, kind in takes.items()})
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +55,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     storage = tmp_path_factory.mktemp("trained")
     kinds = {name: (name,) for name in RECIPES} | {"gray": ("ffdnet", "data.channels=1")}
     for kind, (name, *overrides) in kinds.items():
-        images = 1280 if "restore" in recipes.named(name).capabilities else 320
+        images = 1280 if "denoise" in recipes.named(name).can() else 320
         length = [f"train.images={images}", f"train.checkpoint_every={images}"]
         quick = ["train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0"]
         recipe = tiny(name, *length, *quick, *overrides)
@@ -68,21 +85,21 @@ def pictures(engine: Engine, count: int) -> np.ndarray:
 
 
 def able(engines: dict[str, Engine], capability: str) -> list[Engine]:
-    found = [engine for engine in engines.values() if capability in engine.capabilities]
+    found = [engine for engine in engines.values() if capability in engine.abilities]
     assert found
     return found
 
 
 def test_every_engine_does_what_it_declares_and_refuses_the_rest(engines):
     for engine in engines.values():
-        assert set(engine.capabilities) <= EVERY_CALL.keys()
-        for capability, call in EVERY_CALL.items():
-            if capability in engine.capabilities:
-                assert np.isfinite(call(engine)).all()
+        assert tuple(engine.abilities) == engine.recipe.can()
+        for name in OPERATIONS:
+            if name in engine.abilities:
+                asked(engine, name)
             else:
-                name = engine.recipe.recipe
-                with pytest.raises(InputError, match=f"a {name} model cannot {capability}; it can"):
-                    call(engine)
+                kind = engine.recipe.recipe
+                with pytest.raises(InputError, match=f"a {kind} model cannot {name}; it can"):
+                    asked(engine, name)
 
 
 def networks_of(folder: Path) -> dict[str, torch.nn.Module]:
@@ -101,7 +118,7 @@ def test_an_engine_gives_what_the_networks_of_its_checkpoint_give(engines, folde
     for precision, most, mean in (("float32", 1, 0.01), ("bfloat16", 12, 1.0)):
         engine = Engine.load(folders["dcgan"], CPU, precision)
         assert engine.precision == precision
-        difference = np.abs(engine.sample(4, seed=5) - levels)
+        difference = np.abs(sample(engine, 4, seed=5) - levels)
         assert difference.max() <= most
         assert difference.mean() <= mean
 
@@ -124,7 +141,7 @@ def test_an_altered_or_foreign_folder_is_refused(folders, tmp_path):
 def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
     """Engines that sample, with their images of seeds 0 to 149, each made alone."""
     return [
-        (engine, np.concatenate([engine.sample(1, seed=seed) for seed in range(150)]))
+        (engine, np.concatenate([sample(engine, 1, seed=seed) for seed in range(150)]))
         for engine in able(engines, "sample")
     ]
 
@@ -133,112 +150,140 @@ def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
 @given(n=st.integers(1, 70), seed=st.integers(0, 80))
 def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n, seed):
     for engine, expected in one_by_one:
-        images = engine.sample(n, seed=seed)
+        images = sample(engine, n, seed=seed)
         assert images.dtype == np.uint8
         assert np.array_equal(images, expected[seed : seed + n])
 
 
 @settings(max_examples=25)
 @given(
-    seeds=st.lists(st.integers(0, 149), min_size=1, max_size=70), factor=st.sampled_from([1.0, 0.7])
+    asked_for=st.lists(st.tuples(st.integers(0, 140), st.integers(1, 9)), min_size=1, max_size=9),
+    factor=st.sampled_from([1.0, 0.7]),
 )
-def test_any_seeds_may_share_a_batch_each_with_its_own_truncation(one_by_one, seeds, factor):
+def test_plans_share_a_pass_each_with_its_own_truncation(one_by_one, asked_for, factor):
     for engine, expected in one_by_one:
-        assert np.array_equal(engine.sample_seeds(np.array(seeds)), expected[seeds])
-        factors = np.where(np.arange(len(seeds)) % 2, factor, 1.0)
-        images = engine.sample_seeds(np.array(seeds), factors)
-        assert np.array_equal(images[::2], expected[seeds][::2])
-        if len(seeds) > 1:
-            alone = engine.sample(1, seed=seeds[1], truncation=factor)
-            assert np.array_equal(images[1:2], alone)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "truncation", "message"),
-    [
-        ([], 1.0, "seeds of float64 [0]: expected int64 [N]"),
-        ([1.5], 1.0, "seeds of float64 [1]: expected int64 [N]"),
-        ([[1]], 1.0, "seeds of int64 [1, 1]: expected int64 [N]"),
-        ([3, -1], 1.0, "seeds of int64 [2]: expected int64 [N] from 0"),
-        ([3, 1], [1.0], "truncation of shape [1]: expected one factor or 2"),
-    ],
-)
-def test_seeds_that_cannot_be_sampled_are_refused(engines, seeds, truncation, message):
-    with pytest.raises(InputError) as caught:
-        engines["dcgan"].sample_seeds(np.array(seeds), np.array(truncation))
-    assert str(caught.value).startswith(message)
+        plans = [
+            engine.plan(Sample(n=n, seed=seed, truncation=factor if i % 2 else 1.0))
+            for i, (seed, n) in enumerate(asked_for)
+        ]
+        engine.compute("sample", [(plan, 0, plan.count) for plan in plans])
+        for i, (plan, (seed, n)) in enumerate(zip(plans, asked_for, strict=True)):
+            made = plan.result().images
+            if i % 2:
+                assert np.array_equal(made, sample(engine, n, seed, truncation=factor))
+            else:
+                assert np.array_equal(made, expected[seed : seed + n])
 
 
 def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
     for engine in able(engines, "sample"):
         data = engine.recipe.data
-        images = engine.sample(32)
+        images = sample(engine, 32)
         assert images.shape == (32, data.size, data.size, data.channels)
         assert len({image.tobytes() for image in images}) == 32
-        near = engine.sample(32, truncation=0.5).astype(float).std(axis=0).mean()
+        near = sample(engine, 32, truncation=0.5).astype(float).std(axis=0).mean()
         assert near < images.astype(float).std(axis=0).mean()
-        assert len({image.tobytes() for image in engine.sample(4, truncation=0.0)}) == 1
+        assert len({image.tobytes() for image in sample(engine, 4, truncation=0.0)}) == 1
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n=0: ask for at least 1 image"),
-        ({"n": 1, "seed": -1}, "seed=-1: must lie between 0"),
-        ({"n": 2, "seed": 2**63 - 2}, "seed=9223372036854775806: must lie between 0"),
-        ({"n": 1, "label": "cat"}, "label='cat': this dcgan takes no label"),
-        ({"n": 1, "text": "a cat"}, "text='a cat': this dcgan takes no text"),
-        ({"n": 1, "truncation": float("nan")}, "truncation=nan: must lie between 0 and 10"),
-        ({"n": 1, "truncation": float("inf")}, "truncation=inf: must lie between 0 and 10"),
-        ({"n": 1, "truncation": -1.0}, "truncation=-1.0: must lie between 0 and 10"),
+        ({"n": 0}, "n=0: input should be greater than or equal to 1"),
+        ({"seed": -2}, "seed=-2: input should be greater than or equal to -1"),
+        ({"seed": 2**53}, "seed=9007199254740992: input should be less than"),
+        ({"label": "cat"}, "label='cat': this dcgan takes no label"),
+        ({"text": "a cat"}, "text='a cat': this dcgan takes no text"),
+        ({"truncation": float("nan")}, "truncation=nan: input should be a finite number"),
+        ({"truncation": float("inf")}, "truncation=inf: input should be a finite number"),
+        ({"truncation": -1.0}, "truncation=-1.0: input should be greater than or equal to 0"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(engines, options, message):
     with pytest.raises(InputError) as caught:
-        engines["dcgan"].sample(**options)
+        engines["dcgan"](Sample.validated(options))
     assert str(caught.value).startswith(message)
 
 
-def test_the_last_seed_that_there_is_can_be_sampled(engines):
-    assert engines["dcgan"].sample(1, seed=2**63 - 2).shape == (1, 16, 16, 3)
+def test_the_last_seed_that_there_is_can_be_sampled_and_random_ones_are_told(engines):
+    assert sample(engines["dcgan"], 1, seed=2**53 - 1).shape == (1, 16, 16, 3)
+    first, second = (engines["dcgan"](Sample(n=2)) for _ in range(2))
+    assert first.seeds != second.seeds
+    assert first.seeds[1] == first.seeds[0] + 1
+    assert np.array_equal(first.images, sample(engines["dcgan"], 2, seed=first.seeds[0]))
+
+
+def test_interpolation_goes_from_one_seed_to_the_next_on_a_great_circle(engines):
+    for engine in able(engines, "interpolate"):
+        made = engine(Interpolate(seed=3, frames=5))
+        ends = sample(engine, 2, seed=3)
+        assert made.images.shape[0] == 5
+        assert np.abs(made.images[[0, -1]].astype(int) - ends).max() <= 1
+    one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    half = spherical(one, other, torch.tensor([0.5]))[0]
+    torch.testing.assert_close(half, torch.tensor([0.5**0.5, 2 * 0.5**0.5]))
+    near = spherical(one, one, torch.linspace(0, 1, 3))
+    torch.testing.assert_close(near, one.expand(3, 2))
+
+
+def test_work_ends_between_passes_where_nobody_waits(engines):
+    asked_again = iter([True, True, False])
+    with pytest.raises(Stopped):
+        engines["dcgan"](Sample(n=300, seed=0), alive=lambda: next(asked_again))
 
 
 def test_encoding_and_decoding_go_there_and_back_image_by_image(engines):
     engine = engines["conv-vae"]
     images = pictures(engine, 70)
-    codes = engine.encode(images)
+    codes = encode(engine, images)
     assert codes.dtype == np.float32
     assert codes.shape == (70, 8)
-    assert engine.decode(codes).shape == images.shape
-    assert engine.decode(codes).dtype == np.uint8
+    assert decode(engine, codes).shape == images.shape
+    assert decode(engine, codes).dtype == np.uint8
     for rows in (slice(7, 8), slice(7, 9), slice(0, 5), slice(3, 68)):
-        assert np.array_equal(engine.encode(images[rows]), codes[rows])
-        assert np.array_equal(engine.decode(codes[rows]), engine.decode(codes)[rows])
-    sampled = engine.decode(latents(torch.arange(3), 8).numpy())
-    assert np.array_equal(sampled, engine.sample(3))
+        assert np.array_equal(encode(engine, images[rows]), codes[rows])
+        assert np.array_equal(decode(engine, codes[rows]), decode(engine, codes)[rows])
+    sampled = decode(engine, latents(torch.arange(3), 8).numpy())
+    assert np.array_equal(sampled, sample(engine, 3))
 
 
-def test_inputs_of_another_shape_or_type_are_refused(engines):
-    vae, classifier = engines["conv-vae"], engines["classifier"]
-    good = pictures(vae, 2)
-    for bad in (good[:0], good[:, :8], good[..., :1], good.astype(np.float32), good[0]):
-        for call in (vae.encode, classifier.classify, classifier.features):
-            with pytest.raises(InputError, match=r"this model takes uint8 \[N, 16, 16, 3\]"):
-                call(bad)
+def test_images_of_any_size_and_mode_are_brought_to_the_models_own(engines):
+    vae = engines["conv-vae"]
+    image = picture(16, 16, 3)
+    wide = np.concatenate(
+        [np.zeros((16, 7, 3), np.uint8), image, np.zeros((16, 7, 3), np.uint8)], 1
+    )
+    veiled = np.concatenate([image, np.full((16, 16, 1), 9, np.uint8)], 2)
+    expected = encode(vae, [image])
+    for other in (wide, veiled, image.astype(np.uint16) * 257):
+        assert np.array_equal(encode(vae, [other]), expected)
+    assert encode(vae, [picture(40, 90, 1)]).shape == (1, 8)
+    for bad in (image[0], np.zeros((4, 4, 5), np.uint8), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(InputError, match=r"expected \[H, W, 1 to 4\]"):
+            vae(Encode(), image=bad)
     for latent_shape in ((2, 7), (8,), (0, 8)):
         with pytest.raises(InputError, match=r"this model takes \[N, 8\]"):
-            vae.decode(np.zeros(latent_shape, np.float32))
+            decode(vae, np.zeros(latent_shape, np.float32))
 
 
-def test_classes_have_probabilities_that_sum_to_one(engines):
+def test_a_reconstruction_is_what_the_code_decodes_to(engines):
+    engine = engines["conv-vae"]
+    image = picture(16, 16, 3)
+    made = engine(Reconstruct(), image=image).images
+    assert np.array_equal(made, decode(engine, encode(engine, [image])))
+
+
+def test_the_likeliest_classes_come_first_with_their_probabilities(engines):
     engine = engines["classifier"]
-    probabilities = engine.classify(pictures(engine, 5))
-    assert probabilities.shape == (5, len(engine.recipe.model.classes))
-    assert probabilities.min() >= 0
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
-    features = engine.features(pictures(engine, 5))
-    assert features.shape == (5, engine.recipe.model.features)
-    assert features.min() >= 0
+    images = pictures(engine, 5)
+    every = engine(Classify(top=100), image=list(images)).values
+    few = engine(Classify(top=2), image=images[3]).values
+    for row in every:
+        probabilities = [each["probability"] for each in row]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert {each["label"] for each in row} == set(engine.recipe.model.classes)
+    assert few == [every[3][:2]]
 
 
 @settings(max_examples=40)
@@ -254,19 +299,19 @@ def test_any_image_is_restored_in_its_own_shape_and_type(
 ):
     image = picture(height, width, channels, dtype)
     for sigma in (None, 25.0):
-        restored = engines[kind].restore(image, sigma=sigma)
+        restored = denoise(engines[kind], image, sigma=sigma)
         assert restored.shape == image.shape
         assert restored.dtype == dtype
         if channels in (2, 4):
             assert np.array_equal(restored[..., -1], image[..., -1])
-    assert np.array_equal(engines[kind].restore(image, sigma=25, strength=0), image)
+    assert np.array_equal(denoise(engines[kind], image, sigma=25, strength=0), image)
 
 
 def test_every_level_survives_strength_nought(engines):
     for dtype in (np.uint8, np.uint16):
         levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
         image = levels.reshape(16 if dtype == np.uint8 else 256, -1, 1)
-        assert np.array_equal(engines["gray"].restore(image, sigma=25, strength=0), image)
+        assert np.array_equal(denoise(engines["gray"], image, sigma=25, strength=0), image)
 
 
 @pytest.mark.parametrize("kind", ["ffdnet", "gray"])
@@ -275,10 +320,10 @@ def test_tiles_leave_no_seams(engines, kind, height, width):
     engine = engines[kind]
     image = picture(height, width, engine.recipe.data.channels)
     smallest = 4 * 2 * -(-engine.networks["restorer"].receptive_field // 4)
-    whole = engine.restore(image, sigma=30, tile=0).astype(int)
+    whole = denoise(engine, image, sigma=30, tile=0).astype(int)
     assert (whole != image).mean() > 0.5
     for tile in (smallest, smallest + 6):
-        tiled = engine.restore(image, sigma=30, tile=tile).astype(int)
+        tiled = denoise(engine, image, sigma=30, tile=tile).astype(int)
         assert np.abs(tiled - whole).max() <= 1
         assert (tiled != whole).mean() < 0.01
 
@@ -286,14 +331,14 @@ def test_tiles_leave_no_seams(engines, kind, height, width):
 @pytest.mark.parametrize(("height", "width"), [(131, 131), (131, 80), (80, 131)])
 def test_an_odd_tile_as_large_as_the_image_is_one_tile(engines, height, width):
     image = picture(height, width, 3)
-    whole = engines["ffdnet"].restore(image, sigma=30, tile=0)
-    assert np.array_equal(engines["ffdnet"].restore(image, sigma=30, tile=131), whole)
+    whole = denoise(engines["ffdnet"], image, sigma=30, tile=0)
+    assert np.array_equal(denoise(engines["ffdnet"], image, sigma=30, tile=131), whole)
 
 
 def test_large_images_are_tiled_by_themselves(engines):
     image = picture(530, 40, 1)
-    whole = engines["gray"].restore(image, sigma=30, tile=0).astype(int)
-    assert np.abs(engines["gray"].restore(image, sigma=30).astype(int) - whole).max() <= 1
+    whole = denoise(engines["gray"], image, sigma=30, tile=0).astype(int)
+    assert np.abs(denoise(engines["gray"], image, sigma=30).astype(int) - whole).max() <= 1
 
 
 def test_the_noise_level_is_estimated_where_it_is_not_given(engines):
@@ -301,41 +346,41 @@ def test_the_noise_level_is_estimated_where_it_is_not_given(engines):
     floats = torch.from_numpy(image).permute(2, 0, 1)[None].float() * (2 / 255) - 1
     sigma = float(estimate_sigma(floats))
     assert sigma == pytest.approx(10, abs=3)
-    blind = engines["ffdnet"].restore(image)
-    assert np.abs(blind.astype(int) - engines["ffdnet"].restore(image, sigma=sigma)).max() <= 1
-    assert not np.array_equal(blind, engines["ffdnet"].restore(image, sigma=2 * sigma))
+    blind = denoise(engines["ffdnet"], image)
+    assert np.abs(blind.astype(int) - denoise(engines["ffdnet"], image, sigma=sigma)).max() <= 1
+    assert not np.array_equal(blind, denoise(engines["ffdnet"], image, sigma=2 * sigma))
 
 
 def test_sixteen_bits_restore_as_eight_do(engines):
     image = picture(40, 40, 3)
-    eight = engines["ffdnet"].restore(image, sigma=20).astype(float)
-    sixteen = engines["ffdnet"].restore(image.astype(np.uint16) * 257, sigma=20) / 257
+    eight = denoise(engines["ffdnet"], image, sigma=20).astype(float)
+    sixteen = denoise(engines["ffdnet"], image.astype(np.uint16) * 257, sigma=20) / 257
     assert np.abs(eight - sixteen).max() <= 0.51
 
 
 def test_a_gray_model_restores_colours_one_by_one_and_a_colour_model_takes_gray(engines):
     image = picture(20, 20, 3)
-    colours = engines["gray"].restore(image, sigma=20)
+    colours = denoise(engines["gray"], image, sigma=20)
     for channel in range(3):
-        alone = engines["gray"].restore(image[..., channel : channel + 1], sigma=20)
+        alone = denoise(engines["gray"], image[..., channel : channel + 1], sigma=20)
         assert np.abs(alone.astype(int) - colours[..., channel : channel + 1]).max() <= 1
     gray = image[..., :1]
-    spread = engines["ffdnet"].restore(gray.repeat(3, axis=2), sigma=20).astype(float)
-    difference = engines["ffdnet"].restore(gray, sigma=20)[..., 0] - spread.mean(axis=2)
+    spread = denoise(engines["ffdnet"], gray.repeat(3, axis=2), sigma=20).astype(float)
+    difference = denoise(engines["ffdnet"], gray, sigma=20)[..., 0] - spread.mean(axis=2)
     assert np.abs(difference).max() <= 1
 
 
 def test_strength_mixes_the_image_with_the_restored(engines):
     image = picture(20, 20, 3)
-    full = engines["ffdnet"].restore(image, sigma=40).astype(float)
-    half = engines["ffdnet"].restore(image, sigma=40, strength=0.5)
+    full = denoise(engines["ffdnet"], image, sigma=40).astype(float)
+    half = denoise(engines["ffdnet"], image, sigma=40, strength=0.5)
     assert np.abs(half - (image + full) / 2).max() <= 1
 
 
 def test_a_little_training_already_removes_noise(engines):
     clean = picture(64, 64, 3, seed=1).astype(float)
     noisy = (clean + np.random.default_rng(2).normal(0, 40, clean.shape)).clip(0, 255)
-    restored = engines["ffdnet"].restore(noisy.round().astype(np.uint8), sigma=40)
+    restored = denoise(engines["ffdnet"], noisy.round().astype(np.uint8), sigma=40)
     assert np.square(restored - clean).mean() < 0.8 * np.square(noisy - clean).mean()
 
 
@@ -346,16 +391,16 @@ def test_a_little_training_already_removes_noise(engines):
         (np.zeros((4, 4, 5), np.uint8), {}, "image of shape [4, 4, 5]"),
         (np.zeros((0, 4, 3), np.uint8), {}, "image of shape [0, 4, 3]"),
         (np.zeros((4, 4, 3), np.float32), {}, "image of float32: expected uint8 or uint16"),
-        (np.zeros((4, 4, 3), np.uint8), {"strength": 1.1}, "strength=1.1: must lie between 0"),
-        (np.zeros((4, 4, 3), np.uint8), {"strength": float("nan")}, "strength=nan: must lie"),
-        (np.zeros((4, 4, 3), np.uint8), {"sigma": -1}, "sigma=-1: must lie between 0 and 255"),
-        (np.zeros((4, 4, 3), np.uint8), {"sigma": float("nan")}, "sigma=nan: must lie"),
-        (np.zeros((40, 40, 3), np.uint8), {"tile": 8}, "tile=8: use 0, 'auto' or an even number"),
-        (np.zeros((200, 200, 3), np.uint8), {"tile": 151}, "tile=151: use 0, 'auto' or an even"),
-        (np.zeros((4, 4, 3), np.uint8), {"tile": -2}, "tile=-2: use 0, 'auto' or an even number"),
+        (np.zeros((4, 4, 3), np.uint8), {"strength": 1.1}, "strength=1.1: input should be less"),
+        (np.zeros((4, 4, 3), np.uint8), {"strength": float("nan")}, "strength=nan: input should"),
+        (np.zeros((4, 4, 3), np.uint8), {"sigma": -1}, "sigma=-1: input should be greater than"),
+        (np.zeros((4, 4, 3), np.uint8), {"sigma": float("nan")}, "sigma=nan: input should be"),
+        (np.zeros((40, 40, 3), np.uint8), {"tile": 8}, "tile=8: use 0, 'auto' or a multiple of 2"),
+        (np.zeros((200, 200, 3), np.uint8), {"tile": 151}, "tile=151: use 0, 'auto' or a multiple"),
+        (np.zeros((4, 4, 3), np.uint8), {"tile": -2}, "tile=-2: give 'auto', 0 (off) or a number"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_restored_is_refused(engines, image, options, message):
     with pytest.raises(InputError) as caught:
-        engines["ffdnet"].restore(image, **{"sigma": 10} | options)
+        engines["ffdnet"](Denoise.validated({"sigma": 10} | options), image=image)
     assert str(caught.value).startswith(message)

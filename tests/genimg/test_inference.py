@@ -73,6 +73,11 @@ def test_rows_are_divided_into_passes_of_sizes_that_agree(count, sizes):
     assert len(passes) <= count // CHUNK + (1 if sizes is None else CHUNK)
 
 
+def of(function):
+    """A function of tensors as one of rows."""
+    return lambda rows: {"latent": function(rows["latent"])}
+
+
 class Fickle(nn.Module):
     """Rows that come out otherwise in passes of some sizes, as kernels of libraries do."""
 
@@ -88,7 +93,7 @@ class Fickle(nn.Module):
 @pytest.mark.parametrize("odd_ones", [set(), {1}, {1, 3, 5, 7, 9, 11, 13, 15}, {*range(CHUNK)}])
 def test_sizes_that_disagree_on_this_machine_are_found_out_and_passed_by(odd_ones):
     network, rows = Fickle(odd_ones), torch.randn(CHUNK, 3)
-    inference = Inference({"fickle": network}).establish((network, rows))
+    inference = Inference({"fickle": network}).establish((of(network), {"latent": rows}))
     assert inference.sizes == tuple(size for size in PROBED if size not in odd_ones)
     expected = network(rows)
     for count in (1, 2, 3, 15, 17, 40, CHUNK):
@@ -104,7 +109,9 @@ def test_a_place_that_changes_the_bits_leaves_only_full_passes():
     def uneven(some: torch.Tensor) -> torch.Tensor:
         return network(some) + torch.arange(len(some))[:, None]
 
-    assert Inference({"uneven": network}).establish((uneven, rows)).sizes == (CHUNK,)
+    assert Inference({"uneven": network}).establish((of(uneven), {"latent": rows})).sizes == (
+        CHUNK,
+    )
 
 
 def test_several_inputs_go_row_by_row_together():
@@ -131,7 +138,7 @@ def test_a_prepared_network_computes_what_it_did_before(name):
         inputs, function = (torch.randn(4, network.latent),), "decode"
     else:
         inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
-        inputs += (torch.full((4,), 25.0),) if name == "ffdnet" else ()
+        inputs += (torch.full((4,), 25.0),) if name in ("ffdnet", "dncnn") else ()
         function = "forward"
     expected = getattr(network, function)(*inputs)
     ready = prepared(copy.deepcopy(network), "float32")
@@ -205,5 +212,5 @@ def test_passes_of_large_images_have_few_rows():
     torch.testing.assert_close(few.run(look, rows), rows * 2)
     assert seen == [4, 4, 2]
     seen.clear()
-    assert few.establish((look, rows[:4])).sizes == (1, 2, 3, 4)
+    assert few.establish((of(look), {"latent": rows[:4]})).sizes == (1, 2, 3, 4)
     assert seen == [4, 1, 2, 3]

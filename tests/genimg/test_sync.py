@@ -29,6 +29,7 @@ STEPS = 3
 # cancel some biases' gradients to noise, which Adam makes as large as any other step.
 SHAPE = ("train.batch_size=10", "train.precision=float32", "model.width=16")
 VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
+    "dncnn": ("dncnn", *SHAPE, "model.depth=5"),  # each normalisation doubles what is rounded
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
@@ -152,7 +153,9 @@ def test_together_they_do_what_one_worker_does_with_the_whole_batch(gang, varian
         elif " gradient " in key:
             tolerance = {"rtol": 1e-2, "atol": 1e-2 * expected.abs().max().item()}
         else:
-            tolerance = {"rtol": 1e-4, "atol": 0.02 * recipe.train.lr}
+            # without momentum Adam steps as far for noise as for a gradient
+            part = 0.2 if variant == "wgan-gp" else 0.02
+            tolerance = {"rtol": 1e-4, "atol": part * recipe.train.lr}
         torch.testing.assert_close(
             together[key], expected, **tolerance, msg=lambda text, key=key: f"{key}: {text}"
         )

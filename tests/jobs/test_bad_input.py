@@ -10,6 +10,7 @@ import pytest
 from genimg import images
 
 DCGAN = "train dcgan data.holdout=16"
+DENOISE = "denoise -m ffdnet photos/0.png -o out.png"
 CLASSIFIER = "train classifier data.holdout=2"
 RUN = "runs/dcgan/checkpoints/000000000064"
 
@@ -89,9 +90,9 @@ WRONG = [
     ("sample foreign", "foreign/notes.txt: not part of the checkpoint", "remove it"),
     ("sample newer", "newer/manifest.json: format 2", "reads format 1"),
     # sample
-    ("sample ffdnet", "a ffdnet model cannot sample", "it can: restore"),
-    ("sample dcgan -n 0", "n=0", "at least 1"),
-    ("sample dcgan --truncation nan", "truncation=nan: must lie between 0 and 10"),
+    ("sample ffdnet", "a ffdnet model cannot sample", "it can: denoise"),
+    ("sample dcgan -n 0", "n='0'", "greater than or equal to 1"),
+    ("sample dcgan --truncation nan", "truncation='nan': input should be a finite number"),
     ("sample dcgan --precision half", "precision='half'", "float32"),
     ("evaluate dcgan --precision bfloat", "precision='bfloat'", "did you mean 'bfloat16'?"),
     ("sample dcgan -o grid.gif", "grid.gif: .gif is not an image", ".png"),
@@ -99,24 +100,54 @@ WRONG = [
     ("sample dcgan -o notes.txt/grid.png", "notes.txt is not a folder"),
     ("sample dcgan -o README", "README is not a folder"),
     ("sample dcgan -o s3://bucket/grid.png", "-o: give a path on this machine"),
-    # restore
-    ("restore dcgan photos/0.png -o out.png", "a dcgan model cannot restore", "it can: sample"),
-    ("restore ffdnet photo.png -o out.png", "photo.png: no such file or folder"),
-    ("restore ffdnet notes.txt -o out.png", "notes.txt: not an image"),
-    ("restore ffdnet empty -o out", "empty: no images in it"),
-    ("restore ffdnet photos/0.png -o out.gif", "out.gif", ".png"),
-    ("restore ffdnet photos/0.png -o out", "-o out", "ends in one of", ".png"),
-    ("restore ffdnet photos -o out.png", "-o out.png: give a folder"),
-    ("restore ffdnet twins -o out", "twins/a.bmp and twins/a.png would both become out/a.png"),
-    ("restore ffdnet photos -o README", "README is not a folder"),
-    ("restore ffdnet photos -o s3://bucket/out", "-o: give a path on this machine"),
-    ("restore ffdnet photos/0.png -o README/out.png", "README is not a folder"),
-    ("restore ffdnet photos/0.png -o out.png --sigma -1", "sigma=-1", "between 0 and 255"),
-    ("restore ffdnet photos/0.png -o out.png --sigma 300", "sigma=300", "between 0 and 255"),
-    ("restore ffdnet photos/0.png -o out.png --strength 2", "strength=2", "between 0 and 1"),
-    ("restore ffdnet photos/0.png -o out.png --tile big", "--tile 'big'", "'auto' or a number"),
-    ("restore ffdnet photos/0.png -o out.png --tile -8", "--tile '-8'", "'auto' or a number"),
-    ("restore ffdnet photos/0.png -o out.png --tile 2", "tile=2", "use 0, 'auto' or an even"),
+    # operations on files
+    ("denoise photos/0.png -o out.png", "no model is given", "genimg denoise photos/0.png -m"),
+    ("restore ffdnet photos/0.png -o out.png", "no model is given", "photos/0.png -m ffdnet"),
+    ("restore photos/0.png -o out.png -m dcgan", "a dcgan model cannot restore", "it can: sample"),
+    ("denoise photos/0.png -m ffdnet", "-o is missing"),
+    ("decode notes.txt -m dcgan", "notes.txt: not a .npy file"),
+    ("sample dcgan --label cat", "label='cat': this dcgan takes no label"),
+    ("denoise -m dcgan photos/0.png -o out.png", "a dcgan model cannot denoise", "it can: sample"),
+    ("denoise -m ffdnet photo.png -o out.png", "photo.png: no such file or folder"),
+    ("denoise -m ffdnet notes.txt -o out.png", "notes.txt: not an image"),
+    ("denoise -m ffdnet empty -o out", "empty: no images in it"),
+    ("denoise -m ffdnet photos/0.png -o out.gif", "out.gif", ".png"),
+    ("denoise -m ffdnet photos/0.png -o out", "-o out", "ends in one of", ".png"),
+    ("denoise -m ffdnet photos -o out.png", "-o out.png: give a folder"),
+    ("denoise -m ffdnet twins -o out", "twins/a.bmp and twins/a.png would both become out/a.png"),
+    ("denoise -m ffdnet photos -o README", "README is not a folder"),
+    ("denoise -m ffdnet photos -o s3://bucket/out", "-o: give a path on this machine"),
+    ("denoise -m ffdnet photos/0.png -o README/out.png", "README is not a folder"),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --sigma -1",
+        "sigma='-1'",
+        "greater than or equal to 0",
+    ),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --sigma 300",
+        "sigma='300'",
+        "less than or equal to 255",
+    ),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --strength 2",
+        "strength='2'",
+        "less than or equal to 1",
+    ),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --tile big",
+        "tile='big'",
+        "'auto', 0 (off) or a number",
+    ),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --tile -8",
+        "tile='-8'",
+        "'auto', 0 (off) or a number",
+    ),
+    (
+        "denoise -m ffdnet photos/0.png -o out.png --tile 2",
+        "tile=2",
+        "use 0, 'auto' or a multiple of 2",
+    ),
     # evaluate
     ("evaluate dcgan --split tset", "--split 'tset'", "did you mean 'test'?"),
     ("evaluate dcgan --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
@@ -125,8 +156,8 @@ WRONG = [
     ("evaluate judge --data photos", "'photos' has no classes", "one folder a class"),
     ("evaluate judge --data labelled", "model.classes=['disc'", "the data has ['cat', 'dog']"),
     ("evaluate dcgan --judge judge-8", "--judge takes 3 x 8 x 8", "makes 3 x 16 x 16"),
-    ("evaluate dcgan --judge ffdnet", "a ffdnet model cannot classify", "it can: restore"),
-    ("evaluate ffdnet --judge judge", "a ffdnet model cannot sample", "it can: restore"),
+    ("evaluate dcgan --judge ffdnet", "a ffdnet model cannot classify", "it can: denoise"),
+    ("evaluate ffdnet --judge judge", "a ffdnet model cannot sample", "it can: denoise"),
     ("evaluate dcgan --judge judg", "there is no model 'judg'", "did you mean 'judge'?"),
     # models
     ("models show dcgna", "there is no model 'dcgna'", "did you mean 'dcgan'?"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_calls import sample
 
 from cluster.registry import Registry
 from cluster.storage import open_storage
@@ -86,7 +87,7 @@ def test_versions_with_the_training_state_serve_as_before(models: Path, newest: 
     }  # fmt: skip
     assert store.verify("dcgan") == []
     drawn = [
-        Engine.load(store.fetch(store.get("dcgan", n)), "cpu").sample(4, seed=3) for n in (1, 2)
+        sample(Engine.load(store.fetch(store.get("dcgan", n)), "cpu"), 4, seed=3) for n in (1, 2)
     ]
     assert np.array_equal(*drawn)
 

@@ -59,9 +59,9 @@ def test_train_prints_the_best_checkpoint_and_registers_it(command, tiny, home: 
 def test_a_run_a_checkpoint_and_a_registered_model_sample_alike(command, models: Path, home: Path):
     newest = models / "runs/dcgan/checkpoints/000000000064"
     for number, model in enumerate((models / "runs/dcgan", newest)):
-        printed(command(f"sample {model} -n 4 -o {number}.png"))
+        printed(command(f"sample {model} -n 4 --seed 0 -o {number}.png"))
     printed(command(f"models register copy {newest}"))
-    printed(command("sample copy -n 4 -o 2.png"))
+    printed(command("sample copy -n 4 --seed 0 -o 2.png"))
     assert len({(home / f"{number}.png").read_bytes() for number in range(3)}) == 1
 
 
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_file_whatever_else_is_asked_for(command, h
 def test_truncation_brings_samples_closer_together(command):
     spread = []
     for name, truncation in (("wide", 1.0), ("narrow", 0.1)):
-        printed(command(f"sample dcgan -n 8 --truncation {truncation} -o {name}"))
+        printed(command(f"sample dcgan -n 8 --seed 0 --truncation {truncation} -o {name}"))
         made = [np.asarray(Image.open(path), float) for path in Path(name).iterdir()]
         spread.append(np.stack(made).std(axis=0).mean())
     assert spread[1] < 0.5 * spread[0]
@@ -115,7 +115,7 @@ def test_evaluate_prints_metrics_for_people_and_for_programs(command):
 
 def test_a_model_may_be_asked_for_in_either_precision(command, home: Path):
     for precision in ("float32", "bfloat16"):
-        printed(command(f"sample dcgan -n 4 -o {precision}.png --precision {precision}"))
+        printed(command(f"sample dcgan -n 4 --seed 0 -o {precision}.png --precision {precision}"))
     low, high = (np.asarray(Image.open(f"{name}.png"), int) for name in ("bfloat16", "float32"))
     assert 0 < np.abs(low - high).mean() < 1
     measured = json.loads(printed(command("evaluate dcgan --precision bfloat16 --json")))
@@ -196,7 +196,7 @@ def picture(mode: str, width: int, height: int) -> Image.Image:
 def test_restore_keeps_size_mode_and_transparency(command, home: Path, mode: str):
     given = picture(mode, 37, 23)
     given.save("noisy.png")
-    assert printed(command("restore ffdnet noisy.png -o out/clean.png --sigma 25")) == (
+    assert printed(command("denoise -m ffdnet noisy.png -o out/clean.png --sigma 25")) == (
         "out/clean.png\n"
     )
     made = Image.open(home / "out/clean.png")
@@ -204,14 +204,14 @@ def test_restore_keeps_size_mode_and_transparency(command, home: Path, mode: str
     if mode.endswith("A"):
         assert made.getchannel("A").tobytes() == given.getchannel("A").tobytes()
     assert made.tobytes() != given.tobytes()
-    printed(command("restore ffdnet noisy.png -o same.png --sigma 25 --strength 0"))
+    printed(command("denoise noisy.png -o same.png --sigma 25 --strength 0 -m ffdnet"))
     assert Image.open(home / "same.png").tobytes() == given.tobytes()
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
 def test_restore_keeps_the_colour_profile(command, home: Path, suffix: str):
     picture("RGB", 24, 16).save("noisy.png", icc_profile=icc.rgb())
-    printed(command(f"restore ffdnet noisy.png -o clean.{suffix} --sigma 25"))
+    printed(command(f"denoise -m ffdnet noisy.png -o clean.{suffix} --sigma 25"))
     assert Image.open(f"clean.{suffix}").info["icc_profile"] == icc.rgb()
 
 
@@ -220,7 +220,7 @@ def test_restore_of_a_folder_keeps_names_and_folders(command, home: Path):
     picture("RGB", 30, 20).save("in/a.bmp")
     picture("L", 16, 17).save("in/deeper/b.png")
     (home / "in/notes.txt").write_text("not an image")
-    assert printed(command("restore ffdnet in -o out")) == "out\n"
+    assert printed(command("denoise -m ffdnet in -o out")) == "out\n"
     made = {str(p.relative_to(home / "out")) for p in (home / "out").rglob("*") if p.is_file()}
     assert made == {"a.png", "deeper/b.png"}
     assert Image.open(home / "out/a.png").size == (30, 20)
@@ -230,9 +230,46 @@ def test_restore_of_a_folder_keeps_names_and_folders(command, home: Path):
 def test_tiles_leave_no_trace(command, home: Path):
     picture("L", 300, 150).save("noisy.png")
     for tile in ("0", "136"):
-        printed(command(f"restore ffdnet noisy.png -o {tile}.png --sigma 25 --tile {tile}"))
+        printed(command(f"denoise -m ffdnet noisy.png -o {tile}.png --sigma 25 --tile {tile}"))
     whole, tiled = (np.asarray(Image.open(f"{tile}.png"), int) for tile in ("0", "136"))
     assert np.abs(whole - tiled).max() <= 1  # kernels for other shapes round otherwise
+
+
+def test_restore_asks_a_model_for_what_it_was_made_for(command, home: Path):
+    picture("RGB", 20, 12).save("noisy.png")
+    printed(command("restore noisy.png -o one.png -m ffdnet"))
+    printed(command("denoise noisy.png -o other.png -m ffdnet"))
+    assert (home / "one.png").read_bytes() == (home / "other.png").read_bytes()
+
+
+def test_an_interpolation_is_one_file_that_moves(command, home: Path):
+    assert printed(command("interpolate dcgan --seed 3 --frames 5 -o way.webp")) == "way.webp\n"
+    made = Image.open("way.webp")
+    assert (made.format, made.size) == ("WEBP", (16, 16))
+    assert 2 <= made.n_frames <= 5  # equal ones are one
+    printed(command("sample dcgan --seed 3 -o first"))
+    first = np.asarray(Image.open(home / "first/seed-000003.png"))
+    assert np.array_equal(np.asarray(made.convert("RGB")), first)
+    printed(command("interpolate dcgan --seed 3 --frames 5 -o way.gif"))
+    assert Image.open("way.gif").n_frames >= 2
+
+
+def test_what_is_said_of_images_is_json_by_file(command, home: Path):
+    picture("RGB", 40, 20).save("a.png")
+    picture("L", 16, 16).save("b.png")
+    said = json.loads(printed(command("classify a.png b.png --top 2 -m judge")))
+    assert list(said) == ["a.png", "b.png"]
+    assert all(len(each) == 2 for each in said.values())
+    assert set(said["a.png"][0]) == {"label", "probability"}
+    assert printed(command("classify a.png -o said.json -m judge")) == "said.json\n"
+    assert json.loads((home / "said.json").read_text()).keys() == {"a.png"}
+
+
+def test_a_random_seed_is_told_and_gives_the_same_again(command, home: Path):
+    ended = command("sample dcgan -n 3 -o random.png")
+    seed = ended.err.rpartition("--seed ")[2].split()[0]
+    printed(command(f"sample dcgan -n 3 --seed {seed} -o again.png"))
+    assert (home / "random.png").read_bytes() == (home / "again.png").read_bytes()
 
 
 def test_the_life_of_a_trained_model(command, models: Path, home: Path):

@@ -12,11 +12,13 @@ import openai
 import pytest
 from live_server import file_of, pixels, running, until
 
+from genimg.operations.drawing import Sample
+from genimg.operations.restoring import Denoise
 from serving.answers import EXPOSED
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.errors import ApiError
-from serving.requests import Answer, ModelInfo, Restore, Sample, Timings
+from serving.requests import Answer, ModelInfo, Output, Request, Timings
 from serving.settings import Limits, Settings
 
 
@@ -95,7 +97,7 @@ def test_what_no_served_model_can_do_is_refused(loaded):
     with running(create_app(loaded("shapes"))) as url:
         answer = httpx.post(f"{url}/v1/images/denoise", content=file_of(pixels(8, 8)))
         assert answer.status_code == 400
-        assert form_of(answer)["message"] == "none of the served models can restore: shapes"
+        assert form_of(answer)["message"] == "none of the served models can denoise: shapes"
 
 
 def test_an_answer_that_takes_too_long_is_given_up_and_not_asked_for_again(loaded):
@@ -304,8 +306,8 @@ def test_scripts_of_other_sites_may_call_only_where_their_origin_is_named():
     "value",
     [
         ApiError(429, "queue_full", "full", "n", {"Retry-After": "1"}),
-        Sample((1, 2), 0.5, "webp", 80),
-        Restore(b"image", 5.0, tile=0),
+        Request(Sample(n=2, seed=1, truncation=0.5), output=Output("webp", 80)),
+        Request(Denoise(sigma=5.0, tile=0), {"image": b"image"}),
         Answer((b"x",), "png", "1x1", (1,), "m", 3, Timings(1, 2, 3), "float32"),
         ModelInfo("m", "m"),
     ],

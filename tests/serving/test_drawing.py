@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import openai
 import pytest
+from engine_calls import sample
 from live_server import opened
 
 from cluster.registry import Registry
 from cluster.storage import open_storage
 from genimg.engine import Engine
-from serving.schemas import LAST_SEED
+from genimg.operations.drawing import LAST_SEED
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def sampled(client, **body) -> np.ndarray:
 
 def test_openais_client_draws_the_engines_own_images(ai, engine):
     answer = ai.images.generate(prompt="", model="shapes", n=3, extra_body={"seed": 7})
-    expected = engine.sample(3, seed=7)
+    expected = sample(engine, 3, seed=7)
     for i, image in enumerate(answer.data):
         assert image.seed == 7 + i
         np.testing.assert_array_equal(from_base64(image.b64_json), expected[i])
@@ -75,7 +76,7 @@ def test_openais_client_may_say_all_that_it_can_say(ai, engine):
     )
     head, text = answer.data[0].url.split(",")
     assert head == "data:image/webp;base64"
-    near = engine.sample(1, seed=3, truncation=0.5)[0].astype(int)
+    near = sample(engine, 1, seed=3, truncation=0.5)[0].astype(int)
     assert np.abs(from_base64(text) - near).mean() < 20
 
 
@@ -85,23 +86,31 @@ def test_a_seed_that_is_not_given_is_drawn_and_told(ai, engine, client):
         image = ai.images.generate(prompt="", extra_body=extra).data[0]
         seen.add(image.seed)
         np.testing.assert_array_equal(
-            from_base64(image.b64_json), engine.sample(1, seed=image.seed)[0]
+            from_base64(image.b64_json), sample(engine, 1, seed=image.seed)[0]
         )
     answer = client.post("/v1/images/sample", headers={"content-type": "application/json"})
     seed = int(answer.headers["x-seed"])
-    np.testing.assert_array_equal(array(answer.content), engine.sample(1, seed=seed)[0])
+    np.testing.assert_array_equal(array(answer.content), sample(engine, 1, seed=seed)[0])
     assert len(seen | {seed}) == 4
 
 
 def test_the_command_line_the_engine_and_http_draw_the_same_pixels(
     client, engine, trained, tmp_path
 ):
-    command = [sys.executable, "-m", "jobs.sample", "shapes@production", "--registry", trained]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "sample",
+        "shapes@production",
+        "--registry",
+        trained,
+    ]
     subprocess.run([*command, "-n", "6", "--seed", "40", "-o", tmp_path / "grid.png"], check=True)
     grid = client.post("/v1/images/sample", params={"n": 6, "seed": 40}).content
     assert grid == (tmp_path / "grid.png").read_bytes()
     singly = sampled(client, n=6, seed=40)
-    np.testing.assert_array_equal(singly, engine.sample(6, seed=40))
+    np.testing.assert_array_equal(singly, sample(engine, 6, seed=40))
     for i, image in enumerate(singly):
         top, left = (2 + 18 * place for place in divmod(i, 3))
         np.testing.assert_array_equal(array(grid)[top : top + 16, left : left + 16], image)
@@ -124,12 +133,12 @@ def test_whatever_batch_a_request_rides_in_its_images_are_the_same(client, engin
             )
         )
     for (n, seed, truncation), images in zip(wanted, got, strict=True):
-        np.testing.assert_array_equal(images, engine.sample(n, seed=seed, truncation=truncation))
+        np.testing.assert_array_equal(images, sample(engine, n, seed=seed, truncation=truncation))
 
 
 def test_the_last_seed_that_there_is_can_be_drawn(client, engine):
     drawn = sampled(client, seed=LAST_SEED, n=2)
-    np.testing.assert_array_equal(drawn, engine.sample(2, seed=LAST_SEED))
+    np.testing.assert_array_equal(drawn, sample(engine, 2, seed=LAST_SEED))
     after = client.post("/v1/images/sample", json={"seed": LAST_SEED + 1})
     assert after.status_code == 400
     assert after.json()["error"]["param"] == "seed"
@@ -144,7 +153,7 @@ def test_an_image_comes_in_the_format_asked_for(client, engine, format, name):
     assert answer.headers["content-type"] == f"image/{format}"
     assert opened(answer.content).format == name
     if format != "jpeg":
-        np.testing.assert_array_equal(array(answer.content), engine.sample(1, seed=1)[0])
+        np.testing.assert_array_equal(array(answer.content), sample(engine, 1, seed=1)[0])
 
 
 def test_parameters_come_as_json_a_form_or_in_the_query_and_null_is_absent(client):
@@ -232,7 +241,7 @@ LONG = "9" * 5000
         (GENERATIONS, {"seed": 2**63}, "seed", "seed=9223372036854775808"),
         (GENERATIONS, {"label": "cat"}, "label", "takes no label"),
         (GENERATIONS, {"sed": 1}, "sed", "unknown parameter 'sed'; did you mean 'seed'?"),
-        (GENERATIONS, {"model": "denoiser"}, "model", "it cannot sample; it can: restore"),
+        (GENERATIONS, {"model": "denoiser"}, "model", "it cannot sample; it can: denoise"),
         (GENERATIONS, {"model": 5}, "model", "model=5"),
         (SAMPLE, {"n": 33}, "n", "n=33: at most 32"),
         (SAMPLE, {"truncation": -0.1}, "truncation", "truncation=-0.1"),
@@ -314,7 +323,11 @@ def test_openais_client_lists_the_models(ai, client):
     models = {model.id: model for model in ai.models.list()}
     assert list(models) == ["shapes@production", "denoiser"]
     shapes = models["shapes@production"]
-    assert (shapes.version, shapes.capabilities, shapes.recipe) == (1, ["sample"], "dcgan")
+    assert (shapes.version, shapes.capabilities, shapes.recipe) == (
+        1,
+        ["sample", "interpolate", "decode"],
+        "dcgan",
+    )
     assert (shapes.size, shapes.channels, shapes.state) == (16, 3, "ready")
     assert shapes.created > 1_700_000_000
     assert shapes.metrics["swd"] > 0

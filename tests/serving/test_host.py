@@ -9,17 +9,19 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import pytest
+from engine_calls import sample
 from live_server import opened, running, until
 
 from cluster.registry import Damaged, Registry, Unknown
 from cluster.storage import open_storage
 from genimg import checkpoint
 from genimg.engine import Engine
+from genimg.operations.drawing import Sample
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.host import Host
-from serving.requests import Sample
+from serving.requests import Request
 from serving.settings import ModelSettings, Settings
 
 
@@ -88,7 +90,7 @@ def again(models, tmp_path, reference: str, weights=lambda name, tensor: tensor,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_answer_says_in_which_precision_it_was_computed(registry, models, precision):
     folder = models.fetch(models.get("shapes", 1))
-    expected = Engine.load(folder, "cpu", precision).sample(1, seed=3)[0]
+    expected = sample(Engine.load(folder, "cpu", precision), 1, seed=3)[0]
     with serving(registry, "shapes@1", precision=precision) as client:
         answer = client.post("/v1/images/sample", json={"seed": 3})
         assert answer.headers["x-precision"] == precision
@@ -103,7 +105,7 @@ def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registr
     engines = {
         number: Engine.load(models.fetch(models.get("shapes", number)), "cpu") for number in (1, 2)
     }
-    expected = {number: engine.sample(4, seed=3) for number, engine in engines.items()}
+    expected = {number: sample(engine, 4, seed=3) for number, engine in engines.items()}
     assert not np.array_equal(expected[1], expected[2])
     statuses: Counter[int] = Counter()
     versions: Counter[str] = Counter()
@@ -149,17 +151,19 @@ def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, m
     }
 
     async def scenario() -> None:
-        early = [asyncio.ensure_future(host.call(Sample((seed,)))) for seed in range(100)]
+        early = [
+            asyncio.ensure_future(host.call(Request(Sample(seed=seed)))) for seed in range(100)
+        ]
         await asyncio.sleep(0)
         models.promote("shapes@2", "production")
         for seed, answer in enumerate(await asyncio.gather(*early)):
             assert answer.version == 1
-            expected = engines[1].sample(1, seed=seed)[0]
+            expected = engines[1](Sample(seed=seed)).images[0]
             np.testing.assert_array_equal(np.array(opened(answer.images[0])), expected)
         await asyncio.to_thread(until, lambda: host.info().version == 2)
-        late = await host.call(Sample((7,)))
+        late = await host.call(Request(Sample(seed=7)))
         assert late.version == 2
-        expected = engines[2].sample(1, seed=7)[0]
+        expected = engines[2](Sample(seed=7)).images[0]
         np.testing.assert_array_equal(np.array(opened(late.images[0])), expected)
 
     asyncio.run(scenario())
@@ -247,7 +251,7 @@ def test_a_version_that_cannot_do_what_the_old_one_does_is_refused(
     with serving(registry, "shapes") as client:
         if fault == "capability":
             number = again(models, tmp_path, "denoiser", to="shapes")
-            reason = "it cannot sample, as version 2 can"
+            reason = "it cannot sample, interpolate, decode, as version 2 can"
         elif fault == "nan":
             number = again(models, tmp_path, "shapes@1", lambda name, tensor: tensor * float("nan"))
             reason = "weights that are no finite numbers"
@@ -281,13 +285,13 @@ def test_a_registry_that_cannot_be_reached_disturbs_nobody(registry, models):
 def test_a_closed_host_ends_its_threads_and_refuses(registry):
     before = set(threading.enumerate())
     host = Host(ModelSettings(ref="shapes@production"), str(registry), poll_s=0.02)
-    asyncio.run(host.call(Sample((1,))))
+    asyncio.run(host.call(Request(Sample(seed=1))))
     begun = {thread.name for thread in set(threading.enumerate()) - before}
     assert {"engine shapes@production", "watch shapes@production"} <= begun
     host.close()
     until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(ApiError) as caught:
-        asyncio.run(host.call(Sample((1,))))
+        asyncio.run(host.call(Request(Sample(seed=1))))
     assert caught.value.status == 503
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,13 +16,13 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from engine_calls import sample
 from live_server import file_of, opened, pixels, until
 from ray_server import RayServer, ended, ray_server
 
 from cluster.registry import Registry
 from cluster.storage import open_storage
 from genimg.engine import Engine
-from jobs.sample import sample
 
 pytestmark = pytest.mark.ray
 
@@ -145,11 +146,13 @@ def test_the_official_client_gets_images(server):
 def test_the_same_seed_gives_the_same_pixels_everywhere(server, client, models, tmp_path):
     answer = client.post(SAMPLE, json={"model": "shapes@2", "n": 4, "seed": 11})
     over_http = np.array(opened(answer.content))
-    sample("shapes@2", n=4, seed=11, output=tmp_path / "grid.png", registry=str(server.registry))
+    place = ["--registry", server.registry, "-o", tmp_path / "grid.png"]
+    command = [sys.executable, "-m", "jobs.cli", "sample", "shapes@2", "-n", "4", "--seed", "11"]
+    subprocess.run([*command, *place], check=True)
     np.testing.assert_array_equal(over_http, np.array(opened((tmp_path / "grid.png").read_bytes())))
     one = client.post(SAMPLE, json={"model": "shapes@2", "seed": 13})
     engine = Engine.load(models.fetch(models.resolve("shapes@2")), "cpu")
-    np.testing.assert_array_equal(np.array(opened(one.content)), engine.sample(3, seed=11)[2])
+    np.testing.assert_array_equal(np.array(opened(one.content)), sample(engine, 3, seed=11)[2])
 
 
 def test_ten_megabytes_pass_to_a_model_of_its_own_and_back(client):

@@ -1,0 +1,21 @@
+"""Every operation. A new one is a class, a line here, and an ability of the recipes that can."""
+
+from collections.abc import Iterable
+
+from genimg.operations.drawing import Decode, Interpolate, Sample
+from genimg.operations.operation import Kind, Operation
+from genimg.operations.reading import Classify, Encode, Reconstruct
+from genimg.operations.restoring import Denoise, Tiling
+
+OPERATIONS: dict[str, type[Operation]] = {
+    each.name: each
+    for each in (Sample, Interpolate, Denoise, Reconstruct, Encode, Decode, Classify)
+}
+
+
+def restoring(names: Iterable[str]) -> list[str]:
+    """Those operations among `names` that give an image back better."""
+    return [name for name in names if issubclass(OPERATIONS[name], Tiling)]
+
+
+__all__ = ["OPERATIONS", "Kind", "Operation", "Tiling", "restoring"]

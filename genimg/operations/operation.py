@@ -1,0 +1,40 @@
+"""What an operation is: options, and what it takes and gives. No PyTorch: help is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from genimg.section import Section
+
+if TYPE_CHECKING:
+    from genimg.contracts import Ability, Plan
+
+
+class Kind(StrEnum):
+    """What goes into an operation, and what comes out."""
+
+    PICTURE = "picture"  # [H, W, C], uint8 or uint16; any size, with or without alpha
+    PICTURES = "pictures"  # uint8 [N, H, W, C], each of a seed
+    FRAMES = "frames"  # likewise, one after the other
+    LATENTS = "latents"  # float32 [N, D]
+    VALUES = "values"  # plain values, as JSON has them
+
+
+class Operation(Section):
+    """One thing that models do. A subclass declares it; its keys are the options."""
+
+    name: ClassVar[str]  # the verb, the route, the key of Recipe.abilities
+    takes: ClassVar[Mapping[str, Kind]] = {}
+    gives: ClassVar[Kind] = Kind.PICTURE
+    conditions: ClassVar[frozenset[str]] = frozenset()  # options that only some models honour
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Plan:
+        """What is to be computed for these inputs. Raises InputError where they cannot be used."""
+        raise NotImplementedError(f"{self.name} is asked of a model by a name of its own")
+
+    @classmethod
+    def about(cls) -> str:
+        """What it does, in a line."""
+        return (cls.__doc__ or "").strip().splitlines()[0]

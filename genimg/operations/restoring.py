@@ -1,0 +1,54 @@
+"""Operations that take an image of any size and give it back better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from genimg.operations.operation import Kind, Operation
+
+if TYPE_CHECKING:
+    from genimg.contracts import Ability
+    from genimg.plans import Tiled
+
+
+class Tiling(Operation):
+    """Restore an image as the model was made to: by the one such operation that it can do.
+
+    What its subclasses have in common: images of any size, large ones computed in tiles.
+    """
+
+    name: ClassVar[str] = "restore"
+    takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
+
+    strength: float = Field(1.0, ge=0, le=1)
+    """0 gives the image back, 1 the restored one"""
+    tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """side of the tiles in which a large image is restored, pixels; 0: all at once"""
+
+    @field_validator("tile", mode="before")
+    @classmethod
+    def auto_or_pixels(cls, tile: object) -> object:
+        number = isinstance(tile, int) or (isinstance(tile, str) and tile.isdecimal())
+        if tile == "auto" or (number and int(str(tile)) >= 0):
+            return tile
+        raise ValueError("give 'auto', 0 (off) or a number of pixels")
+
+
+class Denoise(Tiling):
+    """Remove noise from an image of any size, mode and depth; alpha passes through."""
+
+    name: ClassVar[str] = "denoise"
+
+    sigma: float | None = Field(None, ge=0, le=255)
+    """noise level on the scale of 0 to 255; without it, estimated from the image"""
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.noise_level import sigma_of
+        from genimg.plans import Tiled
+
+        image = inputs["image"]
+        plan = Tiled(ability, image, self.tile, self.strength)
+        return plan.told(sigma=sigma_of(image) if self.sigma is None else self.sigma)

@@ -1,0 +1,286 @@
+"""The three ways in which an operation becomes rows: drawn, tiled, fitted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genimg.contracts import Ability, Rows
+from genimg.data.fitting import fitted
+from genimg.errors import InputError
+from genimg.images import to_bytes_range, with_channels
+from genimg.inference import latents
+from genimg.results import Frames, Latents, Pictures, Values
+from genimg.tiles import Span, spans
+
+AUTO_TILE = 512  # pixels
+
+
+class Drawn:
+    """Images of latents, which are made as they are needed."""
+
+    def __init__(
+        self,
+        ability: Ability,
+        latents_of: Callable[[int, int], Tensor],
+        count: int,
+        result: Callable[[np.ndarray], Pictures],
+    ) -> None:
+        """latents_of(start, stop): float32 [stop - start, ability.latent]"""
+        self.count = count
+        self.key: Hashable = ability.latent
+        self.pixels = (ability.side or 1) ** 2
+        self._latents_of = latents_of
+        self._result = result
+        self._images: np.ndarray | None = None
+
+    def rows(self, start: int, stop: int) -> Rows:
+        return {"latent": self._latents_of(start, stop)}
+
+    def put(self, start: int, made: Rows) -> None:
+        images = to_arrays(made["image"])
+        if self._images is None:
+            self._images = np.empty((self.count, *images.shape[1:]), np.uint8)
+        self._images[start : start + len(images)] = images
+
+    def result(self) -> Pictures:
+        assert self._images is not None, "all rows are made"
+        return self._result(self._images)
+
+
+def drawn(ability: Ability, seeds: Sequence[int], truncation: float = 1.0) -> Drawn:
+    """The image of each seed."""
+
+    def latents_of(start: int, stop: int) -> Tensor:
+        few = torch.tensor(seeds[start:stop], dtype=torch.int64)
+        return latents(few, ability.latent) * truncation
+
+    return Drawn(ability, latents_of, len(seeds), lambda images: Pictures(images, tuple(seeds)))
+
+
+def between(ability: Ability, first: int, last: int, frames: int, truncation: float = 1.0) -> Drawn:
+    """Images on the way from one seed's to another's, both among them."""
+    one, other = latents(torch.tensor([first, last]), ability.latent) * truncation
+
+    def latents_of(start: int, stop: int) -> Tensor:
+        return spherical(one, other, torch.arange(start, stop) / (frames - 1))
+
+    return Drawn(ability, latents_of, frames, lambda images: Frames(images, (first, last)))
+
+
+def decoded(ability: Ability, given: np.ndarray) -> Drawn:
+    """The image of each of latents float32 [N, D]."""
+    array = torch.from_numpy(np.asarray(given, np.float32))
+    if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
+        raise InputError(
+            f"latents of shape {list(array.shape)}: this model takes [N, {ability.latent}], "
+            "at least one"
+        )
+    if not array.isfinite().all():
+        raise InputError("latents: some are no finite numbers")
+    return Drawn(ability, lambda start, stop: array[start:stop], len(array), Pictures)
+
+
+def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
+    """float32 [N, D]: on the great circle from `one` to `other` [D], at `parts` [N] of the way.
+
+    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
+    straight.
+    """
+    cosine = torch.dot(one, other) / (one.norm() * other.norm()).clamp_min(1e-12)
+    angle = cosine.clamp(-1, 1).acos()
+    parts = parts[:, None]
+    if angle.sin() < 1e-4:
+        return torch.lerp(one, other, parts)
+    return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
+
+
+class Tiled:
+    """An image of any size, in tiles of one shape that overlap by the network's context.
+
+    image: uint8 or uint16 [H, W, C]; C is 1 to 4, and the last of 2 or 4 is alpha, which passes
+        through. A gray model is given the channels of a colour image one by one.
+    tile: side in pixels; 0 is all at once
+    strength: 0 gives the image, 1 what was computed
+
+    The image's bytes are kept and those of the result, and as floats only the tiles of a pass.
+    """
+
+    def __init__(
+        self,
+        ability: Ability,
+        image: np.ndarray,
+        tile: int | Literal["auto"] = "auto",
+        strength: float = 1.0,
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
+            raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
+        if image.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"image of {image.dtype}: expected uint8 or uint16")
+        channels = image.shape[2] - (image.shape[2] in (2, 4))
+        self._ability, self._strength = ability, strength
+        self._colour, self._alpha = image[..., :channels], image[..., channels:]
+        self._peak = int(np.iinfo(image.dtype).max)
+        self._planes = channels if ability.channels == 1 else 1
+        down, across = (
+            list(each) for each in tiles_of(image.shape[:2], tile, ability.margin, ability.stride)
+        )
+        self._places = list(itertools.product(down, across))
+        height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
+        self._constants: dict[str, float] = {}
+        self.count = len(self._places) * self._planes
+        self.key: Hashable = (height, width)
+        self.pixels = height * width
+        rows, columns = (side * ability.scale for side in image.shape[:2])
+        self._made = np.empty((rows, columns, channels), image.dtype)
+
+    def told(self, **constants: float) -> Tiled:
+        """This plan, with columns in which all its rows are alike."""
+        self._constants |= constants
+        return self
+
+    def rows(self, start: int, stop: int) -> Rows:
+        rows: dict[str, Tensor] = {
+            "image": torch.stack([self._cut(number) for number in range(start, stop)])
+        }
+        for name, value in self._constants.items():
+            rows[name] = torch.full((stop - start,), value)
+        return rows  # type: ignore[return-value]
+
+    def put(self, start: int, made: Rows) -> None:
+        scale, images = self._ability.scale, made["image"].cpu()
+        for number, image in enumerate(images, start=start):
+            (y, x), plane = self._place(number)
+            target = self._made[y.a * scale : y.b * scale, x.a * scale : x.b * scale, plane]
+            height, width = target.shape[:2]  # what the image was padded by is left out
+            top, left = (y.a - y.start) * scale, (x.a - x.start) * scale
+            inner = image[:, top : top + height, left : left + width]
+            if self._planes == 1 and self._colour.shape[2] < len(inner):  # gray, for colour
+                inner = inner.mean(dim=0, keepdim=True)
+            if self._strength != 1:
+                own = self._floats(self._colour[y.a : y.b, x.a : x.b])[plane]
+                inner = torch.lerp(own, inner, self._strength)
+            levels = inner.add(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
+            target[:] = levels.permute(1, 2, 0).numpy()
+
+    def result(self) -> Pictures:
+        alpha, scale = self._alpha, self._ability.scale
+        if scale > 1:
+            alpha = alpha.repeat(scale, 0).repeat(scale, 1)
+        return Pictures(np.concatenate([self._made, alpha], axis=2)[None])
+
+    def _place(self, number: int) -> tuple[tuple[Span, Span], slice]:
+        tile, plane = divmod(number, self._planes)
+        return self._places[tile], slice(plane, plane + 1) if self._planes > 1 else slice(None)
+
+    def _cut(self, number: int) -> Tensor:
+        """float32 [C, h, w]: one tile; beyond the image its last row and column are repeated."""
+        (y, x), plane = self._place(number)
+        height, width = self._colour.shape[:2]
+        down = np.arange(y.start, y.stop).clip(max=height - 1)
+        across = np.arange(x.start, x.stop).clip(max=width - 1)
+        floats = self._floats(self._colour[np.ix_(down, across)])[plane]
+        missing = len(floats) < self._ability.channels
+        return floats.expand(self._ability.channels, -1, -1) if missing else floats
+
+    def _floats(self, pixels: np.ndarray) -> Tensor:
+        """uint8 or uint16 [H, W, C] -> float32 [C, H, W] in [-1, 1]."""
+        floats = torch.from_numpy(pixels.astype(np.float32))
+        return floats.permute(2, 0, 1).div(self._peak / 2).sub_(1)
+
+
+def tiles_of(
+    shape: tuple[int, int], tile: int | Literal["auto"], margin: int, stride: int
+) -> tuple[list[Span], list[Span]]:
+    """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
+
+    InputError where they would be too small for their margins.
+    """
+    longest = max(shape)
+    side = AUTO_TILE if tile == "auto" else tile or longest
+    if longest > side and (side < 4 * margin or side % stride):
+        least = -(-max(4 * margin, 1) // stride) * stride
+        kind = f"a multiple of {stride}" if stride > 1 else "a number"
+        raise InputError(f"tile={tile}: use 0, 'auto' or {kind} from {least}")
+    side = max(side, 2 * margin + stride)
+    side = -(-side // stride) * stride
+    padded = [-(-length // stride) * stride for length in shape]
+    down, across = (list(spans(length, side, margin)) for length in padded)
+    return down, across
+
+
+class Fitted:
+    """Images brought to the size that the model has learnt.
+
+    images: one uint8 or uint16 [H, W, C] of any size, or several; alpha is left out
+    result: makes the result of all rows, on the CPU
+    """
+
+    def __init__(
+        self,
+        ability: Ability,
+        images: np.ndarray | Sequence[np.ndarray],
+        result: Callable[[Rows], Any],
+    ) -> None:
+        self._images = [images] if isinstance(images, np.ndarray) else list(images)
+        assert ability.side is not None, "what is fitted has a size to be fitted to"
+        for image in self._images:
+            if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
+                raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
+        self.count = len(self._images)
+        self.key: Hashable = None
+        self.pixels = ability.side**2
+        self._ability = ability
+        self._result = result
+        self._made: dict[int, Rows] = {}
+
+    def rows(self, start: int, stop: int) -> Rows:
+        return {"image": torch.stack([self._fitted(i) for i in self._images[start:stop]])}
+
+    def put(self, start: int, made: Rows) -> None:
+        self._made[start] = {name: each.cpu() for name, each in made.items()}  # type: ignore
+
+    def result(self) -> Any:
+        parts = [self._made[start] for start in sorted(self._made)]
+        return self._result({name: torch.cat([part[name] for part in parts]) for name in parts[0]})  # type: ignore
+
+    def _fitted(self, image: np.ndarray) -> Tensor:
+        """float32 [C, side, side] in [-1, 1]"""
+        ability = self._ability
+        assert ability.side is not None
+        if image.dtype == np.uint16:
+            image = (image // 257).astype(np.uint8)
+        colour = np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
+        fit = "resize" if ability.fit == "crop" else ability.fit
+        square = fitted(with_channels(colour, ability.channels), ability.side, fit)
+        return torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1).mul(2 / 255).sub_(1)
+
+
+def picture_of(made: Rows) -> Pictures:
+    return Pictures(to_arrays(made["image"]))
+
+
+def latents_of(made: Rows) -> Latents:
+    return Latents(made["latent"].numpy())
+
+
+def likeliest(made: Rows, ability: Ability, top: int) -> Values:
+    """The likeliest classes of each image, with their probabilities."""
+    scores, places = made["scores"].topk(min(top, len(ability.classes)), dim=1)
+    return Values([
+        [
+            {"label": ability.classes[place], "probability": score}
+            for score, place in zip(*pair, strict=True)
+        ]
+        for pair in zip(scores.tolist(), places.tolist(), strict=True)
+    ])  # fmt: skip
+
+
+def to_arrays(images: Tensor) -> np.ndarray:
+    """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C]."""
+    return to_bytes_range(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,0 +1,265 @@
+"""Passes that never wait: whatever rows are there when a pass is over make up the next, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from serving.errors import ApiError
+
+
+class Work(Protocol):
+    """Something of several rows, to be computed."""
+
+    @property
+    def count(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def key(self) -> Hashable:
+        """Works of equal keys may share a pass."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """Rows in a pass with it, at most."""
+        ...
+
+
+Item = TypeVar("Item", bound=Work)
+Result = TypeVar("Result")
+Part = tuple[Item, int, int]  # rows start to stop of a work
+
+UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Item, Result]):
+    weight: int
+    future: asyncio.Future[Result]
+    item: Item | None = None  # once it is prepared
+    taken: int = 0  # rows
+    waiting: bool = True  # counts in the queue
+
+
+class Passes(Generic[Item, Result]):
+    """One thread runs `compute(parts)`, a pass at a time; any event loop may submit.
+
+    The work that has waited longest is in the next pass, with others of its key up to its `most`
+    rows. What has rows left then goes behind the others, so that nothing waits for more than one
+    pass of a work however large. Between passes a work is dropped where its caller has gone.
+
+    Where a pass of several fails, each of them runs again by itself: only the bad one fails.
+
+    What is left to do for each (`finish`) is done elsewhere while the next pass runs, for all that
+    a pass has completed in one go, and wakes the event loop once: a thread that is woken for every
+    item costs more than the item. Where that falls behind, the thread waits for it: results that
+    pile up are memory which no queue counts.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[Part[Item]]], None],
+        finish: Callable[[Item], Result],
+        finisher: Executor,
+        max_queue: int,
+        name: str = "passes",
+        observe: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """max_queue: weight that may wait; observe: told the rows of each pass as it starts.
+
+        finish: gives a work's result once all its rows are computed, and runs on `finisher`.
+        """
+        self.compute = compute
+        self.finish = finish
+        self.finisher = finisher
+        self.max_queue = max_queue
+        self.observe = observe
+        self._waiting = 0
+        self._closed = False
+        self._unfinished = threading.Semaphore(UNFINISHED)
+        self._ready: deque[_Entry[Item, Result]] = deque()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether works are still taken up."""
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Weight submitted of which no row was computed yet."""
+        return self._waiting
+
+    async def submit(self, prepare: Callable[[], Awaitable[Item] | Item], weight: int) -> Result:
+        """The result of a work, or what was raised for it.
+
+        prepare: makes the work once it has its place in the queue, so that what it holds (say,
+            decoded images) is bounded by the queue.
+
+        Raises ApiError: 429 where the queue is full (an empty one takes anything), 503 when this
+        is closed. Cancelled, it is computed no further.
+        """
+        entry = _Entry[Item, Result](weight, asyncio.get_running_loop().create_future())
+        self._enter(entry)
+        try:
+            made = prepare()
+            entry.item = await made if isinstance(made, Awaitable) else made
+            self._enqueue(entry)
+            return await entry.future
+        finally:
+            self._leave(entry)
+
+    def close(self) -> None:
+        """End the thread after its present pass; all that waits fails."""
+        with self._changed:
+            self._closed = True
+            pending = list(self._ready)
+            self._ready.clear()
+            self._changed.notify_all()
+        _deliver(pending, [closed()] * len(pending))
+        self._thread.join()
+
+    def _enter(self, entry: _Entry[Item, Result]) -> None:
+        with self._changed:
+            if self._closed:
+                raise closed()
+            if self._waiting and self._waiting + entry.weight > self.max_queue:
+                message = f"{self._waiting} images wait already; try again in a second"
+                raise ApiError(429, "queue_full", message, headers={"Retry-After": "1"})
+            self._waiting += entry.weight
+
+    def _enqueue(self, entry: _Entry[Item, Result]) -> None:
+        with self._changed:
+            if self._closed:
+                raise closed()
+            self._ready.append(entry)
+            self._changed.notify_all()
+
+    def _leave(self, entry: _Entry[Item, Result]) -> None:
+        """Forget an entry whose caller has gone, or has its result."""
+        with self._changed:
+            self._start(entry)
+            if entry in self._ready:
+                self._ready.remove(entry)
+
+    def _start(self, entry: _Entry[Item, Result]) -> None:
+        if entry.waiting:
+            entry.waiting = False
+            self._waiting -= entry.weight
+
+    def _work(self) -> None:
+        while parts := self._next():
+            self.observe(sum(stop - start for _, start, stop in parts))
+            self._run(parts)
+
+    def _next(self) -> list[tuple[_Entry[Item, Result], int, int]]:
+        """The next pass, waited for; none once this is closed."""
+        with self._changed:
+            while not self._closed:
+                if parts := self._take():
+                    return parts
+                self._changed.wait()
+        return []
+
+    def _take(self) -> list[tuple[_Entry[Item, Result], int, int]]:
+        parts: list[tuple[_Entry[Item, Result], int, int]] = []
+        key: Hashable = None
+        room = 0
+        for entry in list(self._ready):
+            assert entry.item is not None, "what is ready is prepared"
+            if parts and entry.item.key != key:
+                continue
+            self._ready.remove(entry)
+            if entry.future.cancelled():
+                continue
+            if not parts:
+                key, room = entry.item.key, entry.item.most
+            self._start(entry)
+            stop = min(entry.taken + room, entry.item.count)
+            parts.append((entry, entry.taken, stop))
+            room -= stop - entry.taken
+            entry.taken = stop
+            if stop < entry.item.count:
+                self._ready.append(entry)
+            if not room:
+                break
+        return parts
+
+    def _run(self, parts: list[tuple[_Entry[Item, Result], int, int]]) -> None:
+        try:
+            self.compute([(entry.item, start, stop) for entry, start, stop in parts if entry.item])
+        except BaseException as error:  # whatever it is, somebody waits for an answer
+            if len(parts) > 1:
+                for part in parts:
+                    self._run([part])
+                return
+            entry = parts[0][0]
+            with self._changed:
+                if entry in self._ready:
+                    self._ready.remove(entry)
+            _deliver([entry], [deliverable(error)])
+            return
+        done = [entry for entry, _, stop in parts if entry.item and stop == entry.item.count]
+        if not done:
+            return
+        self._unfinished.acquire()
+        try:
+            task = self.finisher.submit(self._finish, done)
+            task.add_done_callback(lambda _: self._unfinished.release())
+        except RuntimeError:  # it has been shut down
+            self._unfinished.release()
+            _deliver(done, [closed()] * len(done))
+
+    def _finish(self, done: list[_Entry[Item, Result]]) -> None:
+        outcomes: list[Result | Exception] = []
+        for entry in done:
+            if entry.future.cancelled():  # nobody waits: the others come first
+                outcomes.append(closed())
+                continue
+            try:
+                assert entry.item is not None
+                outcomes.append(self.finish(entry.item))
+            except BaseException as error:
+                outcomes.append(deliverable(error))
+        _deliver(done, outcomes)
+
+
+def _deliver(entries: Sequence[_Entry[Any, Any]], outcomes: Sequence[Any]) -> None:
+    """Give each waiting caller its result or exception, each event loop woken once."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        loops.setdefault(entry.future.get_loop(), []).append((entry.future, outcome))
+    for loop, pairs in loops.items():
+        with suppress(RuntimeError):  # a loop that has ended: nobody waits
+            loop.call_soon_threadsafe(_settle, pairs)
+
+
+def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in pairs:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def deliverable(error: BaseException) -> Exception:
+    """An exception that an event loop can pass on."""
+    if isinstance(error, StopIteration) or not isinstance(error, Exception):
+        return RuntimeError(repr(error))
+    return error
+
+
+def closed() -> ApiError:
+    return ApiError(503, "shutting_down", "this server is stopping", headers={"Retry-After": "1"})

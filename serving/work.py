@@ -1,0 +1,177 @@
+"""A request on its way through an engine: checked, decoded, planned, computed, encoded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from genimg import images, moving
+from genimg.contracts import Plan
+from genimg.engine import Engine
+from genimg.errors import InputError
+from genimg.operations import Kind
+from genimg.results import Frames, Latents, Pictures, Values
+from serving.errors import ApiError, bad_value
+from serving.formats import quality, unsupported, written_as
+from serving.requests import Request, Timings
+from serving.settings import Limits
+
+
+@dataclass
+class Work:
+    """A plan on the engine that it will end on, and what became of it when."""
+
+    request: Request
+    engine: Engine
+    plan: Plan
+    key: Hashable
+    most: int  # rows in a pass
+    submitted: float  # time.perf_counter()
+    begun: float | None = None
+    ended: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return self.plan.count
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an answer is made of."""
+
+    files: tuple[bytes, ...]
+    format: images.Format | moving.Format
+    size: str
+    seeds: tuple[int, ...]
+    values: Any
+    timings: Timings
+
+
+def compute(parts: list[tuple[Work, int, int]]) -> None:
+    """A pass; all parts have the same engine, and are of one key."""
+    now = time.perf_counter()
+    for work, _, _ in parts:
+        work.begun = work.begun or now
+    first = parts[0][0]
+    slices = [(work.plan, start, stop) for work, start, stop in parts]
+    first.engine.compute(first.request.operation.name, slices)
+    now = time.perf_counter()
+    for work, _, _ in parts:
+        work.ended = now
+
+
+def check(request: Request, engine: Engine, limits: Limits) -> None:
+    """ApiError for what this engine or this server does not do."""
+    operation, size = request.operation, request.output.size
+    data = engine.recipe.data
+    own = f"{data.size}x{data.size}"
+    if size not in (None, own):
+        raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
+    tile: Any = getattr(operation, "tile", "auto")
+    if tile != "auto" and tile > limits.max_tile:
+        raise bad_value("tile", tile, f"at most {limits.max_tile} pixels, or 'auto'")
+
+
+def weight(request: Request, limits: Limits) -> int:
+    """How much of the queue it takes: images that are drawn, or megapixels begun.
+
+    Reads the headers of its files, which takes a while.
+    """
+    operation = request.operation
+    if not request.files:
+        return int(getattr(operation, "n", getattr(operation, "frames", 1)))
+    total = 0
+    for data in request.files.values():
+        width, height = _read(images.size, data, max_pixels=limits.max_pixels)
+        if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
+            reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
+            raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
+        total += 1 + int(width * height) // 1_000_000
+    return total
+
+
+def planned(request: Request, engine: Engine, version: int, limits: Limits, most: int) -> Work:
+    """The work of a request; decodes its files.
+
+    most: rows in a pass, however small they are.
+    """
+    operation = request.operation
+    inputs = {name: _decoded(data, limits) for name, data in request.files.items()}
+    if request.files and operation.gives is Kind.PICTURE:
+        (pixels,) = inputs.values()
+        written(request, pixels[None, :1, :1])  # a format that cannot hold it is refused now
+    plan = engine.plan(operation, **inputs)
+    key = (version, operation.name, plan.key)
+    most = min(most, engine.most(plan))
+    return Work(request, engine, plan, key, most, time.perf_counter())
+
+
+def finish(work: Work) -> Made:
+    """With the files that its images become."""
+    began = time.perf_counter()
+    made = work.plan.result()
+    files: tuple[bytes, ...] = ()
+    format: images.Format | moving.Format = "png"
+    size, values = "", None
+    seeds: tuple[int, ...] = ()
+    match made:
+        case Frames():
+            format = "gif" if work.request.output.format == "gif" else "webp"
+            files = (moving.encode(made.images, format),)
+            height, width = made.images.shape[1:3]
+            size, seeds = f"{width}x{height}", made.seeds
+        case Pictures():
+            format, files = written(work.request, made.images)
+            height, width = made.images.shape[1:3]
+            size, seeds = f"{width}x{height}", made.seeds
+        case Latents():
+            values = made.array.tolist()
+        case Values():
+            values = made.values
+    assert work.begun is not None, "what is finished was begun"
+    timings = Timings(
+        queue=1000 * (work.begun - work.submitted),
+        compute=1000 * (work.ended - work.begun),
+        encode=1000 * (time.perf_counter() - began),
+    )
+    return Made(files, format, size, seeds, values, timings)
+
+
+def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:
+    """Images [N, H, W, C] as files of the format that was asked for, or that of the input."""
+    output = request.output
+    data = next(iter(request.files.values()), b"")
+    assert output.format != "gif", "which single images are not written in"
+    format = output.format or written_as(data) or "png"
+    if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):
+        format = "png"  # BMP can come with alpha, but is not written with it
+    if output.grid:
+        columns = math.ceil(math.sqrt(len(made)))  # as `genimg sample` draws it
+        made = images.grid(images.to_tensor(made), columns)[None]
+    fine, profile = quality(format, output.compression), images.profile(data) if data else None
+    try:
+        return format, tuple(images.encode(image, format, fine, profile) for image in made)
+    except InputError as error:
+        raise bad_value("output_format", format, str(error)) from None
+
+
+def _decoded(data: bytes, limits: Limits) -> Any:
+    return _read(images.decode, data, max_pixels=limits.max_pixels, keep_alpha=True, animated=False)
+
+
+def _read(function: Any, data: bytes, **options: Any) -> Any:
+    """function(data), with what it finds wrong as the API's errors."""
+    try:
+        return function(data, **options)
+    except images.TooLarge as error:
+        raise ApiError(400, "image_too_large", f"image: {error}", "image") from None
+    except images.Unsupported:
+        if written_as(data) is None:
+            raise unsupported() from None
+        message = "image: damaged or truncated (its header cannot be read)"
+        raise ApiError(400, "invalid_image", message, "image") from None
+    except images.BrokenImage as error:
+        raise ApiError(400, "invalid_image", f"image: {error}", "image") from None

@@ -1,0 +1,226 @@
+"""Every operation of every recipe that can do it: alike alone, in company, by verb and by HTTP."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from live_server import file_of, opened, pixels, running
+from tiny_recipes import tiny
+
+from cluster.registry import Registry
+from cluster.storage import open_storage
+from genimg.engine import Engine, Stopped
+from genimg.errors import InputError
+from genimg.moving import FRAME_MS
+from genimg.operations import OPERATIONS, Kind
+from genimg.recipes import RECIPES
+from genimg.results import Latents, Pictures
+from genimg.training.sync import Alone
+from jobs.cli import app as verbs
+from jobs.run_folder import RunFolder
+from jobs.worker import Job, work
+from serving.app import create_app
+from serving.backend import LocalBackend
+from serving.native import SERVED
+from serving.settings import Settings
+
+ABLE = [(name, recipe) for recipe in RECIPES for name in RECIPES[recipe]().can()]
+PICTURES = [pixels(16, 16, 3), pixels(37, 23, 3), pixels(9, 30), pixels(20, 12, 4)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a model of each recipe, named after it."""
+    import torch
+
+    home = tmp_path_factory.mktemp("operations")
+    registry = Registry(open_storage(str(home / "registry")))
+    for recipe in RECIPES:
+        short = tiny(recipe, "train.images=32", "train.checkpoint_every=32")
+        work(Job(short.model_dump_json(), recipe, str(home)), Alone(), torch.device("cpu"))
+        run = RunFolder(str(home), recipe)
+        folder = run.fetch(run.checkpoints()[-1], home)
+
+        registry.register(recipe, folder, {}, {"recipe": recipe})
+
+    return home
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[httpx.Client]:
+    settings = Settings.validated(
+        {"registry": str(home / "registry"), "models": [{"ref": name} for name in RECIPES]}
+    )
+    backend = LocalBackend(settings)
+    backend.load()
+    with running(create_app(backend, settings.limits)) as url, httpx.Client(base_url=url) as client:
+        yield client
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def engines(home: Path) -> dict[str, Engine]:
+    registry = Registry(open_storage(str(home / "registry")))
+    folders = {name: registry.fetch(registry.resolve(name)) for name in RECIPES}
+    return {name: Engine.load(folder, "cpu") for name, folder in folders.items()}
+
+
+def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
+    """(options, inputs) of the request of a number."""
+    fields = OPERATIONS[name].model_fields
+    options = {"seed": 7 * number} if "seed" in fields else {}
+    options |= {"n": 1 + number % 3} if "n" in fields else {}
+    options |= {"sigma": 25.0} if "sigma" in fields else {}
+    inputs = {}
+    for key, kind in OPERATIONS[name].takes.items():
+        if kind is Kind.PICTURE:
+            image = PICTURES[number % len(PICTURES)]
+            inputs[key] = image if image.ndim == 3 else image[..., None]
+        else:
+            random = np.random.default_rng(number)
+            inputs[key] = random.normal(size=(2, engine.abilities[name].latent))
+    return options, inputs
+
+
+def plain(made) -> np.ndarray | list:
+    """What is compared of a result."""
+    if isinstance(made, Pictures):
+        return made.images
+    return made.array if isinstance(made, Latents) else made.values
+
+
+def alike(one, other) -> bool:
+    return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
+
+
+@pytest.mark.parametrize(("name", "recipe"), ABLE)
+def test_a_row_has_the_same_bits_alone_and_in_company(engines, name, recipe):
+    engine, operation = engines[recipe], OPERATIONS[name]
+    alone, plans = [], []
+    for number in range(6):
+        options, inputs = asked(name, engine, number)
+        alone.append(plain(engine(operation(**options), **inputs)))
+        plans.append(engine.plan(operation(**options), **inputs))
+    for key in {plan.key for plan in plans}:
+        parts = [(plan, 0, plan.count) for plan in plans if plan.key == key]
+        engine.compute(name, parts)
+    for made, plan in zip(alone, plans, strict=True):
+        assert alike(plain(plan.result()), made)
+
+
+@pytest.mark.parametrize(("name", "recipe"), ABLE)
+def test_it_ends_between_passes(engines, name, recipe):
+    options, inputs = asked(name, engines[recipe], 0)
+    with pytest.raises(Stopped):
+        engines[recipe](OPERATIONS[name](**options), alive=lambda: False, **inputs)
+
+
+@pytest.mark.parametrize(("name", "recipe"), [each for each in ABLE if each[0] in SERVED])
+def test_http_gives_what_the_engine_gives_whoever_asks_beside(client, engines, name, recipe):
+    engine = engines[recipe]
+    requests = [asked(name, engine, number) for number in range(8)]
+
+    def answer(request: tuple[dict, dict]):
+        options, inputs = request
+        files = {key: file_of(np.squeeze(image)) for key, image in inputs.items()}
+        json = OPERATIONS[name].gives in (Kind.LATENTS, Kind.VALUES)
+        response = client.post(
+            f"/v1/images/{name}",
+            params=options | {"model": recipe} | ({} if json else {"response_format": "b64_json"}),
+            files=files or None,
+        )
+        assert response.status_code == 200, response.text
+        data = response.json()["data"]
+        if json:
+            return np.array(data, np.float32) if OPERATIONS[name].gives is Kind.LATENTS else data
+        images = [opened(base64.b64decode(each["b64_json"])) for each in data]
+        if OPERATIONS[name].gives is Kind.FRAMES:
+            frames = []
+            for frame in range(images[0].n_frames):
+                images[0].seek(frame)
+                array = np.asarray(images[0].convert("RGB"))
+                # equal ones are one, which lasts longer; a single one lasts for ever
+                shown = round(images[0].info.get("duration", 0) / FRAME_MS)
+                frames += [array] * (shown or 16)
+            return np.stack(frames)
+        arrays = [np.asarray(image) for image in images]
+        return np.stack([each if each.ndim == 3 else each[..., None] for each in arrays])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, requests))
+    for (options, inputs), made in zip(requests, answers, strict=True):
+        assert alike(made, plain(engine(OPERATIONS[name](**options), **inputs)))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_verb_gives_what_the_engine_gives(home, engines, name, tmp_path, monkeypatch):
+    recipe = next(recipe for each, recipe in ABLE if each == name)
+    options, inputs = asked(name, engines[recipe], 0)
+    monkeypatch.chdir(tmp_path)
+    operation = OPERATIONS[name]
+    command = [sys.executable, "-m", "jobs.cli", name, "--registry", str(home / "registry")]
+    for key, value in options.items():
+        command += [f"-{key}" if len(key) == 1 else f"--{key}", str(value)]
+    for key, given in inputs.items():
+        source = tmp_path / (f"{key}.npy" if operation.takes[key] is Kind.LATENTS else f"{key}.png")
+        if operation.takes[key] is Kind.LATENTS:
+            np.save(source, given)
+        else:
+            source.write_bytes(file_of(np.squeeze(given)))
+        command += [str(source), "-m", recipe]
+    command += [] if inputs else [recipe]
+    output = {Kind.PICTURE: "a.png", Kind.LATENTS: "a.npy", Kind.VALUES: "a.json"}
+    command += ["-o", output.get(operation.gives, "folder")]
+    subprocess.run(command, check=True)
+    expected = plain(engines[recipe](operation(**options), **inputs))
+    match operation.gives:
+        case Kind.PICTURE:
+            made = np.asarray(opened((tmp_path / "a.png").read_bytes()))[None]
+        case Kind.LATENTS:
+            made = np.load("a.npy")
+        case Kind.VALUES:
+            made = list(json.loads((tmp_path / "a.json").read_text()).values())
+        case _:
+            files = sorted((tmp_path / "folder").iterdir())
+            made = np.stack([np.asarray(opened(file.read_bytes())) for file in files])
+    assert alike(made, expected)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_every_option_has_the_same_words_default_and_limits_wherever_it_is_told(client, name):
+    operation = OPERATIONS[name]
+    declared = operation.model_json_schema()["properties"]
+    (told,) = (each for each in client.get("/v1/operations").json()["data"] if each["name"] == name)
+    assert told["options"]["properties"] == declared
+    route = client.get("/openapi.json").json()["paths"][f"/v1/images/{name}"]["post"]
+    documented = {each["name"]: each["schema"] for each in route["parameters"]}
+    command = next(each for each in verbs.registered_commands if each.name == name)
+    options = {
+        key: annotation.__metadata__[0]
+        for key, annotation in command.callback.__annotations__.items()
+        if key in declared
+    }
+    assert options.keys() == declared.keys()
+    for key, details in declared.items():
+        assert documented[key]["description"] == details["description"]
+        assert documented[key].get("default") == details.get("default")
+        assert details["description"] in options[key].help
+        for limit in ("minimum", "maximum"):
+            if limit in details:
+                assert details[limit] == documented[key]["anyOf"][0][limit]
+
+
+@pytest.mark.parametrize(("name", "recipe"), ABLE)
+def test_what_a_model_does_not_honour_is_refused_by_name(engines, name, recipe):
+    engine = engines[recipe]
+    for option in OPERATIONS[name].conditions - engine.abilities[name].conditions:
+        _, inputs = asked(name, engine, 0)
+        with pytest.raises(InputError, match=f"{option}='x': this {recipe} takes no {option}"):
+            engine(OPERATIONS[name](**{option: "x"}), **inputs)
