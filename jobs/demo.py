@@ -13,7 +13,7 @@ from jobs.console import run, say
 
 if TYPE_CHECKING:
     from cluster.registry import Version
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
 # Chosen so that all of it takes less than six minutes on two cores. Most of the generator's time
 # goes into one training: simple scenes become shapes in it, full ones only coloured blobs.
@@ -53,8 +53,8 @@ def demo(
         searched(output)
         trained(output, workers)
 
-    from jobs import report
-    from jobs.demo_served import served
+    from jobs.demos import report
+    from jobs.demos.service import served
 
     sections = [search(output), synthesis(output), denoising(output), served(output)]
     path = output / "report.html"
@@ -103,7 +103,7 @@ def trained(output: Path, workers: int) -> None:
     """The generator with the values that the search found, and the denoiser."""
     from cluster.gates import GateFailed
     from jobs.models import promote
-    from jobs.space import assigned
+    from jobs.sweeps.space import assigned
     from jobs.train import train
 
     registry = str(output / "registry")
@@ -136,7 +136,7 @@ def trained(output: Path, workers: int) -> None:
 
 def search(output: Path) -> Section:
     """What was searched, as a picture."""
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
     section = Section("A search: Ray Tune, ASHA and Optuna")
     section.command(
@@ -203,7 +203,7 @@ def denoising(output: Path) -> Section:
 def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
     from cluster.registry import Registry
     from cluster.storage import open_storage
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
     version = best_version(output, model)
     registry = Registry(open_storage(str(output / "registry")))
@@ -220,7 +220,7 @@ def best_version(output: Path, model: str) -> Version:
 def finished(section: Section, output: Path, model: str, version: Version) -> None:
     """What was measured: the curve of the objective, and the metrics of the version."""
     from genimg import recipes
-    from jobs.run_folder import RunFolder
+    from jobs.runs.folder import RunFolder
 
     run_folder = RunFolder(str(output / "runs"), model)
     metric, _ = recipes.named(version.lineage["recipe"]).objective

@@ -26,7 +26,7 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     if (path / MANIFEST).is_file():
         return path, False
     if (path / "checkpoints").is_dir():
-        from jobs.run_folder import RunFolder
+        from jobs.runs.folder import RunFolder
 
         run = RunFolder(str(path.parent), path.name)
         if done := run.checkpoints():

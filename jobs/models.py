@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import RegistryOption, run, say
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion

@@ -12,7 +12,7 @@ import typer
 from jobs.console import Meter, run, say
 
 if TYPE_CHECKING:
-    from jobs.sharding import Outcome, Plan, Shard, Sources
+    from jobs.shards.writer import Outcome, Plan, Shard, Sources
 
 
 def prepare(
@@ -50,7 +50,7 @@ def prepare(
     """
     from genimg.data.remote import is_remote
     from genimg.errors import InputError
-    from jobs.sharding import claim, finished, make_plan
+    from jobs.shards.writer import claim, finished, make_plan
 
     if tolerate_broken < 0:
         raise InputError(f"--tolerate-broken {tolerate_broken}: at least 0")
@@ -107,7 +107,7 @@ def write_on_ray(
     from cluster.local import connect
     from genimg.data.parts import Part
     from genimg.errors import InputError
-    from jobs.sharding import Outcome, Plan, Shard, Sharder, part_of
+    from jobs.shards.writer import Outcome, Plan, Shard, Sharder, part_of
 
     text = plan.text()
 

@@ -14,7 +14,7 @@ import typer
 from jobs.console import run, say
 
 if TYPE_CHECKING:
-    from jobs.serve_file import ServeFile
+    from jobs.server.config_file import ServeFile
 
 
 def serve(
@@ -64,11 +64,11 @@ def serve(
 
     Example: genimg serve --model shapes@best --port 8000
     """
-    from jobs.serve_file import builder_of
+    from jobs.server.config_file import builder_of
 
     file = told(config, model or [], port, host, registry, replicas, precision)
 
-    from jobs import on_serve
+    from jobs.server import on_serve
 
     on_serve.set_flags()
     builder, kind = builder_of(file.application.import_path)
@@ -107,7 +107,7 @@ def told(
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from genimg.errors import InputError
-    from jobs.serve_file import absolute, parsed, read, with_precision, with_replicas
+    from jobs.server.config_file import absolute, parsed, read, with_precision, with_replicas
 
     if not config and not models:
         raise InputError("no model is given: name one with --model, or a file with --config")
@@ -163,7 +163,7 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 def refuse_taken(file: ServeFile) -> None:
     """InputError where the address cannot be listened on."""
     from genimg.errors import InputError
-    from jobs.on_serve import taken
+    from jobs.server.on_serve import taken
 
     host, port = file.http_options.host, file.http_options.port
     if reason := taken(host, port):

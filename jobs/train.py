@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
-    from jobs.run_folder import RunFolder
-    from jobs.worker import Job
+    from jobs.runs.folder import RunFolder
+    from jobs.runs.worker import Job
 
 Progress = Callable[[int, dict[str, float]], None]
 Launch = Callable[[threading.Event, Progress], None]
@@ -84,7 +84,7 @@ def train(
     folder = opened(storage, name or recipe)
     folder.refuse_other(chosen)
 
-    from jobs.worker import Job
+    from jobs.runs.worker import Job
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
@@ -96,7 +96,7 @@ def train(
         import ray
 
         from cluster.local import connect
-        from jobs.on_ray import refuse_infeasible, train_on_ray
+        from jobs.runs.on_ray import refuse_infeasible, train_on_ray
 
         with connect():
             use_gpu = ray.cluster_resources().get("GPU", 0) >= low if gpu is None else gpu
@@ -158,7 +158,7 @@ def refuse_register(name: str, registry: str) -> None:
 
 
 def opened(storage: str, name: str) -> RunFolder:
-    from jobs.run_folder import RunFolder, everywhere
+    from jobs.runs.folder import RunFolder, everywhere
 
     return RunFolder(everywhere(storage), name)
 
@@ -168,7 +168,7 @@ def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:
     import torch
 
     from genimg.training.sync import Alone
-    from jobs.worker import work
+    from jobs.runs.worker import work
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
@@ -184,7 +184,7 @@ def finish(
 ) -> None:
     """Run to the end, then say where the checkpoints are and register the best one."""
     from genimg.training.loop import Diverged
-    from jobs.worker import Lost
+    from jobs.runs.worker import Lost
 
     if not folder.complete(recipe):
         title = f"{folder.name} ({recipe.recipe})"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
-    from jobs.sweep import Sweep, Trial
+    from jobs.sweeps.records import Sweep, Trial
 
 SCHEDULERS = ("asha", "none")
 SEARCHERS = ("optuna", "random")
@@ -84,7 +84,7 @@ def tune(
 
     from cluster.local import connect
     from genimg.errors import InputError, nearest
-    from jobs.space import parse_space
+    from jobs.sweeps.space import parse_space
     from jobs.train import prepared, refuse_register
 
     for option, value, known in (
@@ -100,8 +100,8 @@ def tune(
     if register:
         refuse_register(register, registry)
 
-    from jobs.run_folder import everywhere
-    from jobs.sweep import Sweep
+    from jobs.runs.folder import everywhere
+    from jobs.sweeps.records import Sweep
 
     sweep = Sweep(everywhere(storage), name or f"{recipe}-sweep", base, space)
     sweep.refuse_other()
@@ -109,9 +109,9 @@ def tune(
         trials = int(sweep.combinations)
         say(f"there are only {trials} combinations; that many trials it is")
     with connect(dashboard=True):  # which Ray's cleaner of what killed trials held asks
-        from jobs.on_ray import refuse_infeasible
-        from jobs.on_tune import search
-        from jobs.trial_run import Task
+        from jobs.runs.on_ray import refuse_infeasible
+        from jobs.sweeps.on_tune import search
+        from jobs.sweeps.trial_run import Task
 
         use_gpu = ray.cluster_resources().get("GPU", 0) >= workers if gpu is None else gpu
         if not autoscale:
@@ -171,7 +171,7 @@ def conclude(
     ]
     from rich.console import Console
 
-    from jobs.sweep_report import picture, table
+    from jobs.sweeps.report import picture, table
 
     Console().print(table(sweep, found))
     sweep.storage.write(f"{sweep.name}/sweep.png", picture(sweep, found))

@@ -19,8 +19,8 @@ from genimg.noise_level import estimate_sigma
 from genimg.recipes import RECIPES
 from genimg.training.method import load_states
 from genimg.training.sync import Alone
-from jobs.run_folder import RunFolder
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 EVERY_CALL = {

@@ -16,10 +16,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from genimg import checkpoint
-from jobs import on_ray
-from jobs.run_folder import RunFolder
+from jobs.runs import on_ray
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job
 from jobs.train import prepared
-from jobs.worker import Job
 
 SIZE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
 

@@ -14,7 +14,7 @@ from cluster.storage import open_storage
 from genimg import checkpoint
 from genimg.engine import Engine
 from jobs.model import load_engine
-from jobs.registering import register_checkpoint
+from jobs.runs.registration import register_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from genimg.recipes import RECIPES
-from jobs.on_serve import FLAGS
+from jobs.server.on_serve import FLAGS
 
 # Of Ray itself, at the first import of ray.serve.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
@@ -184,7 +184,7 @@ def test_a_port_that_is_taken_is_refused(place, command):
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     from ray.serve.schema import ServeDeploySchema
 
-    from jobs.serve_file import builder_of, parsed, read
+    from jobs.server.config_file import builder_of, parsed, read
 
     path = Path(__file__).parents[2] / "serving" / "config.yaml"
     content = yaml.safe_load(path.read_text())

@@ -10,10 +10,10 @@ from tiny_recipes import tiny
 from genimg.recipe import Recipe
 from genimg.training.loop import Diverged
 from genimg.training.sync import Alone
-from jobs.on_tune import in_short, placing
-from jobs.run_folder import RunFolder
-from jobs.trial_run import Task, train_in_this_process
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
+from jobs.sweeps.on_tune import in_short, placing
+from jobs.sweeps.trial_run import Task, train_in_this_process
 
 TASK = Task("", "", workers=1, cpus_per_worker=1, use_gpu=False, max_failures=0)
 
@@ -75,7 +75,7 @@ def test_what_a_training_sets_for_its_process_is_put_back(tmp_path: Path, monkey
         raise RuntimeError("no disk")
 
     generator = torch.default_generator.get_state()
-    monkeypatch.setattr("jobs.trial_run.work", meddle)
+    monkeypatch.setattr("jobs.sweeps.trial_run.work", meddle)
     with pytest.raises(RuntimeError, match="no disk"):
         trained(tiny("dcgan"), tmp_path, "meddling")
     assert not torch.are_deterministic_algorithms_enabled()

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from genimg.errors import InputError
 from jobs.console import say
-from jobs.serve_file import Http, ServeFile
+from jobs.server.config_file import Http, ServeFile
 
 # Ray Serve reads these when it is imported, and its processes when they start.
 FLAGS = {

@@ -21,11 +21,11 @@ from genimg.data.loader import refuse_small_batch
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Alone
-from jobs.on_ray import train_on_ray
-from jobs.run_folder import RunFolder
-from jobs.searchers import OBJECTIVE, worst
-from jobs.sweep import State, Trial
-from jobs.worker import Job, Lost, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.on_ray import train_on_ray
+from jobs.runs.worker import Job, Lost, work
+from jobs.sweeps.records import State, Trial
+from jobs.sweeps.searchers import OBJECTIVE, worst
 
 IMAGES = "images"
 Evaluated = Callable[[int, dict[str, float]], None]

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from jobs.sweep import Sweep, Trial
+from jobs.sweeps.records import Sweep, Trial
 
 OBJECTIVE = "objective"  # what searchers and schedulers go by; a finite number in every report
 PATIENCE = 20  # draws of what was tried, before one of the others is chosen

@@ -19,9 +19,9 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from cluster.storage import StorageError
-from jobs.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
-from jobs.sweep import Sweep, Trial
-from jobs.trial_run import IMAGES, Task, TrialRun
+from jobs.sweeps.records import Sweep, Trial
+from jobs.sweeps.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
+from jobs.sweeps.trial_run import IMAGES, Task, TrialRun
 
 # Bytes of memory that a trial takes where its process runs. Measured: with one worker 0.5 GB and
 # what the training itself needs; with several 1.1 GB, for the process and those of Ray Train

@@ -19,9 +19,9 @@ from cluster.storage import Refused
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Collective
-from jobs.board import News, Wishes
-from jobs.resuming import agreed
-from jobs.worker import Job, Unsaved, work
+from jobs.runs.board import News, Wishes
+from jobs.runs.resume import agreed
+from jobs.runs.worker import Job, Unsaved, work
 
 _LOOK = 0.25  # seconds between looks at the wishes
 _ANSWER = 5.0  # seconds in which the board should answer

@@ -15,7 +15,7 @@ from genimg.contracts import Sync
 from genimg.errors import InputError
 from genimg.training.method import Method, Snapshot
 from genimg.training.transfer import announce, restore_everywhere
-from jobs.run_folder import History, RunFolder
+from jobs.runs.folder import History, RunFolder
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import genimg
 from genimg import checkpoint, images
 from genimg.recipe import Recipe
 from genimg.training.method import Method
-from jobs.resuming import Past
-from jobs.run_folder import RunFolder, best
-from jobs.saver import BackgroundSaver
+from jobs.runs.folder import RunFolder, best
+from jobs.runs.resume import Past
+from jobs.runs.saver import BackgroundSaver
 
 
 class Recorder:

@@ -18,9 +18,9 @@ from genimg.inference import Inference, rows_at_once
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
-from jobs.recorder import Recorder
-from jobs.resuming import agreed, resume
-from jobs.run_folder import RunFolder
+from jobs.runs.folder import RunFolder
+from jobs.runs.recorder import Recorder
+from jobs.runs.resume import agreed, resume
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 STORAGE/SWEEP/sweep.json          the recipe and what varies
 STORAGE/SWEEP/trials/NAME.json    a trial: its values, its evaluations, how it ended
-STORAGE/SWEEP/runs/NAME/          its run (see jobs.run_folder)
+STORAGE/SWEEP/runs/NAME/          its run (see jobs.runs.folder)
 STORAGE/SWEEP/sweep.png           a picture of the search
 """
 
@@ -19,8 +19,8 @@ from cluster.storage import AlreadyExists, NotFound, open_storage
 from genimg import recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
-from jobs.run_folder import NAME, History, RunFolder
-from jobs.space import Range, assigned
+from jobs.runs.folder import NAME, History, RunFolder
+from jobs.sweeps.space import Range, assigned
 
 State = Literal["running", "finished", "stopped", "no number", "diverged", "infeasible", "failed"]
 

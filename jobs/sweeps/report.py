@@ -11,7 +11,7 @@ from jobs.console import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jobs.sweep import Sweep, Trial
+    from jobs.sweeps.records import Sweep, Trial
 
 PANELS = 5  # keys that are drawn at most
 WIDTH = 3.2  # inches a panel

@@ -16,10 +16,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from genimg.errors import InputError
-from jobs.board import Board, News
-from jobs.ray_privates import Trainer, prepare_environment
-from jobs.ray_worker import worker
-from jobs.worker import Job, Lost
+from jobs.runs.board import Board, News
+from jobs.runs.ray_privates import Trainer, prepare_environment
+from jobs.runs.ray_worker import worker
+from jobs.runs.worker import Job, Lost
 
 RESIZE_EVERY = 60.0  # seconds at least between two considerations of an elastic group's size
 _POLL = 0.2  # seconds between looks at the board
