@@ -117,7 +117,7 @@ def test_what_others_left_in_a_bucket_disturbs_nothing(bucket, tmp_path):
 
 
 def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
-    from jobs.shards.writer import make_plan
+    from jobs.shards.plan import make_plan
 
     np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8))
     boto3.client("s3").upload_file(
@@ -134,7 +134,9 @@ def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
 def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
     from genimg.data.parquet import Shards
     from genimg.data.parts import Part
-    from jobs.shards.writer import Sharder, claim, finished, make_plan, part_of
+    from jobs.shards.folder import claim, finished
+    from jobs.shards.plan import make_plan
+    from jobs.shards.writer import Sharder, part_of
 
     name = bucket.removeprefix("s3://")
     for number in range(7):
