@@ -18,7 +18,6 @@ from cluster.storage import (
     NotFound,
     StorageError,
     check_key,
-    files_beneath,
 )
 
 
@@ -165,6 +164,25 @@ def staged(folder: Path) -> Iterator[Path]:
             _clear(staging)
             raise
         _sync(folder.parent)
+
+
+def files_beneath(folder: Path) -> list[str]:
+    """Sorted names of a folder's files, relative to it; none if the folder is not there.
+
+    Hidden files, and all in hidden folders, are left out.
+    """
+
+    def walk(path: str, prefix: str) -> Iterator[str]:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name
+
+    return sorted(walk(str(folder), ""))
 
 
 @contextmanager

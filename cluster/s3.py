@@ -27,8 +27,8 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from cluster.disk import files_beneath, staged
 from cluster.disk import reported as reported_by_disk
-from cluster.disk import staged
 from cluster.s3_faults import ATTEMPTS, MISSING, patiently, reported, status
 from cluster.storage import (
     AlreadyExists,
@@ -38,7 +38,6 @@ from cluster.storage import (
     Refused,
     StorageError,
     check_key,
-    files_beneath,
 )
 
 _WRITER = "genimg-writer"  # metadata that tells our own write from another's after a lost answer

@@ -12,7 +12,7 @@ import typer
 from jobs.console import run, say
 
 if TYPE_CHECKING:
-    from cluster.registry import Version
+    from cluster.versions import Version
     from jobs.demos.report import Section
 
 # Chosen so that all of it takes less than six minutes on two cores. Most of the generator's time
@@ -201,8 +201,8 @@ def denoising(output: Path) -> Section:
 
 
 def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from jobs.demos.report import Section
 
     version = best_version(output, model)
@@ -211,8 +211,8 @@ def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version
 
 
 def best_version(output: Path, model: str) -> Version:
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     return Registry(open_storage(str(output / "registry"))).resolve(f"{model}@best")
 

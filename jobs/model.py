@@ -16,8 +16,8 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
     here once.
     """
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from genimg.checkpoint import MANIFEST
 
     if model.startswith("s3://"):
@@ -42,10 +42,10 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
 def fetched(address: str) -> Path:
     """The local copy of a checkpoint in S3, verified."""
     import hashlib
-    import shutil
-    from contextlib import suppress
 
-    from cluster.storage import AlreadyExists, NotFound, cache_folder, open_storage
+    from cluster.copies import cache_folder, copy_of
+    from cluster.places import open_storage
+    from cluster.storage import NotFound
     from genimg.checkpoint import MANIFEST, verify
     from genimg.errors import InputError
 
@@ -56,16 +56,7 @@ def fetched(address: str) -> Path:
     except NotFound:
         raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
     folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
-    if folder.is_dir():
-        try:
-            verify(folder)
-            return folder
-        except InputError:  # spoilt since
-            shutil.rmtree(folder)
-    with suppress(AlreadyExists):  # another process downloads it too
-        storage.download(name, folder)
-    verify(folder)
-    return folder
+    return copy_of(storage, name, folder, verify, InputError)
 
 
 def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:

@@ -15,7 +15,8 @@ from jobs.runs.registration import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
-    from cluster.registry import Registry, Version
+    from cluster.registry import Registry
+    from cluster.versions import Version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -172,8 +173,14 @@ def promote(
 
     Of two promotions of an alias at the same instant one wins, and the other is told.
     """
-    move = open_registry(registry).promote(
-        reference, alias, gates=gate or [], better_than_holder=comparison(better)
+    from cluster import promotion
+
+    move = promotion.promote(
+        open_registry(registry),
+        reference,
+        alias,
+        gates=gate or [],
+        better_than_holder=comparison(better),
     )
     report(reference.partition("@")[0], move)
 
@@ -186,7 +193,9 @@ def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") ->
 
     Example: genimg models rollback shapes production
     """
-    report(name, open_registry(registry).rollback(name, alias))
+    from cluster import promotion
+
+    report(name, promotion.rollback(open_registry(registry), name, alias))
 
 
 @app.command()
@@ -264,8 +273,8 @@ def clean(
 
 
 def open_registry(place: str) -> "Registry":
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     return Registry(open_storage(place))
 

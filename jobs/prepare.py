@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,7 +46,7 @@ def prepare(
 
     Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
     """
-    from genimg.data.remote import is_remote
+    from cluster.places import everywhere
     from genimg.errors import InputError
     from jobs.shards.folder import claim, finished
     from jobs.shards.plan import make_plan
@@ -63,7 +62,7 @@ def prepare(
         quality=quality,
         shard_rows=shard_rows,
     )
-    folder = dest.rstrip("/") if is_remote(dest) else str(Path(dest).expanduser().resolve())
+    folder = everywhere(dest).rstrip("/") or "/"
     claim(folder, plan, overwrite)
 
     found = {shard: finished(shard) for shard in plan.shards(folder)}

@@ -106,8 +106,9 @@ def told(
     precision: str | None = None,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
+    from cluster.places import everywhere
     from genimg.errors import InputError
-    from jobs.server.config_file import absolute, parsed, read, with_precision, with_replicas
+    from jobs.server.config_file import parsed, read, with_precision, with_replicas
 
     if not config and not models:
         raise InputError("no model is given: name one with --model, or a file with --config")
@@ -121,7 +122,10 @@ def told(
     if models:
         args["models"] = [{"ref": reference} for reference in models]
     default = os.environ.get("GENIMG_REGISTRY", "registry")
-    args["registry"] = absolute(registry or args.get("registry") or default)
+    place = registry or args.get("registry") or default
+    if isinstance(place, str):  # anything else is refused, with its reason, with the settings
+        place = everywhere(place)  # replicas start in other folders
+    args["registry"] = place
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
@@ -138,8 +142,8 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
     RegistryError where one is not in the registry, InputError where no route could ask it for
     anything, before a replica looks for it.
     """
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from genimg.errors import InputError
     from genimg.recipes import RECIPES
 

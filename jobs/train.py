@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.runs.registration import WithTrainingState, register_checkpoint
+from jobs.console import Meter, RegistryOption, parse_count, run, say, shown
+from jobs.runs.registration import WithTrainingState, refuse_register, register_run
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
@@ -121,11 +119,8 @@ def worker_range(text: str) -> tuple[int, int]:
     """'4' -> (4, 4); '2..8' -> (2, 8); '0' -> (0, 0)."""
     from genimg.errors import InputError
 
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if not match:
-        raise InputError(f"--workers {text!r}: give a number, or MIN..MAX as in 2..8")
-    low = int(match[1])
-    high = int(match[2] or low)
+    low, most = parse_count("--workers", text, example="2..8")
+    high = low if most is None else most
     if high < low or (low == 0 and high > 0):
         raise InputError(f"--workers {text}: MIN must be at least 1 and at most MAX")
     return low, high
@@ -136,29 +131,22 @@ def prepared(name: str, overrides: list[str], data: str | None, workers: int = 1
 
     Data that has no room in this machine's memory is refused, unless workers are on others.
     """
+    from cluster.places import everywhere
     from genimg import recipes
     from genimg.data.opening import SCENES, classes_of
 
     recipe = recipes.named(name).override(overrides)
     source = data or recipe.data.source
-    if source != SCENES and "://" not in source:
-        source = str(Path(source).expanduser().absolute())  # workers start in other folders
+    if source != SCENES:
+        source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
     return recipe.resolve(classes_of(recipe.data, copies=here))
 
 
-def refuse_register(name: str, registry: str) -> None:
-    """What would keep a model from being registered at the end is told at the beginning."""
-    from cluster.storage import open_storage
-    from cluster.versions import check_name
-
-    check_name("model", name)
-    open_storage(registry).exists("models")
-
-
 def opened(storage: str, name: str) -> RunFolder:
-    from jobs.runs.folder import RunFolder, everywhere
+    from cluster.places import everywhere
+    from jobs.runs.folder import RunFolder
 
     return RunFolder(everywhere(storage), name)
 
@@ -207,14 +195,10 @@ def finish(
         say(f"{what} checkpoint: {values}")
         print(folder.path(seen))
     if register:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as scratch:
-            place = folder.fetch(chosen, Path(scratch))
-            version = register_checkpoint(
-                register, place, registry, with_training_state=with_training_state
-            )
-        print(f"{version.name}@{version.number}")
+        version = register_run(
+            register, folder, chosen, registry, with_training_state=with_training_state
+        )
+        print(version.reference)
 
 
 def give_up(folder: RunFolder, reason: Exception, remedy: str) -> NoReturn:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.runs.registration import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, refuse_register, register_run
 
 if TYPE_CHECKING:
     from jobs.sweeps.records import Sweep, Trial
@@ -85,7 +83,7 @@ def tune(
     from cluster.local import connect
     from genimg.errors import InputError, nearest
     from jobs.sweeps.space import parse_space
-    from jobs.train import prepared, refuse_register
+    from jobs.train import prepared
 
     for option, value, known in (
         ("--scheduler", scheduler, SCHEDULERS),
@@ -100,7 +98,7 @@ def tune(
     if register:
         refuse_register(register, registry)
 
-    from jobs.runs.folder import everywhere
+    from cluster.places import everywhere
     from jobs.sweeps.records import Sweep
 
     sweep = Sweep(everywhere(storage), name or f"{recipe}-sweep", base, space)
@@ -189,15 +187,15 @@ def conclude(
     print(folder.path(chosen))
     if register:
         origin = {"name": sweep.name, "trial": best.name, "trials": len(found)}
-        with tempfile.TemporaryDirectory() as scratch:
-            version = register_checkpoint(
-                register,
-                folder.fetch(chosen, Path(scratch)),
-                registry,
-                with_training_state=with_training_state,
-                origin={"sweep": origin | {"values": best.values}},
-            )
-        print(f"{version.name}@{version.number}")
+        version = register_run(
+            register,
+            folder,
+            chosen,
+            registry,
+            with_training_state=with_training_state,
+            origin={"sweep": origin | {"values": best.values}},
+        )
+        print(version.reference)
 
 
 if __name__ == "__main__":

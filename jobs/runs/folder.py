@@ -20,16 +20,9 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from cluster.disk import staged
-from cluster.storage import (
-    AlreadyExists,
-    NotFound,
-    Refused,
-    Storage,
-    StorageError,
-    files_beneath,
-    open_storage,
-)
+from cluster.disk import files_beneath, staged
+from cluster.places import open_storage
+from cluster.storage import AlreadyExists, NotFound, Refused, Storage, StorageError
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
@@ -217,12 +210,6 @@ class RunFolder:
         """Copy event files from where they are written to a run's folder that is elsewhere."""
         for name in files_beneath(folder):
             self.storage.write(f"{self.name}/{LOGS}/{name}", (folder / name).read_bytes())
-
-
-def everywhere(storage: str) -> str:
-    """An address of storage that means the same to processes which start in other folders."""
-    remote = storage.startswith("s3:") or "://" in storage
-    return storage if remote else str(Path(storage).expanduser().absolute())
 
 
 def best(recipe: Recipe, history: History) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from cluster.places import everywhere
 from genimg.data.remote import files_at, is_remote
 from genimg.data.shard_files import SUFFIX
 from genimg.data.sources import Parted, Split, opener
@@ -93,7 +94,7 @@ def make_plan(
     if wanted != "all" and not sources[wanted].has_split:
         raise InputError(f"--split {split}: {source} is not divided; leave --split out")
     plan = Plan(
-        source=source if is_remote(source) else str(Path(source).expanduser().resolve()),
+        source=everywhere(source),
         content=digest(source, sources.values()),
         classes=list(next(iter(sources.values())).classes),
         counts={part: len(opened) for part, opened in sources.items()},

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from cluster.storage import AlreadyExists, NotFound, open_storage
+from cluster.places import open_storage
+from cluster.storage import AlreadyExists, NotFound
 from genimg import recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe

@@ -12,8 +12,10 @@ import pytest
 
 from cluster.disk import LocalStorage, staged
 from cluster.leftovers import clear, duration, leftovers
-from cluster.registry import Registry, RegistryError
-from cluster.storage import StorageError, open_storage
+from cluster.places import open_storage
+from cluster.registry import Registry
+from cluster.storage import StorageError
+from cluster.versions import RegistryError
 
 MARKER = "models/dcgan/versions/00001/version.json"
 
@@ -23,7 +25,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 from cluster.registry import Registry
-from cluster.storage import open_storage
+from cluster.places import open_storage
 place, folder, moment = sys.argv[1:]
 storage = open_storage(place)
 def die(*_, **__):

@@ -19,9 +19,10 @@ from test_concurrency import at_once
 
 from cluster import s3 as s3_module
 from cluster import s3_faults
+from cluster.places import open_storage
 from cluster.registry import Registry
 from cluster.s3 import S3Storage
-from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError, open_storage
+from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_moves_of_aliases_at_once_survive_faults(
     version = Registry(open_storage(place)).register("dcgan", checkpoint, {}, {})
 
     def promote(number: int) -> None:
-        Registry(open_storage(place)).promote(version.reference, f"alias{number}")
+        promote(Registry(open_storage(place)), version.reference, f"alias{number}")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(promote, range(24)))

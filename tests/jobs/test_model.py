@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg import checkpoint
 from genimg.engine import Engine
 from jobs.model import load_engine

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.storage import open_storage
+from cluster.places import open_storage
 from genimg import images
 
 pytestmark = pytest.mark.ray

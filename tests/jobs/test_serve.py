@@ -35,11 +35,12 @@ def with_application(**changes: object) -> dict[str, object]:
 @pytest.fixture
 def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a registry, which is also the working directory."""
+    from cluster.places import open_storage
+    from cluster.promotion import promote
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     shutil.copytree(models / "registry", tmp_path / "registry")
-    Registry(open_storage(str(tmp_path / "registry"))).promote("dcgan", "best")
+    promote(Registry(open_storage(str(tmp_path / "registry"))), "dcgan", "best")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GENIMG_REGISTRY", raising=False)
     return tmp_path

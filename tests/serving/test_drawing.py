@@ -12,8 +12,8 @@ import openai
 import pytest
 from live_server import opened
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg.engine import Engine
 from serving.schemas import LAST_SEED
 
