@@ -68,9 +68,9 @@ def serve(
 
     file = told(config, model or [], port, host, registry, replicas, precision)
 
-    from jobs.server import on_serve
+    from jobs.server import on_serve, ray_privates
 
-    on_serve.set_flags()
+    ray_privates.set_flags()
     builder, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     able = capabilities(settings)
@@ -89,7 +89,7 @@ def serve(
             say(f"  {line}")
         say("Ctrl-C stops it")
 
-    with on_serve.private_places(settings.limits.upload_s), ExitStack() as stack:
+    with ray_privates.private_places(settings.limits.upload_s), ExitStack() as stack:
         with on_serve.ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
@@ -167,7 +167,7 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 def refuse_taken(file: ServeFile) -> None:
     """InputError where the address cannot be listened on."""
     from genimg.errors import InputError
-    from jobs.server.on_serve import taken
+    from jobs.server.ports import taken
 
     host, port = file.http_options.host, file.http_options.port
     if reason := taken(host, port):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import signal
 import tempfile
 import threading
@@ -19,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from cluster.storage import StorageError
+from jobs.sweeps.ray_privates import prepare_environment
 from jobs.sweeps.records import Sweep, Trial
 from jobs.sweeps.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
 from jobs.sweeps.trial_run import IMAGES, Task, TrialRun
@@ -118,11 +117,7 @@ def search(
 
     concurrent: trials at once; None for as many as the cluster has room for.
     """
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the sweep's own records replace them
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # nor need it print anything
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    prepare_environment()
     known = sweep.trials()
     again = ("running", "failed")  # interrupted; or failed, for which its values are not to blame
     over = [trial for trial in known if trial.state not in again]

@@ -8,10 +8,10 @@ import math
 from typing import Any
 
 import numpy as np
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from jobs.sweeps.ray_privates import propose, withdraw
 from jobs.sweeps.records import Sweep, Trial
 
 OBJECTIVE = "objective"  # what searchers and schedulers go by; a finite number in every report
@@ -102,14 +102,13 @@ class LearningSearch(OptunaSearch):
                 self.exhausted = not left
                 if not left:
                     return Searcher.FINISHED
-                self._ot_study.enqueue_trial(left[attempt % len(left)])
+                propose(self, left[attempt % len(left)])
             values = super().suggest(trial_id)
             name = Trial.of(values).name
             if name not in self.taken:
                 self.taken.add(name)
                 return values
-            # or the study would give the same values for this id again
-            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+            withdraw(self, trial_id)
         raise AssertionError("the loop ends by returning")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from genimg.errors import InputError
 from jobs.cli import app
-from jobs.server.on_serve import FLAGS
+from jobs.server.ray_privates import FLAGS
 from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

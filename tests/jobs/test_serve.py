@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from genimg.recipes import RECIPES
-from jobs.server.on_serve import FLAGS
+from jobs.server.ray_privates import FLAGS
 
 # Of Ray itself, at the first import of ray.serve.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
