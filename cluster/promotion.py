@@ -7,7 +7,7 @@ from types import EllipsisType
 
 from cluster.aliases import Aliases, Promotion, author, now
 from cluster.gates import Direction, Gate, require, require_better
-from cluster.moves import Conflict, move_alias, named
+from cluster.moves import Conflict, in_words, move_alias
 from cluster.registry import Registry
 from cluster.versions import RegistryError, Unknown, check_name
 
@@ -39,7 +39,9 @@ def promote(
     def move(aliases: Aliases) -> Promotion:
         holder = aliases.holders.get(alias)
         if expect is not ... and holder != expect:
-            raise Conflict(f"{version.name}@{alias} names {named(holder)}, not {named(expect)}")
+            raise Conflict(
+                f"{version.name}@{alias} names {in_words(holder)}, not {in_words(expect)}"
+            )
         if version.number in aliases.removed:
             raise Unknown(f"{version.reference} was removed meanwhile")
         if better_than_holder:

@@ -84,7 +84,7 @@ def evaluate(
     metrics = recipe.evaluate(engine.inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
-        metrics |= judged(engine, critic, dataset, samples)
+        metrics |= judge_samples(engine, critic, dataset, samples)
         protocol["judge"] = {"model": judge, "images": min(samples, len(dataset)),
                              "samples": samples, "seed": 0}  # fmt: skip
     if json:
@@ -118,7 +118,9 @@ def refuse_judge(engine: "Engine", judge: "Engine") -> None:
         )
 
 
-def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) -> dict[str, float]:
+def judge_samples(
+    engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int
+) -> dict[str, float]:
     """What a classifier sees in a generator's images, beside the same of real images."""
     import torch
 

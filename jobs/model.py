@@ -21,7 +21,7 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     from genimg.checkpoint import MANIFEST
 
     if model.startswith("s3://"):
-        return fetched(model), True
+        return fetch_checkpoint(model), True
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return path, False
@@ -39,7 +39,7 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     return models.fetch(models.resolve(model)), True
 
 
-def fetched(address: str) -> Path:
+def fetch_checkpoint(address: str) -> Path:
     """The local copy of a checkpoint in S3, verified."""
     import hashlib
 

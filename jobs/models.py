@@ -105,7 +105,7 @@ def show(
     table.add_row("aliases", ", ".join(row["aliases"]) or "none")
     groups = {
         "metric": {name: figure(value) for name, value in row["metrics"].items()},
-        "lineage": {name: plain(value) for name, value in version.lineage.items()},
+        "lineage": {name: as_text(value) for name, value in version.lineage.items()},
         "file": {
             name: f"{file.size:,} bytes, sha256 {file.sha256[:12]}…"
             for name, file in version.files.items()
@@ -139,10 +139,10 @@ def register(
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
-    from jobs.model import fetched
+    from jobs.model import fetch_checkpoint
 
     if folder.startswith("s3://"):
-        place = fetched(folder)
+        place = fetch_checkpoint(folder)
     else:
         place = Path(folder).expanduser()
         checkpoint.verify(place)
@@ -182,7 +182,7 @@ def promote(
         gates=gate or [],
         better_than_holder=comparison(better),
     )
-    report(reference.partition("@")[0], move)
+    print_move(reference.partition("@")[0], move)
 
 
 @app.command()
@@ -195,7 +195,7 @@ def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") ->
     """
     from cluster import promotion
 
-    report(name, promotion.rollback(open_registry(registry), name, alias))
+    print_move(name, promotion.rollback(open_registry(registry), name, alias))
 
 
 @app.command()
@@ -304,7 +304,7 @@ def describe(version: "Version", aliases: list[str]) -> dict[str, Any]:
     }
 
 
-def report(name: str, move: "Promotion") -> None:
+def print_move(name: str, move: "Promotion") -> None:
     if move.version == move.previous:
         typer.echo(f"{name}@{move.alias} names version {move.version} already")
     else:
@@ -325,7 +325,7 @@ def figure(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.5g}"
 
 
-def plain(value: Any) -> str:
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 

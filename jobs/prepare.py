@@ -48,7 +48,7 @@ def prepare(
     """
     from cluster.places import everywhere
     from genimg.errors import InputError
-    from jobs.shards.folder import claim, finished
+    from jobs.shards.folder import claim, outcome_of
     from jobs.shards.plan import make_plan
 
     if tolerate_broken < 0:
@@ -65,7 +65,7 @@ def prepare(
     folder = everywhere(dest).rstrip("/") or "/"
     claim(folder, plan, overwrite)
 
-    found = {shard: finished(shard) for shard in plan.shards(folder)}
+    found = {shard: outcome_of(shard) for shard in plan.shards(folder)}
     outcomes = [outcome for outcome in found.values() if outcome]
     missing = [shard for shard, outcome in found.items() if outcome is None]
     if outcomes:

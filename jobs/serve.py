@@ -66,7 +66,7 @@ def serve(
     """
     from jobs.server.config_file import builder_of
 
-    file = told(config, model or [], port, host, registry, replicas, precision)
+    file = read_options(config, model or [], port, host, registry, replicas, precision)
 
     from jobs.server import on_serve, ray_privates
 
@@ -96,7 +96,7 @@ def serve(
         on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
 
 
-def told(
+def read_options(
     config: Path | None,
     models: list[str],
     port: int | None,
@@ -108,15 +108,15 @@ def told(
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
     from genimg.errors import InputError
-    from jobs.server.config_file import parsed, read, with_precision, with_replicas
+    from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
     if not config and not models:
         raise InputError("no model is given: name one with --model, or a file with --config")
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
-    tree: dict[str, Any] = read(config) if config else {"applications": [{}]}
+    tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
     source = str(config or "options")
-    file = parsed(tree, source)
+    file = parse(tree, source)
 
     args = dict(file.application.args)
     if models:
@@ -133,7 +133,7 @@ def told(
     http = file.http_options.model_dump()
     http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
     application = file.application.model_dump() | {"args": args}
-    return parsed(tree | {"http_options": http, "applications": [application]}, source)
+    return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
 def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
@@ -167,10 +167,10 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 def refuse_taken(file: ServeFile) -> None:
     """InputError where the address cannot be listened on."""
     from genimg.errors import InputError
-    from jobs.server.ports import taken
+    from jobs.server.ports import refusal_at
 
     host, port = file.http_options.host, file.http_options.port
-    if reason := taken(host, port):
+    if reason := refusal_at(host, port):
         raise InputError(f"{host}:{port}: cannot listen there: {reason}; see --port and --host")
 
 

@@ -75,11 +75,11 @@ def train(
     from genimg.data.loader import refuse_small_batch
 
     low, high = worker_range(workers)
-    chosen = prepared(recipe, overrides or [], data, workers=max(low, 1))
+    chosen = complete_recipe(recipe, overrides or [], data, workers=max(low, 1))
     refuse_small_batch(chosen.train.batch_size, high)
     if register:
         refuse_register(register, registry)
-    folder = opened(storage, name or recipe)
+    folder = run_folder(storage, name or recipe)
     folder.refuse_other(chosen)
 
     from jobs.runs.worker import Job
@@ -126,7 +126,7 @@ def worker_range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def prepared(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
+def complete_recipe(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
     """The recipe that is trained: overridden, its data found, the data's classes filled in.
 
     Data that has no room in this machine's memory is refused, unless workers are on others.
@@ -144,7 +144,7 @@ def prepared(name: str, overrides: list[str], data: str | None, workers: int = 1
     return recipe.resolve(classes_of(recipe.data, copies=here))
 
 
-def opened(storage: str, name: str) -> RunFolder:
+def run_folder(storage: str, name: str) -> RunFolder:
     from cluster.places import everywhere
     from jobs.runs.folder import RunFolder
 

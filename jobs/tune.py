@@ -83,7 +83,7 @@ def tune(
     from cluster.local import connect
     from genimg.errors import InputError, nearest
     from jobs.sweeps.space import parse_space
-    from jobs.train import prepared
+    from jobs.train import complete_recipe
 
     for option, value, known in (
         ("--scheduler", scheduler, SCHEDULERS),
@@ -94,7 +94,7 @@ def tune(
     from genimg import recipes
 
     plain, space = parse_space(recipes.named(recipe), assignments or [])
-    base = prepared(recipe, plain, data)
+    base = complete_recipe(recipe, plain, data)
     if register:
         refuse_register(register, registry)
 

@@ -26,7 +26,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is o
 PATIENCE = 120  # seconds until the server has to be up
 
 
-def served(output: Path) -> Section:
+def service_section(output: Path) -> Section:
     """Start `genimg serve`, ask for images in both dialects, denoise one, and stop it."""
     from jobs.demos.report import Section
 

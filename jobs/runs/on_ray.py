@@ -96,7 +96,7 @@ def train_on_ray(
                 asked = asked or time.monotonic()
                 if discard and time.monotonic() - asked > _END:  # workers that are not there, say
                     return
-            news = read(board, patience=0 if alive else _END)
+            news = read_board(board, patience=0 if alive else _END)
             failure = news.failure or failure
             for text in news.warnings:
                 if text not in told:
@@ -121,12 +121,12 @@ def train_on_ray(
     if failure:
         raise failure
     if errors and isinstance(errors[0], WorkerGroupError):
-        raise Lost(in_short(errors[0], warn)) from errors[0]
+        raise Lost(describe_failures(errors[0], warn)) from errors[0]
     if errors:
         raise errors[0]
 
 
-def read(board: ActorHandle, patience: float) -> News:
+def read_board(board: ActorHandle, patience: float) -> News:
     """What the board tells; nothing while it does not answer, for at most so many seconds."""
     deadline = time.monotonic() + patience
     while True:
@@ -162,7 +162,7 @@ def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None
     )
 
 
-def in_short(error: WorkerGroupError, warn: Callable[[str], None]) -> str:
+def describe_failures(error: WorkerGroupError, warn: Callable[[str], None]) -> str:
     """In one line, what became of which workers; `warn` gets the traceback, where there is one."""
     fates: dict[str, list[int]] = {}
     for rank, failure in error.worker_failures.items():

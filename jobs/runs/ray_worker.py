@@ -20,7 +20,7 @@ from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Collective
 from jobs.runs.board import News, Wishes
-from jobs.runs.resume import agreed
+from jobs.runs.resume import agree
 from jobs.runs.worker import Job, Unsaved, work
 
 _LOOK = 0.25  # seconds between looks at the wishes
@@ -87,7 +87,7 @@ class WishReader:
 def worker(config: dict[str, Any]) -> None:
     """Train to the end, to where a stop was asked for, or until Ray ends this process."""
     board: ActorHandle = config["board"]
-    if answer(board, "failed"):  # starting again would end the same way
+    if ask(board, "failed"):  # starting again would end the same way
         return
     torch.set_num_threads(config["cpus"])
     sync = Collective()
@@ -121,7 +121,7 @@ def worker(config: dict[str, Any]) -> None:
             should_stop=should_stop,
             discard=lambda: wishes is not None and wishes.now.discard,
         )
-        return not done and agreed(rests, sync, device)
+        return not done and agree(rests, sync, device)
 
     try:
         if not first:
@@ -132,14 +132,14 @@ def worker(config: dict[str, Any]) -> None:
         with WishReader(board) as wishes:
             while train(wishes):
                 rest(board, first)
-        answer(board, "post", reporter.news)  # the last evaluation, should that have been lost
+        ask(board, "post", reporter.news)  # the last evaluation, should that have been lost
     except Unsaved:  # worker 0 says why
         return
     except Diverged as error:  # on all workers alike
-        if first and not told(board, error):
+        if first and not tell(board, error):
             raise
     except (InputError, Refused) as error:  # perhaps on this one alone; the others would wait
-        told(board, type(error)(str(error)))
+        tell(board, type(error)(str(error)))
         raise
 
 
@@ -155,7 +155,7 @@ def rest(board: ActorHandle, first: bool) -> None:
             board.go_on.remote()
 
 
-def answer(board: ActorHandle, method: str, *arguments: Any) -> Any:
+def ask(board: ActorHandle, method: str, *arguments: Any) -> Any:
     """What the board answers; None where it does not, although given the time to come back."""
     deadline = time.monotonic() + _RESTART
     while time.monotonic() < deadline:
@@ -168,7 +168,7 @@ def answer(board: ActorHandle, method: str, *arguments: Any) -> Any:
     return None
 
 
-def told(board: ActorHandle, failure: Exception) -> bool:
+def tell(board: ActorHandle, failure: Exception) -> bool:
     """Tell why training cannot go on; whether the board has heard it."""
-    answer(board, "fail", failure)
-    return bool(answer(board, "failed"))
+    ask(board, "fail", failure)
+    return bool(ask(board, "failed"))

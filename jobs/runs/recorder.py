@@ -55,7 +55,7 @@ class Recorder:
         try:
             self.saver.wait()  # first: it publishes event files as well
         finally:
-            with self.reported():
+            with self.save_errors():
                 self.events.close()
             self.publish_logs()
             if self.scratch:
@@ -63,7 +63,7 @@ class Recorder:
 
     def log(self, seen: int, values: dict[str, float]) -> None:
         self.seen = seen
-        with self.reported():
+        with self.save_errors():
             for name, value in values.items():
                 self.events.add_scalar(f"train/{name}", value, seen)
 
@@ -103,10 +103,10 @@ class Recorder:
             self.events.flush()
             self.folder.publish_logs(Path(self.scratch.name))
 
-    def reported(self) -> AbstractContextManager[None]:
+    def save_errors(self) -> AbstractContextManager[None]:
         """For event files: turns what the system refuses into an error that names the place."""
         place = f"{self.scratch.name} (TMPDIR)" if self.scratch else self.folder.url
-        return self.folder.reported(self.seen, place)
+        return self.folder.save_errors(self.seen, place)
 
 
 def commit() -> str | None:

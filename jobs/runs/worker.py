@@ -20,7 +20,7 @@ from genimg.training.loop import fit
 from genimg.training.method import Method
 from jobs.runs.folder import RunFolder
 from jobs.runs.recorder import Recorder
-from jobs.runs.resume import agreed, resume
+from jobs.runs.resume import agree, resume
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ def work(
             return should_stop() or (recorder is not None and recorder.saver.failed)
 
         def save(method: Method) -> None:
-            if agreed(recorder is not None and recorder.saver.failed, sync, device):
+            if agree(recorder is not None and recorder.saver.failed, sync, device):
                 if recorder:
                     recorder.saver.wait()  # raises what happened
                 raise Unsaved("worker 0 could not save a checkpoint")
-            if agreed(recorder is not None and discard(), sync, device):
+            if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
             inference = Inference.of_copies(method.averages, precision, sync, most)

@@ -56,7 +56,7 @@ class ServeFile(Section):
         return f"http://{host}:{self.http_options.port}{prefix}"
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
     """The tree of a config file. Raises InputError."""
     try:
         tree = yaml.safe_load(path.read_text())
@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def parsed(tree: dict[str, Any], source: str) -> ServeFile:
+def parse(tree: dict[str, Any], source: str) -> ServeFile:
     """A checked config file, or InputError naming the first wrong key."""
     try:
         return ServeFile.model_validate(tree)

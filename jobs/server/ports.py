@@ -15,10 +15,10 @@ def free_block() -> int:
     """
     starts = list(range(20_000, 32_000, BLOCK))
     random.shuffle(starts)
-    return next(start for start in starts if not any(taken("", start + i) for i in range(3)))
+    return next(start for start in starts if not any(refusal_at("", start + i) for i in range(3)))
 
 
-def taken(host: str, port: int) -> str | None:
+def refusal_at(host: str, port: int) -> str | None:
     """Why an address cannot be listened on; None if it can."""
     try:
         with socket.create_server((host, port)):

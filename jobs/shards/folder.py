@@ -42,7 +42,7 @@ def claim(folder: str, plan: Plan, overwrite: bool) -> None:
             name = foreign[0].rpartition("/")[2]
             raise InputError(f"{folder}: holds {name}, which is no shard; name a new folder")
         recorded = f"{where}/{PLAN}"
-        same = PLAN in names and read(filesystem, recorded) == plan.text()
+        same = PLAN in names and read_text(filesystem, recorded) == plan.text()
         shards = [name for name in ours if name.endswith(SUFFIX)]
         if shards and not same and not overwrite:
             raise InputError(
@@ -61,7 +61,7 @@ def claim(folder: str, plan: Plan, overwrite: bool) -> None:
         filesystem.move(part, recorded)
 
 
-def read(filesystem: fs.FileSystem, path: str) -> str:
+def read_text(filesystem: fs.FileSystem, path: str) -> str:
     with filesystem.open_input_stream(path) as stream:
         return stream.read().decode()
 
@@ -74,7 +74,7 @@ def is_ours(path: PurePosixPath) -> bool:
     return place and (shard or part or path.as_posix() == PLAN)
 
 
-def finished(shard: Shard) -> Outcome | None:
+def outcome_of(shard: Shard) -> Outcome | None:
     """A shard that is there already and whole, or None."""
     filesystem, path = locate(shard.path)
     with reported(shard.path):

@@ -53,7 +53,7 @@ class Sharder:
         broken: list[str] = []
         filesystem, path = locate(shard.path)
         try:
-            source, indices = self.opened(shard, part)
+            source, indices = self.source_of(shard, part)
             with reported(shard.path):
                 count = write_shard(
                     path,
@@ -70,7 +70,7 @@ class Sharder:
             return Outcome(0, 0, broken, complete=False, refused=str(error))
         return Outcome(count, size, broken)
 
-    def opened(self, shard: Shard, part: Part | None) -> tuple[Source, np.ndarray]:
+    def source_of(self, shard: Shard, part: Part | None) -> tuple[Source, np.ndarray]:
         """The images that a shard is made of, and which of them, in order."""
         if part is not None:
             where: Path | str = self.plan.source

@@ -30,7 +30,7 @@ _GROUP_MEMORY = 1.25e9
 _ON_HEAD = {"node:__internal_head__": 0.001}  # for a process that asks for nothing else
 
 
-class Recorder(tune.Callback):
+class TrialRecorder(tune.Callback):
     """Writes down what becomes of each trial as it happens, and tells the command."""
 
     def __init__(self, sweep: Sweep, known: list[Trial], changed: Callable[[Trial], None]) -> None:
@@ -65,11 +65,11 @@ class Recorder(tune.Callback):
         self.update(trial, lambda ours: replace(ours, state=state, reason=reason))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        reason = in_short(trial.get_error() or "")
+        reason = describe_error(trial.get_error() or "")
         self.update(trial, lambda ours: replace(ours, state="failed", reason=reason))
 
 
-def in_short(text: str) -> str:
+def describe_error(text: str) -> str:
     """One line of what Ray Tune says of a trial's failures; of several, the last counts."""
     last = text.rpartition("Failure # ")[2].strip()
     if "low on memory" in last:
@@ -79,7 +79,7 @@ def in_short(text: str) -> str:
     return last.splitlines()[-1]
 
 
-def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
+def placement(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
     """(how many trials nodes of these resources have room for, what each one's process demands).
 
     Memory is part of both, or trials on a machine of many CPUs would fill it. Nodes that have not
@@ -88,17 +88,17 @@ def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict
     worker = {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
     if task.workers == 1:
         needs = {"memory": _TRIAL_MEMORY} | worker
-        most = sum(fitting(node, needs) for node in nodes)
+        most = sum(room_for(node, needs) for node in nodes)
     else:
         needs = {"memory": _GROUP_MEMORY}
-        workers = sum(fitting(node, worker) for node in nodes)
-        most = min(sum(fitting(node, needs) for node in nodes), workers // task.workers)
-    if not any(fitting(node, {"memory": needs["memory"]}) for node in nodes):
+        workers = sum(room_for(node, worker) for node in nodes)
+        most = min(sum(room_for(node, needs) for node in nodes), workers // task.workers)
+    if not any(room_for(node, {"memory": needs["memory"]}) for node in nodes):
         del needs["memory"]
     return max(1, most), needs or _ON_HEAD
 
 
-def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+def room_for(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """How often a node has what is needed."""
     return int(min(node.get(name, 0) // amount for name, amount in needs.items()))
 
@@ -122,12 +122,12 @@ def search(
     again = ("running", "failed")  # interrupted; or failed, for which its values are not to blame
     over = [trial for trial in known if trial.state not in again]
     pending = [trial.values for trial in known if trial.state in again]
-    recorder = Recorder(sweep, known, changed)
+    recorder = TrialRecorder(sweep, known, changed)
     left = trials - len(over)
     if left <= 0:
         return True
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    at_once, needs = placing(task, alive)
+    at_once, needs = placement(task, alive)
     searchers = {"random": RandomSearch, "optuna": LearningSearch}
     suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:
@@ -154,7 +154,7 @@ def search(
             ),
         )
         try:
-            with handlers_restored():
+            with keep_handlers():
                 tuner.fit()
         except Exception:
             if recorder.error:
@@ -165,7 +165,7 @@ def search(
 
 
 @contextmanager
-def handlers_restored() -> Iterator[None]:
+def keep_handlers() -> Iterator[None]:
     """Ray Tune takes over Ctrl-C and keeps it when it has ended."""
     here = threading.current_thread() is threading.main_thread()
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGUSR1)} if here else {}

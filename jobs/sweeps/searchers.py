@@ -24,7 +24,7 @@ def worst(direction: str) -> float:
     return 1e30 if direction == "min" else -1e30
 
 
-def untried(sweep: Sweep, taken: set[str]) -> list[dict[str, Any]]:
+def untried_values(sweep: Sweep, taken: set[str]) -> list[dict[str, Any]]:
     """All values that no trial has had; none where they cannot be listed."""
     if sweep.combinations > LISTED:
         return []
@@ -51,7 +51,7 @@ class RandomSearch(Searcher):
             values = self.pending.pop(0) if self.pending else self.draw()
             if self.take(values):
                 return values
-        left = untried(self.sweep, self.taken)
+        left = untried_values(self.sweep, self.taken)
         self.exhausted = not left
         if not left:
             return Searcher.FINISHED
@@ -68,7 +68,7 @@ class RandomSearch(Searcher):
 
     def draw(self) -> dict[str, Any]:
         state = np.random.RandomState(self.generator.integers(2**32, dtype=np.uint32))
-        return {key: plain(d.sample(random_state=state)) for key, d in self.domains.items()}
+        return {key: as_json(d.sample(random_state=state)) for key, d in self.domains.items()}
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
         pass
@@ -98,7 +98,7 @@ class LearningSearch(OptunaSearch):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         for attempt in itertools.count(1):
             if attempt > PATIENCE:
-                left = untried(self.sweep, self.taken)
+                left = untried_values(self.sweep, self.taken)
                 self.exhausted = not left
                 if not left:
                     return Searcher.FINISHED
@@ -115,6 +115,6 @@ class LearningSearch(OptunaSearch):
         """Optuna makes nothing of values on the way, and warns when a restarted trial repeats."""
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """As JSON has it."""
     return value.item() if isinstance(value, np.generic) else value

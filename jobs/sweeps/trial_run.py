@@ -170,7 +170,7 @@ def train_in_this_process(
             evaluated(seen, metrics)
 
     cuda = task.use_gpu and torch.cuda.is_available()  # Ray hands out pretended GPUs as well
-    with settings_restored(), memory_returned():
+    with keep_settings(), free_memory():
         torch.set_num_threads(task.cpus_per_worker)
         work(
             job,
@@ -184,7 +184,7 @@ def train_in_this_process(
 
 
 @contextmanager
-def settings_restored() -> Iterator[None]:
+def keep_settings() -> Iterator[None]:
     """What a training may have set for its whole process must not decide the next one's bits."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
@@ -204,7 +204,7 @@ def settings_restored() -> Iterator[None]:
 
 
 @contextmanager
-def memory_returned() -> Iterator[None]:
+def free_memory() -> Iterator[None]:
     """What a training held, networks in circles of references included, is free behind it."""
     try:
         yield

@@ -134,7 +134,7 @@ def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
 def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
     from genimg.data.parquet import Shards
     from genimg.data.parts import Part
-    from jobs.shards.folder import claim, finished
+    from jobs.shards.folder import claim, outcome_of
     from jobs.shards.plan import make_plan
     from jobs.shards.writer import Sharder, part_of
 
@@ -147,11 +147,11 @@ def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
     plan, sources = make_plan(f"{bucket}/pets", split="all", **options)
     claim(f"{bucket}/out", plan, overwrite=False)
     for shard in plan.shards(f"{bucket}/out"):
-        assert finished(shard) is None
+        assert outcome_of(shard) is None
         part = part_of(plan, sources, shard)
         outcome = Sharder(plan, 0).write(shard, Part.unpacked(part.packed()))
         assert (outcome.complete, outcome.broken) == (True, [])
-        assert finished(shard) == outcome
+        assert outcome_of(shard) == outcome
     shards = Shards(f"{bucket}/out", channels=3, size=8, fit="pad", tolerate_broken=0)
     pixels, labels = shards.fetch(np.arange(7), torch.zeros(7, dtype=torch.int64))
     numbers = pixels[:, 0, 0, 0].tolist()

@@ -185,14 +185,14 @@ def test_a_port_that_is_taken_is_refused(place, command):
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     from ray.serve.schema import ServeDeploySchema
 
-    from jobs.server.config_file import builder_of, parsed, read
+    from jobs.server.config_file import builder_of, parse, read_tree
 
     path = Path(__file__).parents[2] / "serving" / "config.yaml"
     content = yaml.safe_load(path.read_text())
     schema = ServeDeploySchema.model_validate(content)
     assert [each.name for each in schema.applications] == ["genimg"]
     assert schema.http_options.host == "127.0.0.1"
-    file = parsed(read(path), str(path))
+    file = parse(read_tree(path), str(path))
     _, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     assert [(model.ref, model.placement) for model in settings.models] == [

@@ -214,11 +214,11 @@ def test_a_command_that_fails_leaves_no_workers_behind(
 def test_a_traceback_is_shown_once_and_summed_up_in_its_last_line():
     from ray.train import WorkerGroupError
 
-    from jobs.runs.on_ray import in_short
+    from jobs.runs.on_ray import describe_failures
 
     bug = Exception("Traceback (most recent call last):\n  File ...\nKeyError: 'x'")
     shown: list[str] = []
-    assert in_short(WorkerGroupError("", {0: bug, 3: bug}), shown.append) == (
+    assert describe_failures(WorkerGroupError("", {0: bug, 3: bug}), shown.append) == (
         "worker 0, 3: KeyError: 'x'"
     )
     assert shown == [str(bug)]
