@@ -8,6 +8,7 @@ leaves a convolution as it is where there are none.
 from __future__ import annotations
 
 import itertools
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class Packed(nn.Module):
         )
 
 
-def doubles_to_few(layer: Convolution) -> bool:
+def doubles_to_few(layer: Convolution) -> TypeGuard[nn.ConvTranspose2d]:
     """Whether it is a transposed convolution that doubles the size, to few channels."""
     return (
         isinstance(layer, nn.ConvTranspose2d)

@@ -108,12 +108,12 @@ def run_trainings(output: Path, workers: int) -> None:
     """The generator with the values that the search found, and the denoiser."""
     from cluster.gates import GateFailed
     from jobs.models import promote
-    from jobs.sweeps.space import assignment
+    from jobs.sweeps.space import override_of
     from jobs.train import train
 
     registry = str(output / "registry")
     found = best_version(output, "shapes").lineage["sweep"]["values"]
-    values = [assignment(key, value) for key, value in found.items()]
+    values = [override_of(key, value) for key, value in found.items()]
     for recipe, overrides, model, better in (
         ("dcgan", [*GENERATOR, *values], "shapes", "swd:min"),
         ("ffdnet", DENOISER, "denoiser", None),
@@ -232,7 +232,7 @@ def add_figures(section: Section, output: Path, model: str, version: Version) ->
     run_folder = RunFolder(str(output / "runs"), model)
     metric, _ = recipes.named(version.lineage["recipe"]).objective
     section.curve([(seen, values[metric]) for seen, values in run_folder.history()], metric)
-    section.figures({"model version": f"{version.name}@{version.number}"} | version.metrics)
+    section.figures({"model version": version.reference, **version.metrics})
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 
 import ray
-from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.train import WorkerGroupError
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
 from genimg.errors import InputError
-from jobs.runs.board import Board, News
+from jobs.runs.board import News
+from jobs.runs.board_actor import BoardActor, place_board, remove_board
 from jobs.runs.ray_privates import Trainer, prepare_environment
 from jobs.runs.ray_worker import worker
 from jobs.runs.worker import Job, Lost
@@ -49,10 +48,7 @@ def train_on_ray(
     `max_failures`.
     """
     prepare_environment()
-    # On this very node: the board should outlast every node that may be lost.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    place = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
-    board: ActorHandle = place(Board).remote()
+    board = place_board()
     low, high = workers
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
     # they are the same with and without Ray, and no key to a store is pickled.
@@ -115,8 +111,7 @@ def train_on_ray(
         if thread.is_alive():
             trainer.end(_END)
             thread.join(_END)
-        with suppress(RayError):
-            ray.kill(board)
+        remove_board(board)
         notes.cleanup()
     if failure:
         raise failure
@@ -126,7 +121,7 @@ def train_on_ray(
         raise errors[0]
 
 
-def read_board(board: ActorHandle, patience: float) -> News:
+def read_board(board: BoardActor, patience: float) -> News:
     """What the board tells; nothing while it does not answer, for at most so many seconds."""
     deadline = time.monotonic() + patience
     while True:

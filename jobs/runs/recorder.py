@@ -8,7 +8,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class Recorder:
         # purge_step hides what an interrupted run logged after its last checkpoint
         self.events = SummaryWriter(place, purge_step=self.seen)
         self.saver = BackgroundSaver(folder)
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Publish what is pending, also when training failed: the last good checkpoint counts."""

@@ -93,13 +93,14 @@ def work(
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
-            recorder = Recorder(recipe, folder, past, data.fingerprint, sync.world)
+            recorder = stack.enter_context(
+                Recorder(recipe, folder, past, data.fingerprint, sync.world)
+            )
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
                 "precision": precision,
                 **recipe.protocol(held_out),
             }
-            stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
             if recorder:
@@ -124,7 +125,7 @@ def work(
             saved(method.seen, metrics if recorder else {})
 
         batches = iter(loader)
-        stack.callback(batches.close)  # type: ignore[attr-defined]
+        stack.callback(batches.close)
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
     return method.seen >= recipe.train.images
 

@@ -79,8 +79,8 @@ def parse(tree: dict[str, Any], source: str) -> ServeFile:
         path = first["loc"]
         key = ".".join(map(str, path))
         if first["type"] == "extra_forbidden":
-            section = {1: ServeFile, 2: Http, 3: Application}[len(path)]
-            remedy = nearest(str(path[-1]), section.model_fields)
+            sections: dict[int, type[Section]] = {1: ServeFile, 2: Http, 3: Application}
+            remedy = nearest(str(path[-1]), sections[len(path)].model_fields)
             raise InputError(f"{source}: unknown key {key!r}; {remedy}") from None
         if first["type"] == "missing":
             raise InputError(f"{source}: {key} is missing; give it") from None

@@ -104,7 +104,9 @@ def address() -> tuple[str, int]:
     """(host, port) at which Serve listens on the connected cluster, whoever started it."""
     from ray.serve.context import _get_global_client
 
-    options = _get_global_client().http_config
+    client = _get_global_client()
+    assert client is not None, "it raises where there is none"
+    options = client.http_config
     return options.host or "0.0.0.0", options.port
 
 

@@ -128,6 +128,7 @@ def search(
         return True
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     at_once, needs = placement(task, alive)
+    searchers: dict[str, type[RandomSearch] | type[LearningSearch]]
     searchers = {"random": RandomSearch, "optuna": LearningSearch}
     suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:
@@ -196,10 +197,12 @@ def trial_scheduler(sweep: Sweep, scheduler: str, over: list[Trial]) -> TrialSch
         reduction_factor=3,
     )
     results = [(seen, sweep.value(m), t) for t in over for seen, m in t.results]
-    stand_ins = {trial.name: SimpleNamespace(trial_id=trial.name) for trial in over}
+    # It looks at nothing but the trial's id, and not at Ray Tune's controller.
+    controller: Any = None
+    stand_ins: dict[str, Any] = {t.name: SimpleNamespace(trial_id=t.name) for t in over}
     for stand_in in stand_ins.values():
-        asha.on_trial_add(None, stand_in)
+        asha.on_trial_add(controller, stand_in)
     for seen, value, trial in sorted(results, key=lambda each: each[0]):
         known = worst(sweep.direction) if math.isnan(value) else value
-        asha.on_trial_result(None, stand_ins[trial.name], {IMAGES: seen, OBJECTIVE: known})
+        asha.on_trial_result(controller, stand_ins[trial.name], {IMAGES: seen, OBJECTIVE: known})
     return asha

@@ -21,9 +21,11 @@ def prepare_environment() -> None:
 
 def propose(search: OptunaSearch, values: dict[str, Any]) -> None:
     """Have Optuna suggest these values next."""
-    search._ot_study.enqueue_trial(values)
+    study: Any = search._ot_study
+    study.enqueue_trial(values)
 
 
 def withdraw(search: OptunaSearch, trial_id: str) -> None:
     """Forget what was suggested for a trial, or it would be suggested for that trial again."""
-    search._ot_study.tell(search._ot_trials.pop(trial_id), state=TrialState.FAIL)
+    study: Any = search._ot_study
+    study.tell(search._ot_trials.pop(trial_id), state=TrialState.FAIL)

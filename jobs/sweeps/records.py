@@ -21,7 +21,7 @@ from genimg import recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
 from jobs.runs.folder import NAME, History, RunFolder
-from jobs.sweeps.space import Range, assignment
+from jobs.sweeps.space import Range, override_of
 
 State = Literal["running", "finished", "stopped", "no number", "diverged", "infeasible", "failed"]
 
@@ -53,7 +53,7 @@ class Trial:
 
     def recipe(self, base: Recipe) -> Recipe:
         """Raises InputError where the values do not go together."""
-        return base.override([assignment(key, value) for key, value in self.values.items()])
+        return base.override([override_of(key, value) for key, value in self.values.items()])
 
 
 class Sweep:

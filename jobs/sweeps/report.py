@@ -33,7 +33,7 @@ def table(sweep: Sweep, trials: list[Trial]) -> Table:
     for trial in sweep.ranked(trials):
         value = sweep.best_value(trial)
         images = trial.results[-1][0] if trial.results else 0
-        ended = trial.state if trial.over else "interrupted"
+        ended: str = trial.state if trial.over else "interrupted"
         ended += f": {trial.reason}" if trial.reason else ""
         result.add_row(
             trial.name,

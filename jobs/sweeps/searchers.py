@@ -46,7 +46,8 @@ class RandomSearch(Searcher):
         # another seed each time, or a continued sweep would begin with the same values
         self.generator = np.random.default_rng([sweep.base.train.seed, len(over)])
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
+        """Values, or Searcher.FINISHED: a string, which Ray's own type leaves out."""
         for _ in range(PATIENCE):
             values = self.pending.pop(0) if self.pending else self.draw()
             if self.take(values):
@@ -95,7 +96,8 @@ class LearningSearch(OptunaSearch):
             good = trial.state in ("finished", "stopped") and not math.isnan(value)
             self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
+        """Values, or Searcher.FINISHED: a string, which Ray's own type leaves out."""
         for attempt in itertools.count(1):
             if attempt > PATIENCE:
                 left = untried_values(self.sweep, self.taken)
@@ -104,6 +106,7 @@ class LearningSearch(OptunaSearch):
                     return Searcher.FINISHED
                 propose(self, left[attempt % len(left)])
             values = super().suggest(trial_id)
+            assert values is not None, "nothing limits how many it suggests"
             name = Trial.of(values).name
             if name not in self.taken:
                 self.taken.add(name)

@@ -51,7 +51,8 @@ class TrialRun(tune.Trainable):
     it returns, so that the next trial finds what it held.
     """
 
-    def setup(self, config: dict[str, Any], task: Task) -> None:
+    def setup(self, config: dict[str, Any], task: Task | None = None) -> None:
+        assert task is not None, "tune.with_parameters gives it"
         self.task = task
         self.begin(config)
 
