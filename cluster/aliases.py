@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from cluster.versions import Damaged
+from cluster.versions import Damaged, Unknown
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Aliases:
         """{alias: number of the version that it names}"""
         last = {move.alias: move.version for move in self.history}
         return {alias: number for alias, number in sorted(last.items()) if number is not None}
+
+    def holder(self, name: str, alias: str) -> int:
+        """The number of the version that an alias of this model names. Raises Unknown."""
+        if alias not in self.holders:
+            raise Unknown(f"{name} has no alias {alias!r}", alias, self.holders)
+        return self.holders[alias]
 
     def moves(self, alias: str) -> int:
         """How often an alias moved. Never decreases, so it tells there-and-back from unmoved."""

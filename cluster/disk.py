@@ -18,7 +18,6 @@ from cluster.storage import (
     NotFound,
     StorageError,
     check_key,
-    files_beneath,
 )
 
 
@@ -39,7 +38,7 @@ class LocalStorage:
 
     def read(self, key: str) -> tuple[bytes, str]:
         path = self._path(key)
-        with reported(path):
+        with disk_errors(path):
             try:
                 data = path.read_bytes()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -48,19 +47,19 @@ class LocalStorage:
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
-        with reported(path):
+        with disk_errors(path):
             return path.is_file()
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with reported(path), _locked(path):
+        with disk_errors(path), _lock(path):
             if path.exists():
                 raise AlreadyExists(f"{key} exists in {self} already")
             _swap_in(path, data)
 
     def replace(self, key: str, data: bytes, etag: str) -> None:
         path = self._path(key)
-        with reported(path), _locked(path):
+        with disk_errors(path), _lock(path):
             try:
                 current = self.read(key)[1]
             except NotFound:
@@ -71,14 +70,14 @@ class LocalStorage:
 
     def write(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with reported(path), _locked(path):
+        with disk_errors(path), _lock(path):
             _swap_in(path, data)
 
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         if not path.parent.is_dir():
             return
-        with reported(path), _locked(path):
+        with disk_errors(path), _lock(path):
             trash = _part(path)
             _clear(trash)
             with suppress(FileNotFoundError):
@@ -90,7 +89,7 @@ class LocalStorage:
         if not names:
             raise StorageError(f"{folder} is not a folder with files in it")
         target = self._path(prefix)
-        with reported(target), staged(target) as staging:
+        with disk_errors(target), staging_for(target) as staging:
             _copy(folder, names, staging)
 
     def download(self, prefix: str, folder: Path) -> Path:
@@ -98,7 +97,7 @@ class LocalStorage:
         names = files_beneath(source)
         if not names:
             raise NotFound(f"there is nothing beneath {prefix} in {self}")
-        with reported(folder), staged(folder) as staging:
+        with disk_errors(folder), staging_for(folder) as staging:
             _copy(source, names, staging)
         return folder
 
@@ -123,7 +122,7 @@ class LocalStorage:
 
     def discard(self, prefix: str) -> None:
         for path in self._abandoned(prefix):
-            with suppress(BlockingIOError), reported(path), _locked(path, wait=False):
+            with suppress(BlockingIOError), disk_errors(path), _lock(path, wait=False):
                 _clear(_part(path))
 
     def _abandoned(self, prefix: str) -> Sequence[Path]:
@@ -143,14 +142,14 @@ class LocalStorage:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staging_for(folder: Path) -> Iterator[Path]:
     """An empty hidden sibling to fill, which becomes `folder` when the block ends well.
 
     Whoever is killed in between leaves a hidden sibling, cleared by the next to write beside it.
     Raises AlreadyExists if the folder holds something.
     """
     _sweep(folder.parent)
-    with _locked(folder):
+    with _lock(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise AlreadyExists(f"{folder} exists already")
         staging = _part(folder)
@@ -167,8 +166,27 @@ def staged(folder: Path) -> Iterator[Path]:
         _sync(folder.parent)
 
 
+def files_beneath(folder: Path) -> list[str]:
+    """Sorted names of a folder's files, relative to it; none if the folder is not there.
+
+    Hidden files, and all in hidden folders, are left out.
+    """
+
+    def walk(path: str, prefix: str) -> Iterator[str]:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name
+
+    return sorted(walk(str(folder), ""))
+
+
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turns what the system refuses (a full disk, missing rights) into a StorageError."""
     try:
         yield
@@ -178,7 +196,7 @@ def reported(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[None]:
+def _lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Holds the lock of a path against all other threads and processes.
 
     The lock is a hidden sibling, deleted by its holder; who waited for a deleted one tries again.
@@ -258,7 +276,7 @@ def _sweep(folder: Path) -> None:
     """
     for part in folder.glob(".*.genimg-part"):
         name = part.name.removeprefix(".").removesuffix(".genimg-part")
-        with suppress(BlockingIOError, PermissionError), _locked(folder / name, wait=False):
+        with suppress(BlockingIOError, PermissionError), _lock(folder / name, wait=False):
             _clear(part)
 
 

@@ -57,7 +57,7 @@ def require(version: Version, gates: Iterable[Gate]) -> None:
     objections = [objection for objection in found if objection]
     if objections:
         raise GateFailed(
-            f"{version.reference} fails {', '.join(objections)}; its metrics: {listed(version)}"
+            f"{version.reference} fails {', '.join(objections)}; its metrics: {metrics_of(version)}"
         )
 
 
@@ -70,7 +70,7 @@ def require_better(
     """
     value = version.metrics.get(metric, math.nan)
     if math.isnan(value):
-        raise GateFailed(f"{version.reference} has no {metric}; its metrics: {listed(version)}")
+        raise GateFailed(f"{version.reference} has no {metric}; its metrics: {metrics_of(version)}")
     bar = holder.metrics.get(metric, math.nan) if holder else math.nan
     better = value < bar if direction == "min" else value > bar
     if holder and not math.isnan(bar) and not better:
@@ -81,6 +81,6 @@ def require_better(
         )
 
 
-def listed(version: Version) -> str:
+def metrics_of(version: Version) -> str:
     """A version's metrics in one line."""
     return ", ".join(f"{name} {value:g}" for name, value in version.metrics.items()) or "none"

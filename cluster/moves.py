@@ -28,7 +28,7 @@ def move_alias(
         if moves is not None and aliases.moves(alias) != moves:
             last = [move for move in aliases.history if move.alias == alias][-1]
             raise Conflict(
-                f"{last.by} moved {name}@{alias} meanwhile: it names {named(last.version)} now"
+                f"{last.by} moved {name}@{alias} meanwhile: it names {in_words(last.version)} now"
             )
         moves = aliases.moves(alias)
         move = decide(aliases)
@@ -58,5 +58,5 @@ def write_aliases(storage: Storage, name: str, aliases: Aliases, etag: str | Non
         storage.replace(key, aliases.encode(), etag)
 
 
-def named(number: int | None) -> str:
+def in_words(number: int | None) -> str:
     return "nothing" if number is None else f"version {number}"

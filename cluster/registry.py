@@ -1,26 +1,25 @@
-"""The registry: checkpoints become numbered, immutable model versions, and aliases move over them.
+"""The registry: checkpoints become numbered, immutable model versions.
 
 Layout, the same in every storage (`.claim` files keep numbers from being given twice):
 
     models/NAME/versions/00007/...files, version.json     a version, from version.json on
     models/NAME/versions/00007.claim                      who took the number
-    models/NAME/aliases.json                              see cluster.aliases
+    models/NAME/aliases.json                              see cluster.aliases, cluster.promotion
 """
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
 from cluster.aliases import Aliases, Promotion, author, now
-from cluster.disk import LocalStorage
-from cluster.gates import Direction, Gate, GateFailed, require, require_better
-from cluster.moves import Conflict, move_alias, named, read_aliases, write_aliases
-from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageError, cache_folder
+from cluster.copies import cache_folder, copy_of
+from cluster.moves import read_aliases, write_aliases
+from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageError
 from cluster.versions import (
     MARKER,
     Damage,
@@ -33,22 +32,10 @@ from cluster.versions import (
     encode,
     fingerprint,
     inspect,
-    nearest,
     numeric,
     parse_reference,
+    refuse_damaged,
 )
-
-__all__ = [
-    "Conflict",
-    "Damage",
-    "Damaged",
-    "GateFailed",
-    "Promotion",
-    "Registry",
-    "RegistryError",
-    "Unknown",
-    "Version",
-]
 
 
 class Registry:
@@ -66,8 +53,7 @@ class Registry:
         check_name("model", name)
         numbers = self._committed(name)
         if not numbers:
-            known = nearest(name, self.names())
-            raise Unknown(f"there is no model {name!r} in {self.storage}; {known}")
+            raise Unknown(f"there is no model {name!r} in {self.storage}", name, self.names())
         return numbers
 
     def get(self, name: str, number: int) -> Version:
@@ -122,87 +108,15 @@ class Registry:
         Otherwise it lies in `cache` (default: `models` in the cache folder), downloaded once.
         Raises Damaged naming every file that is not as it was registered.
         """
+        verify = partial(refuse_damaged, version=version)
         prefix = _prefix(version.name, version.number)
         folder = self.storage.local_path(prefix)
         if folder is not None:
-            found = inspect(folder, version)
-        else:
-            place = LocalStorage(cache or cache_folder() / "models")
-            key = f"{version.name}/{version.number:05d}-{version.digest[:16]}"
-            folder = place.root / key
-            if folder.is_dir():
-                if not inspect(folder, version):
-                    return folder
-                place.delete(key)  # spoilt since
-            with suppress(AlreadyExists):  # another process downloads it too
-                self.storage.download(prefix, folder)
-            found = inspect(folder, version)
-        if found:
-            raise Damaged("; ".join(map(str, found)))
-        return folder
-
-    def promote(
-        self,
-        reference: str,
-        alias: str,
-        gates: Iterable[str] = (),
-        better_than_holder: tuple[str, Direction] | None = None,
-        expect: int | EllipsisType | None = ...,
-    ) -> Promotion:
-        """Let an alias name a version, if every gate (`fid<=12`) lets it.
-
-        better_than_holder: a metric in which the version must be strictly better than the one
-            that the alias names now, and whether less ('min') or more ('max') is better
-        expect: the version that the alias must name now (None: nothing); by default, whatever it
-            names when this call begins
-
-        Raises GateFailed, or Conflict if the alias moves while this goes on: of simultaneous
-        promotions of one alias, one wins and the others are told. An alias that names the version
-        already stays as it is, and its history too.
-        """
-        check_name("alias", alias)
-        demands = [Gate.parse(gate) for gate in gates]
-        version = self.resolve(reference)
-        require(version, demands)
-
-        def move(aliases: Aliases) -> Promotion:
-            holder = aliases.holders.get(alias)
-            if expect is not ... and holder != expect:
-                raise Conflict(f"{version.name}@{alias} names {named(holder)}, not {named(expect)}")
-            if version.number in aliases.removed:
-                raise Unknown(f"{version.reference} was removed meanwhile")
-            if better_than_holder:
-                rival = None
-                if holder is not None and holder != version.number:
-                    rival = self._load(version.name, holder)
-                require_better(version, rival, *better_than_holder)
-            return Promotion("promote", alias, version.number, holder, author(), now())
-
-        return move_alias(self.storage, version.name, alias, move)
-
-    def rollback(self, name: str, alias: str) -> Promotion:
-        """Let an alias name what it named before its last promotion.
-
-        Repeated, it leads further back, one promotion at a time; it never undoes a rollback (for
-        that, promote again). Versions removed since are passed over. Raises RegistryError when
-        there is nothing further back, Conflict if the alias moves while this goes on.
-        """
-        existing = self.numbers(name)
-
-        def move(aliases: Aliases) -> Promotion:
-            holder = self._held(name, aliases, alias)
-            earlier = [
-                number
-                for number in aliases.stack(alias)[:-1]
-                if number in existing and number not in aliases.removed and number != holder
-            ]
-            if not earlier:
-                raise RegistryError(
-                    f"{name}@{alias} names version {holder}, and there is none to go back to"
-                )
-            return Promotion("rollback", alias, earlier[-1], holder, author(), now())
-
-        return move_alias(self.storage, name, alias, move)
+            verify(folder)
+            return folder
+        place = cache or cache_folder() / "models"
+        folder = place / version.name / f"{version.number:05d}-{version.digest[:16]}"
+        return copy_of(self.storage, prefix, folder, verify, Damaged)
 
     def remove(self, reference: str, force: bool = False) -> None:
         """Delete a version for good; its number is not given again.
@@ -285,17 +199,11 @@ class Registry:
         if selector is None:
             return name, numbers[-1]
         if isinstance(selector, str):
-            return name, self._held(name, read_aliases(self.storage, name)[0], selector)
+            return name, read_aliases(self.storage, name)[0].holder(name, selector)
         if selector not in numbers:
             known = ", ".join(map(str, numbers))
             raise Unknown(f"{name} has no version {selector}; known: {known}")
         return name, selector
-
-    def _held(self, name: str, aliases: Aliases, alias: str) -> int:
-        if alias not in aliases.holders:
-            known = nearest(alias, aliases.holders)
-            raise Unknown(f"{name} has no alias {alias!r}; {known}")
-        return aliases.holders[alias]
 
     def _refuse_cleared(self, version: Version, claim: bytes) -> None:
         """RegistryError where somebody took a registration under way for a dead one."""

@@ -27,9 +27,8 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from cluster.disk import reported as reported_by_disk
-from cluster.disk import staged
-from cluster.s3_faults import ATTEMPTS, MISSING, patiently, reported, status
+from cluster.disk import disk_errors, files_beneath, staging_for
+from cluster.s3_faults import ATTEMPTS, MISSING, attempts, s3_errors, status
 from cluster.storage import (
     AlreadyExists,
     Changed,
@@ -38,7 +37,6 @@ from cluster.storage import (
     Refused,
     StorageError,
     check_key,
-    files_beneath,
 )
 
 _WRITER = "genimg-writer"  # metadata that tells our own write from another's after a lost answer
@@ -75,8 +73,8 @@ class S3Storage:
     @cached_property
     def client(self) -> Any:
         """Tries again by itself. The bucket is asked for first, to refuse what is wrong early."""
-        with reported(self, "the bucket"):
-            for attempt in patiently(unreached=4):
+        with s3_errors(self, "the bucket"):
+            for attempt in attempts(unreached=4):
                 with attempt:
                     self.once.list_objects_v2(
                         Bucket=self.bucket, Prefix=self._beneath(""), MaxKeys=1
@@ -99,8 +97,8 @@ class S3Storage:
     def read(self, key: str) -> tuple[bytes, str]:
         place = self._key(key)
         client = self.client
-        with reported(self, key):
-            for attempt in patiently(*_BODY):
+        with s3_errors(self, key):
+            for attempt in attempts(*_BODY):
                 with attempt:
                     answer = client.get_object(Bucket=self.bucket, Key=place)
                     data, etag = answer["Body"].read(), answer["ETag"]
@@ -124,17 +122,17 @@ class S3Storage:
     def write(self, key: str, data: bytes) -> None:
         place = self._key(key)
         client = self.client
-        with reported(self, key):
+        with s3_errors(self, key):
             client.put_object(Bucket=self.bucket, Key=place, Body=data)
 
     def delete(self, prefix: str) -> None:
         found = (each["Key"] for page in self._pages(prefix) for each in page.get("Contents", ()))
         places = [self._key(prefix), *found]  # also what is no key of ours
         client = self.client
-        with reported(self, prefix):
+        with s3_errors(self, prefix):
             for start in range(0, len(places), 1000):  # what one request may name
                 objects = [{"Key": place} for place in places[start : start + 1000]]
-                for attempt in patiently():
+                for attempt in attempts():
                     with attempt:
                         answer = client.delete_objects(
                             Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
@@ -152,7 +150,7 @@ class S3Storage:
 
         def send(name: str) -> None:
             key = f"{prefix}/{name}"
-            with reported(self, key):
+            with s3_errors(self, key):
                 client.upload_file(str(folder / name), self.bucket, self._key(key))
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -165,15 +163,15 @@ class S3Storage:
             raise NotFound(f"there is nothing beneath {prefix} in {self}")
         client = self.client
         with (
-            reported_by_disk(folder),
-            staged(folder) as staging,
+            disk_errors(folder),
+            staging_for(folder) as staging,
             ThreadPoolExecutor(_AT_ONCE) as pool,
         ):
 
             def get(key: str) -> None:
                 target = staging / key.removeprefix(f"{prefix}/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with reported(self, key):
+                with s3_errors(self, key):
                     client.download_file(self.bucket, self._key(key), str(target))
 
             list(pool.map(get, keys))
@@ -211,7 +209,7 @@ class S3Storage:
         found = []
         gone = self.client.exceptions.NoSuchUpload  # it has come to its end meanwhile
         for upload in self._uploads(prefix):
-            with reported(self, upload["Key"]), suppress(gone):
+            with s3_errors(self, upload["Key"]), suppress(gone):
                 parts = [
                     part
                     for page in self.client.get_paginator("list_parts").paginate(
@@ -226,7 +224,7 @@ class S3Storage:
 
     def discard(self, prefix: str) -> None:
         for upload in self._uploads(prefix):
-            with reported(self, upload["Key"]), suppress(self.client.exceptions.NoSuchUpload):
+            with s3_errors(self, upload["Key"]), suppress(self.client.exceptions.NoSuchUpload):
                 self.client.abort_multipart_upload(
                     Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
@@ -236,7 +234,7 @@ class S3Storage:
         place = self._key(prefix)
         pages = self.client.get_paginator("list_multipart_uploads")
         uploads: list[dict[str, Any]] = []
-        with suppress(Refused), reported(self, prefix):  # to list them is a right of its own
+        with suppress(Refused), s3_errors(self, prefix):  # to list them is a right of its own
             for page in pages.paginate(Bucket=self.bucket, Prefix=place):
                 uploads += page.get("Uploads", ())
         return [each for each in uploads if f"{each['Key']}/".startswith(f"{place}/")]
@@ -254,13 +252,13 @@ class S3Storage:
         if prefix:
             check_key(prefix)
         pages = self.client.get_paginator("list_objects_v2")
-        with reported(self, prefix):
+        with s3_errors(self, prefix):
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._beneath(prefix), **options)
 
     def _any_beneath(self, prefix: str) -> bool:
         check_key(prefix)
         client = self.client
-        with reported(self, prefix):
+        with s3_errors(self, prefix):
             page = client.list_objects_v2(
                 Bucket=self.bucket, Prefix=self._beneath(prefix), MaxKeys=1
             )
@@ -269,7 +267,7 @@ class S3Storage:
     def _head(self, key: str) -> dict[str, Any]:
         place = self._key(key)
         client = self.client
-        with reported(self, key):
+        with s3_errors(self, key):
             answer: dict[str, Any] = client.head_object(Bucket=self.bucket, Key=place)
         return answer
 
@@ -283,8 +281,8 @@ class S3Storage:
         token = uuid.uuid4().hex
         _ = self.client  # refuses a wrong bucket or wrong keys
         unsure = False
-        with reported(self, key):
-            for attempt in patiently():
+        with s3_errors(self, key):
+            for attempt in attempts():
                 with attempt:
                     try:
                         self.once.put_object(

@@ -40,7 +40,7 @@ class Bucket(Protocol):
     bucket: str
 
 
-def patiently(*faults: type[BaseException], unreached: int | None = None) -> Retrying:
+def attempts(*faults: type[BaseException], unreached: int | None = None) -> Retrying:
     """Attempts with growing, random pauses for faults that may pass (of these kinds, or any).
 
     unreached: attempts where nobody listens at all. By default as many as for other faults; fewer
@@ -75,7 +75,7 @@ def status(error: ClientError) -> int:
 
 
 @contextmanager
-def reported(storage: Bucket, key: str) -> Iterator[None]:
+def s3_errors(storage: Bucket, key: str) -> Iterator[None]:
     """Turns what the store refuses into a StorageError that says what to do."""
     try:
         yield

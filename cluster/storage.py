@@ -4,10 +4,7 @@ Jobs at once never lose one another's work because every change that depends on 
 before says so: `create` only where there is nothing, `replace` only what was read.
 """
 
-import os
-import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -120,29 +117,6 @@ class Storage(Protocol):
         ...
 
 
-def open_storage(url: str) -> Storage:
-    """The storage at `s3://BUCKET/PREFIX` or at a local path; StorageError for anything else."""
-    from cluster.disk import LocalStorage
-
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
-    if scheme and scheme[1].lower() == "s3":
-        from cluster.s3 import S3Storage  # takes a while
-
-        return S3Storage(url)
-    if scheme:
-        raise StorageError(f"{url!r}: {scheme[1]}:// is not supported; give a folder or s3://...")
-    if re.match(r"s3:(/|$)", url):
-        raise StorageError(f"{url!r}: give s3://BUCKET/PREFIX")
-    if not url:
-        raise StorageError("the storage has no place: give the path of a folder, or s3://...")
-    return LocalStorage(Path(url))
-
-
-def cache_folder() -> Path:
-    """Where copies of what lies elsewhere are kept: GENIMG_CACHE, or ~/.cache/genimg."""
-    return Path(os.environ.get("GENIMG_CACHE", "~/.cache/genimg")).expanduser()
-
-
 def check_key(key: str) -> None:
     """StorageError unless `key` can be a key or prefix."""
     for name in key.split("/"):
@@ -150,22 +124,3 @@ def check_key(key: str) -> None:
             raise StorageError(
                 f"{key!r} is no key: give names joined by '/', none empty or starting with '.'"
             )
-
-
-def files_beneath(folder: Path) -> list[str]:
-    """Sorted names of a folder's files, relative to it; none if the folder is not there.
-
-    Hidden files, and all in hidden folders, are left out.
-    """
-
-    def walk(path: str, prefix: str) -> Iterator[str]:
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
-                else:
-                    yield prefix + entry.name
-
-    return sorted(walk(str(folder), ""))

@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import files_beneath
+from cluster.disk import files_beneath
 
 MARKER = "version.json"  # written last: a version exists if and only if this does
 
@@ -21,7 +20,12 @@ class RegistryError(Exception):
 
 
 class Unknown(RegistryError):
-    """No such model, version or alias."""
+    """No such model, version or alias: `given`, where there are `known`."""
+
+    def __init__(self, message: str, given: str = "", known: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.given = given
+        self.known = tuple(known)
 
 
 class Damaged(RegistryError):
@@ -148,6 +152,12 @@ def inspect(folder: Path, version: Version) -> list[Damage]:
     return [Damage(version.reference, name, what) for name, what in found if what]
 
 
+def refuse_damaged(folder: Path, version: Version) -> None:
+    """Damaged, naming every file of a version that is not as it was registered."""
+    if found := inspect(folder, version):
+        raise Damaged("; ".join(map(str, found)))
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -175,12 +185,3 @@ def parse_reference(reference: str) -> tuple[str, int | str | None]:
         raise RegistryError(f"{reference!r}: a reference reads NAME, NAME@ALIAS or NAME@7")
     check_name("alias", selector)
     return name, selector
-
-
-def nearest(given: str, known: Iterable[str]) -> str:
-    """A remedy for an unknown name: the nearest known one, or all of them."""
-    known = list(known)
-    close = get_close_matches(given, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(known)}" if known else "there are none yet"

@@ -1,6 +1,7 @@
 """What every verb shares: how it runs as a command, refuses bad input, and shows progress."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -36,8 +37,8 @@ def run(command: Callable[..., Any] | typer.Typer) -> None:
     What a person got wrong is one line on stderr and exit code 2, without a traceback.
     """
     from cluster.storage import StorageError
-    from cluster.versions import RegistryError
-    from genimg.errors import InputError
+    from cluster.versions import RegistryError, Unknown
+    from genimg.errors import InputError, nearest
 
     if not isinstance(command, typer.Typer):
         app = typer.Typer(add_completion=False)
@@ -46,20 +47,34 @@ def run(command: Callable[..., Any] | typer.Typer) -> None:
     try:
         command(standalone_mode=True)
     except (InputError, StorageError, RegistryError) as error:
-        console.print(f"[bold red]error:[/] {escaped(error)}", soft_wrap=True)
+        told = str(error)
+        if isinstance(error, Unknown) and error.given:
+            told += f"; {nearest(error.given, error.known)}"
+        console.print(f"[bold red]error:[/] {escaped(told)}", soft_wrap=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def escaped(error: Exception) -> str:
-    return " ".join(str(error).split()).replace("[", r"\[")
+def escaped(text: str) -> str:
+    """In one line, for rich."""
+    return " ".join(text.split()).replace("[", r"\[")
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr: stdout is for results."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def parse_count(option: str, text: str, example: str) -> tuple[int, int | None]:
+    """'4' -> (4, None); '2..8' -> (2, 8). InputError, naming the option, for anything else."""
+    from genimg.errors import InputError
+
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if not match:
+        raise InputError(f"{option} {text!r}: give a number, or MIN..MAX as in {example}")
+    return int(match[1]), None if match[2] is None else int(match[2])
 
 
 def refuse_blocked(folder: Path) -> None:

@@ -12,8 +12,8 @@ import typer
 from jobs.console import run, say
 
 if TYPE_CHECKING:
-    from cluster.registry import Version
-    from jobs.report import Section
+    from cluster.versions import Version
+    from jobs.demos.report import Section
 
 # Chosen so that all of it takes less than six minutes on two cores. Most of the generator's time
 # goes into one training: simple scenes become shapes in it, full ones only coloured blobs.
@@ -50,13 +50,18 @@ def demo(
     started = time.monotonic()
     make_room(output)
     with connect(dashboard=True):
-        searched(output)
-        trained(output, workers)
+        run_search(output)
+        run_trainings(output, workers)
 
-    from jobs import report
-    from jobs.demo_served import served
+    from jobs.demos import report
+    from jobs.demos.service import service_section
 
-    sections = [search(output), synthesis(output), denoising(output), served(output)]
+    sections = [
+        search_section(output),
+        generator_section(output),
+        denoiser_section(output),
+        service_section(output),
+    ]
     path = output / "report.html"
     report.write(path, "genimg demo", sections)
     say(f"done in {time.monotonic() - started:.0f} s; look at {path}")
@@ -76,7 +81,7 @@ def make_room(output: Path) -> None:
     mark.touch()
 
 
-def searched(output: Path) -> None:
+def run_search(output: Path) -> None:
     """A short sweep over the generator; its best trial registered and promoted."""
     from jobs.models import promote
     from jobs.tune import tune
@@ -99,16 +104,16 @@ def searched(output: Path) -> None:
     promote("shapes", "best", registry=str(output / "registry"))
 
 
-def trained(output: Path, workers: int) -> None:
+def run_trainings(output: Path, workers: int) -> None:
     """The generator with the values that the search found, and the denoiser."""
     from cluster.gates import GateFailed
     from jobs.models import promote
-    from jobs.space import assigned
+    from jobs.sweeps.space import override_of
     from jobs.train import train
 
     registry = str(output / "registry")
     found = best_version(output, "shapes").lineage["sweep"]["values"]
-    values = [assigned(key, value) for key, value in found.items()]
+    values = [override_of(key, value) for key, value in found.items()]
     for recipe, overrides, model, better in (
         ("dcgan", [*GENERATOR, *values], "shapes", "swd:min"),
         ("ffdnet", DENOISER, "denoiser", None),
@@ -134,9 +139,9 @@ def trained(output: Path, workers: int) -> None:
             say(str(failed))
 
 
-def search(output: Path) -> Section:
+def search_section(output: Path) -> Section:
     """What was searched, as a picture."""
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
     section = Section("A search: Ray Tune, ASHA and Optuna")
     section.command(
@@ -148,7 +153,7 @@ def search(output: Path) -> Section:
     return section
 
 
-def synthesis(output: Path) -> Section:
+def generator_section(output: Path) -> Section:
     """Samples of the generator, beside real scenes."""
     from genimg import images
     from genimg.data.scenes import Scenes
@@ -156,7 +161,9 @@ def synthesis(output: Path) -> Section:
     from genimg.inference import real_images
     from genimg.operations.drawing import Sample
 
-    section, folder, version = opened(output, "shapes", "A generator: dcgan, as the search found")
+    section, folder, version = open_section(
+        output, "shapes", "A generator: dcgan, as the search found"
+    )
     grid = output / "samples.png"
     made = images.to_tensor(Engine.load(folder, verified=True)(Sample(n=64, seed=0)).images)
     images.save(images.grid(made, 8), grid)
@@ -164,11 +171,11 @@ def synthesis(output: Path) -> Section:
     section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
     section.picture(grid.read_bytes(), "64 samples, seeds 0 to 63, after two minutes of training")
     section.picture(images.encode(real), "what it learned from: simple procedural scenes")
-    finished(section, output, "shapes", version)
+    add_figures(section, output, "shapes", version)
     return section
 
 
-def denoising(output: Path) -> Section:
+def denoiser_section(output: Path) -> Section:
     """A scene that the denoiser never saw: clean, noisy, restored."""
     import torch
 
@@ -179,7 +186,7 @@ def denoising(output: Path) -> Section:
     from genimg.metrics.fidelity import psnr
     from genimg.operations.restoring import Denoise
 
-    section, folder, version = opened(output, "denoiser", "A restorer: ffdnet")
+    section, folder, version = open_section(output, "denoiser", "A restorer: ffdnet")
     clean = Scenes(256, 3, seed=1).whole(3)[None]
     key = rng.fold(0, torch.arange(1))
     noisy = gaussian_noise(clean.float() / 127.5 - 1, key, torch.tensor([SIGMA]))
@@ -200,14 +207,14 @@ def denoising(output: Path) -> Section:
         "PSNR of the noisy image, dB": psnr(given, clean).item(),
         "PSNR of the restored image, dB": psnr(restored, clean).item(),
     })  # fmt: skip
-    finished(section, output, "denoiser", version)
+    add_figures(section, output, "denoiser", version)
     return section
 
 
-def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
+def open_section(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
     version = best_version(output, model)
     registry = Registry(open_storage(str(output / "registry")))
@@ -215,21 +222,21 @@ def opened(output: Path, model: str, title: str) -> tuple[Section, Path, Version
 
 
 def best_version(output: Path, model: str) -> Version:
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     return Registry(open_storage(str(output / "registry"))).resolve(f"{model}@best")
 
 
-def finished(section: Section, output: Path, model: str, version: Version) -> None:
+def add_figures(section: Section, output: Path, model: str, version: Version) -> None:
     """What was measured: the curve of the objective, and the metrics of the version."""
     from genimg import recipes
-    from jobs.run_folder import RunFolder
+    from jobs.runs.folder import RunFolder
 
     run_folder = RunFolder(str(output / "runs"), model)
     metric, _ = recipes.named(version.lineage["recipe"]).objective
     section.curve([(seen, values[metric]) for seen, values in run_folder.history()], metric)
-    section.figures({"model version": f"{version.name}@{version.number}"} | version.metrics)
+    section.figures({"model version": version.reference, **version.metrics})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`genimg evaluate`: a model's metrics on data of one's choice."""
 
 import json as json_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -54,12 +54,13 @@ def evaluate(
     """
     from genimg import checkpoint
     from genimg.data.opening import open_dataset
+    from genimg.data.sources import Split
     from genimg.engine import Engine
     from genimg.errors import InputError, nearest
     from jobs.model import folder_of, load_engine
 
-    if split not in ("train", "test", "all"):
-        raise InputError(f"--split {split!r}; {nearest(split, ['train', 'test', 'all'])}")
+    if split not in get_args(Split):
+        raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
     folder, verified = folder_of(model, registry)
     engine = Engine.load(folder, precision=precision, verified=verified)
     critic = None if judge is None else load_engine(judge, registry, precision)
@@ -69,7 +70,7 @@ def evaluate(
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
-    opened = open_dataset(recipe.data, split, engine.device, warn=say)  # type: ignore[arg-type]
+    opened = open_dataset(recipe.data, cast(Split, split), engine.device, warn=say)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     if opened.fingerprint in trained_on(checkpoint.read_manifest(folder).lineage):
@@ -83,7 +84,7 @@ def evaluate(
     metrics = recipe.evaluate(engine.inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
-        metrics |= judged(engine, critic, dataset, samples)
+        metrics |= judge_samples(engine, critic, dataset, samples)
         protocol["judge"] = {"model": judge, "images": min(samples, len(dataset)),
                              "samples": samples, "seed": 0}  # fmt: skip
     if json:
@@ -117,7 +118,9 @@ def refuse_judge(engine: "Engine", judge: "Engine") -> None:
         )
 
 
-def judged(engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int) -> dict[str, float]:
+def judge_samples(
+    engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int
+) -> dict[str, float]:
     """What a classifier sees in a generator's images, beside the same of real images."""
     import torch
 

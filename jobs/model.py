@@ -16,17 +16,17 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
     here once.
     """
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from genimg.checkpoint import MANIFEST
 
     if model.startswith("s3://"):
-        return fetched(model), True
+        return fetch_checkpoint(model), True
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return path, False
     if (path / "checkpoints").is_dir():
-        from jobs.run_folder import RunFolder
+        from jobs.runs.folder import RunFolder
 
         run = RunFolder(str(path.parent), path.name)
         if done := run.checkpoints():
@@ -39,13 +39,13 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     return models.fetch(models.resolve(model)), True
 
 
-def fetched(address: str) -> Path:
+def fetch_checkpoint(address: str) -> Path:
     """The local copy of a checkpoint in S3, verified."""
     import hashlib
-    import shutil
-    from contextlib import suppress
 
-    from cluster.storage import AlreadyExists, NotFound, cache_folder, open_storage
+    from cluster.copies import cache_folder, copy_of
+    from cluster.places import open_storage
+    from cluster.storage import NotFound
     from genimg.checkpoint import MANIFEST, verify
     from genimg.errors import InputError
 
@@ -56,16 +56,7 @@ def fetched(address: str) -> Path:
     except NotFound:
         raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
     folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
-    if folder.is_dir():
-        try:
-            verify(folder)
-            return folder
-        except InputError:  # spoilt since
-            shutil.rmtree(folder)
-    with suppress(AlreadyExists):  # another process downloads it too
-        storage.download(name, folder)
-    verify(folder)
-    return folder
+    return copy_of(storage, name, folder, verify, InputError)
 
 
 def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:

@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import RegistryOption, run, say
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, register_checkpoint
 
 if TYPE_CHECKING:
     from cluster.aliases import Promotion
-    from cluster.registry import Registry, Version
+    from cluster.registry import Registry
+    from cluster.versions import Version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -104,7 +105,7 @@ def show(
     table.add_row("aliases", ", ".join(row["aliases"]) or "none")
     groups = {
         "metric": {name: figure(value) for name, value in row["metrics"].items()},
-        "lineage": {name: plain(value) for name, value in version.lineage.items()},
+        "lineage": {name: as_text(value) for name, value in version.lineage.items()},
         "file": {
             name: f"{file.size:,} bytes, sha256 {file.sha256[:12]}…"
             for name, file in version.files.items()
@@ -138,10 +139,10 @@ def register(
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
-    from jobs.model import fetched
+    from jobs.model import fetch_checkpoint
 
     if folder.startswith("s3://"):
-        place = fetched(folder)
+        place = fetch_checkpoint(folder)
     else:
         place = Path(folder).expanduser()
         checkpoint.verify(place)
@@ -172,10 +173,16 @@ def promote(
 
     Of two promotions of an alias at the same instant one wins, and the other is told.
     """
-    move = open_registry(registry).promote(
-        reference, alias, gates=gate or [], better_than_holder=comparison(better)
+    from cluster import promotion
+
+    move = promotion.promote(
+        open_registry(registry),
+        reference,
+        alias,
+        gates=gate or [],
+        better_than_holder=comparison(better),
     )
-    report(reference.partition("@")[0], move)
+    print_move(reference.partition("@")[0], move)
 
 
 @app.command()
@@ -186,7 +193,9 @@ def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") ->
 
     Example: genimg models rollback shapes production
     """
-    report(name, open_registry(registry).rollback(name, alias))
+    from cluster import promotion
+
+    print_move(name, promotion.rollback(open_registry(registry), name, alias))
 
 
 @app.command()
@@ -264,8 +273,8 @@ def clean(
 
 
 def open_registry(place: str) -> "Registry":
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     return Registry(open_storage(place))
 
@@ -295,7 +304,7 @@ def describe(version: "Version", aliases: list[str]) -> dict[str, Any]:
     }
 
 
-def report(name: str, move: "Promotion") -> None:
+def print_move(name: str, move: "Promotion") -> None:
     if move.version == move.previous:
         typer.echo(f"{name}@{move.alias} names version {move.version} already")
     else:
@@ -316,7 +325,7 @@ def figure(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.5g}"
 
 
-def plain(value: Any) -> str:
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -38,7 +38,9 @@ class Drawing:
         return self.output.parent if self.output.suffix else self.output
 
     def run(self, engine: Engine, operation: Operation) -> None:
-        inputs = {} if self.latents is None else {"latents": latents_in(self.latents)}
+        inputs: dict[str, Any] = (
+            {} if self.latents is None else {"latents": latents_in(self.latents)}
+        )
         made: Pictures = engine(operation, **inputs)
         if made.seeds and getattr(operation, "seed", 0) == -1:
             say(f"drawn at random: --seed {made.seeds[0]}")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.console import Meter, run, say
 
 if TYPE_CHECKING:
-    from jobs.sharding import Outcome, Plan, Shard, Sources
+    from jobs.shards.folder import Outcome
 
 
 def prepare(
@@ -48,9 +46,10 @@ def prepare(
 
     Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
     """
-    from genimg.data.remote import is_remote
+    from cluster.places import everywhere
     from genimg.errors import InputError
-    from jobs.sharding import claim, finished, make_plan
+    from jobs.shards.folder import claim, outcome_of
+    from jobs.shards.plan import make_plan
 
     if tolerate_broken < 0:
         raise InputError(f"--tolerate-broken {tolerate_broken}: at least 0")
@@ -63,22 +62,25 @@ def prepare(
         quality=quality,
         shard_rows=shard_rows,
     )
-    folder = dest.rstrip("/") if is_remote(dest) else str(Path(dest).expanduser().resolve())
+    folder = everywhere(dest).rstrip("/") or "/"
     claim(folder, plan, overwrite)
 
-    found = {shard: finished(shard) for shard in plan.shards(folder)}
+    found = {shard: outcome_of(shard) for shard in plan.shards(folder)}
     outcomes = [outcome for outcome in found.values() if outcome]
     missing = [shard for shard, outcome in found.items() if outcome is None]
     if outcomes:
         say(f"{len(outcomes)} of {len(found)} shards are there already")
     with Meter("prepare", sum(plan.counts.values())) as meter:
         refuse_broken(outcomes, tolerate_broken)
-        with closing(write_on_ray(plan, sources, missing, tolerate_broken)) as written:
-            for outcome in written:
-                outcomes.append(outcome)
-                refuse_broken(outcomes, tolerate_broken)
-                done = sum(o.images + len(o.broken) for o in outcomes)
-                meter.update(done, {"shards": len(outcomes)})
+        if missing:
+            from jobs.shards.on_data import write_on_ray
+
+            with closing(write_on_ray(plan, sources, missing, tolerate_broken)) as written:
+                for outcome in written:
+                    outcomes.append(outcome)
+                    refuse_broken(outcomes, tolerate_broken)
+                    done = sum(o.images + len(o.broken) for o in outcomes)
+                    meter.update(done, {"shards": len(outcomes)})
 
     broken = [name for outcome in outcomes for name in outcome.broken]
     for name in broken:
@@ -88,49 +90,6 @@ def prepare(
         f"{dest}: {count:,} images, {len(outcomes):,} shards, {size_in_all:,} bytes,"
         f" {len(broken)} broken"
     )
-
-
-def write_on_ray(
-    plan: Plan, sources: Sources, shards: list[Shard], tolerate_broken: int
-) -> Generator[Outcome, None, None]:
-    """Write shards with Ray Data, each by one worker, which is told its images; outcomes as they
-    come."""
-    if not shards:
-        return
-    import json
-    import logging
-    from dataclasses import asdict
-
-    import ray
-    import ray.data
-
-    from cluster.local import connect
-    from genimg.data.parts import Part
-    from genimg.errors import InputError
-    from jobs.sharding import Outcome, Plan, Shard, Sharder, part_of
-
-    text = plan.text()
-
-    def write(row: dict[str, Any]) -> dict[str, str]:
-        sharder = Sharder(Plan(**json.loads(text)), tolerate_broken)
-        part = Part.unpacked(row["part"]) if row["part"] else None
-        outcome = sharder.write(Shard(**json.loads(row["shard"])), part)
-        return {"outcome": json.dumps(asdict(outcome))}
-
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    with connect():
-        ray.data.DataContext.get_current().enable_progress_bars = False  # there is the Meter
-        parts = (part_of(plan, sources, shard) for shard in shards)
-        rows = [
-            {"shard": json.dumps(asdict(shard)), "part": part.packed() if part else b""}
-            for shard, part in zip(shards, parts, strict=True)
-        ]
-        outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(write)
-        for row in outcomes.iter_rows():
-            outcome = Outcome(**json.loads(row["outcome"]))
-            if outcome.refused:
-                raise InputError(outcome.refused)
-            yield outcome
 
 
 def refuse_broken(outcomes: list[Outcome], tolerated: int) -> None:

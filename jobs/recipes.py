@@ -43,19 +43,19 @@ def recipes(
     values = flat(recipe.model_dump())
     for key, field in recipe.keys().items():
         if key != "recipe":
-            table.add_row(key, written(values[key]), allowed(field), field.description or "")
+            table.add_row(key, as_override(values[key]), allowed(field), field.description or "")
     print(f"[bold]{name}[/]  {recipes.summary(recipe)}")
     print(table)
 
 
-def written(value: object) -> str:
+def as_override(value: object) -> str:
     """A value as it is written in an override."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "[" + ", ".join(written(item) for item in value) + "]"
+        return "[" + ", ".join(as_override(item) for item in value) + "]"
     return str(value)
 
 

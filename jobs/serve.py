@@ -14,7 +14,7 @@ import typer
 from jobs.console import run, say
 
 if TYPE_CHECKING:
-    from jobs.serve_file import ServeFile
+    from jobs.server.config_file import ServeFile
 
 
 def serve(
@@ -64,13 +64,13 @@ def serve(
 
     Example: genimg serve --model shapes@best --port 8000
     """
-    from jobs.serve_file import builder_of
+    from jobs.server.config_file import builder_of
 
-    file = told(config, model or [], port, host, registry, replicas, precision)
+    file = read_options(config, model or [], port, host, registry, replicas, precision)
 
-    from jobs import on_serve
+    from jobs.server import on_serve, ray_privates
 
-    on_serve.set_flags()
+    ray_privates.set_flags()
     builder, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     able = capabilities(settings)
@@ -89,14 +89,14 @@ def serve(
             say(f"  {line}")
         say("Ctrl-C stops it")
 
-    with on_serve.private_places(settings.limits.upload_s), ExitStack() as stack:
+    with ray_privates.private_places(settings.limits.upload_s), ExitStack() as stack:
         with on_serve.ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
         on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
 
 
-def told(
+def read_options(
     config: Path | None,
     models: list[str],
     port: int | None,
@@ -106,22 +106,26 @@ def told(
     precision: str | None = None,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
+    from cluster.places import everywhere
     from genimg.errors import InputError
-    from jobs.serve_file import absolute, parsed, read, with_precision, with_replicas
+    from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
     if not config and not models:
         raise InputError("no model is given: name one with --model, or a file with --config")
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
-    tree: dict[str, Any] = read(config) if config else {"applications": [{}]}
+    tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
     source = str(config or "options")
-    file = parsed(tree, source)
+    file = parse(tree, source)
 
     args = dict(file.application.args)
     if models:
         args["models"] = [{"ref": reference} for reference in models]
     default = os.environ.get("GENIMG_REGISTRY", "registry")
-    args["registry"] = absolute(registry or args.get("registry") or default)
+    place = registry or args.get("registry") or default
+    if isinstance(place, str):  # anything else is refused, with its reason, with the settings
+        place = everywhere(place)  # replicas start in other folders
+    args["registry"] = place
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
@@ -129,7 +133,7 @@ def told(
     http = file.http_options.model_dump()
     http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
     application = file.application.model_dump() | {"args": args}
-    return parsed(tree | {"http_options": http, "applications": [application]}, source)
+    return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
 def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
@@ -137,8 +141,8 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 
     RegistryError where one is not in the registry, before a replica looks for it.
     """
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from genimg.recipes import RECIPES
 
     registry = Registry(open_storage(settings.registry))
@@ -154,10 +158,10 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 def refuse_taken(file: ServeFile) -> None:
     """InputError where the address cannot be listened on."""
     from genimg.errors import InputError
-    from jobs.on_serve import taken
+    from jobs.server.ports import refusal_at
 
     host, port = file.http_options.host, file.http_options.port
-    if reason := taken(host, port):
+    if reason := refusal_at(host, port):
         raise InputError(f"{host}:{port}: cannot listen there: {reason}; see --port and --host")
 
 

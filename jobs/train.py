@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.console import Meter, RegistryOption, parse_count, run, say, shown
+from jobs.runs.registration import WithTrainingState, refuse_register, register_run
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
-    from jobs.run_folder import RunFolder
-    from jobs.worker import Job
+    from jobs.runs.folder import RunFolder
+    from jobs.runs.worker import Job
 
 Progress = Callable[[int, dict[str, float]], None]
 Launch = Callable[[threading.Event, Progress], None]
@@ -77,14 +75,14 @@ def train(
     from genimg.data.loader import refuse_small_batch
 
     low, high = worker_range(workers)
-    chosen = prepared(recipe, overrides or [], data, workers=max(low, 1))
+    chosen = complete_recipe(recipe, overrides or [], data, workers=max(low, 1))
     refuse_small_batch(chosen.train.batch_size, high)
     if register:
         refuse_register(register, registry)
-    folder = opened(storage, name or recipe)
+    folder = run_folder(storage, name or recipe)
     folder.refuse_other(chosen)
 
-    from jobs.worker import Job
+    from jobs.runs.worker import Job
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
@@ -96,7 +94,7 @@ def train(
         import ray
 
         from cluster.local import connect
-        from jobs.on_ray import refuse_infeasible, train_on_ray
+        from jobs.runs.on_ray import refuse_infeasible, train_on_ray
 
         with connect():
             use_gpu = ray.cluster_resources().get("GPU", 0) >= low if gpu is None else gpu
@@ -121,44 +119,34 @@ def worker_range(text: str) -> tuple[int, int]:
     """'4' -> (4, 4); '2..8' -> (2, 8); '0' -> (0, 0)."""
     from genimg.errors import InputError
 
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if not match:
-        raise InputError(f"--workers {text!r}: give a number, or MIN..MAX as in 2..8")
-    low = int(match[1])
-    high = int(match[2] or low)
+    low, most = parse_count("--workers", text, example="2..8")
+    high = low if most is None else most
     if high < low or (low == 0 and high > 0):
         raise InputError(f"--workers {text}: MIN must be at least 1 and at most MAX")
     return low, high
 
 
-def prepared(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
+def complete_recipe(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
     """The recipe that is trained: overridden, its data found, the data's classes filled in.
 
     Data that has no room in this machine's memory is refused, unless workers are on others.
     """
+    from cluster.places import everywhere
     from genimg import recipes
     from genimg.data.opening import SCENES, classes_of
 
     recipe = recipes.named(name).override(overrides)
     source = data or recipe.data.source
-    if source != SCENES and "://" not in source:
-        source = str(Path(source).expanduser().absolute())  # workers start in other folders
+    if source != SCENES:
+        source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
     return recipe.resolve(classes_of(recipe.data, copies=here))
 
 
-def refuse_register(name: str, registry: str) -> None:
-    """What would keep a model from being registered at the end is told at the beginning."""
-    from cluster.storage import open_storage
-    from cluster.versions import check_name
-
-    check_name("model", name)
-    open_storage(registry).exists("models")
-
-
-def opened(storage: str, name: str) -> RunFolder:
-    from jobs.run_folder import RunFolder, everywhere
+def run_folder(storage: str, name: str) -> RunFolder:
+    from cluster.places import everywhere
+    from jobs.runs.folder import RunFolder
 
     return RunFolder(everywhere(storage), name)
 
@@ -168,7 +156,7 @@ def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:
     import torch
 
     from genimg.training.sync import Alone
-    from jobs.worker import work
+    from jobs.runs.worker import work
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
@@ -184,7 +172,7 @@ def finish(
 ) -> None:
     """Run to the end, then say where the checkpoints are and register the best one."""
     from genimg.training.loop import Diverged
-    from jobs.worker import Lost
+    from jobs.runs.worker import Lost
 
     if not folder.complete(recipe):
         title = f"{folder.name} ({recipe.recipe})"
@@ -207,14 +195,10 @@ def finish(
         say(f"{what} checkpoint: {values}")
         print(folder.path(seen))
     if register:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as scratch:
-            place = folder.fetch(chosen, Path(scratch))
-            version = register_checkpoint(
-                register, place, registry, with_training_state=with_training_state
-            )
-        print(f"{version.name}@{version.number}")
+        version = register_run(
+            register, folder, chosen, registry, with_training_state=with_training_state
+        )
+        print(version.reference)
 
 
 def give_up(folder: RunFolder, reason: Exception, remedy: str) -> NoReturn:

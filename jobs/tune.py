@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.console import Meter, RegistryOption, run, say, shown
-from jobs.registering import WithTrainingState, register_checkpoint
+from jobs.runs.registration import WithTrainingState, refuse_register, register_run
 
 if TYPE_CHECKING:
-    from jobs.sweep import Sweep, Trial
+    from jobs.sweeps.records import Sweep, Trial
 
 SCHEDULERS = ("asha", "none")
 SEARCHERS = ("optuna", "random")
@@ -84,8 +82,8 @@ def tune(
 
     from cluster.local import connect
     from genimg.errors import InputError, nearest
-    from jobs.space import parse_space
-    from jobs.train import prepared, refuse_register
+    from jobs.sweeps.space import parse_space
+    from jobs.train import complete_recipe
 
     for option, value, known in (
         ("--scheduler", scheduler, SCHEDULERS),
@@ -96,12 +94,12 @@ def tune(
     from genimg import recipes
 
     plain, space = parse_space(recipes.named(recipe), assignments or [])
-    base = prepared(recipe, plain, data)
+    base = complete_recipe(recipe, plain, data)
     if register:
         refuse_register(register, registry)
 
-    from jobs.run_folder import everywhere
-    from jobs.sweep import Sweep
+    from cluster.places import everywhere
+    from jobs.sweeps.records import Sweep
 
     sweep = Sweep(everywhere(storage), name or f"{recipe}-sweep", base, space)
     sweep.refuse_other()
@@ -109,9 +107,9 @@ def tune(
         trials = int(sweep.combinations)
         say(f"there are only {trials} combinations; that many trials it is")
     with connect(dashboard=True):  # which Ray's cleaner of what killed trials held asks
-        from jobs.on_ray import refuse_infeasible
-        from jobs.on_tune import search
-        from jobs.trial_run import Task
+        from jobs.runs.on_ray import refuse_infeasible
+        from jobs.sweeps.on_tune import search
+        from jobs.sweeps.trial_run import Task
 
         use_gpu = ray.cluster_resources().get("GPU", 0) >= workers if gpu is None else gpu
         if not autoscale:
@@ -171,7 +169,7 @@ def conclude(
     ]
     from rich.console import Console
 
-    from jobs.sweep_report import picture, table
+    from jobs.sweeps.report import picture, table
 
     Console().print(table(sweep, found))
     sweep.storage.write(f"{sweep.name}/sweep.png", picture(sweep, found))
@@ -189,15 +187,15 @@ def conclude(
     print(folder.path(chosen))
     if register:
         origin = {"name": sweep.name, "trial": best.name, "trials": len(found)}
-        with tempfile.TemporaryDirectory() as scratch:
-            version = register_checkpoint(
-                register,
-                folder.fetch(chosen, Path(scratch)),
-                registry,
-                with_training_state=with_training_state,
-                origin={"sweep": origin | {"values": best.values}},
-            )
-        print(f"{version.name}@{version.number}")
+        version = register_run(
+            register,
+            folder,
+            chosen,
+            registry,
+            with_training_state=with_training_state,
+            origin={"sweep": origin | {"values": best.values}},
+        )
+        print(version.reference)
 
 
 if __name__ == "__main__":

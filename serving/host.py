@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from cluster.registry import Registry, Version
-from cluster.storage import open_storage
-from cluster.versions import parse_reference
+from cluster.places import open_storage
+from cluster.registry import Registry
+from cluster.versions import Version, parse_reference
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import OPERATIONS, Kind

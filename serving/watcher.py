@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.registry import Registry, Version
-from cluster.versions import Unknown, parse_reference
+from cluster.registry import Registry
+from cluster.versions import Unknown, Version, parse_reference
 
 logger = logging.getLogger(__name__)
 

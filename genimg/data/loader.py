@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import cast
 
@@ -54,7 +54,7 @@ class Loader:
         self.prefetch = prefetch
         self.share = slice(batch_size * rank // world, batch_size * (rank + 1) // world)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
             prepare = Prefetch(self.batch, self.device)
             pending: deque[Future[Callable[[], Batch]]] = deque()

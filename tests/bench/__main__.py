@@ -33,7 +33,7 @@ from measuring import Row
 from rich.console import Console
 from rich.table import Table
 
-from jobs.recorder import commit
+from jobs.runs.recorder import commit
 
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "scenes": bench_scenes.measure,

@@ -90,7 +90,7 @@ def over_bare_loop(recipe: Recipe, data: Images, bare: Iterator[None], quick: bo
 
 @contextmanager
 def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], None]]:
-    """Each call trains for that many steps more, with what jobs.worker trains with."""
+    """Each call trains for that many steps more, with what jobs.runs.worker trains with."""
     method = recipe.method(device())
     train = recipe.train
     loader = Loader(

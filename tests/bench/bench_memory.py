@@ -15,8 +15,8 @@ import made_data
 from bench_ray import mnist_sized, on_ray
 from measuring import Row
 
-from jobs.run_folder import RunFolder
-from jobs.worker import Job
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job
 
 AT_MOST = 1.5  # GB, of 10^9 bytes
 _WORKER = b"RayTrainWorker"  # what Ray Train calls its workers' processes

@@ -20,10 +20,10 @@ from measuring import Row
 from cluster.local import connect
 from genimg import recipes
 from genimg.recipe import Recipe
-from jobs.on_ray import train_on_ray
-from jobs.run_folder import RunFolder
+from jobs.runs.folder import RunFolder
+from jobs.runs.on_ray import train_on_ray
+from jobs.runs.worker import Job
 from jobs.train import train_here
-from jobs.worker import Job
 
 AT_LEAST = 0.95
 Launch = Callable[[Job, Callable[[int, dict[str, float]], None]], None]

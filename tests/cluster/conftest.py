@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.registry import Registry, Version
-from cluster.storage import open_storage
+from cluster.places import open_storage
+from cluster.registry import Registry
+from cluster.versions import Version
 
 Register = Callable[..., Version]
 

@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.registry import Conflict, Registry
-from cluster.storage import open_storage
+from cluster.moves import Conflict
+from cluster.places import open_storage
+from cluster.promotion import promote
+from cluster.registry import Registry
 
 place, start, verb, *arguments = sys.argv[1:]
 registry = Registry(open_storage(place))
@@ -28,14 +30,14 @@ elif verb == "promote":  # until it succeeds
     conflicts = 0
     while True:
         try:
-            move = registry.promote(f"dcgan@{arguments[0]}", arguments[1])
+            move = promote(registry, f"dcgan@{arguments[0]}", arguments[1])
             break
         except Conflict:
             conflicts += 1
     print(json.dumps({"previous": move.previous, "conflicts": conflicts}))
 elif verb == "contend":  # once, expecting version 1
     try:
-        registry.promote(f"dcgan@{arguments[0]}", arguments[1], expect=1)
+        promote(registry, f"dcgan@{arguments[0]}", arguments[1], expect=1)
         print(json.dumps({"won": True}))
     except Conflict as conflict:
         print(json.dumps({"won": False, "told": str(conflict)}))

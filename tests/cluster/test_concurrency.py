@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cluster.promotion import promote
 from cluster.registry import Registry
 
 WORKERS = 20
@@ -81,7 +82,7 @@ def test_of_promotions_with_one_expectation_one_wins_and_the_others_are_told_who
 ):
     for _ in range(contenders + 1):
         register()
-    registry.promote("dcgan@1", "best")
+    promote(registry, "dcgan@1", "best")
     printed = at_once(
         registry, [["contend", str(number), "best"] for number in range(2, contenders + 2)]
     )
@@ -96,7 +97,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cluster.registry import Registry
-from cluster.storage import open_storage
+from cluster.places import open_storage
 storage = open_storage(sys.argv[1])
 class Deadly(type(storage)):
     step = 0

@@ -14,7 +14,7 @@ from ray.autoscaler._private.command_runner import _with_environment_variables, 
 from ray.autoscaler._private.updater import LABELS_ENVIRONMENT_VARIABLE
 from ray.autoscaler._private.util import prepare_config, validate_config, with_head_node_ip
 
-from jobs.on_serve import FLAGS
+from jobs.server.ray_privates import FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "cluster.yaml").read_text()

@@ -10,10 +10,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.disk import LocalStorage, staged
+from cluster.disk import LocalStorage, staging_for
 from cluster.leftovers import clear, duration, leftovers
-from cluster.registry import Registry, RegistryError
-from cluster.storage import StorageError, open_storage
+from cluster.places import open_storage
+from cluster.registry import Registry
+from cluster.storage import StorageError
+from cluster.versions import RegistryError
 
 MARKER = "models/dcgan/versions/00001/version.json"
 
@@ -23,7 +25,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 from cluster.registry import Registry
-from cluster.storage import open_storage
+from cluster.places import open_storage
 place, folder, moment = sys.argv[1:]
 storage = open_storage(place)
 def die(*_, **__):
@@ -215,7 +217,7 @@ def test_a_file_that_goes_while_leftovers_are_listed_is_none(tmp_path: Path, che
 def test_on_a_disk_a_writer_that_lives_is_never_a_leftover(tmp_path: Path, checkpoint: Path):
     storage = LocalStorage(tmp_path / "store")
     target = storage.root / "models/dcgan/versions/00001"
-    with staged(target) as staging:
+    with staging_for(target) as staging:
         (staging / "weights").write_bytes(b"half of it")
         assert leftovers(storage) == []
         storage.discard("models/dcgan/versions/00001")

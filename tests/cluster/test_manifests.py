@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from genimg.errors import InputError
 from jobs.cli import app
-from jobs.on_serve import FLAGS
+from jobs.server.ray_privates import FLAGS
 from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,11 +194,11 @@ def parsed(command: str) -> dict[str, Any]:
 
 
 def test_the_jobs_command_is_one_that_training_takes():
-    from jobs.train import prepared, worker_range
+    from jobs.train import complete_recipe, worker_range
 
     spec = manifest("RayJob")["spec"]
     given = parsed(spec["entrypoint"])
-    prepared(given["recipe"], given["overrides"] or [], None)
+    complete_recipe(given["recipe"], given["overrides"] or [], None)
     low, high = worker_range(given["workers"])
     assert 0 < low <= high <= groups("RayJob")["gpu"]["maxReplicas"]
     assert given["name"]  # the same in every retry, which therefore resumes
@@ -209,13 +209,13 @@ def test_the_jobs_command_is_one_that_training_takes():
 
 
 def test_a_command_that_training_does_not_take_is_refused():
-    from jobs.train import prepared
+    from jobs.train import complete_recipe
 
     entrypoint = manifest("RayJob")["spec"]["entrypoint"]
     with pytest.raises(Exception, match="No such option: --worker-count"):
         parsed(entrypoint + " --worker-count 4")
     with pytest.raises(InputError, match="dcgam"):
-        prepared("dcgam", [], None)
+        complete_recipe("dcgam", [], None)
 
 
 def test_a_service_outlives_its_head_and_its_upgrades():

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from cluster.aliases import Aliases, Promotion
 from cluster.disk import LocalStorage
-from cluster.gates import Gate
-from cluster.registry import Conflict, GateFailed, Registry, RegistryError, Unknown
+from cluster.gates import Gate, GateFailed
+from cluster.moves import Conflict
+from cluster.promotion import promote, rollback
+from cluster.registry import Registry
+from cluster.versions import RegistryError, Unknown
 
 
 def names(registry: Registry, alias: str = "production") -> int:
@@ -20,8 +23,8 @@ def names(registry: Registry, alias: str = "production") -> int:
 def test_a_promotion_says_who_replaced_whom_and_when(registry: Registry, register):
     register()
     register()
-    registry.promote("dcgan@1", "production")
-    move = registry.promote("dcgan", "production")
+    promote(registry, "dcgan@1", "production")
+    move = promote(registry, "dcgan", "production")
     assert (move.action, move.version, move.previous) == ("promote", 2, 1)
     assert "@" in move.by
     assert move.at.endswith("+00:00")
@@ -32,9 +35,9 @@ def test_a_promotion_says_who_replaced_whom_and_when(registry: Registry, registe
 
 def test_promoting_what_is_named_already_changes_nothing(registry: Registry, register):
     register(fid=1.0)
-    registry.promote("dcgan", "production")
+    promote(registry, "dcgan", "production")
     before = registry.storage.read("models/dcgan/aliases.json")
-    move = registry.promote("dcgan", "production", better_than_holder=("fid", "min"))
+    move = promote(registry, "dcgan", "production", better_than_holder=("fid", "min"))
     assert move.version == move.previous == 1
     assert registry.storage.read("models/dcgan/aliases.json") == before
 
@@ -43,14 +46,14 @@ def test_rollback_leads_one_promotion_back_each_time(registry: Registry, registe
     for _ in range(4):
         register()
     for number in (1, 2, 3):
-        registry.promote(f"dcgan@{number}", "production")
-        registry.promote("dcgan@4", "best") if number == 2 else None
-    back = [registry.rollback("dcgan", "production") for _ in range(2)]
+        promote(registry, f"dcgan@{number}", "production")
+        promote(registry, "dcgan@4", "best") if number == 2 else None
+    back = [rollback(registry, "dcgan", "production") for _ in range(2)]
     assert [(move.previous, move.version) for move in back] == [(3, 2), (2, 1)]
     assert names(registry) == 1
     assert names(registry, "best") == 4
     with pytest.raises(RegistryError, match="names version 1, and there is none to go back to"):
-        registry.rollback("dcgan", "production")
+        rollback(registry, "dcgan", "production")
 
 
 def test_rollback_after_rollback_and_promotion_skips_what_was_rolled_back(
@@ -58,11 +61,11 @@ def test_rollback_after_rollback_and_promotion_skips_what_was_rolled_back(
 ):
     for _ in range(3):
         register()
-    registry.promote("dcgan@1", "production")
-    registry.promote("dcgan@2", "production")
-    registry.rollback("dcgan", "production")
-    registry.promote("dcgan@3", "production")
-    assert registry.rollback("dcgan", "production").version == 1
+    promote(registry, "dcgan@1", "production")
+    promote(registry, "dcgan@2", "production")
+    rollback(registry, "dcgan", "production")
+    promote(registry, "dcgan@3", "production")
+    assert rollback(registry, "dcgan", "production").version == 1
     assert [move.action for move in registry.aliases("dcgan").history] == [
         "promote", "promote", "rollback", "promote", "rollback",
     ]  # fmt: skip
@@ -72,9 +75,9 @@ def test_rollback_passes_over_versions_removed_since(registry: Registry, registe
     for _ in range(3):
         register()
     for number in (3, 1, 2, 1):
-        registry.promote(f"dcgan@{number}", "production")
+        promote(registry, f"dcgan@{number}", "production")
     registry.remove("dcgan@2")
-    assert registry.rollback("dcgan", "production").version == 3  # not 2, nor 1 itself
+    assert rollback(registry, "dcgan", "production").version == 3  # not 2, nor 1 itself
     assert registry.aliases("dcgan").stack("production") == [3]
 
 
@@ -108,17 +111,17 @@ def test_any_sequence_of_moves_leads_where_a_plain_undo_stack_leads(moves: list[
 def test_gates(registry: Registry, register, gate: str, passes: bool):
     register(fid=12.0, psnr=28.5, nan=math.nan)
     if passes:
-        assert registry.promote("dcgan", "production", gates=["fid<=12", gate]).version == 1
+        assert promote(registry, "dcgan", "production", gates=["fid<=12", gate]).version == 1
     else:
         with pytest.raises(GateFailed):
-            registry.promote("dcgan", "production", gates=["fid<=12", gate])
+            promote(registry, "dcgan", "production", gates=["fid<=12", gate])
         assert registry.aliases("dcgan").holders == {}
 
 
 def test_a_failed_gate_says_all_that_failed_and_the_metrics_there_are(registry, register):
     register(fid=15.25, kid=math.nan)
     with pytest.raises(GateFailed) as failure:
-        registry.promote("dcgan", "production", gates=["fid<=12", "kid<1", "psnr>=28.5", "fid>1"])
+        promote(registry, "dcgan", "production", gates=["fid<=12", "kid<1", "psnr>=28.5", "fid>1"])
     assert str(failure.value) == (
         "dcgan@1 fails fid<=12 (it is 15.25), kid<1 (it is nan), psnr>=28.5 (there is no psnr); "
         "its metrics: fid 15.25, kid nan"
@@ -133,7 +136,7 @@ def test_a_failed_gate_says_all_that_failed_and_the_metrics_there_are(registry, 
 def test_texts_that_are_no_gates_are_refused(registry: Registry, register, text: str):
     register(fid=1.0)
     with pytest.raises(RegistryError, match="give METRIC, one of <= >= < >, and a number"):
-        registry.promote("dcgan", "production", gates=[text])
+        promote(registry, "dcgan", "production", gates=[text])
 
 
 @given(st.sampled_from(["<=", ">=", "<", ">"]), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
@@ -154,32 +157,32 @@ def test_better_than_the_holder_means_strictly(
     registry: Registry, register, holder, candidate, direction, wins
 ):
     register(fid=holder)
-    registry.promote("dcgan", "production")
+    promote(registry, "dcgan", "production")
     register(fid=candidate)
     if wins:
-        registry.promote("dcgan", "production", better_than_holder=("fid", direction))
+        promote(registry, "dcgan", "production", better_than_holder=("fid", direction))
     else:
         with pytest.raises(GateFailed, match=r"dcgan@2 .*fid"):
-            registry.promote("dcgan", "production", better_than_holder=("fid", direction))
+            promote(registry, "dcgan", "production", better_than_holder=("fid", direction))
     assert names(registry) == (2 if wins else 1)
 
 
 def test_the_first_holder_needs_the_metric_but_beats_nobody(registry: Registry, register):
     register(fid=50.0)
     with pytest.raises(GateFailed, match="dcgan@1 has no psnr; its metrics: fid 50"):
-        registry.promote("dcgan", "production", better_than_holder=("psnr", "max"))
-    registry.promote("dcgan", "production", better_than_holder=("fid", "min"))
+        promote(registry, "dcgan", "production", better_than_holder=("psnr", "max"))
+    promote(registry, "dcgan", "production", better_than_holder=("fid", "min"))
     assert names(registry) == 1
 
 
 def test_expectation_of_another_holder_is_a_conflict(registry: Registry, register):
     register()
     register()
-    registry.promote("dcgan@1", "production", expect=None)
+    promote(registry, "dcgan@1", "production", expect=None)
     for expect in (None, 2):
         with pytest.raises(Conflict, match="dcgan@production names version 1, not"):
-            registry.promote("dcgan@2", "production", expect=expect)
-    registry.promote("dcgan@2", "production", expect=1)
+            promote(registry, "dcgan@2", "production", expect=expect)
+    promote(registry, "dcgan@2", "production", expect=1)
     assert names(registry) == 2
 
 
@@ -205,32 +208,32 @@ def test_an_alias_that_moves_meanwhile_is_a_conflict(registry, interfered, regis
     for _ in range(3):
         register()
     if not first:
-        registry.promote("dcgan@3", "production")
-    interfered.storage.act = lambda: registry.promote("dcgan@1", "production")
+        promote(registry, "dcgan@3", "production")
+    interfered.storage.act = lambda: promote(registry, "dcgan@1", "production")
     with pytest.raises(Conflict, match=r"moved dcgan@production meanwhile: it names version 1 now"):
-        interfered.promote("dcgan@2", "production")
+        promote(interfered, "dcgan@2", "production")
     assert names(registry) == 1
 
 
 def test_there_and_back_is_a_move_too(registry, interfered, register):
     for _ in range(3):
         register()
-    registry.promote("dcgan@1", "production")
+    promote(registry, "dcgan@1", "production")
 
     def there_and_back() -> None:
-        registry.promote("dcgan@2", "production")
-        registry.rollback("dcgan", "production")
+        promote(registry, "dcgan@2", "production")
+        rollback(registry, "dcgan", "production")
 
     interfered.storage.act = there_and_back
     with pytest.raises(Conflict, match="it names version 1 now"):
-        interfered.promote("dcgan@3", "production")
+        promote(interfered, "dcgan@3", "production")
 
 
 def test_another_alias_that_moves_meanwhile_is_none_of_our_business(registry, interfered, register):
     register()
     register()
-    interfered.storage.act = lambda: registry.promote("dcgan@1", "best")
-    interfered.promote("dcgan@2", "production")
+    interfered.storage.act = lambda: promote(registry, "dcgan@1", "best")
+    promote(interfered, "dcgan@2", "production")
     assert registry.aliases("dcgan").holders == {"best": 1, "production": 2}
 
 
@@ -239,12 +242,12 @@ def test_a_version_removed_meanwhile_is_not_promoted(registry, interfered, regis
     register()
     interfered.storage.act = lambda: registry.remove("dcgan@1")
     with pytest.raises(Unknown, match="dcgan@1 was removed meanwhile"):
-        interfered.promote("dcgan@1", "production")
+        promote(interfered, "dcgan@1", "production")
 
 
 def test_a_version_promoted_meanwhile_is_not_removed(registry, interfered, register):
     register()
-    interfered.storage.act = lambda: registry.promote("dcgan@1", "production")
+    interfered.storage.act = lambda: promote(registry, "dcgan@1", "production")
     with pytest.raises(RegistryError, match="dcgan@1 is in use as dcgan@production"):
         interfered.remove("dcgan@1")
     assert registry.verify("dcgan") == []

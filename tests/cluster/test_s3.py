@@ -19,9 +19,11 @@ from test_concurrency import at_once
 
 from cluster import s3 as s3_module
 from cluster import s3_faults
+from cluster.places import open_storage
+from cluster.promotion import promote
 from cluster.registry import Registry
 from cluster.s3 import S3Storage
-from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError, open_storage
+from cluster.storage import AlreadyExists, Changed, NotFound, Refused, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +71,11 @@ def test_moves_of_aliases_at_once_survive_faults(
     place = bucket_at(failing, monkeypatch)
     version = Registry(open_storage(place)).register("dcgan", checkpoint, {}, {})
 
-    def promote(number: int) -> None:
-        Registry(open_storage(place)).promote(version.reference, f"alias{number}")
+    def move(number: int) -> None:
+        promote(Registry(open_storage(place)), version.reference, f"alias{number}")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(promote, range(24)))
+        list(pool.map(move, range(24)))
     moves = [move.alias for move in Registry(open_storage(place)).aliases("dcgan").history]
     assert sorted(moves) == sorted(f"alias{number}" for number in range(24))
 

@@ -11,8 +11,9 @@ from botocore.config import Config
 from local_s3 import free_port, new_bucket
 
 from cluster import s3 as s3_module
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import AlreadyExists, Changed, Storage, open_storage
+from cluster.storage import AlreadyExists, Changed, Storage
 
 
 class Door:

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.disk import LocalStorage
-from cluster.storage import (
-    AlreadyExists,
-    Changed,
-    NotFound,
-    Storage,
-    StorageError,
-    open_storage,
-)
+from cluster.places import open_storage
+from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageError
 
 
 @pytest.fixture
@@ -283,34 +277,6 @@ def test_what_the_system_refuses_is_one_storage_error(tmp_path: Path):
         storage.create("a/b", b"beneath an object")
     with pytest.raises(StorageError, match="too long"):
         storage.write("x" * 300, b"")
-
-
-def test_open_storage_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    open_storage("place").write("a", b"one")
-    assert (tmp_path / "place" / "a").read_bytes() == b"one"
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("s3://", "give s3://BUCKET/PREFIX"),
-        ("s3://A_B/x", "give s3://BUCKET/PREFIX"),
-        ("s3://bucket/../x", "is no key"),
-        ("gs://bucket", "gs:// is not supported; give a folder or s3://"),
-        ("file:///tmp/x", "file:// is not supported"),
-        ("", "give the path of a folder, or s3://"),
-    ],
-)
-def test_open_storage_refuses_what_it_cannot_open(url: str, message: str):
-    with pytest.raises(StorageError, match=message):
-        open_storage(url)
-
-
-def test_open_storage_refuses_a_file(tmp_path: Path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="is a file; give a folder"):
-        open_storage(str(tmp_path / "file"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.promotion import promote
 from cluster.registry import Registry
 
 FOLDER = "models/dcgan/versions/00001"
@@ -71,7 +72,7 @@ def test_missing_and_extra_files_are_named(registry: Registry, register):
 def test_an_alias_of_a_version_that_is_gone_is_found(registry: Registry, register):
     register()
     register()
-    registry.promote("dcgan@1", "production")
+    promote(registry, "dcgan@1", "production")
     registry.storage.delete(FOLDER)  # by hand, past the registry
     assert found(registry) == [
         ("dcgan@production", "aliases.json", "names version 1, which is missing")
@@ -81,7 +82,7 @@ def test_an_alias_of_a_version_that_is_gone_is_found(registry: Registry, registe
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"aliases": {"a": 1}, "history": []}'])
 def test_altered_aliases_are_found(registry: Registry, register, text: str):
     register()
-    registry.promote("dcgan", "production")
+    promote(registry, "dcgan", "production")
     registry.storage.write("models/dcgan/aliases.json", text.encode())
     assert found(registry) == [("dcgan", "aliases.json", "is altered")]
 

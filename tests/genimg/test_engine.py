@@ -25,8 +25,8 @@ from genimg.plans import spherical
 from genimg.recipes import RECIPES
 from genimg.training.method import load_states
 from genimg.training.sync import Alone
-from jobs.run_folder import RunFolder
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ from genimg.schedule import Train
 from genimg.training.loop import Diverged, Window, crossed, fit
 from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
-from jobs.run_folder import RunFolder
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 

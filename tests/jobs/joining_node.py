@@ -16,10 +16,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from genimg import checkpoint
-from jobs import on_ray
-from jobs.run_folder import RunFolder
-from jobs.train import prepared
-from jobs.worker import Job
+from jobs.runs import on_ray
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job
+from jobs.train import complete_recipe
 
 SIZE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
 
@@ -27,7 +27,7 @@ SIZE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
 def main(storage: str, name: str, *overrides: str) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
     on_ray.RESIZE_EVERY = 1.0
-    recipe = prepared(name, list(overrides), None)
+    recipe = complete_recipe(name, list(overrides), None)
     folder = RunFolder(storage, name)
     folder.start(recipe)
     stop = threading.Event()

@@ -178,13 +178,14 @@ WRONG = [
 @pytest.fixture(scope="module")
 def place(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, images, and things that are not what they should be."""
+    from cluster.places import open_storage
+    from cluster.promotion import promote
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     here = tmp_path_factory.mktemp("place")
     for part in ("runs", "registry"):
         shutil.copytree(models / part, here / part)
-    Registry(open_storage(str(here / "registry"))).promote("dcgan", "best")
+    promote(Registry(open_storage(str(here / "registry"))), "dcgan", "best")
     (here / "runs/new").mkdir()
     (here / "runs/odd").mkdir()
     (here / "runs/odd/recipe.json").write_text("[]")

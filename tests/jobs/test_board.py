@@ -1,6 +1,6 @@
 """The board between a command and its workers, as plain Python."""
 
-from jobs.board import Board, News, Wishes
+from jobs.runs.board import Board, News, Wishes
 
 FIRST = (32, {"loss": 1.0})
 SECOND = (64, {"loss": 0.5})

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from local_s3 import free_port
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 
 pytestmark = pytest.mark.ray
 

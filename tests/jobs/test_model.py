@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from engine_calls import sample
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg import checkpoint
 from genimg.engine import Engine
 from jobs.model import load_engine
-from jobs.registering import register_checkpoint
+from jobs.runs.registration import register_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.storage import open_storage
+from cluster.places import open_storage
 from genimg import images
 
 pytestmark = pytest.mark.ray
@@ -117,7 +117,7 @@ def test_what_others_left_in_a_bucket_disturbs_nothing(bucket, tmp_path):
 
 
 def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
-    from jobs.sharding import make_plan
+    from jobs.shards.plan import make_plan
 
     np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8))
     boto3.client("s3").upload_file(
@@ -134,7 +134,9 @@ def test_a_plan_is_the_same_on_a_machine_without_the_copy(bucket, tmp_path):
 def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
     from genimg.data.parquet import Shards
     from genimg.data.parts import Part
-    from jobs.sharding import Sharder, claim, finished, make_plan, part_of
+    from jobs.shards.folder import claim, outcome_of
+    from jobs.shards.plan import make_plan
+    from jobs.shards.writer import Sharder, part_of
 
     name = bucket.removeprefix("s3://")
     for number in range(7):
@@ -145,11 +147,11 @@ def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
     plan, sources = make_plan(f"{bucket}/pets", split="all", **options)
     claim(f"{bucket}/out", plan, overwrite=False)
     for shard in plan.shards(f"{bucket}/out"):
-        assert finished(shard) is None
+        assert outcome_of(shard) is None
         part = part_of(plan, sources, shard)
         outcome = Sharder(plan, 0).write(shard, Part.unpacked(part.packed()))
         assert (outcome.complete, outcome.broken) == (True, [])
-        assert finished(shard) == outcome
+        assert outcome_of(shard) == outcome
     shards = Shards(f"{bucket}/out", channels=3, size=8, fit="pad", tolerate_broken=0)
     pixels, labels = shards.fetch(np.arange(7), torch.zeros(7, dtype=torch.int64))
     numbers = pixels[:, 0, 0, 0].tolist()

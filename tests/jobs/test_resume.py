@@ -24,9 +24,9 @@ from genimg.errors import InputError
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.training.sync import Alone, Collective
-from jobs.resuming import resume
-from jobs.run_folder import RunFolder
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.resume import resume
+from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_stopped_thrice_between_checkpoints_and_resumed(name, tmp_path):
 NEW_PROCESS = """
 import sys, torch
 from genimg.training.sync import Alone
-from jobs.worker import Job, work
+from jobs.runs.worker import Job, work
 torch.set_num_threads(int(sys.argv[4]))
 work(Job(sys.argv[1], sys.argv[2], sys.argv[3]), Alone(), torch.device("cpu"))
 """

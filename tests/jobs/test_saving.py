@@ -14,9 +14,9 @@ from cluster.disk import LocalStorage
 from cluster.storage import Refused, StorageError
 from genimg import checkpoint
 from genimg.training.sync import Alone
-from jobs.run_folder import RunFolder
-from jobs.saver import BackgroundSaver
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.saver import BackgroundSaver
+from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 

@@ -4,10 +4,10 @@ import pytest
 from ray.tune.search import Searcher
 
 from genimg import recipes
-from jobs.on_tune import trial_scheduler
-from jobs.searchers import LearningSearch, RandomSearch
-from jobs.space import parse_space
-from jobs.sweep import Sweep, Trial
+from jobs.sweeps.on_tune import trial_scheduler
+from jobs.sweeps.records import Sweep, Trial
+from jobs.sweeps.searchers import LearningSearch, RandomSearch
+from jobs.sweeps.space import parse_space
 
 FINITE = ["train.batch_size=choice(8,16,32,64)", "data.augment=choice(none,flip)"]
 ENDLESS = ["train.lr=loguniform(1e-4,1e-2)"]

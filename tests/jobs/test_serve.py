@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from genimg.recipes import RECIPES
-from jobs.on_serve import FLAGS
+from jobs.server.ray_privates import FLAGS
 
 # Of Ray itself, at the first import of ray.serve.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
@@ -35,11 +35,12 @@ def with_application(**changes: object) -> dict[str, object]:
 @pytest.fixture
 def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a registry, which is also the working directory."""
+    from cluster.places import open_storage
+    from cluster.promotion import promote
     from cluster.registry import Registry
-    from cluster.storage import open_storage
 
     shutil.copytree(models / "registry", tmp_path / "registry")
-    Registry(open_storage(str(tmp_path / "registry"))).promote("dcgan", "best")
+    promote(Registry(open_storage(str(tmp_path / "registry"))), "dcgan", "best")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GENIMG_REGISTRY", raising=False)
     return tmp_path
@@ -176,14 +177,14 @@ def test_a_port_that_is_taken_is_refused(place, command):
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     from ray.serve.schema import ServeDeploySchema
 
-    from jobs.serve_file import builder_of, parsed, read
+    from jobs.server.config_file import builder_of, parse, read_tree
 
     path = Path(__file__).parents[2] / "serving" / "config.yaml"
     content = yaml.safe_load(path.read_text())
     schema = ServeDeploySchema.model_validate(content)
     assert [each.name for each in schema.applications] == ["genimg"]
     assert schema.http_options.host == "127.0.0.1"
-    file = parsed(read(path), str(path))
+    file = parse(read_tree(path), str(path))
     _, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     assert [(model.ref, model.placement) for model in settings.models] == [

@@ -10,7 +10,7 @@ from genimg import recipes
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.inference import Inference
-from jobs.space import parse_space
+from jobs.sweeps.space import parse_space
 
 DCGAN = recipes.named("dcgan")
 

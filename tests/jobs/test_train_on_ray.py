@@ -184,8 +184,8 @@ def test_a_command_that_fails_leaves_no_workers_behind(
     import ray
 
     from genimg import recipes
-    from jobs.on_ray import train_on_ray
-    from jobs.worker import Job
+    from jobs.runs.on_ray import train_on_ray
+    from jobs.runs.worker import Job
 
     def fail(seen: int, values: dict[str, float]) -> None:
         raise ZeroDivisionError
@@ -214,11 +214,11 @@ def test_a_command_that_fails_leaves_no_workers_behind(
 def test_a_traceback_is_shown_once_and_summed_up_in_its_last_line():
     from ray.train import WorkerGroupError
 
-    from jobs.on_ray import in_short
+    from jobs.runs.on_ray import describe_failures
 
     bug = Exception("Traceback (most recent call last):\n  File ...\nKeyError: 'x'")
     shown: list[str] = []
-    assert in_short(WorkerGroupError("", {0: bug, 3: bug}), shown.append) == (
+    assert describe_failures(WorkerGroupError("", {0: bug, 3: bug}), shown.append) == (
         "worker 0, 3: KeyError: 'x'"
     )
     assert shown == [str(bug)]

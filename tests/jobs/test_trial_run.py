@@ -10,10 +10,10 @@ from tiny_recipes import tiny
 from genimg.recipe import Recipe
 from genimg.training.loop import Diverged
 from genimg.training.sync import Alone
-from jobs.on_tune import in_short, placing
-from jobs.run_folder import RunFolder
-from jobs.trial_run import Task, train_in_this_process
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
+from jobs.sweeps.on_tune import describe_error, placement
+from jobs.sweeps.trial_run import Task, train_in_this_process
 
 TASK = Task("", "", workers=1, cpus_per_worker=1, use_gpu=False, max_failures=0)
 
@@ -75,7 +75,7 @@ def test_what_a_training_sets_for_its_process_is_put_back(tmp_path: Path, monkey
         raise RuntimeError("no disk")
 
     generator = torch.default_generator.get_state()
-    monkeypatch.setattr("jobs.trial_run.work", meddle)
+    monkeypatch.setattr("jobs.sweeps.trial_run.work", meddle)
     with pytest.raises(RuntimeError, match="no disk"):
         trained(tiny("dcgan"), tmp_path, "meddling")
     assert not torch.are_deterministic_algorithms_enabled()
@@ -107,7 +107,7 @@ NODE = {"CPU": 8.0, "GPU": 8.0, "memory": 100e9}
     ],
 )
 def test_as_many_trials_run_as_there_is_room_for(task: Task, nodes, at_once: int):
-    most, needs = placing(task, nodes)
+    most, needs = placement(task, nodes)
     assert most == at_once
     assert any(all(n.get(k, 0) >= v for k, v in needs.items()) for n in nodes) or len(needs) == 1
     assert ("CPU" in needs) == (task.workers == 1)
@@ -116,8 +116,8 @@ def test_as_many_trials_run_as_there_is_room_for(task: Task, nodes, at_once: int
 def test_what_ray_says_of_a_lost_process_is_one_line():
     died = "Failure # 1 (occurred at x)\nThe actor died unexpectedly before finishing this task.\n"
     died += "\tclass_name: TrialRun\nThe actor is dead because its worker process has died.\n"
-    assert in_short(died).startswith("its process died")
+    assert describe_error(died).startswith("its process died")
     short = "Failure # 1 (x)\nTask was killed due to the node running low on memory.\nMemory ..."
-    assert "short of memory" in in_short(short)
+    assert "short of memory" in describe_error(short)
     raised = f"{died}Failure # 2 (y)\nTraceback (most recent call last):\n ...\nOSError: no space"
-    assert in_short(raised) == "OSError: no space"
+    assert describe_error(raised) == "OSError: no space"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 
 pytestmark = pytest.mark.ray
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from live_server import running
 
+from cluster.places import open_storage
+from cluster.promotion import promote
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.settings import Settings
@@ -48,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             register=model,
             registry=str(home / "registry"),
         )
-    Registry(open_storage(str(home / "registry"))).promote("shapes@1", "production")
+    promote(Registry(open_storage(str(home / "registry"))), "shapes@1", "production")
     return home / "registry"
 
 

@@ -17,8 +17,8 @@ from engine_calls import denoise
 from live_server import file_of, opened, pixels
 from PIL import Image
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg.engine import Engine
 
 ROUTE = "/v1/images/denoise"

@@ -13,8 +13,8 @@ import pytest
 from engine_calls import sample
 from live_server import opened
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg.engine import Engine
 from genimg.operations.drawing import LAST_SEED
 

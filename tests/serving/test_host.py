@@ -12,8 +12,10 @@ import pytest
 from engine_calls import sample
 from live_server import opened, running, until
 
-from cluster.registry import Damaged, Registry, Unknown
-from cluster.storage import open_storage
+from cluster.places import open_storage
+from cluster.promotion import promote, rollback
+from cluster.registry import Registry
+from cluster.versions import Damaged, Unknown
 from genimg import checkpoint
 from genimg.engine import Engine
 from genimg.operations.drawing import Sample
@@ -128,7 +130,7 @@ def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registr
         for number, reference in ((1, "shapes@2"), (2, "shapes@1"), (1, "shapes@2")):
             before = versions[str(number)]
             until(lambda n=str(number), before=before: versions[n] > before + 30)
-            models.promote(reference, "production")
+            promote(models, reference, "production")
         before = versions["2"]
         until(lambda: versions["2"] > before + 30)
         enough.set()
@@ -155,7 +157,7 @@ def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, m
             asyncio.ensure_future(host.call(Request(Sample(seed=seed)))) for seed in range(100)
         ]
         await asyncio.sleep(0)
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         for seed, answer in enumerate(await asyncio.gather(*early)):
             assert answer.version == 1
             expected = engines[1](Sample(seed=seed)).images[0]
@@ -185,17 +187,17 @@ def test_a_registry_on_s3_is_served_and_followed(models, bucket, tmp_path, monke
         folder = models.fetch(models.get("shapes", number))
         copy = shutil.copytree(folder, tmp_path / str(number), ignore=lambda *_: ["version.json"])
         far.register("shapes", copy, {}, {})
-    far.promote("shapes@1", "production")
+    promote(far, "shapes@1", "production")
     with serving(bucket, "shapes@production") as client:
         assert client.post("/v1/images/sample").headers["x-model-version"] == "1"
-        far.promote("shapes@2", "production")
+        promote(far, "shapes@2", "production")
         until(lambda: version(client) == 2)
         assert client.post("/v1/images/sample").headers["x-model-version"] == "2"
 
 
 def test_a_number_stays_what_it_is(registry, models):
     with serving(registry, "shapes@1") as client:
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         assert version(client) == 1
         assert "watch shapes@1" not in {thread.name for thread in threading.enumerate()}
 
@@ -204,7 +206,7 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(registry, models, 
     third = again(models, tmp_path, "shapes@2")
     spoil(registry, "shapes", 2)
     with serving(registry, "shapes@production") as client:
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         until(lambda: rejected(client))
         assert rejected(client)["version"] == 2
         assert "shapes@2: weights.safetensors" in rejected(client)["reason"]
@@ -212,11 +214,11 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(registry, models, 
         assert client.get("/health").status_code == 200
         assert metric(client, "swaps_refused_total") >= 1
         assert metric(client, "served_version") == 1
-        models.rollback("shapes", "production")
+        rollback(models, "shapes", "production")
         until(lambda: rejected(client) is None)
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         until(lambda: rejected(client))
-        models.promote(f"shapes@{third}", "production")
+        promote(models, f"shapes@{third}", "production")
         until(lambda: version(client) == third)
         assert rejected(client) is None
 
@@ -224,7 +226,7 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(registry, models, 
 def test_a_version_that_is_mended_is_served_after_all(registry, models):
     spoil(registry, "shapes", 2)
     with serving(registry, "shapes@production") as client:
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         until(lambda: metric(client, "swaps_refused_total") >= 3)  # tried again and again
         spoil(registry, "shapes", 2)  # a bit that is flipped twice is as it was
         until(lambda: version(client) == 2)
@@ -278,7 +280,7 @@ def test_a_registry_that_cannot_be_reached_disturbs_nobody(registry, models):
         assert client.post("/v1/images/sample").headers["x-model-version"] == "1"
         assert rejected(client) is None
         away.rename(registry)
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         until(lambda: version(client) == 2)
 
 

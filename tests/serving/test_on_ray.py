@@ -20,8 +20,9 @@ from engine_calls import sample
 from live_server import file_of, opened, pixels, until
 from ray_server import RayServer, ended, ray_server
 
+from cluster.places import open_storage
+from cluster.promotion import promote, rollback
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg.engine import Engine
 
 pytestmark = pytest.mark.ray
@@ -209,10 +210,10 @@ def test_a_promotion_under_load_loses_no_request(server, client, models):
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking():
         crowd.wait_for(50)
-        models.promote("shapes@2", "production")
+        promote(models, "shapes@2", "production")
         until(lambda: crowd.versions["2"])
         until(lambda: settled(crowd, "2"))
-        models.promote("shapes@1", "production")
+        promote(models, "shapes@1", "production")
         before = crowd.versions["1"]
         until(lambda: crowd.versions["1"] > before)
         until(lambda: settled(crowd, "1"))
@@ -242,12 +243,12 @@ def test_a_damaged_version_is_refused_under_load(server, client, models):
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking():
         crowd.wait_for(20)
-        models.promote(f"shapes@{third}", "production")
+        promote(models, f"shapes@{third}", "production")
         # each answer is of one of the replicas, which look at the registry at their own times
         until(lambda: "weights.safetensors is altered" in (refusal() or {}).get("reason", ""))
         crowd.wait_for(100)
         assert client.get("/health").status_code == 200
-        models.rollback("shapes", "production")
+        rollback(models, "shapes", "production")
     assert crowd.statuses.keys() == {200}
     assert crowd.versions.keys() == {"1"}
 

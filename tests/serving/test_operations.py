@@ -14,8 +14,8 @@ import pytest
 from live_server import file_of, opened, pixels, running
 from tiny_recipes import tiny
 
+from cluster.places import open_storage
 from cluster.registry import Registry
-from cluster.storage import open_storage
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.moving import FRAME_MS
@@ -24,8 +24,8 @@ from genimg.recipes import RECIPES
 from genimg.results import Latents, Pictures
 from genimg.training.sync import Alone
 from jobs.cli import app as verbs
-from jobs.run_folder import RunFolder
-from jobs.worker import Job, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.native import SERVED

@@ -22,7 +22,7 @@ from live_server import until
 from local_s3 import free_port
 from starlette.responses import JSONResponse
 
-from jobs.on_serve import FLAGS, haproxy, script
+from jobs.server.ray_privates import FLAGS, haproxy, script
 from serving.errors import ApiError
 from serving.proxies import InOurForm
 

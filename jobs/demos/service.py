@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 from jobs.console import say
 
 if TYPE_CHECKING:
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
 REQUESTS = 20  # one after the other, for the latency
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
 PATIENCE = 120  # seconds until the server has to be up
 
 
-def served(output: Path) -> Section:
+def service_section(output: Path) -> Section:
     """Start `genimg serve`, ask for images in both dialects, denoise one, and stop it."""
-    from jobs.report import Section
+    from jobs.demos.report import Section
 
     section = Section("Served: Ray Serve")
     with server(output) as (address, seconds):

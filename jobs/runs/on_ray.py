@@ -7,19 +7,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 
 import ray
-from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.train import WorkerGroupError
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
 from genimg.errors import InputError
-from jobs.board import Board, News
-from jobs.ray_privates import Trainer, prepare_environment
-from jobs.ray_worker import worker
-from jobs.worker import Job, Lost
+from jobs.runs.board import News
+from jobs.runs.board_actor import BoardActor, place_board, remove_board
+from jobs.runs.ray_privates import Trainer, prepare_environment
+from jobs.runs.ray_worker import worker
+from jobs.runs.worker import Job, Lost
 
 RESIZE_EVERY = 60.0  # seconds at least between two considerations of an elastic group's size
 _POLL = 0.2  # seconds between looks at the board
@@ -49,10 +48,7 @@ def train_on_ray(
     `max_failures`.
     """
     prepare_environment()
-    # On this very node: the board should outlast every node that may be lost.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    place = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
-    board: ActorHandle = place(Board).remote()
+    board = place_board()
     low, high = workers
     # Ray keeps notes on its own attempt here; checkpoints are the run folder's affair, so that
     # they are the same with and without Ray, and no key to a store is pickled.
@@ -96,7 +92,7 @@ def train_on_ray(
                 asked = asked or time.monotonic()
                 if discard and time.monotonic() - asked > _END:  # workers that are not there, say
                     return
-            news = read(board, patience=0 if alive else _END)
+            news = read_board(board, patience=0 if alive else _END)
             failure = news.failure or failure
             for text in news.warnings:
                 if text not in told:
@@ -115,18 +111,17 @@ def train_on_ray(
         if thread.is_alive():
             trainer.end(_END)
             thread.join(_END)
-        with suppress(RayError):
-            ray.kill(board)
+        remove_board(board)
         notes.cleanup()
     if failure:
         raise failure
     if errors and isinstance(errors[0], WorkerGroupError):
-        raise Lost(in_short(errors[0], warn)) from errors[0]
+        raise Lost(describe_failures(errors[0], warn)) from errors[0]
     if errors:
         raise errors[0]
 
 
-def read(board: ActorHandle, patience: float) -> News:
+def read_board(board: BoardActor, patience: float) -> News:
     """What the board tells; nothing while it does not answer, for at most so many seconds."""
     deadline = time.monotonic() + patience
     while True:
@@ -162,7 +157,7 @@ def refuse_infeasible(workers: int, cpus_per_worker: int, use_gpu: bool) -> None
     )
 
 
-def in_short(error: WorkerGroupError, warn: Callable[[str], None]) -> str:
+def describe_failures(error: WorkerGroupError, warn: Callable[[str], None]) -> str:
     """In one line, what became of which workers; `warn` gets the traceback, where there is one."""
     fates: dict[str, list[int]] = {}
     for rank, failure in error.worker_failures.items():

@@ -2,7 +2,7 @@
 
 STORAGE/SWEEP/sweep.json          the recipe and what varies
 STORAGE/SWEEP/trials/NAME.json    a trial: its values, its evaluations, how it ended
-STORAGE/SWEEP/runs/NAME/          its run (see jobs.run_folder)
+STORAGE/SWEEP/runs/NAME/          its run (see jobs.runs.folder)
 STORAGE/SWEEP/sweep.png           a picture of the search
 """
 
@@ -15,12 +15,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from cluster.storage import AlreadyExists, NotFound, open_storage
+from cluster.places import open_storage
+from cluster.storage import AlreadyExists, NotFound
 from genimg import recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
-from jobs.run_folder import NAME, History, RunFolder
-from jobs.space import Range, assigned
+from jobs.runs.folder import NAME, History, RunFolder
+from jobs.sweeps.space import Range, override_of
 
 State = Literal["running", "finished", "stopped", "no number", "diverged", "infeasible", "failed"]
 
@@ -52,7 +53,7 @@ class Trial:
 
     def recipe(self, base: Recipe) -> Recipe:
         """Raises InputError where the values do not go together."""
-        return base.override([assigned(key, value) for key, value in self.values.items()])
+        return base.override([override_of(key, value) for key, value in self.values.items()])
 
 
 class Sweep:

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ import genimg
 from genimg import checkpoint, images
 from genimg.recipe import Recipe
 from genimg.training.method import Method
-from jobs.resuming import Past
-from jobs.run_folder import RunFolder, best
-from jobs.saver import BackgroundSaver
+from jobs.runs.folder import RunFolder, best
+from jobs.runs.resume import Past
+from jobs.runs.saver import BackgroundSaver
 
 
 class Recorder:
@@ -50,12 +50,15 @@ class Recorder:
         self.events = SummaryWriter(place, purge_step=self.seen)
         self.saver = BackgroundSaver(folder)
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Publish what is pending, also when training failed: the last good checkpoint counts."""
         try:
             self.saver.wait()  # first: it publishes event files as well
         finally:
-            with self.reported():
+            with self.save_errors():
                 self.events.close()
             self.publish_logs()
             if self.scratch:
@@ -63,7 +66,7 @@ class Recorder:
 
     def log(self, seen: int, values: dict[str, float]) -> None:
         self.seen = seen
-        with self.reported():
+        with self.save_errors():
             for name, value in values.items():
                 self.events.add_scalar(f"train/{name}", value, seen)
 
@@ -103,10 +106,10 @@ class Recorder:
             self.events.flush()
             self.folder.publish_logs(Path(self.scratch.name))
 
-    def reported(self) -> AbstractContextManager[None]:
+    def save_errors(self) -> AbstractContextManager[None]:
         """For event files: turns what the system refuses into an error that names the place."""
         place = f"{self.scratch.name} (TMPDIR)" if self.scratch else self.folder.url
-        return self.folder.reported(self.seen, place)
+        return self.folder.save_errors(self.seen, place)
 
 
 def commit() -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import signal
 import tempfile
 import threading
@@ -19,9 +17,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from cluster.storage import StorageError
-from jobs.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
-from jobs.sweep import Sweep, Trial
-from jobs.trial_run import IMAGES, Task, TrialRun
+from jobs.sweeps.ray_privates import prepare_environment
+from jobs.sweeps.records import Sweep, Trial
+from jobs.sweeps.searchers import OBJECTIVE, LearningSearch, RandomSearch, worst
+from jobs.sweeps.trial_run import IMAGES, Task, TrialRun
 
 # Bytes of memory that a trial takes where its process runs. Measured: with one worker 0.5 GB and
 # what the training itself needs; with several 1.1 GB, for the process and those of Ray Train
@@ -31,7 +30,7 @@ _GROUP_MEMORY = 1.25e9
 _ON_HEAD = {"node:__internal_head__": 0.001}  # for a process that asks for nothing else
 
 
-class Recorder(tune.Callback):
+class TrialRecorder(tune.Callback):
     """Writes down what becomes of each trial as it happens, and tells the command."""
 
     def __init__(self, sweep: Sweep, known: list[Trial], changed: Callable[[Trial], None]) -> None:
@@ -66,11 +65,11 @@ class Recorder(tune.Callback):
         self.update(trial, lambda ours: replace(ours, state=state, reason=reason))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        reason = in_short(trial.get_error() or "")
+        reason = describe_error(trial.get_error() or "")
         self.update(trial, lambda ours: replace(ours, state="failed", reason=reason))
 
 
-def in_short(text: str) -> str:
+def describe_error(text: str) -> str:
     """One line of what Ray Tune says of a trial's failures; of several, the last counts."""
     last = text.rpartition("Failure # ")[2].strip()
     if "low on memory" in last:
@@ -80,7 +79,7 @@ def in_short(text: str) -> str:
     return last.splitlines()[-1]
 
 
-def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
+def placement(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, float]]:
     """(how many trials nodes of these resources have room for, what each one's process demands).
 
     Memory is part of both, or trials on a machine of many CPUs would fill it. Nodes that have not
@@ -89,17 +88,17 @@ def placing(task: Task, nodes: Sequence[Mapping[str, float]]) -> tuple[int, dict
     worker = {"CPU": float(task.cpus_per_worker)} | ({"GPU": 1.0} if task.use_gpu else {})
     if task.workers == 1:
         needs = {"memory": _TRIAL_MEMORY} | worker
-        most = sum(fitting(node, needs) for node in nodes)
+        most = sum(room_for(node, needs) for node in nodes)
     else:
         needs = {"memory": _GROUP_MEMORY}
-        workers = sum(fitting(node, worker) for node in nodes)
-        most = min(sum(fitting(node, needs) for node in nodes), workers // task.workers)
-    if not any(fitting(node, {"memory": needs["memory"]}) for node in nodes):
+        workers = sum(room_for(node, worker) for node in nodes)
+        most = min(sum(room_for(node, needs) for node in nodes), workers // task.workers)
+    if not any(room_for(node, {"memory": needs["memory"]}) for node in nodes):
         del needs["memory"]
     return max(1, most), needs or _ON_HEAD
 
 
-def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+def room_for(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """How often a node has what is needed."""
     return int(min(node.get(name, 0) // amount for name, amount in needs.items()))
 
@@ -118,21 +117,18 @@ def search(
 
     concurrent: trials at once; None for as many as the cluster has room for.
     """
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the sweep's own records replace them
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # nor need it print anything
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    prepare_environment()
     known = sweep.trials()
     again = ("running", "failed")  # interrupted; or failed, for which its values are not to blame
     over = [trial for trial in known if trial.state not in again]
     pending = [trial.values for trial in known if trial.state in again]
-    recorder = Recorder(sweep, known, changed)
+    recorder = TrialRecorder(sweep, known, changed)
     left = trials - len(over)
     if left <= 0:
         return True
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    at_once, needs = placing(task, alive)
+    at_once, needs = placement(task, alive)
+    searchers: dict[str, type[RandomSearch] | type[LearningSearch]]
     searchers = {"random": RandomSearch, "optuna": LearningSearch}
     suggest = searchers[searcher](sweep, over, pending)
     with tempfile.TemporaryDirectory(prefix="genimg-", ignore_cleanup_errors=True) as scratch:
@@ -159,7 +155,7 @@ def search(
             ),
         )
         try:
-            with handlers_restored():
+            with keep_handlers():
                 tuner.fit()
         except Exception:
             if recorder.error:
@@ -170,7 +166,7 @@ def search(
 
 
 @contextmanager
-def handlers_restored() -> Iterator[None]:
+def keep_handlers() -> Iterator[None]:
     """Ray Tune takes over Ctrl-C and keeps it when it has ended."""
     here = threading.current_thread() is threading.main_thread()
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGUSR1)} if here else {}
@@ -201,10 +197,12 @@ def trial_scheduler(sweep: Sweep, scheduler: str, over: list[Trial]) -> TrialSch
         reduction_factor=3,
     )
     results = [(seen, sweep.value(m), t) for t in over for seen, m in t.results]
-    stand_ins = {trial.name: SimpleNamespace(trial_id=trial.name) for trial in over}
+    # It looks at nothing but the trial's id, and not at Ray Tune's controller.
+    controller: Any = None
+    stand_ins: dict[str, Any] = {t.name: SimpleNamespace(trial_id=t.name) for t in over}
     for stand_in in stand_ins.values():
-        asha.on_trial_add(None, stand_in)
+        asha.on_trial_add(controller, stand_in)
     for seen, value, trial in sorted(results, key=lambda each: each[0]):
         known = worst(sweep.direction) if math.isnan(value) else value
-        asha.on_trial_result(None, stand_ins[trial.name], {IMAGES: seen, OBJECTIVE: known})
+        asha.on_trial_result(controller, stand_ins[trial.name], {IMAGES: seen, OBJECTIVE: known})
     return asha

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from genimg.errors import InputError
 from genimg.section import Section, problem
+from jobs.console import parse_count
 
 
 class Http(Section):
@@ -56,7 +56,7 @@ class ServeFile(Section):
         return f"http://{host}:{self.http_options.port}{prefix}"
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
     """The tree of a config file. Raises InputError."""
     try:
         tree = yaml.safe_load(path.read_text())
@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def parsed(tree: dict[str, Any], source: str) -> ServeFile:
+def parse(tree: dict[str, Any], source: str) -> ServeFile:
     """A checked config file, or InputError naming the first wrong key."""
     try:
         return ServeFile.model_validate(tree)
@@ -82,25 +82,16 @@ def parsed(tree: dict[str, Any], source: str) -> ServeFile:
         raise InputError(f"{source}: {found}") from None
 
 
-def absolute(registry: object) -> object:
-    """A folder by its whole path: replicas start in other folders."""
-    if isinstance(registry, str) and "://" not in registry:
-        return str(Path(registry).expanduser().absolute())
-    return registry
-
-
 def with_replicas(ingress: object, text: str) -> dict[str, Any]:
     """The settings of the ingress with another number of replicas: '2', or '1..4'."""
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if not match:
-        raise InputError(f"--replicas {text!r}: give a number, or MIN..MAX as in 1..4")
+    low, high = parse_count("--replicas", text, example="1..4")
     changed = dict(ingress) if isinstance(ingress, dict) else {}
     scaling = changed.pop("autoscaling", None)
     changed.pop("replicas", None)
-    if match[2] is None:
-        return changed | {"replicas": int(match[1])}
+    if high is None:
+        return changed | {"replicas": low}
     scaling = dict(scaling) if isinstance(scaling, dict) else {}
-    scaling |= {"min_replicas": int(match[1]), "max_replicas": int(match[2])}
+    scaling |= {"min_replicas": low, "max_replicas": high}
     return changed | {"autoscaling": scaling}
 
 

@@ -15,7 +15,7 @@ from genimg.contracts import Sync
 from genimg.errors import InputError
 from genimg.training.method import Method, Snapshot
 from genimg.training.transfer import announce, restore_everywhere
-from jobs.run_folder import History, RunFolder
+from jobs.runs.folder import History, RunFolder
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ def resume(
             return Past()
         before, seen = lineage["data"]["fingerprint"], lineage["seen"]
         earlier = lineage["data"].get("earlier", [])
-        if agreed(before != fingerprint, sync, method.device):
+        if agree(before != fingerprint, sync, method.device):
             if not changed_data:
                 raise InputError(
                     f"run {folder.name!r}: the data changed since its checkpoint at {seen:,} "
-                    f"images ({in_short(before)}, now {in_short(fingerprint)}), so it may be "
+                    f"images ({abbreviate(before)}, now {abbreviate(fingerprint)}), so it may be "
                     "evaluated on images that it was trained on; restore the data, give another "
                     "--run, or give --changed-data to go on regardless"
                 )
             earlier = [*earlier, {"fingerprint": before, "until": seen}]
-        progress = restore_everywhere(method, read(place) if place else None, sync)
+        progress = restore_everywhere(method, read_snapshot(place) if place else None, sync)
     history = [(at, metrics) for at, metrics in progress["history"]]
     return Past(history, tuple(earlier))
 
@@ -73,7 +73,7 @@ def newest(folder: RunFolder, scratch: Path, warn: Callable[[str], None]) -> Pat
     return None
 
 
-def read(place: Path) -> Snapshot:
+def read_snapshot(place: Path) -> Snapshot:
     """The state in a checkpoint folder; its tensors stay in the files until they are looked at."""
     return Snapshot(
         checkpoint.read_tensors(place, checkpoint.WEIGHTS),
@@ -82,10 +82,10 @@ def read(place: Path) -> Snapshot:
     )
 
 
-def agreed(wish: bool, sync: Sync, device: torch.device) -> bool:
+def agree(wish: bool, sync: Sync, device: torch.device) -> bool:
     """Whether any worker wishes so; all must ask in step."""
     return bool(sync.gather(torch.tensor([wish], device=device)).any())
 
 
-def in_short(fingerprint: str) -> str:
+def abbreviate(fingerprint: str) -> str:
     return f"fingerprint {fingerprint[:12]}"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.run_folder import RunFolder
+from jobs.runs.folder import RunFolder
 
 
 class BackgroundSaver:

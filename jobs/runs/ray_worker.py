@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ from typing import Any, Self
 import ray
 import ray.train
 import torch
-from ray.actor import ActorHandle
+from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train.torch import get_device
 
@@ -19,9 +20,10 @@ from cluster.storage import Refused
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Collective
-from jobs.board import News, Wishes
-from jobs.resuming import agreed
-from jobs.worker import Job, Unsaved, work
+from jobs.runs.board import News, Wishes
+from jobs.runs.board_actor import Answer, BoardActor
+from jobs.runs.resume import agree
+from jobs.runs.worker import Job, Unsaved, work
 
 _LOOK = 0.25  # seconds between looks at the wishes
 _ANSWER = 5.0  # seconds in which the board should answer
@@ -35,7 +37,7 @@ class Reporter:
     All since the start is told each time, for a board that came back empty.
     """
 
-    def __init__(self, board: ActorHandle) -> None:
+    def __init__(self, board: BoardActor) -> None:
         self.board = board
         self.news = News()
 
@@ -55,7 +57,7 @@ class Reporter:
 class WishReader:
     """Reads the wishes in the background; where the board does not answer, they stay the same."""
 
-    def __init__(self, board: ActorHandle) -> None:
+    def __init__(self, board: BoardActor) -> None:
         self.board = board
         self.now = Wishes()
         self.over = threading.Event()
@@ -86,8 +88,8 @@ class WishReader:
 
 def worker(config: dict[str, Any]) -> None:
     """Train to the end, to where a stop was asked for, or until Ray ends this process."""
-    board: ActorHandle = config["board"]
-    if answer(board, "failed"):  # starting again would end the same way
+    board: BoardActor = config["board"]
+    if ask(board.failed.remote):  # starting again would end the same way
         return
     torch.set_num_threads(config["cpus"])
     sync = Collective()
@@ -121,7 +123,7 @@ def worker(config: dict[str, Any]) -> None:
             should_stop=should_stop,
             discard=lambda: wishes is not None and wishes.now.discard,
         )
-        return not done and agreed(rests, sync, device)
+        return not done and agree(rests, sync, device)
 
     try:
         if not first:
@@ -132,18 +134,19 @@ def worker(config: dict[str, Any]) -> None:
         with WishReader(board) as wishes:
             while train(wishes):
                 rest(board, first)
-        answer(board, "post", reporter.news)  # the last evaluation, should that have been lost
+        # the last evaluation, should that have been lost
+        ask(lambda: board.post.remote(reporter.news))
     except Unsaved:  # worker 0 says why
         return
     except Diverged as error:  # on all workers alike
-        if first and not told(board, error):
+        if first and not tell(board, error):
             raise
     except (InputError, Refused) as error:  # perhaps on this one alone; the others would wait
-        told(board, type(error)(str(error)))
+        tell(board, type(error)(str(error)))
         raise
 
 
-def rest(board: ActorHandle, first: bool) -> None:
+def rest(board: BoardActor, first: bool) -> None:
     """Wait, with everything saved, to be ended by a resize; or until that is off again."""
     deadline = time.monotonic() + _REST
     with WishReader(board) as wishes:
@@ -155,12 +158,12 @@ def rest(board: ActorHandle, first: bool) -> None:
             board.go_on.remote()
 
 
-def answer(board: ActorHandle, method: str, *arguments: Any) -> Any:
+def ask(question: Callable[[], ObjectRef[Answer]]) -> Answer | None:
     """What the board answers; None where it does not, although given the time to come back."""
     deadline = time.monotonic() + _RESTART
     while time.monotonic() < deadline:
         try:
-            return ray.get(getattr(board, method).remote(*arguments), timeout=_ANSWER)
+            return ray.get(question(), timeout=_ANSWER)
         except GetTimeoutError:
             continue
         except RayActorError:
@@ -168,7 +171,8 @@ def answer(board: ActorHandle, method: str, *arguments: Any) -> Any:
     return None
 
 
-def told(board: ActorHandle, failure: Exception) -> bool:
+def tell(board: BoardActor, failure: Exception) -> bool:
     """Tell why training cannot go on; whether the board has heard it."""
-    answer(board, "fail", failure)
-    return bool(answer(board, "failed"))
+    ask(lambda: board.fail.remote(failure))
+    heard = ask(board.failed.remote)
+    return bool(heard)

@@ -8,11 +8,11 @@ import math
 from typing import Any
 
 import numpy as np
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from jobs.sweep import Sweep, Trial
+from jobs.sweeps.ray_privates import propose, withdraw
+from jobs.sweeps.records import Sweep, Trial
 
 OBJECTIVE = "objective"  # what searchers and schedulers go by; a finite number in every report
 PATIENCE = 20  # draws of what was tried, before one of the others is chosen
@@ -24,7 +24,7 @@ def worst(direction: str) -> float:
     return 1e30 if direction == "min" else -1e30
 
 
-def untried(sweep: Sweep, taken: set[str]) -> list[dict[str, Any]]:
+def untried_values(sweep: Sweep, taken: set[str]) -> list[dict[str, Any]]:
     """All values that no trial has had; none where they cannot be listed."""
     if sweep.combinations > LISTED:
         return []
@@ -46,12 +46,13 @@ class RandomSearch(Searcher):
         # another seed each time, or a continued sweep would begin with the same values
         self.generator = np.random.default_rng([sweep.base.train.seed, len(over)])
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
+        """Values, or Searcher.FINISHED: a string, which Ray's own type leaves out."""
         for _ in range(PATIENCE):
             values = self.pending.pop(0) if self.pending else self.draw()
             if self.take(values):
                 return values
-        left = untried(self.sweep, self.taken)
+        left = untried_values(self.sweep, self.taken)
         self.exhausted = not left
         if not left:
             return Searcher.FINISHED
@@ -68,7 +69,7 @@ class RandomSearch(Searcher):
 
     def draw(self) -> dict[str, Any]:
         state = np.random.RandomState(self.generator.integers(2**32, dtype=np.uint32))
-        return {key: plain(d.sample(random_state=state)) for key, d in self.domains.items()}
+        return {key: as_json(d.sample(random_state=state)) for key, d in self.domains.items()}
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
         pass
@@ -95,27 +96,28 @@ class LearningSearch(OptunaSearch):
             good = trial.state in ("finished", "stopped") and not math.isnan(value)
             self.add_evaluated_point(trial.values, value if good else worst(sweep.direction))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
+        """Values, or Searcher.FINISHED: a string, which Ray's own type leaves out."""
         for attempt in itertools.count(1):
             if attempt > PATIENCE:
-                left = untried(self.sweep, self.taken)
+                left = untried_values(self.sweep, self.taken)
                 self.exhausted = not left
                 if not left:
                     return Searcher.FINISHED
-                self._ot_study.enqueue_trial(left[attempt % len(left)])
+                propose(self, left[attempt % len(left)])
             values = super().suggest(trial_id)
+            assert values is not None, "nothing limits how many it suggests"
             name = Trial.of(values).name
             if name not in self.taken:
                 self.taken.add(name)
                 return values
-            # or the study would give the same values for this id again
-            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+            withdraw(self, trial_id)
         raise AssertionError("the loop ends by returning")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Optuna makes nothing of values on the way, and warns when a restarted trial repeats."""
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """As JSON has it."""
     return value.item() if isinstance(value, np.generic) else value

@@ -11,7 +11,7 @@ from jobs.console import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jobs.sweep import Sweep, Trial
+    from jobs.sweeps.records import Sweep, Trial
 
 PANELS = 5  # keys that are drawn at most
 WIDTH = 3.2  # inches a panel
@@ -33,11 +33,11 @@ def table(sweep: Sweep, trials: list[Trial]) -> Table:
     for trial in sweep.ranked(trials):
         value = sweep.best_value(trial)
         images = trial.results[-1][0] if trial.results else 0
-        ended = trial.state if trial.over else "interrupted"
+        ended: str = trial.state if trial.over else "interrupted"
         ended += f": {trial.reason}" if trial.reason else ""
         result.add_row(
             trial.name,
-            *(written(trial.values.get(key)) for key in sweep.space),
+            *(cell(trial.values.get(key)) for key in sweep.space),
             "-" if math.isnan(value) else shown(value),
             f"{images:,}",
             escape(ended),
@@ -45,7 +45,7 @@ def table(sweep: Sweep, trials: list[Trial]) -> Table:
     return result
 
 
-def written(value: Any) -> str:
+def cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -71,12 +71,12 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
         points = [(seen, sweep.value(metrics)) for seen, metrics in trial.results]
         axes[0].plot(*zip(*points, strict=True), marker="o", markersize=3, color=color)
         for axis, key in zip(axes[1:], keys, strict=True):
-            axis.plot(placed(trial.values[key]), value, marker="o", color=color)
+            axis.plot(position(trial.values[key]), value, marker="o", color=color)
     failed = [trial for trial in trials if math.isnan(sweep.best_value(trial))]
     for axis, key in zip(axes[1:], keys, strict=True):
         for trial in failed:
             axis.plot(
-                placed(trial.values[key]), 1.0, marker="x", color="tab:red", clip_on=False,
+                position(trial.values[key]), 1.0, marker="x", color="tab:red", clip_on=False,
                 transform=axis.get_xaxis_transform(),
             )  # fmt: skip
         axis.set_xlabel(key)
@@ -97,7 +97,7 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
     return out.getvalue()
 
 
-def placed(value: Any) -> Any:
+def position(value: Any) -> Any:
     """Numbers where they are, anything else by its name."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if number else str(value)

@@ -20,16 +20,9 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from cluster.disk import staged
-from cluster.storage import (
-    AlreadyExists,
-    NotFound,
-    Refused,
-    Storage,
-    StorageError,
-    files_beneath,
-    open_storage,
-)
+from cluster.disk import files_beneath, staging_for
+from cluster.places import open_storage
+from cluster.storage import AlreadyExists, NotFound, Refused, Storage, StorageError
 from genimg import checkpoint, recipes
 from genimg.errors import InputError
 from genimg.recipe import Recipe
@@ -129,24 +122,24 @@ class RunFolder:
         place = self.storage.local_path(self.key(seen))
         if place is not None:
             with suppress(AlreadyExists):  # somebody else was quicker
-                for attempt in patiently():
-                    with attempt, self.reported(seen, self.url), staged(place) as draft:
+                for attempt in attempts():
+                    with attempt, self.save_errors(seen, self.url), staging_for(place) as draft:
                         fill(draft)
             return
         with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
             draft = Path(scratch)
-            with self.reported(seen, f"{draft.parent} (TMPDIR), from where it is uploaded"):
+            with self.save_errors(seen, f"{draft.parent} (TMPDIR), from where it is uploaded"):
                 fill(draft)
             marker = f"{self.key(seen)}/{checkpoint.MANIFEST}"  # written last: readers go by it
             with suppress(AlreadyExists):
-                for attempt in patiently():
+                for attempt in attempts():
                     with attempt:
                         self.delete(seen)  # what an interrupted attempt left
                         self.storage.upload(draft, self.key(seen), without=[checkpoint.MANIFEST])
                         self.storage.create(marker, (draft / checkpoint.MANIFEST).read_bytes())
 
     @contextmanager
-    def reported(self, seen: int, where: str) -> Iterator[None]:
+    def save_errors(self, seen: int, where: str) -> Iterator[None]:
         """Turns what the system refuses into a StorageError that names the place and a remedy."""
         try:
             yield
@@ -219,12 +212,6 @@ class RunFolder:
             self.storage.write(f"{self.name}/{LOGS}/{name}", (folder / name).read_bytes())
 
 
-def everywhere(storage: str) -> str:
-    """An address of storage that means the same to processes which start in other folders."""
-    remote = storage.startswith("s3:") or "://" in storage
-    return storage if remote else str(Path(storage).expanduser().absolute())
-
-
 def best(recipe: Recipe, history: History) -> int:
     """Images seen at the evaluation that the recipe's objective ranks first."""
     name, direction = recipe.objective
@@ -234,7 +221,7 @@ def best(recipe: Recipe, history: History) -> int:
     return history[ranked.index(max(ranked))][0]
 
 
-def patiently() -> Retrying:
+def attempts() -> Retrying:
     """Attempts, with growing pauses, for faults of the network or the store that may pass."""
     return Retrying(
         stop=stop_after_attempt(6),

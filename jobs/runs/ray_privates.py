@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
-from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
-from ray.train import Result, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import (
     DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
     get_env_vars_to_propagate,
@@ -25,6 +22,12 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
+from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.result import Result
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.util.placement_group import NODE_ID_LABEL_KEY
+
+from jobs.runs.board_actor import BoardActor
 
 _ANSWER = 5.0  # seconds in which the board should answer the controller
 
@@ -39,24 +42,28 @@ def prepare_environment() -> None:
 class Trainer(TorchTrainer):
     """A trainer that can be ended from another thread, and that saves before it resizes."""
 
-    def __init__(self, *arguments: Any, board: ActorHandle, **options: Any) -> None:
+    def __init__(self, *arguments: Any, board: BoardActor, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.board = board
-        self.controller: ActorHandle | None = None
+        self.controller: Any = None  # a handle of an actor, once there is one
         self.ended = False
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
         """As Ray's own, which keeps the controller to itself."""
-        if self.scaling_config.elasticity_enabled:
-            arguments["scaling_policy"] = SaveThenResize(self.scaling_config, self.board)
+        config = cast(ScalingConfig, self.scaling_config)  # declared as that of Ray Train's V1
+        if config.elasticity_enabled:
+            arguments["scaling_policy"] = SaveThenResize(config, self.board)
         variables = get_env_vars_to_propagate()
         variables.setdefault(
             RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR,
             DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
         )
-        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-        options = {"num_cpus": 0, "label_selector": here, "runtime_env": {"env_vars": variables}}
-        self.controller = ray.remote(**options)(TrainController).remote(**arguments)
+        kind = ray.remote(TrainController).options(
+            num_cpus=0,
+            label_selector={NODE_ID_LABEL_KEY: ray.get_runtime_context().get_node_id()},
+            runtime_env={"env_vars": variables},
+        )
+        self.controller = kind.remote(**arguments)
         if self.ended:  # meanwhile
             ray.kill(self.controller)
         ray.get(self.controller.run.remote())
@@ -86,7 +93,7 @@ class SaveThenResize(ElasticScalingPolicy):
     Ray's own policy shuts the group down at once, with all work since the last checkpoint.
     """
 
-    def __init__(self, scaling_config: ScalingConfig, board: ActorHandle) -> None:
+    def __init__(self, scaling_config: ScalingConfig, board: BoardActor) -> None:
         super().__init__(scaling_config)
         self.board = board
         self.wanted: ResizeDecision | None = None

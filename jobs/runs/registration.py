@@ -1,4 +1,4 @@
-"""A checkpoint becomes a model version: with what serving needs, or with the training state too."""
+"""Checkpoints become model versions: with what serving needs, or with the training state too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from cluster.versions import Version
+    from jobs.runs.folder import RunFolder
 
 WithTrainingState = Annotated[
     bool,
@@ -19,6 +20,35 @@ WithTrainingState = Annotated[
         help="Register also what resuming the training needs: about six times the bytes.",
     ),
 ]
+
+
+def refuse_register(name: str, registry: str) -> None:
+    """What would keep a model from being registered at the end is told at the beginning."""
+    from cluster.places import open_storage
+    from cluster.versions import check_name
+
+    check_name("model", name)
+    open_storage(registry).exists("models")
+
+
+def register_run(
+    name: str,
+    folder: RunFolder,
+    seen: int,
+    registry: str,
+    *,
+    with_training_state: bool,
+    origin: Mapping[str, Any] | None = None,
+) -> Version:
+    """Register a run's checkpoint at `seen` images; see `register_checkpoint`."""
+    with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
+        return register_checkpoint(
+            name,
+            folder.fetch(seen, Path(scratch)),
+            registry,
+            with_training_state=with_training_state,
+            origin=origin,
+        )
 
 
 def register_checkpoint(
@@ -34,8 +64,8 @@ def register_checkpoint(
     origin: what the lineage says besides. Raises InputError where a training state is asked for
     that is not there.
     """
+    from cluster.places import open_storage
     from cluster.registry import Registry
-    from cluster.storage import open_storage
     from genimg import checkpoint
 
     lineage = checkpoint.read_manifest(folder).lineage | dict(origin or {})

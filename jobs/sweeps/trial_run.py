@@ -21,11 +21,11 @@ from genimg.data.loader import refuse_small_batch
 from genimg.errors import InputError
 from genimg.training.loop import Diverged
 from genimg.training.sync import Alone
-from jobs.on_ray import train_on_ray
-from jobs.run_folder import RunFolder
-from jobs.searchers import OBJECTIVE, worst
-from jobs.sweep import State, Trial
-from jobs.worker import Job, Lost, work
+from jobs.runs.folder import RunFolder
+from jobs.runs.on_ray import train_on_ray
+from jobs.runs.worker import Job, Lost, work
+from jobs.sweeps.records import State, Trial
+from jobs.sweeps.searchers import OBJECTIVE, worst
 
 IMAGES = "images"
 Evaluated = Callable[[int, dict[str, float]], None]
@@ -51,7 +51,8 @@ class TrialRun(tune.Trainable):
     it returns, so that the next trial finds what it held.
     """
 
-    def setup(self, config: dict[str, Any], task: Task) -> None:
+    def setup(self, config: dict[str, Any], task: Task | None = None) -> None:
+        assert task is not None, "tune.with_parameters gives it"
         self.task = task
         self.begin(config)
 
@@ -170,7 +171,7 @@ def train_in_this_process(
             evaluated(seen, metrics)
 
     cuda = task.use_gpu and torch.cuda.is_available()  # Ray hands out pretended GPUs as well
-    with settings_restored(), memory_returned():
+    with keep_settings(), free_memory():
         torch.set_num_threads(task.cpus_per_worker)
         work(
             job,
@@ -184,7 +185,7 @@ def train_in_this_process(
 
 
 @contextmanager
-def settings_restored() -> Iterator[None]:
+def keep_settings() -> Iterator[None]:
     """What a training may have set for its whole process must not decide the next one's bits."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
@@ -204,7 +205,7 @@ def settings_restored() -> Iterator[None]:
 
 
 @contextmanager
-def memory_returned() -> Iterator[None]:
+def free_memory() -> Iterator[None]:
     """What a training held, networks in circles of references included, is free behind it."""
     try:
         yield

