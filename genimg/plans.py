@@ -172,7 +172,8 @@ class Tiled:
         alpha, scale = self._alpha, self._ability.scale
         if scale > 1:
             alpha = alpha.repeat(scale, 0).repeat(scale, 1)
-        return Pictures(np.concatenate([self._made, alpha], axis=2)[None])
+        made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
+        return Pictures(made[None])
 
     def _place(self, number: int) -> tuple[tuple[Span, Span], slice]:
         tile, plane = divmod(number, self._planes)
