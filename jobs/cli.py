@@ -2,12 +2,12 @@
 
 import typer
 
-from genimg.operations import OPERATIONS
+from genimg.operations import OPERATIONS, Tiling
 from jobs import models
 from jobs.console import run
 from jobs.demo import demo
 from jobs.evaluate import evaluate
-from jobs.operate import restore, verb
+from jobs.operate import verb
 from jobs.prepare import prepare
 from jobs.recipes import recipes
 from jobs.serve import serve
@@ -23,9 +23,8 @@ LIFE, DOING = "The life of a model", "Operations"
 for command in (recipes, train, tune, evaluate, serve, prepare, demo):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
-for operation in OPERATIONS.values():
+for operation in (*OPERATIONS.values(), Tiling):
     app.command(operation.name, rich_help_panel=DOING)(verb(operation))
-app.command("restore", rich_help_panel=DOING)(restore())
 
 
 def main() -> None:

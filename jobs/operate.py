@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genimg.operations import OPERATIONS, Kind, Operation, Tiling, restoring
-from genimg.section import allowed, problem
+from genimg.section import allowed
 from jobs.console import PrecisionOption, RegistryOption, refuse_blocked
 
 if TYPE_CHECKING:
@@ -27,24 +27,13 @@ _OUTPUTS = {  # what an operation gives -> (help of -o, default)
 
 
 def verb(operation: type[Operation]) -> Callable[..., None]:
-    """The command of an operation."""
+    """The command of an operation; that of Tiling asks a model for what it was made for."""
 
     def command(**given: Any) -> None:
         options = {name: given.pop(name) for name in operation.model_fields}
-        perform(lambda engine: operation, operation, options, **given)
+        perform(operation, options, **given)
 
-    described(command, operation, operation.model_fields)
-    return command
-
-
-def restore() -> Callable[..., None]:
-    """The command that asks a model for what it was made for."""
-
-    def command(**given: Any) -> None:
-        options = {name: given.pop(name) for name in Tiling.model_fields}
-        perform(made_for, Tiling, options, **given)
-
-    described(command, Tiling, Tiling.model_fields)
+    describe(command, operation)
     return command
 
 
@@ -62,24 +51,15 @@ def made_for(engine: Engine) -> type[Operation]:
     return OPERATIONS[able[0]]
 
 
-def described(command: Callable[..., None], operation: type[Operation], fields: Any) -> None:
+def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     """Give a command the signature, help and example that Typer reads."""
-    takes_files = bool(operation.takes)
-    name = operation.name
-    if takes_files:
-        example = f"genimg {name} image.png{_example_output(operation)} -m MODEL"
-    else:
-        example = f"genimg {name} shapes@best{_example_output(operation)}"
-    command.__name__ = name
-    command.__doc__ = f"{operation.about()}\n\nExample: {example}\n"
+    command.__name__ = operation.name
+    command.__doc__ = f"{operation.about()}\n\nExample: {example(operation)}\n"
     parameters: list[tuple[str, Any, Any]] = []
-    if takes_files:
-        word = (
-            "Images, or folders of images."
-            if Kind.PICTURE in operation.takes.values()
-            else ("A .npy file of latents.")
-        )
-        parameters.append(("sources", Annotated[list[str], typer.Argument(help=word)], ...))
+    if operation.takes:
+        pictures = Kind.PICTURE in operation.takes.values()
+        files = "Images, or folders of images." if pictures else "A .npy file of latents."
+        parameters.append(("sources", Annotated[list[str], typer.Argument(help=files)], ...))
         option = typer.Option("--model", "-m", help=MODEL)
         parameters.append(("model", Annotated[str | None, option], None))
     else:
@@ -88,7 +68,7 @@ def described(command: Callable[..., None], operation: type[Operation], fields: 
     parameters.append(
         ("output", Annotated[str | None, typer.Option("-o", "--output", help=text)], default)
     )
-    for key, field in fields.items():
+    for key, field in operation.model_fields.items():
         flags = (f"-{key}",) if len(key) == 1 else (f"--{key.replace('_', '-')}",)
         about = f"{field.description} ({allowed(field)})"
         shown = "" if field.default is None else f"  \\[default: {field.default}]"
@@ -108,21 +88,21 @@ def described(command: Callable[..., None], operation: type[Operation], fields: 
     command.__annotations__ = {key: kind for key, kind, _ in parameters}
 
 
-def _example_output(operation: type[Operation]) -> str:
-    match operation.gives:
-        case Kind.PICTURE:
-            return " -o result.png"
-        case Kind.PICTURES:
-            return f"{' -n 64 --seed 0' if 'n' in operation.model_fields else ''} -o grid.png"
-        case Kind.FRAMES:
-            return " --seed 0 -o frames.webp"
-        case _:
-            return ""
+def example(operation: type[Operation]) -> str:
+    """A command line that works, given the files and the model."""
+    model = "image.png -m MODEL" if operation.takes else "shapes@best"
+    output = {
+        Kind.PICTURE: " -o result.png",
+        Kind.PICTURES: " -o grid.png",
+        Kind.FRAMES: " -o frames.webp",
+    }.get(operation.gives, "")
+    many = " -n 64" if "n" in operation.model_fields else ""
+    seed = " --seed 0" if "seed" in operation.model_fields else ""
+    return f"genimg {operation.name} {model}{many}{seed}{output}"
 
 
 def perform(
-    choose: Callable[[Engine], type[Operation]],
-    declared: type[Operation],
+    operation: type[Operation],
     options: dict[str, str | None],
     model: str | None,
     output: str | None,
@@ -132,30 +112,22 @@ def perform(
     columns: int | None = None,
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
-    from pydantic import ValidationError
-
     from genimg.errors import InputError
     from jobs.model import load_engine
     from jobs.operated import prepared
 
-    name = declared.name
     if model is None:
-        first, *others = sources or [""]
-        files = " ".join(others) or "image.png"
-        raise InputError(
-            f"no model is given: name it with -m, as in genimg {name} {files} -m {first}"
-            if others
-            else f"no model is given: name it with -m, as in genimg {name} {first} -m denoiser"
-        )
+        first, *others = sources or ["image.png"]
+        # as `genimg restore MODEL FILE` was written once
+        files, name = (" ".join(others), first) if others else (first, "denoiser")
+        line = f"genimg {operation.name} {files} -m {name}"
+        raise InputError(f"no model is given: name it with -m, as in {line}")
     given = {key: value for key, value in options.items() if value is not None}
-    try:
-        declared.model_validate(given) if declared is not Tiling else None
-    except ValidationError as error:
-        raise InputError(str(problem(error, declared))) from None
-    job = prepared(declared, sources, None if output is None else Path(output), columns)
+    operation.validated(given)
+    job = prepared(operation, sources, None if output is None else Path(output), columns)
     if job.folder is not None:
         refuse_blocked(job.folder)
     engine = load_engine(model, registry, precision)
-    operation = choose(engine).validated(given)
-    engine.need(operation.name)
-    job.run(engine, operation)
+    chosen = operation if operation is not Tiling else made_for(engine)
+    engine.need(chosen.name)
+    job.run(engine, chosen.validated(given))
