@@ -1,6 +1,6 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict
 
@@ -13,7 +13,11 @@ class Rows(TypedDict, total=False):
     """N things of named kinds: a batch of training, the input of a network's pass, its output."""
 
     image: Tensor  # float32 [N, C, H, W] in [-1, 1]
+    target: Tensor  # likewise: what `image` should become
+    mask: Tensor  # int64 [N, H, W]: a class a pixel; 255 where nobody knows
     label: Tensor  # int64 [N]
+    text: Tensor  # int64 [N, T]: UTF-8 bytes + 1 until there are tokens, 0 behind the last
+    boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
     seed: Tensor  # int64 [N]
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
@@ -103,12 +107,25 @@ class Division:
     mean: Callable[[Tensor], Tensor]
 
 
+Stored = dict[str, Tensor]
+"""N things as data, column by column: small, and not yet what networks take.
+
+image, target: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N]; text: uint8 [N, T];
+boxes: float32 [N, K, 5]. genimg.data.columns makes Rows of it.
+"""
+
+
 class Dataset(Protocol):
     """Images addressed by index, and the order in which an endless training asks for them.
 
     Every image comes out as `channels` x `size` x `size`, however it is stored, except from
-    `whole`, which gives it as it is.
+    `whole`, which gives it as it is; what it has beside it follows.
     """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What `fetch` gives of each image: the columns that it was opened with."""
+        ...
 
     @property
     def channels(self) -> int: ...
@@ -122,8 +139,11 @@ class Dataset(Protocol):
         ...
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels; empty where there are none."""
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the classes that label, mask and boxes count, by column, where they are known.
+
+        With labels those of `label`, whether or not `fetch` gives them.
+        """
         ...
 
     @property
@@ -141,15 +161,15 @@ class Dataset(Protocol):
         """
         ...
 
-    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(images uint8 [N, C, size, size], labels int64 [N] or None).
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
+        """`columns` of the images at int64 `indices`, size x size.
 
         `keys` (int64 [N]) decide random crops, where the data is cropped.
         """
         ...
 
-    def whole(self, index: int) -> Tensor:
-        """One image uint8 [C, H, W] before any crop to `size`."""
+    def whole(self, index: int) -> Stored:
+        """`columns` of one image before any crop to `size`; image uint8 [C, H, W] and so on."""
         ...
 
     def choose(self, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from genimg.errors import InputError, nearest
 
+Channels = Literal[1, 3]  # gray, RGB
 Format = Literal["png", "jpeg", "webp", "bmp", "tiff"]
 
 # What decode() tries. Pillow knows many more, some of which start other programs (EPS).
@@ -62,7 +63,7 @@ class Animated(BrokenImage):
 
 def decode(
     data: bytes,
-    channels: Literal[1, 3] | None = None,
+    channels: Channels | None = None,
     max_pixels: int = 64_000_000,
     keep_alpha: bool = False,
     animated: bool = True,
@@ -82,7 +83,7 @@ def decode(
     Raises BrokenImage (Unsupported, TooLarge, Animated where that is the reason); above
     `max_pixels` from the header alone, before pixels are decoded.
     """
-    image = _opened(data, max_pixels)
+    image = opened(data, max_pixels)
     try:
         if not animated:
             _refuse_several(image)
@@ -103,7 +104,7 @@ def profile(data: bytes) -> bytes | None:
 
     Read from the header alone; raises as decode() does of a header.
     """
-    image = _opened(data, max_pixels=sys.maxsize)
+    image = opened(data, max_pixels=sys.maxsize)
     found = image.info.get("icc_profile") or b""
     return found if _colour_space(found) in (b"RGB ", b"GRAY") else None
 
@@ -116,10 +117,10 @@ def _colour_space(profile: bytes) -> bytes:
 
 def size(data: bytes, max_pixels: int = 64_000_000) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone; raises as decode() does of a header."""
-    return _opened(data, max_pixels).size
+    return opened(data, max_pixels).size
 
 
-def _opened(data: bytes, max_pixels: int) -> Image.Image:
+def opened(data: bytes, max_pixels: int) -> Image.Image:
     """Pillow's image, of which only the header was read."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
@@ -186,7 +187,7 @@ def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
     return converted
 
 
-def _as_array(image: Image.Image, channels: Literal[1, 3] | None) -> np.ndarray:
+def _as_array(image: Image.Image, channels: Channels | None) -> np.ndarray:
     """uint8 [H, W, C] of a decoded Pillow image of any mode."""
     mode = image.mode
     if mode == "I;16":
@@ -214,7 +215,7 @@ def _as_it_is(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
 
 
-def with_channels(array: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
+def with_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
     """uint8 [H, W, 1 or 3] with the channels asked for, just as decode() would convert them."""
     if array.shape[2] == channels:
         return array
@@ -273,7 +274,7 @@ def encode(
 
 
 def load(
-    path: str | Path, channels: Literal[1, 3] | None = None, keep_alpha: bool = False
+    path: str | Path, channels: Channels | None = None, keep_alpha: bool = False
 ) -> np.ndarray:
     """The image in a file as [H, W, C]; see decode(). Raises InputError naming the file."""
     path = Path(path)

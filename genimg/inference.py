@@ -210,8 +210,8 @@ def real_images(
     numbers = np.asarray(indices, np.int64)
     if not len(numbers):  # a worker's share may be empty
         return torch.empty(0, data.channels, data.size, data.size, dtype=torch.uint8, device=device)
-    images, _ = data.fetch(numbers, rng.fold(0, torch.from_numpy(numbers)).to(device))
-    return images.to(device)
+    keys = rng.fold(0, torch.from_numpy(numbers)).to(device)
+    return data.fetch(numbers, keys)["image"].to(device)
 
 
 def to_floats(images: Tensor, device: torch.device) -> Tensor:

@@ -44,6 +44,7 @@ class Data(Section):
 class Recipe(Section):
     """One training. Subclasses in genimg.recipes add sections and compose the parts."""
 
+    wants: ClassVar[tuple[str, ...]] = ("image",)  # columns that it trains on and is judged by
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
 
     recipe: str
@@ -91,8 +92,11 @@ class Recipe(Section):
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             return tuple(self.abilities(self.networks()))
 
-    def resolve(self, classes: tuple[str, ...]) -> Self:
-        """This recipe with what only the data knows filled in; most need nothing."""
+    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+        """This recipe with what only the data knows filled in; most need nothing.
+
+        classes: names of the classes that columns of the data count, by column
+        """
         return self
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -187,7 +187,7 @@ def denoiser_section(output: Path) -> Section:
     from genimg.operations.restoring import Denoise
 
     section, folder, version = open_section(output, "denoiser", "A restorer: ffdnet")
-    clean = Scenes(256, 3, seed=1).whole(3)[None]
+    clean = Scenes(256, 3, seed=1).whole(3)["image"][None]
     key = rng.fold(0, torch.arange(1))
     noisy = gaussian_noise(clean.float() / 127.5 - 1, key, torch.tensor([SIGMA]))
     given = images.to_bytes_range(noisy)

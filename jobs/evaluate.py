@@ -70,7 +70,8 @@ def evaluate(
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
-    opened = open_dataset(recipe.data, cast(Split, split), engine.device, warn=say)
+    wants, device = recipe.wants, engine.device
+    opened = open_dataset(recipe.data, wants, cast(Split, split), device, warn=say)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     if opened.fingerprint in trained_on(checkpoint.read_manifest(folder).lineage):

@@ -33,16 +33,21 @@ def prepare(
     quality: Annotated[int | None, typer.Option(help="1 to 100, of jpeg and webp.")] = None,
     shard_rows: Annotated[int, typer.Option(help="Images in a shard.")] = 10_000,
     split: Annotated[str, typer.Option(help="train, test, or all, of a divided source.")] = "all",
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What to write, as image,mask,text. Left out: all that there is."),
+    ] = None,
     tolerate_broken: Annotated[
         int, typer.Option(help="Unreadable images that may be left out; each is named.")
     ] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace other shards in the folder.")] = False,
 ) -> None:
-    """Turn images into Parquet shards, shuffled, on all CPUs of the cluster.
+    """Turn images, and what is beside them, into Parquet shards, on all CPUs of the cluster.
 
-    A source that is divided gives folders train and test. Interrupted, the same command goes on
-    where it was. On a cluster of several machines both must be on S3 or a shared file system. A
-    compressed tar is unpacked once a machine, beneath GENIMG_CACHE (~/.cache/genimg).
+    Rows are shuffled. A source that is divided gives folders train and test. Interrupted, the same
+    command goes on where it was. On a cluster of several machines both must be on S3 or a shared
+    file system. A compressed tar is unpacked once a machine, beneath GENIMG_CACHE
+    (~/.cache/genimg).
 
     Example: genimg prepare photos.zip shards --size 64 --format jpeg --quality 95
     """
@@ -61,6 +66,7 @@ def prepare(
         format=format,
         quality=quality,
         shard_rows=shard_rows,
+        columns=columns,
     )
     folder = everywhere(dest).rstrip("/") or "/"
     claim(folder, plan, overwrite)

@@ -141,7 +141,7 @@ def complete_recipe(name: str, overrides: list[str], data: str | None, workers: 
         source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
-    return recipe.resolve(classes_of(recipe.data, copies=here))
+    return recipe.resolve(classes_of(recipe.data, recipe.wants, copies=here))
 
 
 def run_folder(storage: str, name: str) -> RunFolder:

@@ -31,4 +31,4 @@ def tiny(name: str, *overrides: str) -> Recipe:
             recipe = recipe.override([f"{key}={value}"])
         except InputError:  # this recipe has no such key, or needs more
             continue
-    return recipe.override(overrides).resolve(classes_of(recipe.data))
+    return recipe.override(overrides).resolve(classes_of(recipe.data, recipe.wants))

@@ -1,4 +1,4 @@
-"""Trees of encoded image files: a folder, a zip, a tar, all read the same way."""
+"""Trees of image files and notes about them: a folder, a zip, a tar, all read the same way."""
 
 import lzma
 import os
@@ -6,6 +6,7 @@ import shlex
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,11 @@ ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar",)
 PACKED_TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 
+CAPTIONS = "captions.jsonl"
+CLASSES = "classes.txt"
+ANNOTATIONS = "annotations"  # a folder of JSON files, or one such file beside the images
+NOTES = (CAPTIONS, CLASSES, f"{ANNOTATIONS}.json")
+
 MAX_MEMBER_BYTES = 256 << 20  # of one unpacked member; no image of bearable size needs more
 MAX_UNPACKED_BYTES = 8 << 30  # of a compressed tar, which is kept in memory
 
@@ -25,12 +31,14 @@ Span = tuple[int, ...]  # where a file is in its archive; what is in it, depends
 
 
 class Tree(Protocol):
-    """Image files by path. `paths` are relative, with slashes, unsorted; reads may be concurrent.
+    """Image files, and notes about them, by path; reads may be concurrent.
 
-    Hidden files and files without an image's suffix are not in it. `nbytes` of files are in memory.
+    paths, notes: relative, with slashes, unsorted; nothing hidden, nor any other kind of file
+    nbytes:       of files that are in memory
     """
 
     paths: list[str]
+    notes: list[str]
     nbytes: int
 
     def read(self, path: str) -> bytes:
@@ -46,27 +54,47 @@ class Tree(Protocol):
         ...
 
 
-def image_path(name: str) -> str | None:
-    """A path in normal form, or None where it is no visible image file inside the tree.
+def tree_path(name: str) -> str | None:
+    """A path in normal form, or None where it is no visible image or note inside the tree.
 
-    >>> image_path("./cats/1.PNG"), image_path("../1.png"), image_path("cats/.1.png")
+    >>> tree_path("./cats/1.PNG"), tree_path("../1.png"), tree_path("cats/.1.png")
     ('cats/1.PNG', None, None)
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     outside_or_hidden = name.startswith("/") or any(part.startswith(".") for part in parts)
-    if outside_or_hidden or not name.lower().endswith(READABLE_SUFFIXES):
-        return None
-    return "/".join(parts)
+    path = "/".join(parts)
+    wanted = name.lower().endswith(READABLE_SUFFIXES) or is_note(path)
+    return path if wanted and not outside_or_hidden else None
+
+
+def is_note(path: str) -> bool:
+    """Whether a file tells of images: captions, annotations, names of classes.
+
+    >>> is_note("set/captions.jsonl"), is_note("annotations/train.json"), is_note("1.json")
+    (True, True, False)
+    """
+    folder, _, name = path.rpartition("/")
+    in_annotations = folder.rpartition("/")[2] == ANNOTATIONS and name.endswith(".json")
+    return name in NOTES or in_annotations
+
+
+def divided(found: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(images, notes) of the paths in a tree."""
+    paths: list[str] = []
+    notes: list[str] = []
+    for path in found:
+        (notes if path.endswith((".json", ".jsonl", ".txt")) else paths).append(path)
+    return paths, notes
 
 
 class Folder:
-    """Image files below a folder, at any depth. Links are followed; no folder is read twice."""
+    """Files below a folder, at any depth. Links are followed; no folder is read twice."""
 
     nbytes = 0
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.paths: list[str] = []
+        files_in: list[str] = []
         seen: set[Path] = set()
         for where, folders, files in os.walk(root, followlinks=True):
             here = Path(where)
@@ -76,8 +104,9 @@ class Folder:
             seen.add(here.resolve())
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             inner = here.relative_to(root).as_posix()
-            found = (image_path(f"{inner}/{name}") for name in files)
-            self.paths += [path for path in found if path]
+            found = (tree_path(f"{inner}/{name}") for name in files)
+            files_in += [path for path in found if path]
+        self.paths, self.notes = divided(files_in)
 
     def read(self, path: str) -> bytes:
         try:
@@ -97,7 +126,7 @@ class Folder:
 
 
 class Zip:
-    """Image files in a zip, unpacked as they are asked for."""
+    """Files in a zip, unpacked as they are asked for."""
 
     nbytes = 0
 
@@ -107,8 +136,8 @@ class Zip:
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{file}: not a readable zip ({error})") from error
         members = [info for info in self._zip.infolist() if not info.is_dir()]
-        self._members = {path: m for m in members if (path := image_path(m.filename))}
-        self.paths = list(self._members)
+        self._members = {path: m for m in members if (path := tree_path(m.filename))}
+        self.paths, self.notes = divided(self._members)
 
     def read(self, path: str) -> bytes:
         member = self._members[path]
@@ -138,7 +167,7 @@ class Zip:
 
 
 class Tar:
-    """Image files in an uncompressed tar: found once, then read at their offsets."""
+    """Files in an uncompressed tar: found once, then read at their offsets."""
 
     nbytes = 0
 
@@ -148,7 +177,7 @@ class Tar:
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
-                    path = image_path(member.name)
+                    path = tree_path(member.name)
                     if path and member.isreg() and not member.issparse():
                         self._spans[path] = (member.offset_data, member.size)
                         self._times[path] = int(member.mtime)
@@ -156,7 +185,7 @@ class Tar:
             self._file = file.open("rb")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InputError(f"{file}: not a readable tar ({error})") from error
-        self.paths = list(self._spans)
+        self.paths, self.notes = divided(self._spans)
 
     def read(self, path: str) -> bytes:
         offset, size = self._spans[path]
@@ -173,7 +202,7 @@ class Tar:
 
 
 class PackedTar:
-    """Image files of a compressed tar, unpacked into memory: it can only be read forwards."""
+    """Files of a compressed tar, unpacked into memory: it can only be read forwards."""
 
     def __init__(self, file: Path, memory: Memory | None = None) -> None:
         """memory: this machine's, if not given; a third of what is available may be used."""
@@ -184,7 +213,7 @@ class PackedTar:
         try:
             with tarfile.open(file, "r|*") as tar:
                 for member in tar:
-                    path = image_path(member.name)
+                    path = tree_path(member.name)
                     if not path or not member.isreg() or member.issparse():
                         continue
                     total += member.size
@@ -199,7 +228,7 @@ class PackedTar:
                     self._files[path] = content.read()
         except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError) as error:
             raise InputError(f"{file}: not a readable tar ({error})") from error
-        self.paths = list(self._files)
+        self.paths, self.notes = divided(self._files)
         self.nbytes = sum(map(len, self._files.values()))
 
     def read(self, path: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genimg.errors import InputError
+from genimg.images import Channels, with_channels
 
 Split = Literal["train", "test", "all"]
 
@@ -46,23 +47,30 @@ class ArraySource:
         self._images = images
         self.names = [f"{name}[{i}]" for i in range(len(images))]
         self.labels = labels
-        self.classes = classes
+        self.columns = ("image",) if labels is None else ("image", "label")
+        self.classes = {} if labels is None else {"label": classes}
         self.has_split = has_split
         self.nbytes = images.nbytes
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, column: str = "image", channels: Channels | None = None) -> Any:
+        if column == "label":
+            return self.encoded(index, column)
         image: np.ndarray = self._images[index]
-        return image
+        return image if channels is None else with_channels(image, channels)
 
     def measure(self, index: int) -> tuple[int, int]:
         height, width = self._images.shape[1:3]
         return width, height
 
-    def encoded(self, index: int) -> bytes | None:
-        return None
+    def encoded(self, index: int, column: str = "image") -> Any:
+        if column == "image":
+            return None
+        assert column == "label", column
+        assert self.labels is not None, "its columns say that it has none"
+        return int(self.labels[index])
 
     def part(self, indices: np.ndarray) -> None:
         return None

@@ -2,34 +2,35 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from genimg.contracts import Stored
+from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
 from genimg.rng import fold, integers
 
 _AUGMENT = int.from_bytes(b"augment")
 
 
-def augment(images: Tensor, keys: Tensor, kind: Literal["none", "flip", "dihedral"]) -> Tensor:
-    """Images of any dtype [N, C, H, W], each turned as its key (int64 [N]) says.
+def augment(stored: Stored, keys: Tensor, kind: Literal["none", "flip", "dihedral"]) -> Stored:
+    """Images and what is beside them, each image turned as its key (int64 [N]) says.
 
     flip: mirrored left to right or not; dihedral: one of the eight symmetries of the square, all
-    equally likely. The images given are not changed. Raises InputError for dihedral on images
-    that are not square.
+    equally likely. What is given is not changed. Raises InputError for dihedral on images that
+    are not square.
     """
     if kind == "none":
-        return images
-    symmetry = integers(fold(keys, _AUGMENT), 8)[:, None, None, None]
-    mirrored = torch.where(symmetry & 1 > 0, images.flip(-1), images)
-    if kind == "flip":
-        return mirrored
-    height, width = images.shape[-2:]
-    if height != width:
+        return stored
+    height, width = stored["image"].shape[-2:]
+    if kind == "dihedral" and height != width:
         raise InputError(
             f"data.augment=dihedral: images of {width}x{height} are not square; "
             "use data.augment=flip"
         )
-    # two mirrors and a transposition: their eight combinations are the symmetries of the square
-    mirrored = torch.where(symmetry & 2 > 0, mirrored.flip(-2), mirrored)
-    return torch.where(symmetry & 4 > 0, mirrored.transpose(-1, -2), mirrored)
+    symmetry = integers(fold(keys, _AUGMENT), 8)
+    if kind == "flip":
+        symmetry = symmetry & 1
+    return {
+        column: COLUMNS[column].turned(values, symmetry, (height, width))
+        for column, values in stored.items()
+    }

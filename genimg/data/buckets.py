@@ -1,6 +1,6 @@
 """Image files beneath an address in S3, each read as it is asked for; nothing is copied here."""
 
-from genimg.data.archives import Span, image_path
+from genimg.data.archives import Span, divided, tree_path
 from genimg.data.remote import files_at, locate, reported
 from genimg.images import BrokenImage
 
@@ -14,8 +14,8 @@ class Bucket:
         self._address = address
         start = len(locate(address)[1]) + 1
         files = {file.path[start:]: (file.size, file.mtime_ns) for file in files_at(address)}
-        self._states = {name: s for name, s in files.items() if image_path(name) == name}
-        self.paths = list(self._states)
+        self._states = {name: s for name, s in files.items() if tree_path(name) == name}
+        self.paths, self.notes = divided(self._states)
 
     def read(self, path: str) -> bytes:
         return read_object(self._address, path)

@@ -1,5 +1,8 @@
-"""How a decoded image of any shape becomes a square of the size that networks see."""
+"""Where an image of any shape comes to lie in the square of the size that networks see."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,49 +13,70 @@ from genimg.errors import InputError
 Fit = Literal["resize", "pad", "crop"]
 
 
-def fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
-    """uint8 [H, W, C] as networks see it; whole where random crops are to be taken from it."""
-    match fit:
-        case "resize":
-            return resized(image, size)
-        case "pad":
-            return padded(image, size)
-        case "crop":
-            return image
+@dataclass(frozen=True)
+class Place:
+    """How an image is laid: scaled to `scaled`, then cut to a window of it, or padded to one.
+
+    Sizes are (height, width) in pixels.
+
+    image:  before anything is done to it
+    corner: (top, left) of the window in the scaled image; negative where it is padded
+    window: what comes out
+    """
+
+    image: tuple[int, int]
+    scaled: tuple[int, int]
+    corner: tuple[int, int]
+    window: tuple[int, int]
 
 
-def too_small(image: np.ndarray, size: int, name: str) -> InputError:
-    """What to tell of an image that has no room for a crop of `size`."""
-    height, width = image.shape[:2]
+def placed(image: tuple[int, int], size: int, fit: Fit) -> Place:
+    """Where an image of (height, width) goes.
+
+    resize: the short side is brought to `size`, and the centre kept. pad: centred on nothing,
+    after a longer side was reduced to `size`. crop: it stays whole, as crops will be taken of it.
+    """
+    if fit == "crop":
+        return Place(image, image, (0, 0), image)
+    short, long = min(image), max(image)
+    scale = size / short if fit == "resize" else min(1.0, size / long)
+    least = size if fit == "resize" else 1
+    height, width = (max(least, round(side * scale)) for side in image)
+    if fit == "resize":
+        corner = (height - size) // 2, (width - size) // 2
+    else:
+        corner = -((size - height) // 2), -((size - width) // 2)
+    return Place(image, (height, width), corner, (size, size))
+
+
+def laid(image: np.ndarray, place: Place, resampling: Image.Resampling) -> np.ndarray:
+    """uint8 [*window, C] of [*image, C]; zeros where it is padded."""
+    scaled = resampled(image, place.scaled, resampling)
+    (top, left), (height, width) = place.corner, place.window
+    if top >= 0 and left >= 0:
+        inside = scaled[top : top + height, left : left + width]
+        if inside.shape[:2] == place.window:
+            return inside
+    window = np.zeros((height, width, image.shape[2]), np.uint8)
+    down, right = max(0, -top), max(0, -left)
+    seen = scaled[max(0, top) :, max(0, left) :][: height - down, : width - right]
+    window[down : down + seen.shape[0], right : right + seen.shape[1]] = seen
+    return window
+
+
+def resampled(image: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    """uint8 [*size, C] of [H, W, C]."""
+    if image.shape[:2] == size:
+        return image
+    flat = image[..., 0] if image.shape[2] == 1 else image
+    scaled = Image.fromarray(flat).resize((size[1], size[0]), resampling)
+    return np.asarray(scaled).reshape(*size, image.shape[2])
+
+
+def too_small(image: tuple[int, int], size: int, name: str) -> InputError:
+    """What to tell of an image of (height, width) that has no room for a crop of `size`."""
+    height, width = image
     return InputError(
         f"data.size={size}: {name} is only {width}x{height}; take a"
         " smaller size, or data.fit=resize"
     )
-
-
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [size, size, C] of [H, W, C]: the short side brought to `size`, the centre kept."""
-    height, width = image.shape[:2]
-    scale = size / min(height, width)
-    image = _lanczos(image, max(size, round(height * scale)), max(size, round(width * scale)))
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
-
-
-def padded(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [size, size, C] of [H, W, C]: centred on black, a longer side reduced to `size`."""
-    height, width, channels = image.shape
-    scale = min(1.0, size / max(height, width))
-    image = _lanczos(image, max(1, round(height * scale)), max(1, round(width * scale)))
-    top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
-    square = np.zeros((size, size, channels), np.uint8)
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return square
-
-
-def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    if image.shape[:2] == (height, width):
-        return image
-    flat = image[..., 0] if image.shape[2] == 1 else image
-    scaled = Image.fromarray(flat).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(scaled).reshape(height, width, image.shape[2])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from genimg import rng
-from genimg.contracts import Batch, Dataset, Rows
+from genimg.contracts import Batch, Dataset, Rows, Stored
+from genimg.data.columns import ready
 from genimg.data.transfer import to_device
 from genimg.errors import InputError
 
@@ -26,7 +27,7 @@ class Loader:
     order, and worker `rank` of `world` takes its contiguous part: so the sequence of global
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
-    augment: (images uint8 [N, C, H, W], keys [N]) -> images, on the device
+    augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
     prefetch: batches prepared ahead by a background thread, on a GPU in a stream of its own: it
         computes beside the training, and neither waits for the other
     """
@@ -38,7 +39,7 @@ class Loader:
         batch_size: int,
         seed: int,
         device: torch.device,
-        augment: Callable[[Tensor, Tensor], Tensor],
+        augment: Callable[[Stored, Tensor], Stored],
         rank: int = 0,
         world: int = 1,
         seen: int = 0,
@@ -78,12 +79,9 @@ class Loader:
         if self.dataset.device is not None and self.dataset.device.type == "cpu":
             crops = uses[1]  # not back from the device, for which one would have to wait
         indices = self.dataset.locate(positions, self.seed, self.batch_size)
-        images, labels = self.dataset.fetch(indices, crops)
-        images = self.augment(to_device(images, self.device), turns)
-        floats = images.to(torch.float32, memory_format=torch.channels_last)
-        rows: Rows = {"image": floats.mul_(2 / 255).sub_(1)}
-        if labels is not None:
-            rows["label"] = to_device(labels, self.device)
+        stored = self.dataset.fetch(indices, crops)
+        stored = {name: to_device(column, self.device) for name, column in stored.items()}
+        rows = cast("Rows", ready(self.augment(stored, turns)))
         return Batch(rows, keys, self.batch_size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from genimg.contracts import Dataset
+from genimg.data.columns import COLUMNS, refuse_missing
+from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
-from genimg.data.memory import Images, load_images
+from genimg.data.memory import Images
 from genimg.data.remote import is_remote
 from genimg.data.room import local_workers, refuse_too_large
-from genimg.data.scenes import Scenes
+from genimg.data.scenes import DRAWN, Scenes
 from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.errors import InputError
 
@@ -33,57 +35,78 @@ class Splittable(Dataset, Protocol):
         ...
 
 
-def classes_of(data: Data, copies: int = 1, memory: Memory | None = None) -> tuple[str, ...]:
-    """Names of the classes; raises InputError where the data cannot be trained on.
+def classes_of(
+    data: Data,
+    wants: tuple[str, ...],
+    copies: int = 1,
+    memory: Memory | None = None,
+) -> Mapping[str, tuple[str, ...]]:
+    """Names of the classes that columns count, label's and those of the wanted ones.
 
-    Decodes no image: what a command calls to refuse bad data before anything starts.
+    Raises InputError where the data cannot be trained on, for want of a column or otherwise.
+    Decodes no image: what a command calls to refuse bad data before anything starts. Where the
+    classes of masks or boxes have no names they are numbered, for which these are all read.
 
     copies: processes on this machine that will hold the data, if it is held in memory; 0 where
     they are on others. memory: this machine's, if not given.
     """
     if data.source == SCENES:
+        refuse_missing(SCENES, DRAWN, wants)
         return Scenes.classes
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
     found: Shards | Source
-    if is_parquet(data.source):
-        found = open_shards(data, "train")
+    streamed = is_parquet(data.source)
+    if streamed:
+        found = open_shards(data, wants, "train")
     else:
-        found = open_source(data.source)
+        found = open_source(data.source, columns=wants)
         if copies:
-            refuse_too_large(data, found, copies, memory)
+            refuse_too_large(data, wants, found, copies, memory)
     if data.holdout >= len(found):
         raise InputError(
             f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
             "hold out fewer"
         )
-    return found.classes
+    classes = dict(found.classes)
+    for name in wants:
+        if COLUMNS[name].classed and name not in classes:
+            if streamed:
+                classes[name] = open_shards(data, wants, "all").numbered(name)
+            else:
+                classes[name] = numbered([open_source(data.source, "all", wants)], name)
+    return classes
 
 
 def open_dataset(
     data: Data,
+    wants: tuple[str, ...],
     split: Split = "train",
     device: torch.device | str = "cpu",
     warn: Callable[[str], None] = print,
     memory: Memory | None = None,
 ) -> Splittable:
-    """The dataset that `data` describes; small sets are loaded into memory, on the device.
+    """The dataset that `data` describes, with the columns that are wanted; small sets are loaded
+    into memory, on the device.
 
-    Raises InputError where one has no room there beside those of the other workers here.
+    Raises InputError where one has no room there beside those of the other workers here, or has
+    not those columns.
 
     warn(text) is told the name of every file that was skipped as broken. memory: this machine's,
     if not given.
     """
     if data.source == SCENES:
         simple = data.scenes == "simple"
-        return Scenes(data.size, data.channels, seed=1 if split == "test" else 0, simple=simple)
+        seed = 1 if split == "test" else 0
+        return Scenes(data.size, data.channels, wants, seed=seed, simple=simple)
     if is_parquet(data.source):
-        return open_shards(data, split)
-    source = open_source(data.source, split)
-    refuse_too_large(data, source, local_workers(), memory, loading=True)
+        return open_shards(data, wants, split)
+    source = open_source(data.source, split, wants)
+    refuse_too_large(data, wants, source, local_workers(), memory, loading=True)
     images, broken = load_images(
         source,
+        wants,
         channels=data.channels,
         size=data.size,
         fit=data.fit,
@@ -102,11 +125,12 @@ def fits(images: Images, device: torch.device) -> bool:
     return images.nbytes < 0.3 * free
 
 
-def open_shards(data: Data, split: Split) -> Shards:
+def open_shards(data: Data, wants: tuple[str, ...], split: Split) -> Shards:
     from genimg.data.parquet import Shards
 
     return Shards(
         data.source,
+        wants,
         channels=data.channels,
         size=data.size,
         fit=data.fit,

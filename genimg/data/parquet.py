@@ -7,41 +7,31 @@ import hashlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genimg.contracts import Stored
 from genimg.data.arrays import Split
 from genimg.data.choice import EVALUATED, RULE
-from genimg.data.fitting import Fit, fitted, too_small
+from genimg.data.columns import COLUMNS, decoded, fitted, refuse_missing
+from genimg.data.fitting import Fit
 from genimg.data.group_choice import choose_rows
 from genimg.data.memory import HOLDOUT
 from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window
 from genimg.data.remote import locate, reported
 from genimg.data.row_groups import GroupCache
 from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
-from genimg.data.storage import CROP
+from genimg.data.storage import corners
 from genimg.errors import InputError
-from genimg.images import BrokenImage, decode
-from genimg.rng import fold, integers
+from genimg.images import BrokenImage, Channels
 
 CACHE_BYTES = 2 * WINDOW_BYTES  # of encoded images: the open windows and the next ones
 PIECE = 16  # rows that a thread decodes at a time
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An image as it is stored, uint8 [H, W, C], and where it was found."""
-
-    image: np.ndarray
-    label: int
-    group: RowGroup
-    row: int
 
 
 class Shards:
@@ -54,11 +44,12 @@ class Shards:
     `cache_bytes` of them stay in memory. Of W workers each reads about a W-th of the row groups,
     although the order is one order whatever the number of workers.
 
-    A row that is no image is replaced by the next one of this dataset that is, together with its
-    label, and is logged once; more than `tolerate_broken` of them in a process is an InputError.
+    A row that cannot be read is replaced by the next one of this dataset that can, and is logged
+    once; more than `tolerate_broken` of them in a process is an InputError.
 
-    path:  local or s3://…; with folders `train` and `test` as its splits
-    fit:   as in genimg.data.memory.load_images
+    path:    local or s3://…; with folders `train` and `test` as its splits
+    columns: what `fetch` gives
+    fit:     as in genimg.data.loading.load_images
     """
 
     device: torch.device | None = torch.device("cpu")
@@ -66,8 +57,9 @@ class Shards:
     def __init__(
         self,
         path: str,
+        columns: tuple[str, ...] = ("image",),
         *,
-        channels: Literal[1, 3],
+        channels: Channels,
         size: int,
         fit: Fit,
         tolerate_broken: int,
@@ -76,7 +68,8 @@ class Shards:
     ) -> None:
         filesystem, where = locate(path)
         with reported(path):
-            self._files = ShardFiles(find_shards(where, split, filesystem), filesystem)
+            self._files = ShardFiles(find_shards(where, split, filesystem), filesystem, columns)
+        refuse_missing(path, self._files.columns, columns)
         if not self._files.rows.sum():
             raise InputError(f"{path}: holds no images")
         self._cache = GroupCache(self._files.read, cache_bytes)
@@ -91,10 +84,13 @@ class Shards:
         self._open: list[Window] = []  # the windows that this was in
         self._choices: dict[int, np.ndarray] = {}  # by count
         self._fit = fit
+        self.columns = columns
         self.channels = channels
         self.size = size
         self.classes = self._files.classes
-        rule = f" {RULE}" if self.classes else ""  # by which labelled images are held out
+        rule = (
+            f" {RULE}" if "label" in self._files.columns else ""
+        )  # by which labelled images are held out
         about = f"{channels} {size} {fit} {VERSION}{rule}"
         self.fingerprint = _digest(self._files.fingerprint, about)
 
@@ -111,39 +107,42 @@ class Shards:
         self._next = (positions, seed, batch_size)
         return self._order.locate(positions, seed, batch_size)
 
-    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(uint8 [N, C, size, size], int64 [N] or None); `keys` int64 [N] decide the crops."""
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
+        """`columns` of the images at int64 `indices`; `keys` int64 [N] decide the crops."""
         groups, rows = self._find(indices)
         by_group = np.argsort(groups, kind="stable")
         pieces = [by_group[at : at + PIECE] for at in range(0, len(by_group), PIECE)]
-        square = np.empty((len(indices), self.size, self.size, self.channels), np.uint8)
-        whole: list[np.ndarray] = [square[:0]] * len(indices)  # what crops are taken from
-        labels = np.zeros(len(indices), np.int64)
+        stored = {name: self._room(name, len(indices)) for name in self.columns}
+        whole: dict[str, list[np.ndarray]] = {}  # what crops are taken from
+        if self._fit == "crop":
+            for name in filter(on_grid, self.columns):
+                whole[name] = [stored[name][:0]] * len(indices)
 
         def read(places: np.ndarray) -> None:
             for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
                 group = self._cache.get(int(groups[place]))
-                found = self._decoded(group, row) or self._after(int(indices[place]))
-                labels[place] = found.label
-                if self._fit == "crop":
-                    whole[place] = self._croppable(found)
-                else:
-                    square[place] = fitted(found.image, self.size, self._fit)
+                found = self._rows_of(group, row) or self._after(int(indices[place]))
+                for name, value in found.items():
+                    (whole if name in whole else stored)[name][place] = value
 
         list(self._pool.map(read, pieces))
         self._prefetch()
-        if self._fit == "crop":
-            crop(whole, keys.cpu(), out=square)
-        images = torch.from_numpy(square).permute(0, 3, 1, 2)
-        return images, torch.from_numpy(labels) if self.classes else None
+        tensors = {name: torch.from_numpy(column) for name, column in stored.items()}
+        return crop(tensors, whole, keys.cpu()) if whole else tensors
 
-    def whole(self, index: int) -> Tensor:
-        """One image uint8 [C, H, W] before any crop; resized or padded, as in memory."""
+    def whole(self, index: int) -> Stored:
+        """`columns` of one image before any crop; resized or padded, as in memory."""
         groups, rows = self._find(np.array([index]))
-        found = self._decoded(self._cache.get(int(groups[0])), int(rows[0])) or self._after(index)
-        image = self._croppable(found) if self._fit == "crop" else found.image
-        image = fitted(image, self.size, self._fit)
-        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+        group = self._cache.get(int(groups[0]))
+        found = self._rows_of(group, int(rows[0])) or self._after(index)
+        return {name: torch.from_numpy(value.copy()) for name, value in found.items()}
+
+    def _room(self, name: str, count: int) -> np.ndarray:
+        """For rows of a column; of pictures channels last in memory, as they are decoded."""
+        shape = COLUMNS[name].shape(self.size, self.channels)
+        if not on_grid(name):
+            return np.empty((count, *shape), COLUMNS[name].kind)
+        return np.empty((count, *shape[1:], shape[0]), np.uint8).transpose(0, 3, 1, 2)
 
     def choose(self, count: int) -> np.ndarray:
         """int64 indices, ascending, of `count` images that stand for all, or of all: seeded, each
@@ -168,12 +167,18 @@ class Shards:
         skipped = np.sort(np.concatenate([self._skipped, rows]))
         return self._view(None, skipped), self._view(rows, self._skipped)
 
+    def numbered(self, column: str) -> tuple[str, ...]:
+        """'0', '1', … up to the highest class in a column, which is read whole for it."""
+        groups = range(len(self._files.rows))
+        highest = max(self._pool.map(partial(self._files.highest, column), groups))
+        return tuple(str(number) for number in range(highest + 1))
+
     def _chosen_by(self, seed: int, count: int) -> np.ndarray:
         return choose_rows(
             count,
             self._order.rows,
             seed,
-            classes=len(self.classes),
+            classes=len(self.classes.get("label", ())),
             middles=self._files.middles,
             labels_of=lambda groups: list(self._pool.map(self._labels, groups)),
         )
@@ -209,22 +214,30 @@ class Shards:
         groups = np.searchsorted(self._order.starts, indices, side="right") - 1
         return groups, self._rows(indices) - self._files.starts[groups]
 
-    def _decoded(self, group: RowGroup, row: int) -> Decoded | None:
-        """The image in a row, or None where it is broken."""
+    def _rows_of(self, group: RowGroup, row: int) -> dict[str, np.ndarray] | None:
+        """What is in a row, fitted, or None where it is broken."""
         if (group.number, row) in self._broken:
             return None
-        try:
-            image = decode(group.images[row].as_py() or b"", self.channels)
-        except BrokenImage as error:
-            self._note(f"{self._files.place_of(group, row)}: {error.reason}", group.number, row)
-            return None
-        return Decoded(image, int(group.labels[row]), group, row)
 
-    def _after(self, index: int) -> Decoded:
-        """The first image after an index, in a circle, that can be read."""
+        def place() -> str:
+            return self._files.place_of(group, row)
+
+        try:
+            values = {
+                name: decoded(name, stored, self.channels)
+                for name, stored in group.row(row, self.columns).items()
+            }
+            laid = fitted(values, self.size, self._fit, place, self.classes)
+        except BrokenImage as error:
+            self._note(f"{place()}: {error.reason}", group.number, row)
+            return None
+        return {name: COLUMNS[name].row(value) for name, value in laid.items()}
+
+    def _after(self, index: int) -> dict[str, np.ndarray]:
+        """What is in the first row after an index, in a circle, that can be read."""
         for other in range(index + 1, index + len(self)):
             groups, rows = self._find(np.array([other % len(self)]))
-            found = self._decoded(self._cache.get(int(groups[0])), int(rows[0]))
+            found = self._rows_of(self._cache.get(int(groups[0])), int(rows[0]))
             if found:
                 return found
         raise InputError(f"none of the {len(self)} images can be read: {self.broken[0]}")
@@ -238,12 +251,6 @@ class Shards:
                 " write the shards again without them, or tolerate more"
             )
         log.warning("replaced by the next image: %s", text)
-
-    def _croppable(self, found: Decoded) -> np.ndarray:
-        if min(found.image.shape[:2]) < self.size:
-            name = self._files.place_of(found.group, found.row)
-            raise too_small(found.image, self.size, name)
-        return found.image
 
     def _prefetch(self) -> None:
         """Read the next windows ahead, as far as there is room beside the open ones."""
@@ -260,13 +267,27 @@ class Shards:
         self._cache.prefetch(then[np.cumsum(self._files.sizes[then]) <= room].tolist())
 
 
-def crop(images: list[np.ndarray], keys: Tensor, out: np.ndarray) -> None:
-    """Fill `out` (uint8 [N, S, S, C]) from images uint8 [H, W, C], just as Ragged.fetch crops."""
-    size = out.shape[1]
-    room = torch.tensor([image.shape[:2] for image in images]) - size + 1
-    corners = integers(fold(keys, CROP), room, (2,)).tolist()
-    for square, image, (top, left) in zip(out, images, corners, strict=True):
-        square[:] = image[top : top + size, left : left + size]
+def on_grid(name: str) -> bool:
+    return COLUMNS[name].on_grid
+
+
+def crop(stored: Stored, whole: dict[str, list[np.ndarray]], keys: Tensor) -> Stored:
+    """Images uint8 [C, H, W] and what is beside them, cropped just as in genimg.data.storage.
+
+    stored: with room for the crops of what is `whole`
+    """
+    sides = torch.tensor([image.shape[1:] for image in whole["image"]])
+    size = stored["image"].shape[-1]
+    found = corners(sides, keys, size)
+    for name, images in whole.items():
+        for square, image, (top, left) in zip(
+            stored[name].numpy(), images, found.tolist(), strict=True
+        ):
+            square[:] = image[:, top : top + size, left : left + size]
+    return {
+        name: values if name in whole else COLUMNS[name].cropped(values, found, size)
+        for name, values in stored.items()
+    }
 
 
 def _digest(*parts: str) -> str:

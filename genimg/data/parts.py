@@ -18,6 +18,7 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,23 +29,30 @@ import numpy as np
 from genimg import images
 from genimg.data.archives import MAX_MEMBER_BYTES, PACKED_TAR_SUFFIXES, ZIP_SUFFIXES, Span
 from genimg.data.buckets import read_object
+from genimg.data.columns import decoded
 from genimg.data.remote import cache_home
 from genimg.errors import InputError
+from genimg.images import Channels
 
 _LOCAL_HEADER = 30  # bytes of a zip's local file header, without name and extra field
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some files of a source: names, labels (or None), and their places in an archive."""
+    """Some images of a source, by column: names and places of files, or what notes tell.
 
-    names: list[str]
-    labels: list[int] | None
-    spans: list[Span]
+    files:  {column: name of each image's file}; `image` always
+    spans:  {column: the place of each in an archive}
+    values: {column: what each image has}, as shards store it
+    """
+
+    files: dict[str, list[str]]
+    spans: dict[str, list[Span]]
+    values: dict[str, list[Any]]
 
     def packed(self) -> bytes:
         """Names of files are alike, and shrink to a fifth or less."""
-        return zlib.compress(json.dumps([self.names, self.labels, self.spans]).encode(), 1)
+        return zlib.compress(json.dumps([self.files, self.spans, self.values]).encode(), 1)
 
     @classmethod
     def unpacked(cls, data: bytes) -> Part:
@@ -52,18 +60,32 @@ class Part:
 
 
 class Files(ABC):
-    """What sources of encoded files have in common; errors tell the names of files."""
+    """What sources of encoded files have in common; errors tell the names of files.
 
-    names: list[str]
+    files:  {column: name of each image's file}
+    values: {column: what each image has}, as shards store it
+    """
+
+    files: dict[str, list[str]]
+    values: dict[str, Sequence[Any] | np.ndarray]
+
+    @property
+    def names(self) -> list[str]:
+        return self.files["image"]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        labels = self.values.get("label")
+        return None if labels is None else np.asarray(labels, np.int64)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, column: str = "image", channels: Channels | None = None) -> Any:
         try:
-            return images.decode(self.encoded(index))
+            return decoded(column, self.encoded(index, column), channels)
         except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
+            raise images.BrokenImage(error.reason, self._name(index, column)) from error
 
     def measure(self, index: int) -> tuple[int, int]:
         try:
@@ -71,8 +93,20 @@ class Files(ABC):
         except images.BrokenImage as error:
             raise images.BrokenImage(error.reason, self.names[index]) from error
 
+    def encoded(self, index: int, column: str = "image") -> Any:
+        if column not in self.files:
+            return self.values[column][index]
+        try:
+            return self._bytes(index, column)
+        except images.BrokenImage as error:
+            raise images.BrokenImage(error.reason, self._name(index, column)) from error
+
+    def _name(self, index: int, column: str) -> str:
+        return self.files.get(column, self.names)[index]
+
     @abstractmethod
-    def encoded(self, index: int) -> bytes: ...
+    def _bytes(self, index: int, column: str) -> bytes:
+        """Those of a file. Raises BrokenImage where they cannot be had."""
 
 
 class PartSource(Files):
@@ -81,10 +115,13 @@ class PartSource(Files):
     nbytes = 0
     has_split = False
 
-    def __init__(self, where: Path | str, part: Part, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, where: Path | str, part: Part, classes: Mapping[str, tuple[str, ...]]
+    ) -> None:
         """where: the folder or archive, on this machine, or the address of files in S3."""
-        self.names = part.names
-        self.labels = None if part.labels is None else np.array(part.labels, np.int64)
+        self.files = part.files
+        self.values: dict[str, Sequence[Any] | np.ndarray] = {**part.values}
+        self.columns = (*part.files, *part.values)
         self.classes = classes
         self._spans = part.spans
         self._where = where
@@ -93,21 +130,19 @@ class PartSource(Files):
             self._file = at_offsets(where).open("rb")
             self._zip = where.name.lower().endswith(ZIP_SUFFIXES)
 
-    def encoded(self, index: int) -> bytes:
-        name = self.names[index]
+    def _bytes(self, index: int, column: str) -> bytes:
+        name = self.files[column][index]
         try:
             if isinstance(self._where, str):
                 return read_object(self._where, name)
             if self._file is None:
                 return (self._where / name).read_bytes()
             if self._zip:
-                return read_zipped(self._file.fileno(), self._spans[index])
-            offset, size = self._spans[index]
+                return read_zipped(self._file.fileno(), self._spans[column][index])
+            offset, size = self._spans[column][index]
             return os.pread(self._file.fileno(), size, offset)
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, name) from error
         except OSError as error:
-            raise images.BrokenImage(error.strerror or str(error), name) from error
+            raise images.BrokenImage(error.strerror or str(error)) from error
 
 
 def read_zipped(file: int, span: Span) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genimg import images
+from genimg.data.columns import COLUMNS
+from genimg.data.loading import held_columns
 from genimg.data.machine import Memory, this_machines
 from genimg.data.order import permutation
 from genimg.data.sources import Source
@@ -25,6 +28,7 @@ _SIZES = seed_from(0x73697A65)  # seeds which headers are read
 
 def refuse_too_large(
     data: Data,
+    wants: tuple[str, ...],
     source: Source,
     copies: int = 1,
     memory: Memory | None = None,
@@ -40,7 +44,7 @@ def refuse_too_large(
     memory = memory or this_machines()
     if memory is None:
         return
-    needed = bytes_in_memory(data, source)
+    needed = bytes_in_memory(data, wants, source)
     each = min(memory.total / copies, memory.available) if loading else memory.available / copies
     room = int(HEADROOM * each)
     if needed <= room:
@@ -60,21 +64,27 @@ def refuse_too_large(
     )
 
 
-def bytes_in_memory(data: Data, source: Source) -> int:
-    """What a source takes once it is loaded, and what it holds itself meanwhile.
+def bytes_in_memory(data: Data, wants: tuple[str, ...], source: Source) -> int:
+    """What columns of a source take once it is loaded, and what it holds itself meanwhile.
 
     Exact, but where random crops are taken of whole images: then twice the standard error above
     the mean of SAMPLE of them, or the sum where there are no more.
     """
     count = len(source)
+    columns = [COLUMNS[name] for name in held_columns(source, wants)]
+    rows = [(each, math.prod(each.shape(data.size, data.channels))) for each in columns]
     if data.fit != "crop":
-        return source.nbytes + count * data.channels * data.size**2
+        return source.nbytes + count * sum(
+            size * np.dtype(each.kind).itemsize for each, size in rows
+        )
+    beside = sum(size * np.dtype(each.kind).itemsize for each, size in rows if not each.on_grid)
+    layers = sum(size for each, size in rows if each.on_grid) // data.size**2  # bytes a pixel
     chosen = permutation(count, _SIZES)[:SAMPLE]
     areas = np.array([area for index in chosen.tolist() if (area := area_of(source, index))])
     if not len(areas):  # none can be read, which is for others to say
         return source.nbytes
     error = areas.std() / len(areas) ** 0.5 if count > len(areas) else 0.0
-    return source.nbytes + int(count * data.channels * (areas.mean() + 2 * error))
+    return source.nbytes + int(count * (beside + layers * (areas.mean() + 2 * error)))
 
 
 def area_of(source: Source, index: int) -> int:

@@ -4,8 +4,10 @@ A scene is a pure function of its int64 key: the same key gives the same picture
 whatever else is drawn beside it, and the same layout at every size.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -13,14 +15,17 @@ import torch
 from torch import Tensor
 
 from genimg import rng
+from genimg.contracts import Stored
+from genimg.data.beside import BOXES
 from genimg.data.choice import balanced_choice
+from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 from genimg.data.transfer import to_device
 from genimg.errors import InputError
 
-VERSION = 1  # raise it with every change of what a key looks like
+VERSION = 1  # raise it with every change of what a key looks like, or of what is said of it
 CPU = torch.device("cpu")
 CHOSEN_FROM = 4  # times as many scenes as are chosen
 _SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
@@ -39,9 +44,7 @@ class Annotations:
 
     def class_masks(self) -> Tensor:
         """int64 [N, H, W]: 0 background, 1 + the shape's class elsewhere."""
-        table = torch.nn.functional.pad(self.object_classes + 1, (1, 0))
-        flat = self.masks.flatten(1).long()
-        return table.gather(1, flat).view(self.masks.shape)
+        return by_class(self.masks, self.object_classes)
 
 
 def render(keys: Tensor, size: int, channels: int, simple: bool = False) -> Tensor:
@@ -55,10 +58,7 @@ def render(keys: Tensor, size: int, channels: int, simple: bool = False) -> Tens
 def annotate(keys: Tensor, size: int, simple: bool = False) -> Annotations:
     """The truth about the scenes that `render` draws with the same keys and size, on the CPU."""
     layout = compose(keys.cpu(), simple)
-    masks = torch.zeros(len(keys), size, size, dtype=torch.uint8)
-    seen = coverage(layout, size) >= 0.5
-    for slot in reversed(range(SLOTS)):
-        masks.masked_fill_(seen[:, slot], slot + 1)
+    masks = slot_masks(layout, size)
     return Annotations(
         labels=layout.shapes[:, 0].clone(),
         captions=captions(layout),
@@ -66,6 +66,21 @@ def annotate(keys: Tensor, size: int, simple: bool = False) -> Annotations:
         object_classes=layout.shapes,
         boxes=boxes(masks),
     )
+
+
+def slot_masks(layout: Layout, size: int, device: torch.device = CPU) -> Tensor:
+    """uint8 [N, size, size]: 0 background, k + 1 where the object in slot k is seen."""
+    masks = torch.zeros(len(layout.shapes), size, size, dtype=torch.uint8, device=device)
+    seen = coverage(layout, size, device) >= 0.5
+    for slot in reversed(range(SLOTS)):
+        masks.masked_fill_(seen[:, slot], slot + 1)
+    return masks
+
+
+def by_class(masks: Tensor, object_classes: Tensor) -> Tensor:
+    """int64 [N, H, W] of masks by slots: 0 background, 1 + the class of the slot's object."""
+    table = torch.nn.functional.pad(object_classes + 1, (1, 0))
+    return table.gather(1, masks.flatten(1).long()).view(masks.shape)
 
 
 def captions(layout: Layout) -> list[str]:
@@ -180,21 +195,67 @@ def luma(colours: Tensor) -> Tensor:
     return red * 0.299 + green * 0.587 + blue * 0.114
 
 
+def labels_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """int64 [N]: the class of the main object."""
+    return to_device(layout.shapes[:, 0].clone(), device)
+
+
+def masks_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """uint8 [N, 1, size, size]: 0 background, 1 + the shape's class elsewhere."""
+    kinds = to_device(layout.shapes, device)
+    return by_class(slot_masks(layout, size, device), kinds)[:, None].to(torch.uint8)
+
+
+def boxes_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """float32 [N, BOXES, 5]: of the objects that are seen, each in the place of its slot."""
+    corners = boxes(slot_masks(layout, size, device))
+    seen = corners[..., 2] > corners[..., 0]
+    kinds = torch.where(seen, to_device(layout.shapes, device), -1)
+    listed = torch.cat([kinds[..., None].float(), corners], dim=-1)
+    none = torch.zeros(len(listed), BOXES - SLOTS, 5, device=device)
+    none[..., 0] = -1
+    return torch.cat([listed, none], dim=1)
+
+
+def captions_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """uint8 [N, T]: the sentences, as genimg.data.columns has texts."""
+    rows = [COLUMNS["text"].row(sentence) for sentence in captions(layout)]
+    return to_device(torch.from_numpy(np.stack(rows)), device)
+
+
+DRAWN: Mapping[str, Callable[[Layout, int, int, torch.device], Tensor]] = {
+    "image": paint,
+    "label": labels_drawn,
+    "mask": masks_drawn,
+    "boxes": boxes_drawn,
+    "text": captions_drawn,
+}
+"""How each column of scenes is drawn: (layout, size, channels, device) -> as it is stored."""
+
+
 class Scenes:
     """Scenes as a genimg.contracts.Dataset: image `index` is scene `start + index` of `seed`.
 
     Without a bound there is no end: `length` is then only what counts as an epoch, and every
     position is a new scene, whatever the training's seed. A bounded set repeats its `length`
     scenes in order. Images are drawn on the device of the keys given to `fetch`.
+
+    Masks count the background and the shapes, boxes and labels (of the main object) the shapes.
     """
 
-    classes = tuple(SHAPES)
+    classes: Mapping[str, tuple[str, ...]] = {
+        "label": tuple(SHAPES),
+        "mask": ("background", *SHAPES),
+        "boxes": tuple(SHAPES),
+    }
     device: torch.device | None = None
 
     def __init__(
         self,
         size: int,
         channels: int,
+        columns: tuple[str, ...] = ("image",),
+        *,
         seed: int = 0,
         start: int = 0,
         length: int = 60_000,
@@ -205,7 +266,8 @@ class Scenes:
             raise InputError(f"data.size={size}: scenes are at least 8 pixels wide")
         if channels not in (1, 3):
             raise InputError(f"data.channels={channels}: scenes have 1 (gray) or 3 (RGB)")
-        self.size, self.channels, self.seed = size, channels, seed
+        refuse_missing("scenes", DRAWN, columns)
+        self.size, self.channels, self.columns, self.seed = size, channels, columns, seed
         self.start, self.length, self.bounded, self.simple = start, length, bounded, simple
         kind = "simple scenes" if simple else "scenes"
         what = (kind, VERSION, size, channels, seed, start, length if bounded else "endless")
@@ -221,13 +283,17 @@ class Scenes:
         """int64 [N]: what `render` and `annotate` take for images of this set."""
         return rng.fold(self.seed, _SCENES, torch.from_numpy(indices + self.start))
 
-    def fetch(self, indices: np.ndarray, keys: Tensor) -> tuple[Tensor, Tensor]:
-        layout = compose(self.scene_keys(indices), self.simple)
-        labels = to_device(layout.shapes[:, 0].clone(), keys.device)
-        return paint(layout, self.size, self.channels, keys.device), labels
+    def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
+        return self._drawn(compose(self.scene_keys(indices), self.simple), keys.device)
 
-    def whole(self, index: int) -> Tensor:
-        return render(self.scene_keys(np.array([index])), self.size, self.channels, self.simple)[0]
+    def whole(self, index: int) -> Stored:
+        scene = self._drawn(compose(self.scene_keys(np.array([index])), self.simple), CPU)
+        return {name: column[0] for name, column in scene.items()}
+
+    def _drawn(self, layout: Layout, device: torch.device) -> Stored:
+        return {
+            name: DRAWN[name](layout, self.size, self.channels, device) for name in self.columns
+        }
 
     def choose(self, count: int) -> np.ndarray:
         """int64 indices, ascending, of `count` scenes of the set: see balanced_choice.
@@ -239,13 +305,24 @@ class Scenes:
         labels = torch.cat([compose(part, self.simple).shapes[:, 0] for part in keys])
         return balanced_choice(min(count, few), few, labels.numpy())
 
-    def hold_out(self, count: int) -> tuple["Scenes", "Scenes"]:
+    def hold_out(self, count: int) -> tuple[Scenes, Scenes]:
         """(what is left to train on, the first `count` scenes), which have no index in common."""
         if self.bounded and not count < self.length:
             raise InputError(f"data.holdout={count}: must be below {self.length}, all there are")
         rest = self.length - count if self.bounded else self.length
-        size, channels, seed = self.size, self.channels, self.seed
         return (
-            Scenes(size, channels, seed, self.start + count, rest, self.bounded, self.simple),
-            Scenes(size, channels, seed, self.start, count, bounded=True, simple=self.simple),
+            self._part(self.start + count, rest, self.bounded),
+            self._part(self.start, count, bounded=True),
+        )
+
+    def _part(self, start: int, length: int, bounded: bool) -> Scenes:
+        return Scenes(
+            self.size,
+            self.channels,
+            self.columns,
+            seed=self.seed,
+            start=start,
+            length=length,
+            bounded=bounded,
+            simple=self.simple,
         )

@@ -1,18 +1,19 @@
-"""Parquet shards on disk: how one is written, and how those of a set are found, checked and read.
+"""Parquet shards on disk: how those of a set are found, checked and read.
 
-A shard is a Parquet file with the columns `image` (an encoded image), `label` (integer, left out
-where there are no classes) and `name`. Its metadata holds, as JSON under `genimg`, the version of
-this format and the names of the classes, and under `genimg.broken` what was left out as unreadable.
-Other programs' Parquet files with these columns are read as well.
+A shard is a Parquet file with the column `image` (an encoded image), `name`, and any others of
+genimg.data.columns, as `label` (integer). Its metadata holds, as JSON under `genimg`, the version
+of this format and the names of the classes, and under `genimg.broken` what was left out as
+unreadable. Other programs' Parquet files with these columns are read as well.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,101 +23,37 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from genimg.data.arrays import Split
-from genimg.data.sources import SPLITS
+from genimg.data.columns import COLUMNS, decoded
+from genimg.data.listing import SPLITS
 from genimg.errors import InputError
+from genimg.images import BrokenImage
 
-FORMAT = 1
+FORMAT = 2
+PLAIN_FORMAT = 1  # of shards with no other columns than these, as it always was
+PLAIN = ("image", "name", "label")
 ABOUT, BROKEN = b"genimg", b"genimg.broken"
 SUFFIX = ".parquet"
-GROUP_ROWS = 512  # in a row group, the unit that is read at a time
-GROUP_BYTES = 6 << 20  # of images in a row group, where 512 of them are more: 64 may be open
 ATTEMPTS = 8  # to read a row group from a store
 FOOTER_THREADS = 16  # reading footers is waiting, where they come over a network
 EXPECTED = "image (binary: encoded images), name (string) and perhaps label (integer)"
 
-
-@dataclass(frozen=True)
-class Row:
-    """One image of a shard. `label` counts where the shard has classes."""
-
-    image: bytes
-    label: int
-    name: str
+Row = Mapping[str, Any]  # `image`, `name`, and other columns as they are stored
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of a shard in memory, still encoded."""
+    """Rows of a shard in memory, still encoded.
+
+    columns: {name: its values [N]}, `image` always
+    """
 
     number: int
-    images: pa.Array  # binary [N]
-    labels: np.ndarray  # int64 [N], zeros where there are none
-    names: pa.Array | None  # string [N]
+    columns: Mapping[str, pa.Array]
     nbytes: int
 
-
-def write_shard(
-    path: str,
-    rows: Iterable[Row],
-    *,
-    labelled: bool,
-    classes: tuple[str, ...],
-    broken: list[str],
-    filesystem: fs.FileSystem,
-) -> int:
-    """Write one shard, whole or not at all; the number of its rows.
-
-    broken: names of images that were left out; it may be filled while `rows` are drawn.
-    Images are compressed already and are stored as they are.
-    """
-    fields = [pa.field("image", pa.binary()), pa.field("name", pa.string())]
-    fields += [pa.field("label", pa.int64())] if labelled else []
-    about = json.dumps({"format": FORMAT, "classes": classes})
-    schema = pa.schema(fields, metadata={ABOUT: about.encode()})
-    folder, _, name = path.rpartition("/")
-    # What is written to S3 appears when it is closed, so there it needs no other name.
-    local = isinstance(filesystem, fs.LocalFileSystem)
-    part = f"{folder}/.{name}.{uuid4().hex}.part" if local else path
-    count = 0
-    try:
-        with (
-            filesystem.open_output_stream(part) as stream,
-            pq.ParquetWriter(
-                stream,
-                schema,
-                compression={field.name: "none" if field.name == "image" else "zstd"
-                             for field in fields},
-                use_dictionary=False,
-                write_statistics=["label"] if labelled else False,
-            ) as writer,
-        ):  # fmt: skip
-            for group in grouped(rows):
-                columns = [[row.image for row in group], [row.name for row in group]]
-                columns += [[row.label for row in group]] if labelled else []
-                writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))
-                count += len(group)
-            writer.add_key_value_metadata({BROKEN: json.dumps(broken).encode()})
-        if local:
-            filesystem.move(part, path)
-    except BaseException:
-        if filesystem.get_file_info(part).type == fs.FileType.File:
-            filesystem.delete_file(part)
-        raise
-    return count
-
-
-def grouped(rows: Iterable[Row]) -> Iterable[list[Row]]:
-    """Rows in lists of at most GROUP_ROWS, and of GROUP_BYTES and one image more."""
-    group: list[Row] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += len(row.image)
-        if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+    def row(self, number: int, columns: Iterable[str]) -> Row:
+        """These columns of one row, as they are stored."""
+        return {name: self.columns[name][number].as_py() for name in columns}
 
 
 def find_shards(where: str, split: Split, filesystem: fs.FileSystem) -> list[fs.FileInfo]:
@@ -168,16 +105,25 @@ def broken_of(footer: pq.FileMetaData) -> list[str]:
 class ShardFiles:
     """The row groups of several shards, numbered through; only footers are held.
 
+    columns:     those of genimg.data.columns that there are; of them `wanted` are read, and labels,
+                 by which images are chosen: files must have these alike
     rows, sizes: int64 [G], the number of rows and the bytes in memory of each row group
     starts:      int64 [G], the number of the first row of each
     """
 
-    def __init__(self, files: list[fs.FileInfo], filesystem: fs.FileSystem) -> None:
+    def __init__(
+        self,
+        files: list[fs.FileInfo],
+        filesystem: fs.FileSystem,
+        wanted: tuple[str, ...] = ("image",),
+    ) -> None:
         self.filesystem = filesystem
+        self.wanted = wanted
         self.paths = [file.path for file in files]
         with ThreadPoolExecutor(FOOTER_THREADS) as pool:
             self.footers = list(pool.map(lambda p: read_footer(p, filesystem), self.paths))
-        self.columns, self.classes = self._agreed()
+        self.columns = checked_columns(self.paths[0], self.footers[0], wanted)
+        self._read, self.classes = self._agreed()
         self._groups = [
             (file, group)
             for file, footer in enumerate(self.footers)
@@ -191,30 +137,32 @@ class ShardFiles:
             (file.base_name, file.size, footer.num_rows)
             for file, footer in zip(files, self.footers, strict=True)
         ]
-        content = json.dumps([about, self.rows.tolist(), self.classes])
+        content = json.dumps([about, self.rows.tolist(), self.classes.get("label", ())])
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
     def read(self, number: int) -> RowGroup:
         """One row group. Safe from several threads. Raises InputError naming the file."""
-        table = self._table(number, self.columns)
-        columns = {name: table[name].combine_chunks() for name in self.columns}
-        labels = columns["label"].to_numpy() if "label" in columns else np.zeros(len(table))
-        return RowGroup(
-            number=number,
-            images=columns["image"],
-            labels=labels.astype(np.int64, copy=False),
-            names=columns.get("name"),
-            nbytes=table.nbytes,
-        )
+        table = self._table(number, [*self._read])
+        columns = {name: table[name].combine_chunks() for name in self._read}
+        return RowGroup(number, columns, table.nbytes)
 
     def labels(self, number: int) -> np.ndarray:
         """int64: the labels of one row group, without its images. Safe from several threads."""
         return self._table(number, ["label"])["label"].to_numpy().astype(np.int64, copy=False)
 
+    def highest(self, column: str, number: int) -> int:
+        """The highest class in a column of one row group, -1 where nothing can be read of it."""
+        highest = -1
+        for stored in self._table(number, [column])[column]:
+            with suppress(BrokenImage):  # which comes to light when its row is read
+                value = decoded(column, stored.as_py())
+                highest = max(highest, COLUMNS[column].highest(value))
+        return highest
+
     @property
     def middles(self) -> np.ndarray:
         """float [G]: between the lowest and the highest label of each row group; 0 without."""
-        if not self.classes:
+        if "label" not in self.columns:
             return np.zeros(len(self.rows))
         column = {
             file: [footer.schema.column(i).path for i in range(footer.num_columns)].index("label")
@@ -255,13 +203,15 @@ class ShardFiles:
         file, inside = self._groups[group.number]
         before = sum(self.footers[file].row_group(g).num_rows for g in range(inside))
         place = f"{self.paths[file]}[{before + row}]"
-        return f"{place} ({group.names[row]})" if group.names is not None else place
+        return f"{place} ({group.columns['name'][row]})" if "name" in group.columns else place
 
-    def _agreed(self) -> tuple[list[str], tuple[str, ...]]:
-        """(columns to read, class names), which all files must have alike."""
+    def _agreed(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """(columns to read, names of their classes), which all files must have alike."""
         first = None
         for path, footer in zip(self.paths, self.footers, strict=True):
-            found = (checked_columns(path, footer), declared_classes(path, footer))
+            has = checked_columns(path, footer, self.wanted)
+            ours = tuple(name for name in has if name in {*PLAIN, *self.wanted})
+            found = (ours, declared_classes(path, footer))
             if first is not None and found != first:
                 raise InputError(
                     f"{path}: differs from {self.paths[0]} in its columns or classes;"
@@ -269,42 +219,55 @@ class ShardFiles:
                 )
             first = found
         assert first is not None, "a set of shards has at least one file"
-        columns, classes = first
+        columns, declared = first
+        classes = {name: its for name, its in (declared or {}).items() if name in columns}
         if "label" not in columns:
-            return columns, ()
+            return columns, classes
         highest = max(highest_label(*pair) for pair in zip(self.paths, self.footers, strict=True))
-        if classes is None:
-            return columns, tuple(str(label) for label in range(highest + 1))
-        if highest >= len(classes):
-            raise InputError(f"{self.paths[0]}: label {highest}, but only {len(classes)} classes")
+        if declared is None:
+            return columns, {"label": tuple(str(label) for label in range(highest + 1))}
+        if highest >= len(classes["label"]):
+            raise InputError(
+                f"{self.paths[0]}: label {highest}, but only {len(classes['label'])} classes"
+            )
         return columns, classes
 
 
-def checked_columns(path: str, footer: pq.FileMetaData) -> list[str]:
-    """Which of our columns a file has; InputError naming what it has where it cannot be read."""
+def checked_columns(
+    path: str, footer: pq.FileMetaData, wanted: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Which of our columns a file has; InputError naming what it has where it cannot be read.
+
+    What is neither in it nor `wanted` may be of any type: other programs call other things so.
+    """
     schema = footer.schema.to_arrow_schema()
     types = dict(zip(schema.names, schema.types, strict=True))
-    fits = {
-        "image": lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t),
-        "label": pa.types.is_integer,
-        "name": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
-    }
-    wrong = [name for name, fit in fits.items() if name in types and not fit(types[name])]
+    fits = {name: column.accepts for name, column in COLUMNS.items()} | {"name": accepts_name}
+    ours = [name for name in types if name in fits and fits[name](types[name])]
+    must = {*PLAIN, *wanted}
+    wrong = [name for name in types if name in fits and name in must and name not in ours]
     if "image" not in types or wrong:
         listed = ", ".join(f"{name} ({kind})" for name, kind in islice(types.items(), 20))
-        raise InputError(f"{path}: has the columns {listed or 'none'}; must have {EXPECTED}")
-    return [name for name in fits if name in types]
+        more = "".join(f", {name} ({COLUMNS[name].stored})" for name in wrong if name not in PLAIN)
+        raise InputError(f"{path}: has the columns {listed or 'none'}; must have {EXPECTED}{more}")
+    return tuple(name for name in fits if name in ours)
 
 
-def declared_classes(path: str, footer: pq.FileMetaData) -> tuple[str, ...] | None:
-    """Class names that a shard of ours declares; None in other programs' files."""
+def accepts_name(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def declared_classes(path: str, footer: pq.FileMetaData) -> dict[str, tuple[str, ...]] | None:
+    """Class names that a shard of ours declares, by column; None in other programs' files."""
     text = (footer.metadata or {}).get(ABOUT)
     if text is None:
         return None
     try:
-        about = json.loads(text)
-        version, classes = int(about["format"]), tuple(map(str, about["classes"]))
-    except (ValueError, KeyError, TypeError) as error:
+        told = json.loads(text)
+        version = int(told["format"])
+        names = {"label": told["classes"]} | told.get("classes_of", {})
+        classes = {name: tuple(map(str, its)) for name, its in names.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: its metadata cannot be understood ({error!r})") from None
     if version > FORMAT:
         raise InputError(f"{path}: format {version} of shards is newer than this genimg's {FORMAT}")

@@ -1,22 +1,25 @@
 """Where images come from: any folder, archive or array file, opened as one kind of thing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from genimg import images
-from genimg.data import archives, arrays
+from genimg.data import archives, arrays, notes
 from genimg.data.archives import Span
 from genimg.data.arrays import Split as Split
 from genimg.data.buckets import Bucket
+from genimg.data.columns import refuse_missing
+from genimg.data.listing import SPLITS, arrange
 from genimg.data.parts import Files, Part, at_offsets
 from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
+from genimg.images import Channels
 
-SPLITS = ("train", "test", "val")  # folders of these names are parts of a set, not classes
 FORMS = "a folder of images, .zip, .tar(.gz, .xz, .bz2), .npz, IDX files or Parquet shards"
 
 
@@ -24,30 +27,44 @@ class Source(Protocol):
     """Images in a fixed order, listed but not yet decoded. Reading is safe from several threads.
 
     names:     one an image, for messages
+    columns:   what there is of every image (see genimg.data.columns)
     labels:    int64 [N], or None where the images have no classes
-    classes:   names of the labels, the same for every split; empty without labels
+    classes:   names of the classes of label, boxes and mask, where they are told; the same for
+               every split
     has_split: whether train and test images are told apart
     nbytes:    bytes of pixels or files that the source itself holds in memory
     """
 
-    names: list[str]
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
     has_split: bool
     nbytes: int
 
+    @property
+    def names(self) -> list[str]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    @property
+    def labels(self) -> np.ndarray | None: ...
+
     def __len__(self) -> int: ...
 
-    def read(self, index: int) -> np.ndarray:
-        """uint8 [H, W, C], not to be written to. Raises BrokenImage naming the file."""
+    def read(self, index: int, column: str = "image", channels: Channels | None = None) -> Any:
+        """An image as uint8 [H, W, C], not to be written to, or its value of another column.
+
+        channels: of pictures; None leaves theirs. Raises BrokenImage naming the file.
+        """
         ...
 
     def measure(self, index: int) -> tuple[int, int]:
         """(width, height), from the header alone. Raises as read() does."""
         ...
 
-    def encoded(self, index: int) -> bytes | None:
-        """The file as it is, where the image is one; None in array files.
+    def encoded(self, index: int, column: str = "image") -> Any:
+        """What a shard stores: the file as it is; None for images of array files.
 
         Raises BrokenImage naming the file where it cannot be read.
         """
@@ -69,41 +86,70 @@ class Parted(Source, Protocol):
 class FileSource(Files):
     """A Parted source of encoded files in a folder or an archive."""
 
-    def __init__(self, tree: archives.Tree, split: Split, strip_top: bool) -> None:
+    def __init__(
+        self, tree: archives.Tree, split: Split, strip_top: bool, columns: tuple[str, ...] | None
+    ) -> None:
+        """columns: those that notes are read for; None: all that there are"""
         self._tree = tree
         self.nbytes = tree.nbytes
-        self.names, self.labels, self.classes, self.has_split = arrange(
-            tree.paths, split, strip_top
-        )
+        listing = arrange(tree.paths, split, strip_top)
+        self.files, self.has_split = listing.files, listing.has_split
+        self.values: dict[str, Sequence[Any] | np.ndarray] = {}
+        self.classes: dict[str, tuple[str, ...]] = {}
+        if listing.labels is not None:
+            self.values["label"] = listing.labels
+            self.classes["label"] = listing.classes
+        told = {
+            "text": notes.caption_files(tree.notes),
+            "boxes": notes.annotation_files(tree.notes),
+        }
+        self.columns = (*self.files, *self.values, *(name for name in told if told[name]))
+        wanted = self.columns if columns is None else columns
+        if "mask" in self.columns and (names := notes.class_names(tree.read, tree.notes)):
+            self.classes["mask"] = names
+        if told["text"] and "text" in wanted:
+            self.values["text"] = notes.captions(tree.read, tree.notes, self.names)
+        if told["boxes"] and "boxes" in wanted:
+            self.values["boxes"], self.classes["boxes"] = notes.boxes(
+                tree.read, tree.notes, self.names
+            )
 
     def part(self, indices: np.ndarray) -> Part:
-        names = [self.names[index] for index in indices.tolist()]
-        labels = None if self.labels is None else self.labels[indices].tolist()
-        return Part(names, labels, [self._tree.span(name) for name in names])
+        chosen = indices.tolist()
+        files = {name: [its[index] for index in chosen] for name, its in self.files.items()}
+        values = {name: [its[index] for index in chosen] for name, its in self.values.items()}
+        if self.labels is not None:
+            values["label"] = self.labels[indices].tolist()
+        spans = {name: [self._tree.span(path) for path in its] for name, its in files.items()}
+        return Part(files, spans, values)
 
     def states(self) -> Iterator[Span]:
-        return map(self._tree.state, self.names)
+        return map(self._tree.state, chain(*self.files.values(), sorted(self._tree.notes)))
 
-    def encoded(self, index: int) -> bytes:
-        try:
-            return self._tree.read(self.names[index])
-        except images.BrokenImage as error:
-            raise images.BrokenImage(error.reason, self.names[index]) from error
+    def _bytes(self, index: int, column: str) -> bytes:
+        return self._tree.read(self.files[column][index])
 
 
-def open_source(path: str, split: Split = "train") -> Source:
-    """The images at a path, in whichever form they come (see FORMS).
+def open_source(
+    path: str, split: Split = "train", columns: tuple[str, ...] | None = None
+) -> Source:
+    """The images at a path, in whichever form they come (see FORMS), and what is beside them.
 
     Subfolders are classes, in the order of their names. Folders `train` and `test` (or `val`) on
     top, MNIST's `train-` and `t10k-` files and the keys `x_train` and `x_test` of an .npz are
     splits; without them every split is everything. A single folder on top of an archive is
-    passed over. What lies in S3 is copied to this machine first. Raises InputError where nothing
-    usable is there.
+    passed over. Folders of PAIRS (see genimg.data.listing) give masks and targets, files that
+    genimg.data.notes reads texts and boxes. What lies in S3 is copied to this machine first.
+
+    columns: those that are wanted; None: all that there are. Raises InputError where one is
+    missing, or nothing usable is there.
     """
-    return opener(path)(split)
+    return opener(path, columns)(split)
 
 
-def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
+def opener(
+    path: str, columns: tuple[str, ...] | None = None, in_parts: bool = False
+) -> Callable[[Split], Parted]:
     """open_source() for several splits, of which the files are listed once.
 
     in_parts: a compressed tar is unpacked on this machine's disk, not in memory; files in S3 are
@@ -111,8 +157,21 @@ def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
     """
     if is_parquet(path):
         raise InputError(f"{path}: Parquet shards are streamed; here it must be another form")
+    open_split = _opener(path, columns, in_parts)
+
+    def opened(split: Split) -> Parted:
+        source = open_split(split)
+        refuse_missing(path, source.columns, columns or ())
+        return source
+
+    return opened
+
+
+def _opener(
+    path: str, columns: tuple[str, ...] | None, in_parts: bool
+) -> Callable[[Split], Parted]:
     if in_parts and is_folder_of_files(path):
-        return _of_tree(path, Bucket(path), strip_top=False)
+        return _of_tree(path, Bucket(path), False, columns)
     where = on_this_machine(path)
     if not where.exists():
         raise InputError(f"{path}: no such file or folder; {_nearest_sibling(where)}")
@@ -123,17 +182,19 @@ def opener(path: str, in_parts: bool = False) -> Callable[[Split], Parted]:
         return partial(arrays.open_npz, where)
     if arrays.IDX_NAME.search(name):
         return lambda split: arrays.open_idx_file(where)
-    return _of_tree(path, _open_tree(where, in_parts), strip_top=where.is_file())
+    return _of_tree(path, _open_tree(where, in_parts), where.is_file(), columns)
 
 
-def _of_tree(path: str, tree: archives.Tree, strip_top: bool) -> Callable[[Split], FileSource]:
+def _of_tree(
+    path: str, tree: archives.Tree, strip_top: bool, columns: tuple[str, ...] | None
+) -> Callable[[Split], FileSource]:
     if not tree.paths:
         looked_for = ", ".join(images.READABLE_SUFFIXES)
         raise InputError(f"{path}: no images in it; looked for {looked_for} at any depth")
 
     def open_files(split: Split) -> FileSource:
         try:
-            return FileSource(tree, split, strip_top)
+            return FileSource(tree, split, strip_top, columns)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -162,43 +223,6 @@ def is_parquet(path: str) -> bool:
     return where.suffix.lower() == ".parquet" or any(
         folder.is_dir() and any(folder.glob("*.parquet")) for folder in folders
     )
-
-
-def arrange(
-    paths: list[str], split: Split, strip_top: bool
-) -> tuple[list[str], np.ndarray | None, tuple[str, ...], bool]:
-    """(names, labels, classes, has_split) of the files of one split, sorted; see Source.
-
-    `strip_top` passes over a single folder that everything is in.
-    """
-    paths = sorted(paths)  # there may be millions: no list of their parts is made
-    first = {path.partition("/")[0] for path in paths}
-    base = 0  # how deep the set begins; its classes lie at `depth`
-    if strip_top and len(first) == 1 and "/" in paths[0]:
-        base = 1
-
-    tops = {path.split("/")[base] for path in paths if path.count("/") > base}
-    loose = any(path.count("/") == base for path in paths)
-    divided = bool(tops) and tops <= {*SPLITS} and not loose
-    has_split = divided and "train" in tops and len(tops) > 1
-    depth = base + 1 if divided else base
-    classes = tuple(sorted({p.split("/")[depth] for p in paths if p.count("/") > depth}))
-
-    if has_split and split != "all":
-        wanted = "train" if split == "train" else "test" if "test" in tops else "val"
-        paths = [path for path in paths if path.split("/")[base] == wanted]
-    in_class = [path.count("/") > depth for path in paths]
-    if not any(in_class):
-        return paths, None, (), has_split
-    if not all(in_class):
-        raise InputError(
-            f"some images lie in class folders ({paths[in_class.index(True)]}) and some do not"
-            f" ({paths[in_class.index(False)]}); move these into a folder, or name one folder"
-        )
-    number = {name: label for label, name in enumerate(classes)}
-    each = (number[path.split("/")[depth]] for path in paths)
-    labels = np.fromiter(each, np.int64, len(paths))
-    return paths, labels, classes, has_split
 
 
 def _open_tree(where: Path, in_parts: bool) -> archives.Tree:

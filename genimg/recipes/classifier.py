@@ -41,24 +41,21 @@ class Evaluate(Section):
 
 
 class Classifier(Recipe):
+    wants: ClassVar[tuple[str, ...]] = ("image", "label")
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
 
     model: Model = Model()
     loss: Loss = Loss()
     evaluation: Evaluate = Evaluate()
 
-    def resolve(self, classes: tuple[str, ...]) -> Self:
-        if not classes:
+    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+        names = classes["label"]
+        if self.model.classes and self.model.classes != names:
             raise InputError(
-                f"data.source={self.data.source!r} has no classes; "
-                "put the images into one folder a class"
-            )
-        if self.model.classes and self.model.classes != classes:
-            raise InputError(
-                f"model.classes={list(self.model.classes)} but the data has {list(classes)}; "
+                f"model.classes={list(self.model.classes)} but the data has {list(names)}; "
                 "leave model.classes out to take those of the data"
             )
-        return self.model_copy(update={"model": self.model.model_copy(update={"classes": classes})})
+        return self.model_copy(update={"model": self.model.model_copy(update={"classes": names})})
 
     def classifier(self) -> Network:
         return Network(
@@ -89,18 +86,15 @@ class Classifier(Recipe):
     @torch.no_grad()
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """Accuracy in [0, 1] and mean cross-entropy in nats."""
-        if not data.classes:
-            raise InputError("a classifier is evaluated on labels; this data has none")
         chosen = data.choose(self.evaluation.images)
         share = inference.share(len(chosen))
         parts = [torch.empty(0, 2, dtype=torch.float64, device=inference.device)]
         for start in range(share.start, share.stop, inference.at_once):
             indices = chosen[start : min(start + inference.at_once, share.stop)]
             keys = torch.from_numpy(indices).to(inference.device)
-            images, labels = data.fetch(indices, keys)
-            assert labels is not None, "a set with classes has labels"
-            logits = self.logits(inference, images)
-            labels = labels.to(logits.device)
+            stored = data.fetch(indices, keys)
+            logits = self.logits(inference, stored["image"])
+            labels = stored["label"].to(logits.device)
             entropy = nn.functional.cross_entropy(logits, labels, reduction="none")
             parts.append(torch.stack([logits.argmax(dim=1) == labels, entropy.double()], dim=1))
         accuracy, entropy = inference.gather(torch.cat(parts)).mean(dim=0).tolist()

@@ -130,7 +130,7 @@ class Denoiser(Recipe):
         """
         chosen = data.choose(self.evaluation.images).tolist()
         part = inference.share(len(chosen))
-        sides = [data.whole(index).shape[1:] for index in chosen[part.start : part.stop]]
+        sides = [data.whole(index)["image"].shape[1:] for index in chosen[part.start : part.stop]]
         mine = torch.tensor([list(each) for each in sides], device=inference.device).view(-1, 2)
         shapes = [(height, width) for height, width in inference.gather(mine.long()).tolist()]
         sync = inference.sync
@@ -140,7 +140,7 @@ class Denoiser(Recipe):
         width = 1 + 2 * len(sigmas)  # the number of the image, then PSNR and SSIM at each sigma
         rows = [torch.empty(0, width, dtype=torch.float64, device=inference.device)]
         for numbers in stacks(mine_by_pixels, shapes):
-            clean = torch.stack([data.whole(chosen[number]) for number in numbers])
+            clean = torch.stack([data.whole(chosen[number])["image"] for number in numbers])
             clean = clean.to(inference.device)
             index = torch.tensor([chosen[number] for number in numbers])
             scores = [self.scores(inference, index, clean, sigma) for sigma in sigmas]

@@ -65,7 +65,8 @@ def work(
     folder = RunFolder(job.storage, job.run)
     torch.manual_seed(recipe.train.seed)  # initial weights, alike on every worker
     method = recipe.method(device)
-    data = open_dataset(recipe.data, device=device, warn=warn if sync.rank == 0 else ignore)
+    tell = warn if sync.rank == 0 else ignore
+    data = open_dataset(recipe.data, recipe.wants, device=device, warn=tell)
     train_data, held_out = data.hold_out(recipe.data.holdout)
     past = resume(
         method,
@@ -83,7 +84,7 @@ def work(
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=device,
-        augment=lambda batch, keys: augment(batch, keys, recipe.data.augment),
+        augment=lambda stored, keys: augment(stored, keys, recipe.data.augment),
         rank=sync.rank,
         world=sync.world,
         seen=method.seen,

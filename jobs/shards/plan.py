@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from cluster.places import everywhere
+from genimg.data.columns import COLUMNS, read_columns
+from genimg.data.loading import numbered
 from genimg.data.remote import files_at, is_remote
 from genimg.data.shard_files import SUFFIX
 from genimg.data.sources import Parted, Split, opener
@@ -36,7 +38,8 @@ class Plan:
 
     source: str
     content: str  # digest of the source's names, labels, and sizes and times of all its files
-    classes: list[str]
+    columns: list[str]
+    classes: dict[str, list[str]]  # names of the classes that columns count
     counts: dict[Split, int]  # images in each split that is written; `all` where there are none
     size: int | None
     fit: Fit
@@ -70,8 +73,13 @@ def make_plan(
     format: str,
     quality: int | None,
     shard_rows: int,
+    columns: str | None = None,
 ) -> tuple[Plan, Sources]:
-    """A plan and its splits, or InputError; lists the source's images once and decodes none."""
+    """A plan and its splits, or InputError; lists the source's images once and decodes none.
+
+    columns: names between commas; None: all that there are. Where the classes of masks have no
+    names, the masks are read to number them.
+    """
     for option, value, known in (
         ("--format", format, get_args(Format)),
         ("--fit", fit, get_args(Fit)),
@@ -87,16 +95,24 @@ def make_plan(
         raise InputError(f"--quality {quality}: 1 to 100, with --format jpeg or webp")
 
     wanted = cast(Split, split)
-    opened = opener(source, in_parts=True)
+    asked = None if columns is None else read_columns(columns)
+    opened = opener(source, asked, in_parts=True)
     sources: Sources = {wanted: opened(wanted)}
     if wanted == "all" and sources["all"].has_split:
         sources = {"train": opened("train"), "test": opened("test")}
     if wanted != "all" and not sources[wanted].has_split:
         raise InputError(f"--split {split}: {source} is not divided; leave --split out")
+    first = next(iter(sources.values()))
+    written = first.columns if asked is None else asked
+    counted = [name for name in written if COLUMNS[name].classed]
     plan = Plan(
         source=everywhere(source),
         content=digest(source, sources.values()),
-        classes=list(next(iter(sources.values())).classes),
+        columns=list(written),
+        classes={
+            name: list(first.classes.get(name) or numbered(sources.values(), name))
+            for name in counted
+        },
         counts={part: len(opened) for part, opened in sources.items()},
         size=size,
         fit=cast(Fit, fit),

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from genimg import images
-from genimg.data.fitting import fitted
+from genimg.data.columns import COLUMNS, agreed, laid
+from genimg.data.fitting import placed
 from genimg.data.order import permutation
 from genimg.data.parts import Part, PartSource
 from genimg.data.remote import is_remote, locate, on_this_machine, reported
-from genimg.data.shard_files import Row, write_shard
+from genimg.data.shard_files import Row
+from genimg.data.shard_writing import write_shard
 from genimg.data.sources import Source, Split, open_source
 from genimg.errors import InputError
 from jobs.shards.folder import Outcome
@@ -47,6 +51,7 @@ class Sharder:
     def __init__(self, plan: Plan, tolerate_broken: int) -> None:
         self.plan = plan
         self.tolerated = tolerate_broken
+        self.classes = {name: tuple(its) for name, its in plan.classes.items()}
 
     def write(self, shard: Shard, part: Part | None) -> Outcome:
         """Write a shard, whole or, with more broken images than are tolerated, not at all."""
@@ -58,8 +63,8 @@ class Sharder:
                 count = write_shard(
                     path,
                     self.rows(source, indices, broken),
-                    labelled=source.labels is not None,
-                    classes=tuple(self.plan.classes),
+                    columns=tuple(self.plan.columns),
+                    classes=self.classes,
                     broken=broken,
                     filesystem=filesystem,
                 )
@@ -74,9 +79,11 @@ class Sharder:
         """The images that a shard is made of, and which of them, in order."""
         if part is not None:
             where: Path | str = self.plan.source
-            if any(part.spans) or not is_remote(self.plan.source):  # else read file by file
+            in_archive = any(chain.from_iterable(part.spans.values()))
+            if in_archive or not is_remote(self.plan.source):  # else read file by file
                 where = copy_here(self.plan.source, self.plan.content)
-            return PartSource(where, part, tuple(self.plan.classes)), np.arange(len(part.names))
+            source = PartSource(where, part, self.classes)
+            return source, np.arange(len(source))
         order = row_order(self.plan.counts[shard.split])
         return whole_source(self.plan.source, shard.split), order[shard.start : shard.stop]
 
@@ -84,24 +91,38 @@ class Sharder:
         """The images at `indices`; those that cannot be read are added to `broken` instead."""
         for index in indices.tolist():
             try:
-                data = self.encoded(source, index)
+                row = self.row(source, index)
             except images.BrokenImage as error:
                 broken.append(str(error))
                 if len(broken) > self.tolerated:
                     raise TooManyBroken from error
                 continue
-            label = 0 if source.labels is None else int(source.labels[index])
-            yield Row(data, label, source.names[index])
+            yield row
 
-    def encoded(self, source: Source, index: int) -> bytes:
-        """An image as the plan wants it; decoded in any case, so that broken ones come to light."""
-        image = source.read(index)
-        size, format = self.plan.size, self.plan.format
-        if size is not None and image.shape[:2] != (size, size):
-            image = np.ascontiguousarray(fitted(image, size, self.plan.fit))
-        elif format == "keep" and (original := source.encoded(index)) is not None:
-            return original
-        return images.encode(image, "png" if format == "keep" else format, self.plan.quality)
+    def row(self, source: Source, index: int) -> Row:
+        """An image with its columns as the plan wants them; all is decoded in any case, so that
+        what is broken comes to light."""
+        size, format, name = self.plan.size, self.plan.format, source.names[index]
+        values = {column: source.read(index, column) for column in self.plan.columns}
+        try:
+            sides = agreed(values, self.classes)
+        except images.BrokenImage as error:
+            raise images.BrokenImage(error.reason, name) from error
+        as_it_is = size is None or sides == (size, size)
+        if size is not None and not as_it_is:
+            values = laid(values, placed(sides, size, self.plan.fit))
+        row: dict[str, Any] = {"name": name}
+        for column, value in values.items():
+            stored = None
+            if as_it_is and (format == "keep" or COLUMNS[column].classed):
+                stored = source.encoded(index, column)
+            row[column] = COLUMNS[column].encoded(value, self.encode) if stored is None else stored
+        return row
+
+    def encode(self, picture: np.ndarray) -> bytes:
+        format = self.plan.format
+        picture = np.ascontiguousarray(picture)
+        return images.encode(picture, "png" if format == "keep" else format, self.plan.quality)
 
 
 @lru_cache(maxsize=1)  # from one shard to the next that the same worker writes

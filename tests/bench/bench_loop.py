@@ -64,7 +64,8 @@ def prepared(name: str, *overrides: str) -> tuple[Any, Images, Tensor, Tensor]:
     recipe = recipes.named(name).override(["data.channels=1", *overrides])
     recipe = recipe.resolve(Scenes.classes)
     pixels, labels = (tensor.to(device()) for tensor in made_data.labelled(recipe.data.size))
-    return recipe, Images(pixels, labels, Scenes.classes), pixels, labels
+    stored = {name: {"image": pixels, "label": labels}[name] for name in recipe.wants}
+    return recipe, Images(stored, Scenes.classes), pixels, labels
 
 
 def bfloat16(recipe: Recipe) -> bool:
@@ -98,7 +99,7 @@ def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], 
         batch_size=train.batch_size,
         seed=train.seed,
         device=device(),
-        augment=lambda images, keys: augment(images, keys, recipe.data.augment),
+        augment=lambda stored, keys: augment(stored, keys, recipe.data.augment),
     )
     with (
         tempfile.TemporaryDirectory() as folder,

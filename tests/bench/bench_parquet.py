@@ -59,7 +59,7 @@ def load(folder: Path, count: int) -> None:
         batch_size=BATCH,
         seed=0,
         device=torch.device("cpu"),
-        augment=lambda images, keys: images,
+        augment=lambda stored, keys: stored,
     )
     for _, batch in zip(range(count // BATCH), loader, strict=False):
         assert batch.rows["image"].shape == (BATCH, 3, SIZE, SIZE)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genimg import images
 from genimg.data.scenes import annotate, render
-from genimg.data.shard_files import Row, write_shard
+from genimg.data.shard_writing import write_shard
 
 MNIST = 60_000  # images
 _DIFFERENT = 6_000  # scenes that are drawn, and then repeated: time depends on the number only
@@ -42,12 +42,15 @@ def write_shards(
     folder.mkdir()
     pixels = render(torch.arange(count), size, channels=3).permute(0, 2, 3, 1).numpy()
     for number, part in enumerate(np.array_split(pixels, shards)):
-        rows = [Row(images.encode(image, format), 0, f"{i}") for i, image in enumerate(part)]
+        rows = [
+            {"image": images.encode(image, format), "label": 0, "name": f"{i}"}
+            for i, image in enumerate(part)
+        ]
         write_shard(
             str(folder / f"shard-{number:05d}.parquet"),
             rows,
-            labelled=True,
-            classes=("scene",),
+            columns=("image", "label"),
+            classes={"label": ("scene",)},
             broken=[],
             filesystem=fs.LocalFileSystem(),
         )

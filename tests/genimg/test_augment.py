@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from genimg.data.augment import augment
+from genimg.data import augment as augmentation
 from genimg.errors import InputError
 from genimg.rng import fold
+
+
+def augment(images: torch.Tensor, keys: torch.Tensor, kind) -> torch.Tensor:
+    """What becomes of images alone; of what is beside them see test_columns."""
+    return augmentation.augment({"image": images}, keys, kind)["image"]
+
 
 SQUARE = torch.arange(3 * 4 * 4, dtype=torch.uint8).reshape(1, 3, 4, 4)
 

@@ -54,7 +54,8 @@ def by_class(count: int, classes: int = 10) -> Images:
     labels = torch.arange(count) * classes // count
     pixels = torch.arange(count, dtype=torch.int32).view(torch.uint8).reshape(count, 4)
     pixels = pixels[:, :3, None, None].expand(-1, -1, 8, 8).contiguous()
-    return Images(pixels, labels, tuple("abcdefghij"[:classes]))
+    names = {"label": tuple("abcdefghij"[:classes])}
+    return Images({"image": pixels, "label": labels}, names)
 
 
 def test_images_in_memory_sorted_by_class_are_chosen_from_all_classes():
@@ -68,10 +69,12 @@ def test_images_in_memory_sorted_by_class_are_chosen_from_all_classes():
 
 
 def test_scenes_are_chosen_from_all_classes():
-    for scenes in (Scenes(8, 3, seed=1, length=3000), Scenes(8, 3).hold_out(800)[1]):
+    columns = ("image", "label")
+    bounded = Scenes(8, 3, columns, seed=1, length=3000)
+    for scenes in (bounded, Scenes(8, 3, columns).hold_out(800)[1]):
         chosen = scenes.choose(80)
-        _, labels = scenes.fetch(chosen, torch.zeros(80).long())
-        _, every = scenes.fetch(np.arange(320), torch.zeros(320).long())
+        labels = scenes.fetch(chosen, torch.zeros(80).long())["label"]
+        every = scenes.fetch(np.arange(320), torch.zeros(320).long())["label"]
         fair = np.bincount(every) * 80 / 320
         assert np.abs(np.bincount(labels) - fair).max() < 2
         assert len(set(chosen.tolist())) == 80
@@ -93,14 +96,14 @@ def test_shards_sorted_by_class_are_chosen_from_all_classes_without_reading_imag
     assert (len(train), len(held)) == (960, 40)
     chosen = held.choose(20)
     assert shards._cache.reads == 0
-    _, labels = held.fetch(np.arange(40), torch.zeros(40).long())
+    labels = held.fetch(np.arange(40), torch.zeros(40).long())["label"]
     assert np.bincount(labels).tolist() == [4] * 10
     assert np.bincount(labels[chosen]).tolist() == [2] * 10
     assert (held._order.rows > 0).sum() <= GROUPS
 
     again = opened(sorted_shards)
     assert np.array_equal(again.hold_out(40)[1].choose(20), chosen)
-    _, labels = again.fetch(again.choose(100), torch.zeros(100).long())
+    labels = again.fetch(again.choose(100), torch.zeros(100).long())["label"]
     assert np.bincount(labels).tolist() == [10] * 10
 
 
@@ -156,7 +159,8 @@ def test_the_fingerprint_tells_by_which_rule_labelled_images_are_held_out(
     monkeypatch, sorted_shards
 ):
     def fingerprints():
-        unlabelled = Images(by_class(20).fetch(np.arange(20), torch.arange(20))[0])
+        pixels = by_class(20).fetch(np.arange(20), torch.arange(20))["image"]
+        unlabelled = Images({"image": pixels})
         labelled = by_class(20).fingerprint, opened(sorted_shards).fingerprint
         return labelled, unlabelled.fingerprint
 

@@ -27,12 +27,12 @@ from genimg.recipes import RECIPES
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
-CLASSES = len(Scenes.classes)
+CLASSES = len(Scenes.classes["label"])
 
 
 def test_conv_vae_bounds_the_density_of_pixels_and_the_probability_of_bytes():
     recipe = tiny("conv-vae", "evaluation.images=5")
-    data = open_dataset(recipe.data, "test")
+    data = open_dataset(recipe.data, recipe.wants, "test")
     torch.manual_seed(0)
     network = recipe.networks()["autoencoder"].eval()
     assert isinstance(network, ConvVAE)
@@ -58,13 +58,13 @@ def test_conv_vae_bounds_the_density_of_pixels_and_the_probability_of_bytes():
 
 def test_ffdnet_measures_unclipped_noise_and_rounded_output_image_by_image():
     recipe = tiny("ffdnet", "data.size=64", "evaluation.sigmas=[0, 25]")
-    data = open_dataset(recipe.data, "test")
+    data = open_dataset(recipe.data, recipe.wants, "test")
     identity = recipe.networks()  # what the untrained network is
     measured = recipe.evaluate(Inference(identity), data)
 
     scores = []
     for index in data.choose(recipe.evaluation.images).tolist():
-        clean = data.whole(index)
+        clean = data.whole(index)["image"]
         noise = rng.normal(rng.fold(recipe.evaluation.seed, torch.tensor([index])), clean.shape)
         noisy = (clean.double() + 25 * noise[0].double()).clamp(0, 255).round().numpy()
         scores.append(peak_signal_noise_ratio(clean.numpy(), noisy.astype(np.uint8)))
@@ -92,11 +92,10 @@ class Oracle(nn.Module):
 
 def test_classifier_counts_what_it_got_right():
     recipe = tiny("classifier", "evaluation.images=40")
-    data = open_dataset(recipe.data, "test")
+    data = open_dataset(recipe.data, recipe.wants, "test")
     chosen = data.choose(40)
     pictures = to_floats(real_images(data, chosen), CPU)
-    _, labels = data.fetch(chosen, torch.arange(40))
-    assert labels is not None
+    labels = data.fetch(chosen, torch.arange(40))["label"]
     measured = recipe.evaluate(Inference({"classifier": Oracle(pictures, labels, wrong=4)}), data)
     assert measured["accuracy"] == pytest.approx(0.9)
     right, wrong = math.log(math.exp(4) + CLASSES - 1) - 4, math.log(math.exp(4) + CLASSES - 1)
@@ -106,7 +105,7 @@ def test_classifier_counts_what_it_got_right():
 def test_what_was_measured_is_said():
     for name in RECIPES:
         recipe = tiny(name)
-        protocol = recipe.protocol(open_dataset(recipe.data, "test"))
+        protocol = recipe.protocol(open_dataset(recipe.data, recipe.wants, "test"))
         assert {"images", "seed", "detector", "method"} <= protocol.keys()
         assert protocol["images"] == 16
         assert all(isinstance(value, str | int) for value in protocol.values())
@@ -116,7 +115,7 @@ def test_what_was_measured_is_said():
 def test_photos_in_tiles_score_as_whole_ones_do(monkeypatch, channels):
     recipe = tiny("ffdnet", "data.size=16", f"data.channels={channels}", "evaluation.images=3")
     pixels = np.random.default_rng(0).integers(0, 256, (3, channels, 150, 131), np.uint8)
-    data = Images(Ragged.joined(list(pixels), 16))
+    data = Images({"image": Ragged.joined(list(pixels), 16)})
     torch.manual_seed(0)
     network = recipe.networks()["restorer"].eval()
     network.body[-1].weight.data.normal_(std=0.05)
@@ -172,13 +171,13 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
         recipe = tiny(name, *drawn)
     except InputError:
         return
-    dataset = open_dataset(recipe.data)
+    dataset = open_dataset(recipe.data, recipe.wants)
     train, held_out = dataset.hold_out(recipe.data.holdout)
     torch.manual_seed(recipe.train.seed)
     method = recipe.method(CPU)
     loader = Loader(
         train, batch_size=recipe.train.batch_size, seed=recipe.train.seed, device=CPU,
-        augment=lambda batch, keys: augment(batch, keys, recipe.data.augment),
+        augment=lambda stored, keys: augment(stored, keys, recipe.data.augment),
     )  # fmt: skip
     method.update(loader.batch(0), Alone())
     inference = Inference(method.averages)
@@ -204,7 +203,7 @@ def test_what_no_checkpoint_could_be_judged_by_is_refused_at_once(name, assignme
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_measured_in_the_precision_that_will_serve(name):
     recipe = tiny(name)
-    data = open_dataset(recipe.data, "test")
+    data = open_dataset(recipe.data, recipe.wants, "test")
     recipe = recipe.resolve(data.classes)
     torch.manual_seed(0)
     networks = recipe.networks()

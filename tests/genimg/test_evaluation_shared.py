@@ -41,13 +41,15 @@ def photos() -> Images:
     draw = np.random.default_rng(0)
     sizes = [(16, 40), (40, 16), (16, 40), (31, 17), (20, 20), (20, 20), (64, 23), (16, 16)]
     images = [draw.integers(0, 256, (3, *size), np.uint8) for size in [*sizes, (100, 90)]]
-    return Images(Ragged.joined(images, 16))
+    return Images({"image": Ragged.joined(images, 16)})
 
 
 def measured(case: str, sync) -> dict[str, float]:
     name, *overrides = CASES[case]
     recipe = tiny(name, *overrides)
-    data = photos() if case.startswith("photos") else open_dataset(recipe.data, "test")
+    data = (
+        photos() if case.startswith("photos") else open_dataset(recipe.data, recipe.wants, "test")
+    )
     torch.manual_seed(0)
     networks = recipe.networks()
     for network in networks.values():

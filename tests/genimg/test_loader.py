@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genimg.contracts import Batch
+from genimg.contracts import Batch, Stored
 from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
@@ -20,14 +20,18 @@ CPU = torch.device("cpu")
 META = torch.device("meta")  # stands in for a GPU
 
 
-def unchanged(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    return images
+BOTH = ("image", "label")
+DRAWN = (*BOTH, "mask", "boxes", "text")
+
+
+def unchanged(stored: Stored, keys: torch.Tensor) -> Stored:
+    return stored
 
 
 def numbered(count: int) -> Images:
     """Image i is filled with i; label i."""
     pixels = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    return Images(pixels.contiguous(), torch.arange(count), tuple(map(str, range(count))))
+    return Images({"image": pixels.contiguous(), "label": torch.arange(count)})
 
 
 def loader(dataset=None, **options) -> Loader:
@@ -90,7 +94,7 @@ def test_more_workers_than_images_in_a_batch_are_refused():
         loader(world=7)
 
 
-@pytest.mark.parametrize("dataset", [numbered(20), Scenes(16, 3)], ids=["memory", "scenes"])
+@pytest.mark.parametrize("dataset", [numbered(20), Scenes(16, 3, BOTH)], ids=["memory", "scenes"])
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2), (2, 3)])
 def test_resumed_at_any_batch_it_goes_on_as_if_it_had_not_stopped(dataset, rank, world):
     def flipping(**options) -> Loader:
@@ -98,7 +102,7 @@ def test_resumed_at_any_batch_it_goes_on_as_if_it_had_not_stopped(dataset, rank,
             dataset,
             rank=rank,
             world=world,
-            augment=lambda images, keys: augment(images, keys, "dihedral"),
+            augment=lambda stored, keys: augment(stored, keys, "dihedral"),
             **options,
         )
 
@@ -132,12 +136,15 @@ def test_a_batch_may_exceed_the_data():
 
 def ragged(device: torch.device) -> Images:
     whole = [np.full((3, 9 + i, 12), i, np.uint8) for i in range(6)]
-    return Images(Ragged.joined(whole, 8), torch.arange(6), tuple("abcdef")).to(device)
+    masks = Ragged.joined([each[:1] for each in whole], 8)
+    boxes = torch.tensor([1.0, 2, 3, 9, 9]).expand(6, 1, 5)
+    stored = {"label": torch.arange(6), "mask": masks, "boxes": boxes}
+    return Images({"image": Ragged.joined(whole, 8), **stored}).to(device)
 
 
 @pytest.mark.parametrize(
     "dataset",
-    [Scenes(16, 3), Scenes(16, 1), ragged(CPU), ragged(META), numbered(20).to(META)],
+    [Scenes(16, 3, DRAWN), Scenes(16, 1, DRAWN), ragged(CPU), ragged(META), numbered(20).to(META)],
     ids=["scenes", "gray", "ragged on the cpu", "ragged", "square"],
 )
 def test_nothing_is_read_back_from_the_device_while_a_batch_is_made(dataset):
@@ -149,11 +156,12 @@ def test_nothing_is_read_back_from_the_device_while_a_batch_is_made(dataset):
         batch_size=6,
         seed=1,
         device=META,
-        augment=lambda images, keys: augment(images, keys, "dihedral"),
+        augment=lambda stored, keys: augment(stored, keys, "dihedral"),
     )
     for batch in first(2, parts):
-        assert {batch.rows["image"].device, batch.rows["label"].device, batch.keys.device} == {META}
-        assert batch.rows["image"].shape[0] == len(batch.rows["label"]) == len(batch.keys) == 6
+        assert {rows.device for rows in (*batch.rows.values(), batch.keys)} == {META}
+        assert {len(rows) for rows in (*batch.rows.values(), batch.keys)} == {6}
+        assert tuple(batch.rows) == dataset.columns
 
 
 def test_data_on_the_cpu_gets_its_keys_there():
@@ -189,7 +197,7 @@ def test_images_come_in_channels_last_float32_from_minus_one_to_one(channels):
     pixels = torch.zeros(4, channels, 8, 8, dtype=torch.uint8)
     pixels[1] = 255
     pixels[2] = 51
-    batch = loader(Images(pixels), batch_size=4).batch(0)
+    batch = loader(Images({"image": pixels}), batch_size=4).batch(0)
     assert batch.rows["image"].dtype == torch.float32
     assert batch.rows["image"].is_contiguous(memory_format=torch.channels_last)
     assert "label" not in batch.rows
@@ -201,14 +209,14 @@ def test_images_come_in_channels_last_float32_from_minus_one_to_one(channels):
 
 def test_the_data_itself_is_left_as_it_is():
     data = numbered(20)
-    before = data.fetch(np.arange(20), torch.arange(20))[0].clone()
-    for batch in first(3, loader(data, augment=lambda images, keys: augment(images, keys, "flip"))):
+    before = data.fetch(np.arange(20), torch.arange(20))["image"].clone()
+    for batch in first(3, loader(data, augment=lambda stored, keys: augment(stored, keys, "flip"))):
         batch.rows["image"].zero_()
-    assert torch.equal(data.fetch(np.arange(20), torch.arange(20))[0], before)
+    assert torch.equal(data.fetch(np.arange(20), torch.arange(20))["image"], before)
 
 
 def test_an_error_in_the_background_reaches_the_one_who_asks():
-    def broken(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def broken(stored: Stored, keys: torch.Tensor) -> Stored:
         raise InputError("this batch is no good")
 
     with pytest.raises(InputError, match="this batch is no good"):

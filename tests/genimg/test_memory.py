@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genimg import rng
-from genimg.data.memory import BrokenReport, Images, load_images
+from genimg.data.loading import BrokenReport, load_images
+from genimg.data.memory import Images
 from genimg.data.sources import open_source
 from genimg.data.storage import Ragged
 from genimg.errors import InputError
@@ -26,15 +27,18 @@ def write(path: Path, height: int, width: int, seed: int = 0, channels: int = 3)
 
 
 def loaded(path: Path, **options) -> Images:
+    """With its labels, where it has some."""
+    source = open_source(str(path))
     return load_images(
-        open_source(str(path)), **{"channels": 3, "size": 8, "fit": "resize"} | options
+        source, source.columns, **{"channels": 3, "size": 8, "fit": "resize"} | options
     )[0]
 
 
 def numbered(count: int, size: int = 2) -> Images:
     """Image i is filled with i; label i."""
     pixels = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, size, size)
-    return Images(pixels.contiguous(), torch.arange(count), tuple(map(str, range(count))))
+    names = tuple(map(str, range(count)))
+    return Images({"image": pixels.contiguous(), "label": torch.arange(count)}, {"label": names})
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
@@ -44,9 +48,10 @@ def keys(count: int, seed: int = 0) -> torch.Tensor:
 def test_images_of_the_right_size_come_unchanged_in_any_fit(tmp_path):
     expected = np.stack([write(tmp_path / f"{i}.png", 8, 8, seed=i) for i in range(3)])
     for fit in ("resize", "pad", "crop"):
-        images, labels = loaded(tmp_path, fit=fit).fetch(np.array([2, 0]), keys(2))
-        np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), expected[[2, 0]])
-        assert labels is None
+        stored = loaded(tmp_path, fit=fit).fetch(np.array([2, 0]), keys(2))
+        pixels = stored.pop("image").permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(pixels, expected[[2, 0]])
+        assert not stored
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 31), (31, 20), (4, 7), (12, 7), (8, 9)])
@@ -57,7 +62,7 @@ def test_resize_is_pillows_lanczos_and_a_centre_crop(tmp_path, height, width):
     small = Image.fromarray(array).resize((new_width, new_height), Image.Resampling.LANCZOS)
     top, left = (new_height - 8) // 2, (new_width - 8) // 2
     expected = np.array(small)[top : top + 8, left : left + 8]
-    got = loaded(tmp_path).whole(0).permute(1, 2, 0).numpy()
+    got = loaded(tmp_path).whole(0)["image"].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(got, expected)
 
 
@@ -65,14 +70,14 @@ def test_pad_centres_on_black(tmp_path):
     array = write(tmp_path / "1.png", 5, 2)
     expected = np.zeros((8, 8, 3), np.uint8)
     expected[1:6, 3:5] = array
-    got = loaded(tmp_path, fit="pad").whole(0).permute(1, 2, 0).numpy()
+    got = loaded(tmp_path, fit="pad").whole(0)["image"].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(got, expected)
 
 
 def test_pad_first_reduces_what_is_larger(tmp_path):
     array = write(tmp_path / "1.png", 16, 8)
     small = np.array(Image.fromarray(array).resize((4, 8), Image.Resampling.LANCZOS))
-    got = loaded(tmp_path, fit="pad").whole(0).permute(1, 2, 0).numpy()
+    got = loaded(tmp_path, fit="pad").whole(0)["image"].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(got[:, 2:6], small)
     assert not got[:, :2].any()
     assert not got[:, 6:].any()
@@ -84,7 +89,9 @@ def test_channels_are_converted(tmp_path, stored, asked):
     expected = np.array(Image.open(tmp_path / "1.png").convert("L" if asked == 1 else "RGB"))
     images = loaded(tmp_path, channels=asked)
     assert images.channels == asked
-    np.testing.assert_array_equal(images.whole(0).permute(1, 2, 0).numpy().squeeze(), expected)
+    np.testing.assert_array_equal(
+        images.whole(0)["image"].permute(1, 2, 0).numpy().squeeze(), expected
+    )
     assert array.shape[2] == stored
 
 
@@ -92,11 +99,11 @@ def test_labels_go_with_their_images(tmp_path):
     for label, name in enumerate(("ant", "bee", "cow")):
         write(tmp_path / name / "1.png", 8, 8, seed=label)
     images = loaded(tmp_path)
-    assert images.classes == ("ant", "bee", "cow")
-    pixels, labels = images.fetch(np.array([2, 0, 2]), keys(3))
-    assert labels.tolist() == [2, 0, 2]
+    assert images.classes == {"label": ("ant", "bee", "cow")}
+    stored = images.fetch(np.array([2, 0, 2]), keys(3))
+    assert stored["label"].tolist() == [2, 0, 2]
     expected = np.array(Image.open(tmp_path / "cow" / "1.png")).transpose(2, 0, 1)
-    np.testing.assert_array_equal(pixels[0].numpy(), expected)
+    np.testing.assert_array_equal(stored["image"][0].numpy(), expected)
 
 
 SIZES = [(9, 12), (8, 8), (20, 8), (8, 15), (13, 11)]
@@ -107,15 +114,17 @@ def ragged_set(channels: int = 3) -> tuple[Images, list[np.ndarray]]:
         np.random.default_rng(i).integers(0, 256, (channels, *size), np.uint8)
         for i, size in enumerate(SIZES)
     ]
-    return Images(Ragged.joined(list(arrays), 8), torch.arange(len(arrays))), arrays
+    labels = torch.arange(len(arrays))
+    return Images({"image": Ragged.joined(list(arrays), 8), "label": labels}), arrays
 
 
 @given(st.lists(st.integers(0, len(SIZES) - 1), min_size=1, max_size=9), st.integers(0, 2**31))
 def test_every_crop_is_a_window_of_its_image(indices, seed):
     images, arrays = ragged_set()
-    crops, labels = images.fetch(np.array(indices), keys(len(indices), seed))
+    stored = images.fetch(np.array(indices), keys(len(indices), seed))
+    crops = stored["image"]
     assert crops.shape == (len(indices), 3, 8, 8)
-    assert labels.tolist() == indices
+    assert stored["label"].tolist() == indices
     for index, crop in zip(indices, crops.numpy(), strict=True):
         windows = np.lib.stride_tricks.sliding_window_view(arrays[index], (3, 8, 8))
         assert (windows == crop).all(axis=(3, 4, 5)).any()
@@ -124,8 +133,8 @@ def test_every_crop_is_a_window_of_its_image(indices, seed):
 def test_crops_follow_the_keys_and_reach_every_corner():
     images, arrays = ragged_set(channels=1)
     indices = np.zeros(400, np.int64)
-    crops, _ = images.fetch(indices, keys(400))
-    alone, _ = images.fetch(indices[:1], keys(400)[123:124])
+    crops = images.fetch(indices, keys(400))["image"]
+    alone = images.fetch(indices[:1], keys(400)[123:124])["image"]
     assert torch.equal(alone[0], crops[123])  # whatever batch it rides in
     windows = np.lib.stride_tricks.sliding_window_view(arrays[0][0], (8, 8))
     seen = {crop.numpy().tobytes() for crop in crops}
@@ -136,7 +145,7 @@ def test_cropped_sets_keep_their_images_whole(tmp_path):
     arrays = [write(tmp_path / f"{i}.png", h, w, seed=i) for i, (h, w) in enumerate(SIZES)]
     images = loaded(tmp_path, fit="crop")
     for index, array in enumerate(arrays):
-        np.testing.assert_array_equal(images.whole(index).permute(1, 2, 0).numpy(), array)
+        np.testing.assert_array_equal(images.whole(index)["image"].permute(1, 2, 0).numpy(), array)
 
 
 def test_image_too_small_to_crop_from_is_named(tmp_path):
@@ -215,9 +224,19 @@ def test_subsets_count_from_zero_and_share_the_pixels():
     images = numbered(10)
     odd = images.subset(np.array([1, 3, 5, 7])).subset(np.array([3, 0]))
     assert len(odd) == 2
-    pixels, labels = odd.fetch(np.array([0, 1]), keys(2))
-    assert pixels[:, 0, 0, 0].tolist() == labels.tolist() == odd.labels.tolist() == [7, 1]
-    assert odd.whole(0).untyped_storage().data_ptr() == images.whole(0).untyped_storage().data_ptr()
+    stored = odd.fetch(np.array([0, 1]), keys(2))
+    assert stored["image"][:, 0, 0, 0].tolist() == stored["label"].tolist() == [7, 1]
+    assert odd.labels.tolist() == [7, 1]
+    places = {part.whole(0)["image"].untyped_storage().data_ptr() for part in (odd, images)}
+    assert len(places) == 1
+
+
+def alone(pixels) -> Images:
+    return Images({"image": pixels})
+
+
+def labelled(pixels, labels, classes) -> Images:
+    return Images({"image": pixels, "label": labels}, {"label": tuple(classes)})
 
 
 def test_fingerprint_changes_with_anything_in_the_set():
@@ -226,16 +245,16 @@ def test_fingerprint_changes_with_anything_in_the_set():
     spot[3, 0, 5, 5] = 1
     labels = torch.tensor([0, 1, 0, 1])
     sets = [
-        Images(base), Images(spot), Images(base, labels, ("a", "b")),
-        Images(base, 1 - labels, ("a", "b")), Images(base, labels, ("a", "c")),
-        Images(base.reshape(1, 4, 6, 6)), Images(base[:3]),
-        Images(base).subset(np.array([0, 1])), Images(base).subset(np.array([1, 0])),
-        Images(Ragged.joined([np.zeros((1, 12, 12), np.uint8)], 6)),
-        Images(Ragged.joined([np.zeros((1, 12, 12), np.uint8)], 8)),
-        Images(Ragged.joined([np.zeros((1, 9, 16), np.uint8)], 8)),
+        alone(base), alone(spot), labelled(base, labels, "ab"),
+        labelled(base, 1 - labels, "ab"), labelled(base, labels, "ac"),
+        alone(base.reshape(1, 4, 6, 6)), alone(base[:3]),
+        alone(base).subset(np.array([0, 1])), alone(base).subset(np.array([1, 0])),
+        alone(Ragged.joined([np.zeros((1, 12, 12), np.uint8)], 6)),
+        alone(Ragged.joined([np.zeros((1, 12, 12), np.uint8)], 8)),
+        alone(Ragged.joined([np.zeros((1, 9, 16), np.uint8)], 8)),
     ]  # fmt: skip
     assert len({images.fingerprint for images in sets}) == len(sets)
-    assert Images(base.clone()).fingerprint == sets[0].fingerprint
+    assert alone(base.clone()).fingerprint == sets[0].fingerprint
     assert len(sets[0].fingerprint) == len(hashlib.sha256().hexdigest())
 
 
@@ -243,10 +262,10 @@ def test_fingerprint_changes_with_anything_in_the_set():
 def test_gpu_fetches_what_the_cpu_does():
     indices = np.random.default_rng(0).integers(0, 5, 64)
     for images in (numbered(5), ragged_set()[0]):
-        expected, expected_labels = images.fetch(indices, keys(64))
-        got, labels = images.to("cuda").fetch(indices, keys(64).cuda())
-        assert torch.equal(got.cpu(), expected)
-        assert torch.equal(labels.cpu(), expected_labels)
+        expected = images.fetch(indices, keys(64))
+        got = images.to("cuda").fetch(indices, keys(64).cuda())
+        assert got.keys() == expected.keys()
+        assert all(torch.equal(got[name].cpu(), expected[name]) for name in got)
 
 
 def test_moving_to_a_device_keeps_everything():
@@ -273,7 +292,8 @@ def test_tolerated_broken_files_are_left_out_and_named(tmp_path):
     assert "not an image" in str(report)
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
     np.testing.assert_array_equal(
-        images.whole(5).permute(1, 2, 0).numpy(), np.array(Image.open(tmp_path / "b" / "5.png"))
+        images.whole(5)["image"].permute(1, 2, 0).numpy(),
+        np.array(Image.open(tmp_path / "b" / "5.png")),
     )
 
 
@@ -310,14 +330,14 @@ def test_real_mnist_padded(shared_data):
     source = open_source(str(shared_data / "mnist"), "test")
     images, report = load_images(source, channels=1, size=32, fit="pad")
     assert (len(images), len(report)) == (10_000, 0)
-    pixels, labels = images.fetch(np.arange(5), keys(5))
-    assert labels.tolist() == [7, 2, 1, 0, 4]
+    pixels = images.fetch(np.arange(5), keys(5))["image"]
+    assert images.labels[:5].tolist() == [7, 2, 1, 0, 4]
     np.testing.assert_array_equal(pixels[0, 0, 2:30, 2:30].numpy(), source.read(0)[..., 0])
     assert not pixels[:, :, :2].any()
 
 
 def test_real_photographs_cropped(shared_data):
     images = loaded(shared_data / "sr" / "Set5", size=64, fit="crop")
-    crops, _ = images.fetch(np.array([4, 0, 4]), keys(3))
+    crops = images.fetch(np.array([4, 0, 4]), keys(3))["image"]
     assert crops.shape == (3, 3, 64, 64)
     assert not torch.equal(crops[0], crops[2])

@@ -14,7 +14,6 @@ from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
-from genimg.errors import InputError
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.schedule import Train, average_decay, learning_rate
@@ -33,7 +32,7 @@ def started(recipe: Recipe) -> Method:
 
 def batch_at(recipe: Recipe, seen: int) -> Batch:
     loader = Loader(
-        open_dataset(recipe.data),
+        open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=CPU,
@@ -106,7 +105,7 @@ def test_a_step_reads_nothing_back_from_its_device(name, monkeypatch):
     recipe = tiny(name, "train.clip_norm=1")
     method = recipe.method(meta)
     loader = Loader(
-        open_dataset(recipe.data),
+        open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
         seed=0,
         device=meta,
@@ -418,15 +417,6 @@ def test_a_denoiser_starts_with_the_error_of_the_noise_itself():
     torch.testing.assert_close(losses["loss"], (noisy - batch.rows["image"]).abs().mean())
     expected = 2 * 25 / 255 * math.sqrt(2 / math.pi)  # of a normal variable
     assert losses["loss"].item() == pytest.approx(expected, rel=0.05)
-
-
-def test_a_classifier_asks_for_labels():
-    recipe = tiny("classifier")
-    batch = batch_at(recipe, 0)
-    with pytest.raises(InputError, match="needs labels: put the images into one folder a class"):
-        started(recipe).update(
-            Batch({"image": batch.rows["image"]}, batch.keys, batch.total), Alone()
-        )
 
 
 def test_label_smoothing_raises_the_least_loss_that_there_is():

@@ -48,11 +48,11 @@ def known(name: str, *overrides: str) -> Recipe:
 
 def loader(recipe: Recipe, device: torch.device, seen: int = 0) -> Loader:
     return Loader(
-        open_dataset(recipe.data),
+        open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
         seed=0,
         device=device,
-        augment=lambda images, keys: augment(images, keys, "flip"),
+        augment=lambda stored, keys: augment(stored, keys, "flip"),
         seen=seen,
     )
 
@@ -110,7 +110,7 @@ def test_making_a_batch_keeps_nobody_waiting(kind):
     batches = loader(recipe, GPU)
     if kind != "scenes":
         pixels = torch.randint(256, (200, 3, 32, 32), dtype=torch.uint8)
-        batches.dataset = Images(pixels, torch.zeros(200, dtype=torch.int64), ("a",))
+        batches.dataset = Images({"image": pixels})
     if kind == "on the gpu":
         batches.dataset = batches.dataset.to(GPU)
     batches.batch(0)  # allocates

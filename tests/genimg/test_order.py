@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from genimg.data.order import STREAMS, WINDOW_BYTES, StreamedOrder
 from genimg.data.row_groups import GroupCache
-from genimg.data.shard_files import GROUP_ROWS, RowGroup
+from genimg.data.shard_files import RowGroup
+from genimg.data.shard_writing import GROUP_ROWS
 
 KB, MB = 1 << 10, 1 << 20
 
@@ -120,7 +121,7 @@ def test_streaming_an_epoch_reads_each_row_group_about_once_within_bounds(row_by
     capacity = 2 * WINDOW_BYTES
     reads = 0
     for rank in range(world):
-        cache = GroupCache(lambda g: RowGroup(g, None, np.empty(0), None, group_bytes), capacity)
+        cache = GroupCache(lambda g: RowGroup(g, {}, group_bytes), capacity)
         places = slice(256 * rank // world, 256 * (rank + 1) // world)
         for seen in range(0, order.total - 255, 256):
             positions = np.arange(seen, seen + 256)[places]

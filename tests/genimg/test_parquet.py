@@ -17,10 +17,11 @@ from pyarrow import fs
 
 from genimg import images, rng
 from genimg.data.loader import Loader
-from genimg.data.memory import load_images
+from genimg.data.loading import load_images
 from genimg.data.parquet import Shards
 from genimg.data.row_groups import GroupCache
-from genimg.data.shard_files import GROUP_BYTES, Row, RowGroup, grouped, write_shard
+from genimg.data.shard_files import RowGroup
+from genimg.data.shard_writing import GROUP_BYTES, grouped, write_shard
 from genimg.data.sources import open_source
 from genimg.errors import InputError
 
@@ -34,6 +35,10 @@ def numbered(number: int, side: int = 8) -> bytes:
     return images.encode(picture)
 
 
+def row(image: bytes, label: int, name: str) -> dict:
+    return {"image": image, "label": label, "name": name}
+
+
 def numbers(pixels: torch.Tensor) -> list[int]:
     return (pixels[:, 0, 0, 0].long() * 256 + pixels[:, 1, 0, 0].long()).tolist()
 
@@ -43,9 +48,9 @@ def write_numbered(folder: Path, count: int, shards: int = 2, broken: tuple[int,
     for shard, part in enumerate(np.array_split(np.arange(count), shards)):
         write_shard(
             str(folder / f"shard-{shard}.parquet"),
-            (Row(b"junk" if n in broken else numbered(n), n % 10, f"{n}.png") for n in part),
-            labelled=True,
-            classes=tuple("abcdefghij"),
+            (row(b"junk" if n in broken else numbered(n), n % 10, f"{n}.png") for n in part),
+            columns=("image", "label"),
+            classes={"label": tuple("abcdefghij")},
             broken=[],
             filesystem=LOCAL,
         )
@@ -66,12 +71,12 @@ def write_foreign(path: Path, count: int, row_group_size: int) -> Path:
 
 
 def opened(path: Path | str, tolerate_broken: int = 0, **options) -> Shards:
-    settings = {"channels": 3, "size": 8, "fit": "resize", **options}
+    settings = {"channels": 3, "size": 8, "fit": "resize", "columns": ("image", "label"), **options}
     return Shards(str(path), tolerate_broken=tolerate_broken, **settings)
 
 
 def everything(shards: Shards) -> list[int]:
-    return numbers(shards.fetch(np.arange(len(shards)), torch.zeros(len(shards)).long())[0])
+    return numbers(shards.fetch(np.arange(len(shards)), torch.zeros(len(shards)).long())["image"])
 
 
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
@@ -87,40 +92,40 @@ def test_pixels_and_labels_are_those_of_the_dataset_in_memory(tmp_path, fit, cha
             images.save(picture, tmp_path / "files" / label / name)
     source = open_source(str(tmp_path / "files"))
     rows = [
-        Row(source.encoded(i), int(source.labels[i]), source.names[i]) for i in range(len(source))
+        row(source.encoded(i), int(source.labels[i]), source.names[i]) for i in range(len(source))
     ]
     write_shard(
         str(tmp_path / "all.parquet"), rows,
-        labelled=True, classes=source.classes, broken=[], filesystem=LOCAL,
+        columns=source.columns, classes=source.classes, broken=[], filesystem=LOCAL,
     )  # fmt: skip
-    memory, _ = load_images(source, channels=channels, size=16, fit=fit)
+    memory, _ = load_images(source, source.columns, channels=channels, size=16, fit=fit)
     shards = opened(tmp_path / "all.parquet", channels=channels, size=16, fit=fit)
 
     indices = np.random.default_rng(1).integers(0, 24, 100)
     keys = rng.fold(5, torch.arange(100))
-    expected, expected_labels = memory.fetch(indices, keys)
-    pixels, labels = shards.fetch(indices, keys)
-    assert torch.equal(pixels, expected)
-    assert torch.equal(labels, expected_labels)
-    assert torch.equal(shards.whole(5), memory.whole(5))
-    assert shards.classes == ("cat", "dog")
+    expected, found = memory.fetch(indices, keys), shards.fetch(indices, keys)
+    assert torch.equal(found["image"], expected["image"])
+    assert torch.equal(found["label"], expected["label"])
+    assert torch.equal(shards.whole(5)["image"], memory.whole(5)["image"])
+    assert shards.classes == {"label": ("cat", "dog")}
     assert len(shards) == 24
 
 
 def test_whole_is_not_cropped_and_without_labels_there_are_none(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
-    row = Row(images.encode(picture), 0, "a.png")
+    only = {"image": images.encode(picture), "name": "a.png"}
     path = str(tmp_path / "a.parquet")
-    write_shard(path, [row], labelled=False, classes=(), broken=[], filesystem=LOCAL)
-    shards = opened(path, fit="crop")
-    assert np.array_equal(shards.whole(0).permute(1, 2, 0).numpy(), picture)
-    assert shards.fetch(np.array([0]), torch.tensor([0]))[1] is None
+    write_shard(path, [only], columns=("image",), classes={}, broken=[], filesystem=LOCAL)
+    shards = opened(path, fit="crop", columns=("image",))
+    assert np.array_equal(shards.whole(0)["image"].permute(1, 2, 0).numpy(), picture)
+    assert shards.fetch(np.array([0]), torch.tensor([0])).keys() == {"image"}
+    refused("has image, but the recipe wants image and label.*one folder a class", path)
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))
 @settings(deadline=None)
 def test_cache_keeps_what_was_used_last(wanted):
-    cache = GroupCache(lambda g: RowGroup(g, None, np.empty(0), None, 100), capacity=350)
+    cache = GroupCache(lambda g: RowGroup(g, {}, 100), capacity=350)
     held: list[int] = []
     reads = 0
     for group in wanted:
@@ -139,7 +144,7 @@ def test_two_threads_that_want_a_row_group_read_it_once_and_a_failure_is_not_kep
         if len(calls) == 1:
             raise InputError("not yet")
         together.wait()
-        return RowGroup(number, None, np.empty(0), None, 1)
+        return RowGroup(number, {}, 1)
 
     cache = GroupCache(read, capacity=10)
     with pytest.raises(InputError, match="not yet"):
@@ -154,7 +159,7 @@ def test_two_threads_that_want_a_row_group_read_it_once_and_a_failure_is_not_kep
 
 
 def test_prefetched_row_groups_are_not_read_again():
-    cache = GroupCache(lambda g: RowGroup(g, None, np.empty(0), None, 100), capacity=1000)
+    cache = GroupCache(lambda g: RowGroup(g, {}, 100), capacity=1000)
     cache.prefetch([3, 1, 2])
     assert [cache.get(g).number for g in (2, 3, 1)] == [2, 3, 1]
     assert cache.reads == 3
@@ -167,7 +172,7 @@ def test_a_cache_smaller_than_the_set_is_kept_to_and_loses_nothing(tmp_path):
     found = []
     for seen in range(0, 200, 25):
         indices = shards.locate(np.arange(seen, seen + 25), 3, 25)
-        pixels, labels = shards.fetch(indices, torch.zeros(25).long())
+        pixels, labels = shards.fetch(indices, torch.zeros(25).long()).values()
         assert numbers(pixels) == indices.tolist()
         assert labels.tolist() == [i % 10 for i in indices.tolist()]
         assert shards._cache.bytes <= small
@@ -179,7 +184,7 @@ def test_a_cache_smaller_than_the_set_is_kept_to_and_loses_nothing(tmp_path):
 def batches(shards: Shards, seen: int, count: int, **options) -> list[torch.Tensor]:
     loader = Loader(
         shards, batch_size=30, seed=4, device=torch.device("cpu"),
-        augment=lambda pixels, keys: pixels, seen=seen, **options,
+        augment=lambda stored, keys: stored, seen=seen, **options,
     )  # fmt: skip
     stream = iter(loader)
     return [next(stream).rows["image"] for _ in range(count)]
@@ -205,7 +210,7 @@ def test_held_out_rows_are_apart_from_those_trained_on(tmp_path):
     assert len({opened(folder).fingerprint, train.fingerprint, held.fingerprint}) == 3
 
     order = train.locate(np.arange(260), 0, 32)
-    seen = numbers(train.fetch(order, torch.zeros(260).long())[0])
+    seen = numbers(train.fetch(order, torch.zeros(260).long())["image"])
     assert sorted(seen) == sorted(everything(train))
 
     again, held_again = train.hold_out(10)
@@ -225,11 +230,11 @@ def test_tolerated_broken_rows_are_replaced_by_the_next_one_and_logged_once(tmp_
     indices = np.arange(20)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            pixels, labels = shards.fetch(indices, torch.zeros(20).long())
+            pixels, labels = shards.fetch(indices, torch.zeros(20).long()).values()
     expected = [{4: 6, 5: 6, 19: 0}.get(n, n) for n in range(20)]
     assert numbers(pixels) == expected
     assert labels.tolist() == [n % 10 for n in expected]
-    assert numbers(shards.whole(19)[None]) == [0]
+    assert numbers(shards.whole(19)["image"][None]) == [0]
     assert len(shards.broken) == 3
     assert len(caplog.records) == 3
 
@@ -261,7 +266,7 @@ def test_other_programs_read_our_shards(tmp_path):
 
 def test_we_read_other_programs_shards_and_number_their_classes(tmp_path):
     shards = opened(write_foreign(tmp_path / "a.parquet", 30, row_group_size=7))
-    assert shards.classes == tuple("0123456789")
+    assert shards.classes == {"label": tuple("0123456789")}
     assert everything(shards) == list(range(30))
 
 
@@ -270,25 +275,25 @@ def test_row_groups_without_rows_are_passed_over(tmp_path):
     nothing = pq.read_table(path).slice(0, 0)
     pq.write_table(nothing, tmp_path / "empty.parquet")  # has one row group, of no rows
     shards = opened(tmp_path)
-    assert (len(shards), len(shards.classes)) == (30, 10)
+    assert (len(shards), len(shards.classes["label"])) == (30, 10)
     train, held = shards.hold_out(10)
     assert sorted(everything(train) + everything(held)) == everything(opened(path))
 
 
 def test_row_groups_are_bounded_in_rows_and_bytes():
-    assert [len(g) for g in grouped(Row(b"", 0, "") for _ in range(1300))] == [512, 512, 276]
+    assert [len(g) for g in grouped(row(b"", 0, "") for _ in range(1300))] == [512, 512, 276]
     large = bytes(GROUP_BYTES // 2 + 1)
-    assert [len(g) for g in grouped([Row(large, 0, "")] * 5)] == [2, 2, 1]
+    assert [len(g) for g in grouped([row(large, 0, "")] * 5)] == [2, 2, 1]
 
 
 def test_a_shard_that_cannot_be_finished_leaves_nothing(tmp_path):
     def rows():
-        yield Row(numbered(0), 0, "0.png")
+        yield row(numbered(0), 0, "0.png")
         raise RuntimeError("the power is gone")
 
     path = str(tmp_path / "a.parquet")
     with pytest.raises(RuntimeError, match="power"):
-        write_shard(path, rows(), labelled=False, classes=(), broken=[], filesystem=LOCAL)
+        write_shard(path, rows(), columns=("image",), classes={}, broken=[], filesystem=LOCAL)
     assert list(tmp_path.iterdir()) == []
 
 

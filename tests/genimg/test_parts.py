@@ -65,7 +65,7 @@ def test_zips_of_every_usual_method_and_with_something_before_them(folder, tmp_p
         for name in NAMES:
             archive.write(folder / name, name)
     part = opener(str(where), in_parts=True)("train").part(np.arange(12))
-    source = PartSource(where, part, ("cat", "dog"))
+    source = PartSource(where, part, {"label": ("cat", "dog")})
     assert [source.encoded(i) for i in range(12)] == [(folder / n).read_bytes() for n in NAMES]
 
 
@@ -73,17 +73,17 @@ def test_damaged_members_are_broken_and_named(folder, tmp_path):
     where = archived(folder, "zip")
     part = opener(str(where), in_parts=True)("train").part(np.arange(12))
     data = bytearray(where.read_bytes())
-    data[part.spans[2][0] + 60] ^= 255
-    data[part.spans[4][0]] ^= 255
+    data[part.spans["image"][2][0] + 60] ^= 255
+    data[part.spans["image"][4][0]] ^= 255
     where.write_bytes(bytes(data))
-    source = PartSource(where, part, ("cat", "dog"))
+    source = PartSource(where, part, {"label": ("cat", "dog")})
     for index, reason in ((2, "cannot be unpacked"), (4, "not where the directory says")):
         with pytest.raises(images.BrokenImage, match=rf"cat/{index}\.png: .*{reason}"):
             source.encoded(index)
     assert source.encoded(5) == (folder / NAMES[5]).read_bytes()
     (folder / NAMES[0]).unlink()
     with pytest.raises(images.BrokenImage, match=r"cat/0\.png: No such file"):
-        PartSource(folder, Part([NAMES[0]], None, [()]), ()).read(0)
+        PartSource(folder, Part({"image": [NAMES[0]]}, {"image": [()]}, {}), {}).read(0)
 
 
 def test_a_compressed_tar_is_unpacked_once_and_again_when_it_changes(folder, cache):
@@ -126,5 +126,6 @@ def test_states_change_with_one_image_deep_inside(folder, form):
 def test_a_part_is_a_small_thing():
     """A task of 10,000 images is told about 60 kB, whatever the size of the source."""
     names = [f"class-{i % 1000:04d}/image-{i * 7919 % 10**7:07d}.jpg" for i in range(10_000)]
-    part = Part(names, [i % 1000 for i in range(10_000)], [()] * 10_000)
+    labels = [i % 1000 for i in range(10_000)]
+    part = Part({"image": names}, {"image": [()] * 10_000}, {"label": labels})
     assert len(part.packed()) < 200_000

@@ -15,7 +15,7 @@ from genimg import images
 from genimg.data.opening import classes_of, open_dataset
 from genimg.data.parts import Part, PartSource
 from genimg.data.remote import on_this_machine
-from genimg.data.shard_files import Row, write_shard
+from genimg.data.shard_writing import write_shard
 from genimg.data.sources import is_parquet, open_source, opener
 from genimg.errors import InputError
 from genimg.recipe import Data
@@ -47,15 +47,15 @@ def put(address: str, folder: Path) -> str:
     return address
 
 
-def everything(source: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    data = open_dataset(Data(source=source, size=16, holdout=2))
-    return data.fetch(np.arange(len(data)), torch.zeros(len(data), dtype=torch.int64))
+def everything(source: str) -> list[torch.Tensor]:
+    data = open_dataset(Data(source=source, size=16, holdout=2), ("image", "label"))
+    return [*data.fetch(np.arange(len(data)), torch.zeros(len(data), dtype=torch.int64)).values()]
 
 
 def test_a_folder_in_s3_is_the_same_data_as_the_folder(bucket: str, folder: Path):
     address = put(f"{bucket}/some/set", folder)
     assert not is_parquet(address)
-    assert classes_of(Data(source=address, size=16, holdout=2)) == ("a", "b")
+    assert classes_of(Data(source=address, size=16, holdout=2), ("image",)) == {"label": ("a", "b")}
     for there, here in zip(everything(address), everything(str(folder)), strict=True):
         assert torch.equal(there, here)
 
@@ -73,7 +73,7 @@ def test_parts_of_a_folder_in_s3_are_read_file_by_file(bucket: str, folder: Path
     after = list(opener(put(address, folder), in_parts=True)("train").states())
     assert [a == b for a, b in zip(before, after, strict=True)][5] is False
     with pytest.raises(images.BrokenImage, match=r"gone\.png: no such file"):
-        PartSource(address, Part(["a/gone.png"], None, [()]), ()).read(0)
+        PartSource(address, Part({"image": ["a/gone.png"]}, {"image": [()]}, {}), {}).read(0)
     assert not cache.exists()  # nothing was copied
 
 
@@ -82,13 +82,15 @@ def test_shards_in_s3_are_streamed_and_the_same_as_on_disk(
 ):
     source = open_source(str(folder))
     rows = [
-        Row(source.encoded(i) or b"", int(source.labels[i]), source.names[i]) for i in range(12)
+        {"name": name} | {column: source.encoded(i, column) for column in source.columns}
+        for i, name in enumerate(source.names)
     ]
     for split in ("train", "test"):
         (tmp_path / "shards" / split).mkdir(parents=True)
         write_shard(
-            str(tmp_path / "shards" / split / "shard-0.parquet"), rows, labelled=True,
-            classes=source.classes, broken=[], filesystem=fs.LocalFileSystem(),
+            str(tmp_path / "shards" / split / "shard-0.parquet"), rows,
+            columns=source.columns, classes=source.classes,
+            broken=[], filesystem=fs.LocalFileSystem(),
         )  # fmt: skip
     address = put(f"{bucket}/shards", tmp_path / "shards")
     assert is_parquet(address)
@@ -154,7 +156,7 @@ def test_what_a_killed_process_copied_in_part_is_no_data(bucket: str, tmp_path: 
 )
 def test_addresses_of_nothing_are_refused(s3: str, address: str, message: str):
     with pytest.raises(InputError, match=message):
-        classes_of(Data(source=address))
+        classes_of(Data(source=address), ("image",))
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
@@ -164,12 +166,12 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "file/cache"))
     address = put(f"{bucket}/set", folder)
     with pytest.raises(InputError, match="set GENIMG_CACHE to a folder"):
-        classes_of(Data(source=address))
+        classes_of(Data(source=address), ("image",))
 
 
 def test_a_store_that_does_not_answer_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="check the address, the AWS variables") as told:
-        classes_of(Data(source="s3://another-one/set"))
+        classes_of(Data(source="s3://another-one/set"), ("image",))
     assert "test-secret" not in str(told.value)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genimg import images
+from genimg.data.loading import load_images
 from genimg.data.machine import Memory, this_machines
-from genimg.data.memory import load_images
 from genimg.data.opening import classes_of, open_dataset
 from genimg.data.room import HEADROOM, SAMPLE, bytes_in_memory
 from genimg.data.sources import open_source
@@ -17,6 +17,7 @@ from genimg.errors import InputError
 from genimg.recipe import Data
 
 GB = 10**9
+IMAGE = ("image",)
 
 
 def write(folder: Path, count: int, sides: tuple[int, int] = (24, 40)) -> Path:
@@ -38,24 +39,24 @@ def test_what_a_set_takes_is_told_from_its_headers(tmp_path, fit, channels):
     asked = data(write(tmp_path / "set", 30), fit=fit, channels=channels)
     source = open_source(asked.source)
     loaded, _ = load_images(source, channels=channels, size=16, fit=fit)
-    assert bytes_in_memory(asked, source) == loaded.nbytes
+    assert bytes_in_memory(asked, IMAGE, source) == loaded.nbytes
 
 
 def test_a_sample_of_headers_is_near_and_seldom_below(tmp_path):
     asked = data(write(tmp_path / "set", 3 * SAMPLE, (16, 60)), fit="crop")
     source = open_source(asked.source)
     loaded, _ = load_images(source, channels=3, size=16, fit="crop")
-    assert loaded.nbytes <= bytes_in_memory(asked, source) <= 1.2 * loaded.nbytes
+    assert loaded.nbytes <= bytes_in_memory(asked, IMAGE, source) <= 1.2 * loaded.nbytes
 
 
 def test_only_headers_are_read_and_broken_ones_are_left_to_others(tmp_path):
     folder = write(tmp_path / "set", 4)
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:40])
     (folder / "1.png").write_bytes(b"junk")
-    assert bytes_in_memory(data(folder, fit="crop"), open_source(str(folder))) > 0
+    assert bytes_in_memory(data(folder, fit="crop"), IMAGE, open_source(str(folder))) > 0
     for file in folder.iterdir():
         file.write_bytes(b"junk")
-    assert bytes_in_memory(data(folder, fit="crop"), open_source(str(folder))) == 0
+    assert bytes_in_memory(data(folder, fit="crop"), IMAGE, open_source(str(folder))) == 0
 
 
 def test_what_a_source_holds_itself_counts(tmp_path):
@@ -63,7 +64,7 @@ def test_what_a_source_holds_itself_counts(tmp_path):
     np.savez(tmp_path / "set.npz", images=pictures)
     asked = data(tmp_path / "set.npz")
     expected = pictures.nbytes + 50 * 3 * 16 * 16
-    assert bytes_in_memory(asked, open_source(asked.source)) == expected
+    assert bytes_in_memory(asked, IMAGE, open_source(asked.source)) == expected
 
 
 def test_a_set_that_is_too_large_is_refused_with_numbers_and_the_command(tmp_path):
@@ -71,9 +72,9 @@ def test_a_set_that_is_too_large_is_refused_with_numbers_and_the_command(tmp_pat
     needed = 10 * 3 * 16 * 16
     fits, short = int(needed / HEADROOM) + 2, int(needed / HEADROOM) - 2
     for call in (classes_of, open_dataset):
-        call(data(folder), memory=Memory(GB, fits))
+        call(data(folder), IMAGE, memory=Memory(GB, fits))
         with pytest.raises(InputError, match=r"10 images take 7\.68e-06 GB in memory") as caught:
-            call(data(folder), memory=Memory(GB, short))
+            call(data(folder), IMAGE, memory=Memory(GB, short))
         text = str(caught.value)
         command = text.partition("instead: ")[2].partition(", then")[0]
         assert shlex.split(command) == [
@@ -89,7 +90,7 @@ def test_a_set_that_is_too_large_is_refused_with_numbers_and_the_command(tmp_pat
 def test_the_command_keeps_what_the_fit_needs(tmp_path, fit, options):
     folder = write(tmp_path / "set", 3)
     with pytest.raises(InputError) as caught:
-        classes_of(data(folder, fit=fit), memory=Memory(GB, 1))
+        classes_of(data(folder, fit=fit), IMAGE, memory=Memory(GB, 1))
     command = str(caught.value).partition("instead: ")[2].partition(", then")[0]
     assert command.split()[4:] == options
 
@@ -98,17 +99,17 @@ def test_every_worker_of_a_machine_holds_a_copy(tmp_path, monkeypatch):
     folder = write(tmp_path / "set", 10)
     needed = 10 * 3 * 16 * 16
     for_two = Memory(GB, int(2.1 * needed / HEADROOM))
-    classes_of(data(folder), copies=2, memory=for_two)
+    classes_of(data(folder), IMAGE, copies=2, memory=for_two)
     with pytest.raises(InputError, match="in the memory of each of 3 workers here"):
-        classes_of(data(folder), copies=3, memory=for_two)
-    classes_of(data(folder), copies=0, memory=Memory(1, 1))  # they are on other machines
+        classes_of(data(folder), IMAGE, copies=3, memory=for_two)
+    classes_of(data(folder), IMAGE, copies=0, memory=Memory(1, 1))  # they are on other machines
 
     # A worker compares the whole with the total, as others may have loaded theirs already.
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     last = Memory(int(3.1 * needed / HEADROOM), int(1.1 * needed / HEADROOM))
-    open_dataset(data(folder), memory=last)
+    open_dataset(data(folder), IMAGE, memory=last)
     with pytest.raises(InputError, match="each of 3 workers here"):
-        open_dataset(data(folder), memory=Memory(int(2.9 * needed / HEADROOM), GB))
+        open_dataset(data(folder), IMAGE, memory=Memory(int(2.9 * needed / HEADROOM), GB))
 
 
 def test_archives_are_measured_too(tmp_path):
@@ -117,7 +118,7 @@ def test_archives_are_measured_too(tmp_path):
         for file in folder.iterdir():
             archive.write(file, file.name)
     with pytest.raises(InputError, match="genimg prepare"):
-        classes_of(data(tmp_path / "set.zip", fit="crop"), memory=Memory(GB, 1))
+        classes_of(data(tmp_path / "set.zip", fit="crop"), IMAGE, memory=Memory(GB, 1))
 
 
 def fake(root: Path, files: dict[str, str]) -> Path:

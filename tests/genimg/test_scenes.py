@@ -274,14 +274,40 @@ def test_a_scene_at_64_pixels_averages_to_the_one_at_32():
 
 
 def test_fetch_gives_what_render_and_annotate_say():
-    scenes = Scenes(24, 3, seed=5, start=100)
+    scenes = Scenes(24, 3, ("image", "label"), seed=5, start=100)
     indices = np.array([7, 0, 123_456])
-    images, labels = scenes.fetch(indices, torch.arange(3))
+    images, labels = scenes.fetch(indices, torch.arange(3)).values()
     assert torch.equal(images, render(scenes.scene_keys(indices), 24, 3))
     assert torch.equal(labels, annotate(scenes.scene_keys(indices), 24).labels)
-    assert torch.equal(scenes.whole(7), images[0])
-    moved, _ = Scenes(24, 3, seed=5, start=107).fetch(np.array([0]), torch.zeros(1).long())
-    assert torch.equal(moved[0], images[0])
+    assert torch.equal(scenes.whole(7)["image"], images[0])
+    moved = Scenes(24, 3, seed=5, start=107).fetch(np.array([0]), torch.zeros(1).long())
+    assert torch.equal(moved["image"][0], images[0])
+
+
+def test_every_column_of_scenes_is_what_annotate_says():
+    columns = ("image", "label", "mask", "boxes", "text")
+    for simple in (False, True):
+        scenes = Scenes(24, 3, columns, simple=simple)
+        stored = scenes.fetch(np.arange(50), torch.arange(50))
+        truth = annotate(scenes.scene_keys(np.arange(50)), 24, simple)
+        assert tuple(stored) == scenes.columns == columns
+        assert torch.equal(stored["label"], truth.labels)
+        assert torch.equal(stored["mask"][:, 0].long(), truth.class_masks())
+        assert torch.equal(stored["boxes"][:, :SLOTS, 1:], truth.boxes)
+        assert torch.equal(stored["boxes"][:, :SLOTS, 0].long(), truth.object_classes)
+        assert (stored["boxes"][:, SLOTS:] == torch.tensor([-1.0, 0, 0, 0, 0])).all()
+        said = [bytes((row[row > 0] - 1).tolist()).decode() for row in stored["text"]]
+        assert said == truth.captions
+        whole = scenes.whole(7)
+        assert all(torch.equal(whole[name], stored[name][7]) for name in columns)
+        highest = stored["boxes"][..., 0].amax(), stored["mask"].amax(), stored["label"].amax()
+        names = [len(scenes.classes[name]) - 1 for name in ("boxes", "mask", "label")]
+        assert list(map(int, highest)) == names
+
+
+def test_the_columns_that_scenes_do_not_have_are_refused():
+    with pytest.raises(InputError, match=r"scenes: has image, .*wants image and target"):
+        Scenes(24, 3, ("image", "target"))
 
 
 def test_positions_are_endless_and_the_training_seed_does_not_matter():
@@ -289,7 +315,8 @@ def test_positions_are_endless_and_the_training_seed_does_not_matter():
     positions = np.arange(1000, dtype=np.int64)
     assert len(scenes) == 10
     assert np.array_equal(scenes.locate(positions, 1, 8), scenes.locate(positions, 2, 8))
-    images, _ = scenes.fetch(scenes.locate(positions, 1, 8), torch.from_numpy(positions))
+    indices = scenes.locate(positions, 1, 8)
+    images = scenes.fetch(indices, torch.from_numpy(positions))["image"]
     assert len(images.flatten(1).unique(dim=0)) == 1000
 
 
@@ -316,13 +343,13 @@ def test_a_bounded_set_can_be_divided_again():
 
 def test_the_key_data_scenes_chooses_simple_scenes_for_training_and_held_out():
     """Full ones are what they always were: their fingerprint is known."""
-    full, simple = (open_dataset(Data(scenes=kind)) for kind in ("full", "simple"))
+    full, simple = (open_dataset(Data(scenes=kind), ("image",)) for kind in ("full", "simple"))
     assert full.fingerprint == "4fe21bce51d4e8e56aea9a1ab950102cf10bf827467e80d1e3765881e314ad47"
     for part, keep in zip(simple.hold_out(5), full.hold_out(5), strict=True):
         at = np.arange(3)
-        images, _ = part.fetch(at, torch.arange(3))
+        images = part.fetch(at, torch.arange(3))["image"]
         assert torch.equal(images, render(keep.scene_keys(at), 32, 3, simple=True))
-        assert torch.equal(images[2], part.whole(2))
+        assert torch.equal(images[2], part.whole(2)["image"])
 
 
 def test_fingerprints_tell_contents_apart():

@@ -83,7 +83,7 @@ def test_every_form_gives_the_files_pixels_and_bytes(tree):
 def test_classes_and_splits_of_every_form(tree):
     train, test, both = (open_source(str(tree[0]), split) for split in ("train", "test", "all"))
     for source in (train, test, both):
-        assert source.classes == ("cat", "dog", "eel")  # one numbering for every split
+        assert source.classes == {"label": ("cat", "dog", "eel")}  # one numbering for every split
         assert source.has_split
         assert source.labels.dtype == np.int64
     assert train.labels.tolist() == [0, 0, 1, 1]
@@ -109,7 +109,7 @@ def test_without_split_folders_every_split_is_everything(tmp_path, split):
     source = open_source(str(write_images(tmp_path, ("a/1.png", "test/1.png"))), split)
     assert len(source) == 2
     assert not source.has_split
-    assert source.classes == ("a", "test")
+    assert source.classes == {"label": ("a", "test")}
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
@@ -119,7 +119,7 @@ def test_a_lone_train_or_test_folder_is_not_a_class(tmp_path, form, name, split)
     folder = write_images(tmp_path / "set", (f"{name}/a/1.png", f"{name}/b/1.png"))
     path = folder if form == "folder" else packed(folder, tmp_path / "x.zip", prefix="")
     source = open_source(str(path), split)
-    assert source.classes == ("a", "b")
+    assert source.classes == {"label": ("a", "b")}
     assert len(source) == 2
     assert not source.has_split
 
@@ -128,7 +128,7 @@ def test_images_without_class_folders_have_no_labels(tmp_path):
     loose = open_source(str(write_images(tmp_path / "a", ("2.png", "1.png"))))
     assert loose.names == ["1.png", "2.png"]
     assert loose.labels is None
-    assert loose.classes == ()
+    assert loose.classes == {}
     folder = write_images(tmp_path / "b", ("1.png", "2.png"))
     archive = open_source(str(packed(folder, tmp_path / "b.zip", prefix="photos/")))
     assert archive.labels is None
@@ -253,7 +253,7 @@ def test_idx_files_are_read_in_their_order(tmp_path, suffix):
     ):
         source = open_source(str(tmp_path), split)
         assert source.has_split
-        assert source.classes == ("0", "1", "2", "3", "4")
+        assert source.classes == {"label": ("0", "1", "2", "3", "4")}
         np.testing.assert_array_equal(
             np.stack([*map(source.read, range(len(source)))])[..., 0], images
         )
@@ -302,7 +302,7 @@ def test_npz_in_each_layout(tmp_path):
         source = open_source(str(tmp_path / "x.npz"))
         np.testing.assert_array_equal(np.stack([*map(source.read, range(4))]), expected)
         assert source.labels.tolist() == [1, 0, 2, 1]
-        assert source.classes == ("0", "1", "2")
+        assert source.classes == {"label": ("0", "1", "2")}
         assert not source.has_split
 
 
@@ -318,7 +318,7 @@ def test_npz_with_splits_and_class_names(tmp_path):
     )
     assert [len(train), len(test), len(both)] == [3, 2, 5]
     assert (train.read(0).max(), test.read(0).max()) == (7, 9)
-    assert test.classes == ("cat", "dog")
+    assert test.classes == {"label": ("cat", "dog")}
     assert both.labels.tolist() == [0, 1, 0, 1, 1]
     assert both.has_split
 
@@ -327,7 +327,9 @@ def test_npz_numbers_classes_alike_in_both_splits(tmp_path):
     pixels = np.zeros((1, 4, 4), np.uint8)
     np.savez(tmp_path / "x.npz", x_train=pixels, y_train=[1], x_test=pixels, y_test=[3])
     for split in ("train", "test"):
-        assert open_source(str(tmp_path / "x.npz"), split).classes == ("0", "1", "2", "3")
+        assert open_source(str(tmp_path / "x.npz"), split).classes == {
+            "label": ("0", "1", "2", "3")
+        }
 
 
 @pytest.mark.parametrize(
@@ -399,7 +401,7 @@ def test_real_cifar(shared_data):
     test = open_source(str(shared_data / "cifar10" / "cifar10_jpg.tar.xz"), "test")
     assert len(test) == 10_000
     assert np.bincount(test.labels).tolist() == [1000] * 10
-    assert test.classes[:3] == ("airplane", "automobile", "bird")
+    assert test.classes["label"][:3] == ("airplane", "automobile", "bird")
     assert test.read(9_999).shape == (32, 32, 3)
 
 

@@ -61,7 +61,7 @@ def steps(recipe: Recipe, sync) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     method = recipe.method(CPU)
     loader = Loader(
-        open_dataset(recipe.data),
+        open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
         seed=0,
         device=CPU,

@@ -53,7 +53,7 @@ WRONG = [
     (f"{DCGAN} --data no/where", "no/where: no such file or folder", "nor is there a folder"),
     (f"{DCGAN} --data empty", "empty: no images in it", ".png"),
     (f"{DCGAN} --data notes.txt", "notes.txt: not a form that is known", ".zip"),
-    (f"{CLASSIFIER} --data photos", "photos' has no classes", "one folder a class"),
+    (f"{CLASSIFIER} --data photos", "photos: has image, but", "one folder a class"),
     (f"{CLASSIFIER} --data labelled model.classes=[x]", "model.classes=['x']", "['cat', 'dog']"),
     ("train conv-vae data.holdout=5 --data photos", "data.holdout=5", "only 5 images in", "photos"),
     # workers, runs and their storage
@@ -153,7 +153,7 @@ WRONG = [
     ("evaluate dcgan --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
     ("evaluate dcgan evaluation.sample=9", "did you mean 'evaluation.samples'?"),
     ("evaluate dcgan data.size=32", "data.size belongs to the trained model"),
-    ("evaluate judge --data photos", "'photos' has no classes", "one folder a class"),
+    ("evaluate judge --data photos", "photos: has image, but", "one folder a class"),
     ("evaluate judge --data labelled", "model.classes=['disc'", "the data has ['cat', 'dog']"),
     ("evaluate dcgan --judge judge-8", "--judge takes 3 x 8 x 8", "makes 3 x 16 x 16"),
     ("evaluate dcgan --judge ffdnet", "a ffdnet model cannot classify", "it can: denoise"),

@@ -152,8 +152,9 @@ def test_a_folder_in_s3_becomes_shards_without_a_copy_of_it(bucket, tmp_path):
         outcome = Sharder(plan, 0).write(shard, Part.unpacked(part.packed()))
         assert (outcome.complete, outcome.broken) == (True, [])
         assert outcome_of(shard) == outcome
-    shards = Shards(f"{bucket}/out", channels=3, size=8, fit="pad", tolerate_broken=0)
-    pixels, labels = shards.fetch(np.arange(7), torch.zeros(7, dtype=torch.int64))
+    columns = ("image", "label")
+    shards = Shards(f"{bucket}/out", columns, channels=3, size=8, fit="pad", tolerate_broken=0)
+    pixels, labels = shards.fetch(np.arange(7), torch.zeros(7, dtype=torch.int64)).values()
     numbers = pixels[:, 0, 0, 0].tolist()
     assert sorted(numbers) == list(range(7))
     assert labels.tolist() == [n % 2 for n in numbers]

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from cluster.local import connect
 from genimg import images
+from genimg.data.loading import load_images
 from genimg.data.machine import Memory
-from genimg.data.memory import load_images
 from genimg.data.opening import classes_of, open_dataset
 from genimg.data.parquet import Shards
 from genimg.data.sources import open_source
@@ -30,6 +30,7 @@ from jobs.prepare import prepare
 
 pytestmark = pytest.mark.ray
 
+IMAGE = ("image",)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -88,16 +89,16 @@ def test_training_on_shards_sees_the_pixels_of_the_source(pets, tmp_path, ray):
     shutil.make_archive(str(tmp_path / "pets"), "zip", pets)
     prepare(str(tmp_path / "pets.zip"), str(tmp_path / "out"), size=16, fit="pad")
     source = open_source(str(tmp_path / "pets.zip"))
-    memory, _ = load_images(source, channels=3, size=16, fit="pad")
-    shards = Shards(str(tmp_path / "out"), channels=3, size=16, fit="pad", tolerate_broken=0)
+    fitted = {"channels": 3, "size": 16, "fit": "pad"}
+    memory, _ = load_images(source, source.columns, **fitted)
+    shards = Shards(str(tmp_path / "out"), source.columns, **fitted, tolerate_broken=0)
     names = [row["name"] for row in rows_in(tmp_path / "out")]
     order = np.array([source.names.index(name) for name in names])
     keys = torch.zeros(30, dtype=torch.int64)
-    pixels, labels = shards.fetch(np.arange(30), keys)
-    expected, expected_labels = memory.fetch(order, keys)
-    assert torch.equal(pixels, expected)
-    assert torch.equal(labels, expected_labels)
-    assert shards.classes == source.classes == ("cat", "dog")
+    found, expected = shards.fetch(np.arange(30), keys), memory.fetch(order, keys)
+    assert torch.equal(found["image"], expected["image"])
+    assert torch.equal(found["label"], expected["label"])
+    assert shards.classes == source.classes == {"label": ("cat", "dog")}
 
 
 def test_a_divided_source_becomes_train_and_test(shared_data, tmp_path, ray):
@@ -106,12 +107,12 @@ def test_a_divided_source_becomes_train_and_test(shared_data, tmp_path, ray):
     assert shards_in(tmp_path / "out" / "test") == [
         f"shard-0000{i}-of-00003.parquet" for i in range(3)
     ]
-    shards = Shards(str(tmp_path / "out" / "test"), channels=1, size=28, fit="resize",
-                    tolerate_broken=0)  # fmt: skip
-    assert shards.classes == tuple("0123456789")
+    shards = Shards(str(tmp_path / "out" / "test"), ("image", "label"), channels=1, size=28,
+                    fit="resize", tolerate_broken=0)  # fmt: skip
+    assert shards.classes == {"label": tuple("0123456789")}
     source = open_source(mnist, "test")
     counts = np.bincount(source.labels)
-    _, labels = shards.fetch(np.arange(10_000), torch.zeros(10_000).long())
+    labels = shards.fetch(np.arange(10_000), torch.zeros(10_000).long())["label"]
     assert np.bincount(labels.numpy()).tolist() == counts.tolist()
 
 
@@ -192,7 +193,7 @@ def test_a_set_without_room_in_memory_is_prepared_by_the_command_that_its_refusa
     asked = Data(source=str(pets), size=16, fit="pad", holdout=2)
     none = Memory(10**9, 1)
     with pytest.raises(InputError, match="genimg prepare") as caught:
-        classes_of(asked, memory=none)
+        classes_of(asked, IMAGE, memory=none)
     command, _, shards = str(caught.value).partition("instead: ")[2].partition(", then --data ")
     words = shlex.split(command)
     assert words[:2] == ["genimg", "prepare"]
@@ -200,8 +201,8 @@ def test_a_set_without_room_in_memory_is_prepared_by_the_command_that_its_refusa
     app.command()(prepare)
     assert CliRunner().invoke(app, words[2:]).exit_code == 0
     streamed = asked.model_copy(update={"source": shlex.split(shards)[0]})
-    assert classes_of(streamed, memory=none) == ("cat", "dog")
-    assert len(open_dataset(streamed, memory=none)) == 30
+    assert classes_of(streamed, IMAGE, memory=none) == {"label": ("cat", "dog")}
+    assert len(open_dataset(streamed, IMAGE, memory=none)) == 30
 
 
 def test_broken_images_are_named_counted_and_left_out(pets, tmp_path, ray, capsys):

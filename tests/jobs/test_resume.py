@@ -135,7 +135,7 @@ def only_the_first_reads(storage: Path, sync: Collective) -> None:
     recipe = tiny("dcgan", "train.batch_size=16")
     method = recipe.method(CPU)
     folder = RunFolder(str(storage if sync.rank == 0 else storage / "nowhere"), "dcgan-whole")
-    fingerprint = open_dataset(recipe.data).fingerprint
+    fingerprint = open_dataset(recipe.data, recipe.wants).fingerprint
     past = resume(method, folder, sync, print, fingerprint=fingerprint)
     assert method.seen == 64
     assert [seen for seen, _ in past.history] == [32, 64]
@@ -151,7 +151,7 @@ def only_the_first_reads(storage: Path, sync: Collective) -> None:
 def changed_data_are_refused_by_all(storage: Path, sync: Collective) -> None:
     """Although the second worker alone sees other data."""
     recipe = tiny("dcgan", "train.batch_size=16")
-    fingerprint = open_dataset(recipe.data).fingerprint if sync.rank == 0 else "other"
+    fingerprint = open_dataset(recipe.data, recipe.wants).fingerprint if sync.rank == 0 else "other"
     folder = RunFolder(str(storage), "dcgan-whole")
     with pytest.raises(InputError, match="the data changed since its checkpoint at 64 images"):
         resume(recipe.method(CPU), folder, sync, print, fingerprint=fingerprint)
@@ -220,7 +220,7 @@ def test_a_run_in_a_remote_store_is_resumed_by_downloading(tmp_path):
     folder = RunFolder(str(tmp_path), "run")
     folder.storage = Remote(tmp_path)
     method = recipe.method(CPU)
-    data = open_dataset(recipe.data)
+    data = open_dataset(recipe.data, recipe.wants)
     past = resume(method, folder, Alone(), print, fingerprint=data.fingerprint)
     assert method.seen == 32
     assert [seen for seen, _ in past.history] == [32]

@@ -93,7 +93,7 @@ def test_nothing_else_decides_a_metric(name: str):
     recipe = tiny(name)
     torch.manual_seed(0)
     inference = Inference(recipe.networks())
-    _, held_out = open_dataset(recipe.data).hold_out(recipe.data.holdout)
+    _, held_out = open_dataset(recipe.data, recipe.wants).hold_out(recipe.data.holdout)
     expected = recipe.evaluate(inference, held_out)
     others = {
         "data.augment": "flip", "train.images": 96, "train.lr": 0.5, "train.seed": 9,

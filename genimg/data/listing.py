@@ -1,0 +1,130 @@
+"""Which files of a tree are what: images of a split, their classes, and files beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from genimg.data.arrays import Split
+from genimg.errors import InputError
+
+SPLITS = ("train", "test", "val")  # folders of these names are parts of a set, not classes
+PAIRS = {"mask": ("images", "masks"), "target": ("input", "target")}
+"""Columns that come as files: the folder of the images, and that of theirs, of equal names."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split, sorted by their paths.
+
+    files:     of each column that comes as files, that of each image; `image` always
+    labels:    int64 [N], or None without classes
+    classes:   names of the labels, the same for every split
+    has_split: whether train and test images are told apart
+    """
+
+    files: dict[str, list[str]]
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    has_split: bool
+
+
+def arrange(paths: Iterable[str], split: Split, strip_top: bool) -> Listing:
+    """What is what among paths of images, at least one.
+
+    `strip_top` passes over a single folder that everything is in. Raises InputError where that
+    can be read in two ways.
+    """
+    paths = sorted(paths)  # there may be millions: no list of their parts is made
+    first = {path.partition("/")[0] for path in paths}
+    base = 0  # how deep the set begins; its classes lie at `depth`
+    if strip_top and len(first) == 1 and "/" in paths[0]:
+        base = 1
+
+    tops = folders_at(base, paths)
+    loose = any(path.count("/") == base for path in paths)
+    divided = bool(tops) and tops <= {*SPLITS} and not loose
+    has_split = divided and "train" in tops and len(tops) > 1
+    depth = base + 1 if divided else base
+    column = pair_at(depth, paths)
+    files = {"image": paths} if column is None else paired(column, depth, paths)
+    if column is not None:
+        depth += 1
+    classes = tuple(sorted(folders_at(depth, files["image"])))
+    if column is not None and (misplaced := set(classes) & {*SPLITS}):
+        raise InputError(
+            f"{min(misplaced)}/ lies in {PAIRS[column][0]}/: a class of that name, or a split? put"
+            f" splits on top, as {min(misplaced)}/{PAIRS[column][0]}/, or rename it"
+        )
+
+    if has_split and split != "all":
+        wanted = "train" if split == "train" else "test" if "test" in tops else "val"
+        inside = [path.split("/")[base] == wanted for path in files["image"]]
+        files = {
+            name: [path for path, chosen in zip(its, inside, strict=True) if chosen]
+            for name, its in files.items()
+        }
+    return Listing(files, labels_at(depth, files["image"], classes), classes, has_split)
+
+
+def folders_at(depth: int, paths: list[str]) -> set[str]:
+    """Names of the folders that lie that deep."""
+    return {path.split("/")[depth] for path in paths if path.count("/") > depth}
+
+
+def pair_at(depth: int, paths: list[str]) -> str | None:
+    """The column that two folders so deep are made of; None where they are no such pair."""
+    folders = folders_at(depth, paths)
+    for column, pair in PAIRS.items():
+        if not folders >= {*pair}:
+            continue
+        others = folders - {*pair} or {path for path in paths if path.count("/") == depth}
+        if others:
+            raise InputError(
+                f"{pair[0]}/, {pair[1]}/ and {min(others)} lie beside one another: images with"
+                f" their {column}s, or classes of these names? leave only the first two, or rename"
+                " them"
+            )
+        return column
+    return None
+
+
+def paired(column: str, depth: int, paths: list[str]) -> dict[str, list[str]]:
+    """{image, column}: files of equal names, but for their suffixes."""
+    of_images, of_column = PAIRS[column]
+    images: dict[str, str] = {}
+    beside: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        side = images if parts.pop(depth) == of_images else beside
+        name = "/".join(parts).rpartition(".")[0]
+        if name in side:
+            raise InputError(f"{side[name]} and {path} have one name; rename one of them")
+        side[name] = path
+    alone = images.keys() ^ beside.keys()
+    if alone:
+        name = min(alone)
+        raise InputError(
+            f"{of_images}/ and {of_column}/ can be read as images with their {column}s, or as two"
+            f" classes of these names: {len(alone)} of {len(paths)} files have no partner in the"
+            f" other folder, as {images.get(name) or beside[name]}; give each image its {column},"
+            " of an equal name, or rename the folders"
+        )
+    return {"image": [*images.values()], column: [beside[name] for name in images]}
+
+
+def labels_at(depth: int, paths: list[str], classes: tuple[str, ...]) -> np.ndarray | None:
+    """int64 [N]: the class of each image by its folder that deep; None where there are none."""
+    in_class = [path.count("/") > depth for path in paths]
+    if not any(in_class):
+        return None
+    if not all(in_class):
+        raise InputError(
+            f"some images lie in class folders ({paths[in_class.index(True)]}) and some do not"
+            f" ({paths[in_class.index(False)]}); move these into a folder, or name one folder"
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    each = (number[path.split("/")[depth]] for path in paths)
+    return np.fromiter(each, np.int64, len(paths))

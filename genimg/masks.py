@@ -1,0 +1,54 @@
+"""Masks as files: images whose pixels are numbers of classes, indexed PNG as a rule."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from genimg import images
+from genimg.images import BrokenImage
+
+UNKNOWN = 255  # the value of pixels of which nobody knows, as in PASCAL VOC
+MODES = ("P", "L", "1")
+LOSSY = ("JPEG", "MPO", "WEBP")  # WEBP need not be, but has no modes of these
+
+
+def decode(data: bytes, max_pixels: int = 64_000_000) -> np.ndarray:
+    """uint8 [H, W, 1]: indices into a palette, values of gray, or 0 and 1 of black and white.
+
+    EXIF orientation is applied, as genimg.images does to what the mask belongs to. Raises
+    BrokenImage, also for colours and for lossy formats, which change numbers.
+    """
+    image = images.opened(data, max_pixels)
+    if image.format in LOSSY or image.mode not in MODES:
+        raise BrokenImage(
+            f"{image.format} of mode {image.mode} is no mask; its pixels must be numbers of"
+            " classes: save it as an indexed (or gray, 8-bit) PNG"
+        )
+    try:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image, np.uint8)[..., None]
+    except Exception as error:  # on damaged pixels Pillow raises almost anything
+        raise BrokenImage(f"damaged or truncated ({error})") from error
+
+
+def encode(mask: np.ndarray) -> bytes:
+    """uint8 [H, W, 1] as an indexed PNG; its palette is that of PASCAL VOC."""
+    assert mask.dtype == np.uint8, mask.dtype
+    assert mask.shape[2:] == (1,), mask.shape
+    image = Image.fromarray(mask[..., 0])
+    image.putpalette(palette().tobytes())
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def palette() -> np.ndarray:
+    """uint8 [256, 3]: a colour for each class, 0 black; classes near in number differ in hue.
+
+    The bits of a number go to red, green and blue by turns, the lowest to their highest bits.
+    """
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    bits = np.concatenate([bits, np.zeros((256, 1), np.uint8)], axis=1).reshape(256, 3, 3)
+    return (bits * np.array([128, 64, 32], np.uint8)[:, None]).sum(axis=1).astype(np.uint8)
