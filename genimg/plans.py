@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from genimg.contracts import Ability, Rows
-from genimg.data.fitting import fitted
+from genimg.data.fitting import laid, placed
 from genimg.errors import InputError
 from genimg.images import to_bytes_range, with_channels
 from genimg.inference import latents
@@ -258,7 +259,9 @@ class Fitted:
             image = (image // 257).astype(np.uint8)
         colour = np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
         fit = "resize" if ability.fit == "crop" else ability.fit
-        square = fitted(with_channels(colour, ability.channels), ability.side, fit)
+        place = placed(colour.shape[:2], ability.side, fit)
+        colour = with_channels(colour, ability.channels)
+        square = laid(colour, place, Image.Resampling.LANCZOS)
         return torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1).mul(2 / 255).sub_(1)
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from genimg.operations import OPERATIONS, Tiling
+from genimg.operations import OPERATIONS, Operation, Tiling
 from jobs import models
 from jobs.console import run
 from jobs.demo import demo
@@ -23,7 +23,8 @@ LIFE, DOING = "The life of a model", "Operations"
 for command in (recipes, train, tune, evaluate, serve, prepare, demo):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
-for operation in (*OPERATIONS.values(), Tiling):
+operations: list[type[Operation]] = [*OPERATIONS.values(), Tiling]
+for operation in operations:
     app.command(operation.name, rich_help_panel=DOING)(verb(operation))
 
 
