@@ -53,13 +53,13 @@ def test_from_shards_to_samples_in_s3(ray_cluster, command, tiny, bucket, tmp_pa
     grids = []
     for attempt in range(2):  # downloaded, then from the cache
         grid = tmp_path / f"grid-{attempt}.png"
-        sampled = command(f"sample faces@2 -n 4 -o {grid} --registry {bucket}/registry")
+        sampled = command(f"sample faces@2 -n 4 --seed 0 -o {grid} --registry {bucket}/registry")
         assert sampled.code == 0, sampled.err
         grids.append(grid.read_bytes())
     assert grids[0] == grids[1]
     checkpoint = resumed.lines[0]
     assert command(f"models register copy {checkpoint} --registry {tmp_path / 'here'}").code == 0
-    assert command(f"sample {checkpoint} -n 4 -o {tmp_path / 'direct.png'}").code == 0
+    assert command(f"sample {checkpoint} -n 4 --seed 0 -o {tmp_path / 'direct.png'}").code == 0
     assert (tmp_path / "direct.png").read_bytes() == grids[0]
     assert "not a checkpoint folder" in command(f"sample {bucket}/runs/first").err
     for name in storage.list(""):
