@@ -9,7 +9,7 @@ import numpy as np
 from measuring import Row
 
 from genimg.data.order import StreamedOrder
-from genimg.data.shard_files import GROUP_BYTES
+from genimg.data.shard_writing import GROUP_BYTES
 
 IMAGES, IMAGE_BYTES, CLASSES, BATCH = 1_000_000, 100_000, 10, 256
 AT_MOST = 1.1  # of an even share, read by the worker that reads most
