@@ -23,7 +23,7 @@ class Rows(TypedDict, total=False):
     seed: Tensor  # int64 [N]
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
-    scores: Tensor  # float32 [N, classes], probabilities
+    scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
 
 
 @dataclass(frozen=True)

@@ -255,14 +255,19 @@ class Fitted:
         """float32 [C, side, side] in [-1, 1]"""
         ability = self._ability
         assert ability.side is not None
-        if image.dtype == np.uint16:
-            image = (image // 257).astype(np.uint8)
-        colour = np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
+        colour = opaque(image)
         fit = "resize" if ability.fit == "crop" else ability.fit
         place = placed(colour.shape[:2], ability.side, fit)
         colour = with_channels(colour, ability.channels)
         square = laid(colour, place, Image.Resampling.LANCZOS)
         return torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1).mul(2 / 255).sub_(1)
+
+
+def opaque(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] of uint8 or uint16 [H, W, 1 to 4]."""
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    return np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
 
 
 def picture_of(made: Rows) -> Pictures:
