@@ -263,6 +263,30 @@ class Fitted:
         return torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1).mul(2 / 255).sub_(1)
 
 
+class Varied(Fitted):
+    """Images near one: its row again and again, each time with the latents of another seed.
+
+    strength: factor on the latents
+    """
+
+    def __init__(
+        self, ability: Ability, image: np.ndarray, seeds: Sequence[int], strength: float
+    ) -> None:
+        super().__init__(
+            ability, image, lambda made: Pictures(to_arrays(made["image"]), tuple(seeds))
+        )
+        self.count = len(seeds)
+        self._seeds, self._strength = seeds, strength
+        self._row = self._fitted(image)
+
+    def rows(self, start: int, stop: int) -> Rows:
+        seeds = torch.tensor(self._seeds[start:stop], dtype=torch.int64)
+        return {
+            "image": self._row.expand(stop - start, -1, -1, -1),
+            "latent": latents(seeds, self._ability.latent) * self._strength,
+        }
+
+
 def opaque(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 1 or 3] of uint8 or uint16 [H, W, 1 to 4]."""
     if image.dtype == np.uint16:

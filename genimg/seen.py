@@ -9,7 +9,7 @@ import numpy as np
 
 from genimg.contracts import Ability, Rows
 from genimg.data.fitting import placed
-from genimg.drawing import overlay
+from genimg.drawing import outline, overlay
 from genimg.images import with_channels
 from genimg.plans import Tiled, opaque
 from genimg.results import Pictures, Values
@@ -71,4 +71,10 @@ def boxes_in(
                 box = [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)]
                 label = ability.classes[int(kind)]
                 told[-1].append({"label": label, "score": score, "box": box})
-    return Values(told)
+    return Values(told, lambda: shown_on(several[0], told[0], ability))
+
+
+def shown_on(image: np.ndarray, told: Sequence[dict[str, Any]], ability: Ability) -> np.ndarray:
+    """uint8 [H, W, 3]: an image with the boxes that were told of it."""
+    boxes = [[ability.classes.index(each["label"]), *each["box"]] for each in told]
+    return outline(opaque(image), np.array(boxes, np.float32).reshape(-1, 5))

@@ -109,8 +109,8 @@ def refuse_judge(engine: "Engine", judge: "Engine") -> None:
     """InputError where the judge cannot look at the model's images."""
     from genimg.errors import InputError
 
-    engine.need("sample")
-    judge.need("classify")
+    engine.recipe.need("sample", engine.abilities)
+    judge.recipe.need("classify", judge.abilities)
     mine, its = engine.recipe.data, judge.recipe.data
     if (mine.size, mine.channels) != (its.size, its.channels):
         raise InputError(

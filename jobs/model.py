@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
+    from genimg.recipe import Recipe
 
 
 def folder_of(model: str, registry: str) -> tuple[Path, bool]:
@@ -59,8 +61,50 @@ def fetch_checkpoint(address: str) -> Path:
     return copy_of(storage, name, folder, verify, InputError)
 
 
-def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
-    from genimg.engine import Engine
+def pinned(model: str, registry: str) -> str:
+    """A name that means the same model to any process, later too, as long as it is there."""
+    from cluster.places import everywhere, open_storage
+    from cluster.registry import Registry
 
-    folder, verified = folder_of(model, registry)
-    return Engine.load(folder, precision=precision, verified=verified)
+    if model.startswith("s3://"):
+        return model
+    if "/" in model or Path(model).expanduser().is_dir():
+        return everywhere(str(folder_of(model, registry)[0]))
+    return Registry(open_storage(registry)).resolve(model).reference
+
+
+def digest_of(folder: Path) -> str:
+    """Equal for checkpoint folders of equal content."""
+    from genimg import checkpoint
+
+    return checkpoint.read_manifest(folder).digest()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that a person named, and its checkpoint on this machine."""
+
+    name: str
+    registry: str
+    precision: str
+    folder: Path
+    verified: bool  # somebody has read every byte of it
+
+    @classmethod
+    def named(cls, name: str, registry: str, precision: str = "auto") -> Self:
+        return cls(name, registry, precision, *folder_of(name, registry))
+
+    def recipe(self) -> Recipe:
+        from genimg import checkpoint, recipes
+
+        checkpoint.read_manifest(self.folder)
+        return recipes.from_json((self.folder / checkpoint.RECIPE).read_text())
+
+    def engine(self) -> Engine:
+        from genimg.engine import Engine
+
+        return Engine.load(self.folder, precision=self.precision, verified=self.verified)
+
+
+def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
+    return Model.named(model, registry, precision).engine()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.operation import Kind, Operation
-from genimg.operations.reading import Classify, Encode, Reconstruct
+from genimg.operations.reading import Classify, Encode, Reconstruct, Vary
 from genimg.operations.restoring import Denoise, Tiling
 from genimg.operations.seeing import Detect, Segment
 
@@ -15,6 +15,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Interpolate,
         Denoise,
         Reconstruct,
+        Vary,
         Encode,
         Decode,
         Classify,

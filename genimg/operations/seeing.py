@@ -36,6 +36,7 @@ class Detect(Reading):
 
     name: ClassVar[str] = "detect"
     gives: ClassVar[Kind] = Kind.VALUES
+    shows: ClassVar[bool] = True
 
     threshold: float = Field(0.3, ge=0, le=1)
     """least score of an object that is told"""
