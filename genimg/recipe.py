@@ -47,6 +47,7 @@ class Recipe(Section):
     """One training. Subclasses in genimg.recipes add sections and compose the parts."""
 
     wants: ClassVar[tuple[str, ...]] = ("image",)  # columns that it trains on and is judged by
+    helpers: ClassVar[Mapping[str, str]] = {}  # other models: names -> keys that refer to them
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
 
     recipe: str
@@ -119,6 +120,19 @@ class Recipe(Section):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             return self.abilities(self.networks())
+
+    @property
+    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
+        """The metric by which the best of its checkpoints is chosen, and which way is better."""
+        return self.objective
+
+    def helped_by(self) -> dict[str, str]:
+        """References to the models that it asks for help, by what they are for."""
+        values = flat(self.model_dump())
+        return {name: values[key] for name, key in self.helpers.items() if values[key]}
+
+    def refuse_helper(self, name: str, helper: Recipe) -> None:
+        """InputError where a model of a recipe is no use as its helper of a name."""
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
         """This recipe with what only the data knows filled in; most need nothing.

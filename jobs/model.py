@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from cluster.places import everywhere
+
 if TYPE_CHECKING:
+    import torch
+
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
@@ -63,7 +67,7 @@ def fetch_checkpoint(address: str) -> Path:
 
 def pinned(model: str, registry: str) -> str:
     """A name that means the same model to any process, later too, as long as it is there."""
-    from cluster.places import everywhere, open_storage
+    from cluster.places import open_storage
     from cluster.registry import Registry
 
     if model.startswith("s3://"):
@@ -104,6 +108,45 @@ class Model:
         from genimg.engine import Engine
 
         return Engine.load(self.folder, precision=self.precision, verified=self.verified)
+
+
+def with_helpers(recipe: Recipe, registry: str) -> Recipe:
+    """A recipe whose helpers are named by addresses of their files, which do not change.
+
+    InputError where one is no use to it. They are copied to this machine.
+    """
+    for name, reference in recipe.helped_by().items():
+        helper = Model.named(reference, registry)
+        recipe.refuse_helper(name, helper.recipe())
+        address = address_of(reference, registry)
+        recipe = recipe.override([f"{recipe.helpers[name]}={address!r}"])
+    return recipe
+
+
+def address_of(model: str, registry: str) -> str:
+    """Of the files of a model: a checkpoint's folder, or a version's in a registry."""
+    from cluster.places import open_storage
+    from cluster.registry import Registry
+
+    reference = pinned(model, registry)
+    if "/" in reference:
+        return reference
+    models = Registry(open_storage(everywhere(registry)))
+    return models.address(models.resolve(reference))
+
+
+def helpers_of(
+    recipe: Recipe, registry: str, device: torch.device
+) -> tuple[dict[str, Engine], dict[str, str]]:
+    """(engines, digests) of a recipe's helpers, by what they are for."""
+    from genimg.engine import Engine
+
+    engines, digests = {}, {}
+    for name, reference in recipe.helped_by().items():
+        folder, verified = folder_of(reference, registry)
+        engines[name] = Engine.load(folder, device, verified=verified)
+        digests[name] = digest_of(folder)
+    return engines, digests
 
 
 def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
