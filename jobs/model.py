@@ -100,9 +100,13 @@ class Model:
 
     def recipe(self) -> Recipe:
         from genimg import checkpoint, recipes
+        from genimg.errors import InputError
 
         checkpoint.read_manifest(self.folder)
-        return recipes.from_json((self.folder / checkpoint.RECIPE).read_text())
+        path = self.folder / checkpoint.RECIPE
+        if not path.is_file():
+            raise InputError(f"{path}: missing from the checkpoint")
+        return recipes.from_json(path.read_text())
 
     def engine(self) -> Engine:
         from genimg.engine import Engine

@@ -261,14 +261,18 @@ def restoring(asked: Asked) -> Single | Many:
     target = everywhere(output).rstrip("/")
     if target in (everywhere(source).rstrip("/") for source in asked.sources):
         raise InputError(f"-o {output}: is the source, whose images it would replace; name another")
-    items: list[Item] = []
+    taken: dict[str, tuple[str, Item]] = {}
     for source in asked.sources:
         start = len(source.rstrip("/")) + 1
         for path in listed([source]):
             place, name = parted(path)
-            key = name if path == source else path[start:]
-            items.append(Item(place, name, str(Path(key).with_suffix(".png"))))
-    refuse_same_names(items)
+            key = str(Path(name if path == source else path[start:]).with_suffix(".png"))
+            check_key(key)
+            other, _ = taken.setdefault(key, (path, Item(place, name, key)))
+            if other != path:
+                reason = f"would both become {output.rstrip('/')}/{key}; rename one of them"
+                raise InputError(f"{other} and {path} {reason}")
+    items = [item for _, item in taken.values()]
     return Many(asked, "pictures", items, len(items), rows_for(len(items)))
 
 
@@ -311,16 +315,6 @@ def parted(path: str) -> tuple[str, str]:
     """(folder or prefix, name in it) of a file, by an address that any process understands."""
     place, _, name = everywhere(path).rpartition("/")
     return place or "/", name
-
-
-def refuse_same_names(items: Sequence[Item]) -> None:
-    """InputError where two images of a folder, as a.jpg and a.png, would become one."""
-    taken: dict[str, Item] = {}
-    for item in items:
-        check_key(item.key)
-        if (other := taken.setdefault(item.key, item)) != item:
-            one, two = (f"{each.place}/{each.name}" for each in (other, item))
-            raise InputError(f"{one} and {two} would both become {item.key}; rename one of them")
 
 
 def latents_in(path: Path) -> np.ndarray:

@@ -158,7 +158,8 @@ def finish(work: Work) -> Made:
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:
     """Images [N, H, W, C] as files of the format that was asked for, or that of the input."""
     output = request.output
-    data = next(iter(request.files.values()), b"")
+    takes, files = request.operation.takes, request.files
+    data = next((files[name] for name in files if takes[name] is Kind.PICTURE), b"")
     assert output.format != "gif", "which single images are not written in"
     format = output.format or written_as(data) or "png"
     if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):

@@ -156,8 +156,9 @@ class GAN(Recipe):
         return PATCHES * self.evaluation.samples
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
-        judge = {"judge": self.evaluation.judge} if self.evaluation.judge else {}
-        return judge | {
+        judge = self.evaluation.judge
+        about: dict[str, str | int] = {"judge": judge} if judge else {}
+        return about | {
             "images": min(self.evaluation.samples, len(data)),
             "samples": self.evaluation.samples,
             "seed": 0,

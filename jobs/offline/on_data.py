@@ -41,7 +41,7 @@ def do_on_ray(job: Job, chunks: Sequence[Chunk], workers: int) -> Generator[Outc
         ray.data.DataContext.get_current().enable_progress_bars = False  # there is the Meter
         rows = [{"chunk": chunk.text()} for chunk in chunks]
         outcomes = ray.data.from_items(rows, override_num_blocks=min(len(rows), MANY)).map(
-            Doer,
+            Doer,  # type: ignore[arg-type]  # a class is called where its instances are
             fn_constructor_args=(job.text(),),
             concurrency=min(workers, len(rows)),
             num_cpus=1,

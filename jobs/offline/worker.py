@@ -27,7 +27,8 @@ from genimg.results import Latents, Pictures, Values
 from jobs.model import digest_of, folder_of
 from jobs.offline.job import Chunk, Item, Job, Outcome
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 AHEAD = 4  # images that are read before they are needed
 BEHIND = 2  # images that are computed, and not written yet
@@ -232,7 +233,7 @@ class Worker:
                 update = {"seed": operation.seed + start, "n": stop - start}
                 operation = operation.model_copy(update=update)
             else:
-                inputs["latents"] = latents_in(self.job.sources[0])[start:stop]
+                inputs["latents"] = np.array(latents_in(self.job.sources[0])[start:stop])
             made: Pictures = self.engine(operation, **inputs)
             yield from enumerate(made.images, start=start)
 

@@ -287,7 +287,7 @@ def test_latents_go_there_and_back_as_json_and_as_arrays(client, engines):
 
 def test_openais_client_restores_and_varies(client, engines):
     image = pixels(20, 24, 3)
-    with openai.OpenAI(base_url=f"{client.base_url}v1", api_key="any", max_retries=0) as ai:
+    with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=0) as ai:
 
         def shown(answer) -> list[np.ndarray]:
             return [np.asarray(opened(base64.b64decode(each.b64_json))) for each in answer.data]
