@@ -46,9 +46,15 @@ class LocalStorage:
         return data, hashlib.sha256(data).hexdigest()
 
     def exists(self, key: str) -> bool:
+        return self.find(key) is not None
+
+    def find(self, key: str) -> Entry | None:
         path = self._path(key)
-        with disk_errors(path):
-            return path.is_file()
+        with disk_errors(path), suppress(FileNotFoundError, NotADirectoryError):
+            found = path.stat()
+            if stat.S_ISREG(found.st_mode):
+                return Entry(key, found.st_size, found.st_mtime)
+        return None
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)

@@ -118,6 +118,10 @@ class Registry:
         folder = place / version.name / f"{version.number:05d}-{version.digest[:16]}"
         return copy_of(self.storage, prefix, folder, verify, Damaged)
 
+    def address(self, version: Version) -> str:
+        """Where a version's files are: of a folder, or s3://."""
+        return f"{self.storage}/{_prefix(version.name, version.number)}"
+
     def remove(self, reference: str, force: bool = False) -> None:
         """Delete a version for good; its number is not given again.
 

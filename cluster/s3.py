@@ -105,11 +105,14 @@ class S3Storage:
         return data, etag
 
     def exists(self, key: str) -> bool:
+        return self.find(key) is not None
+
+    def find(self, key: str) -> Entry | None:
         try:
-            self._head(key)
+            found = self._head(key)
         except NotFound:
-            return False
-        return True
+            return None
+        return Entry(key, found["ContentLength"], found["LastModified"].timestamp())
 
     def create(self, key: str, data: bytes) -> None:
         if not self._put_if(key, data, IfNoneMatch="*"):

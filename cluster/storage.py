@@ -54,6 +54,10 @@ class Storage(Protocol):
         """Whether there is an object under exactly this key."""
         ...
 
+    def find(self, key: str) -> Entry | None:
+        """What is under exactly this key, if there is anything."""
+        ...
+
     def create(self, key: str, data: bytes) -> None:
         """Write an object that is not there yet (S3: If-None-Match: *). Raises AlreadyExists."""
         ...

@@ -8,20 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+UNKNOWN = 255  # the value of a mask's pixels of which nobody knows, as in PASCAL VOC
+
 
 class Rows(TypedDict, total=False):
     """N things of named kinds: a batch of training, the input of a network's pass, its output."""
 
     image: Tensor  # float32 [N, C, H, W] in [-1, 1]
     target: Tensor  # likewise: what `image` should become
-    mask: Tensor  # int64 [N, H, W]: a class a pixel; 255 where nobody knows
+    mask: Tensor  # int64 [N, H, W]: a class a pixel; UNKNOWN where nobody knows
     label: Tensor  # int64 [N]
     text: Tensor  # int64 [N, T]: UTF-8 bytes + 1 until there are tokens, 0 behind the last
     boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
     seed: Tensor  # int64 [N]
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
-    scores: Tensor  # float32 [N, classes], probabilities
+    scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genimg import checkpoint, recipes, rng
-from genimg.contracts import Ability, Plan, Rows
-from genimg.errors import InputError
+from genimg.contracts import Plan, Rows
 from genimg.inference import Inference, latents, prepared, rows_at_once
 from genimg.operations import Operation
 from genimg.precision import Precision, resolved
@@ -98,20 +97,7 @@ class Engine:
 
     def plan(self, operation: Operation, **inputs: Any) -> Plan:
         """An operation on inputs, ready to be computed. Raises InputError."""
-        ability = self.need(operation.name)
-        for name in sorted(operation.conditions - ability.conditions):
-            if (value := getattr(operation, name)) not in (None, ""):
-                kind = self.recipe.recipe
-                raise InputError(f"{name}={value!r}: this {kind} takes no {name}; leave it out")
-        return operation.plan(ability, inputs)
-
-    def need(self, name: str) -> Ability:
-        """The ability to do an operation, or InputError."""
-        if name not in self.abilities:
-            raise InputError(
-                f"a {self.recipe.recipe} model cannot {name}; it can: {', '.join(self.abilities)}"
-            )
-        return self.abilities[name]
+        return operation.plan(self.recipe.allow(operation, self.abilities), inputs)
 
     def most(self, plan: Plan) -> int:
         """Rows of a plan in one pass, at most."""
@@ -129,10 +115,40 @@ class Engine:
             plan.put(start, taken(rows, done, done + stop - start))
             done += stop - start
 
+    def run(self, name: str, plans: Iterable[Plan]) -> Iterator[Plan]:
+        """Compute plans of an operation as they come; each is given back, in order, when done.
+
+        Rows of neighbours share a pass where their keys are equal. No more plans are drawn ahead
+        than a pass has rows.
+        """
+        parts: list[tuple[Plan, int, int]] = []
+        room = 0
+        for plan in plans:
+            if parts and plan.key != parts[0][0].key:
+                yield from self._done(name, parts)
+                parts = []
+            start = 0
+            while start < plan.count:
+                room = room if parts else self.most(plan)
+                stop = min(start + room, plan.count)
+                parts.append((plan, start, stop))
+                room -= stop - start
+                start = stop
+                if not room:
+                    yield from self._done(name, parts)
+                    parts = []
+        yield from self._done(name, parts)
+
+    def _done(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> Iterator[Plan]:
+        """A pass, and the plans of which it was the last."""
+        if parts:
+            self.compute(name, parts)
+        yield from (plan for plan, _, stop in parts if stop == plan.count)
+
     def rows(self, name: str, rows: Rows, most: int | None = None) -> Rows:
         """What an ability makes of rows on any device, in passes of at most `most` rows."""
         there = {key: each.to(self.device) for key, each in columns(rows)}
-        return self.inference.rows(self.need(name).compute, cast(Rows, there), most)
+        return self.inference.rows(self.abilities[name].compute, cast(Rows, there), most)
 
     def _examples(self, most: int) -> Iterator[tuple[Callable[[Rows], Rows], Rows]]:
         """What will be computed, each with rows for a full pass."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Self, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from genimg.models.rows import FirstConvTranspose2d
 from genimg.packing import pack
 from genimg.precision import Precision
 from genimg.training.sync import Alone
+
+if TYPE_CHECKING:
+    from genimg.engine import Engine
 
 _Compute = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # rows of any names
 
@@ -42,6 +45,7 @@ class Inference:
 
     most: rows in one pass, at most.
     sizes: rows that a pass may have, where only some give a row the same bits; None: any.
+    helpers: engines of the models that a recipe names as such, by what it calls them.
     """
 
     networks: Mapping[str, nn.Module]
@@ -49,6 +53,7 @@ class Inference:
     sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
     most: int = CHUNK
     sizes: tuple[int, ...] | None = None
+    helpers: Mapping[str, Engine] = field(default_factory=dict)
 
     @classmethod
     def of_copies(
@@ -57,6 +62,7 @@ class Inference:
         precision: Precision,
         sync: Sync,
         most: int = CHUNK,
+        helpers: Mapping[str, Engine] | None = None,
     ) -> Self:
         """Of networks that train on, as an engine of theirs would compute: what is measured is
         what will be served."""
@@ -64,7 +70,7 @@ class Inference:
             name: prepared(copy.deepcopy(network).eval(), precision)
             for name, network in networks.items()
         }
-        return cls(copies, precision, sync, most)
+        return cls(copies, precision, sync, most, helpers=helpers or {})
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,6 @@ from PIL import Image, ImageOps
 from genimg import images
 from genimg.images import BrokenImage
 
-UNKNOWN = 255  # the value of pixels of which nobody knows, as in PASCAL VOC
 MODES = ("P", "L", "1")
 LOSSY = ("JPEG", "MPO", "WEBP")  # WEBP need not be, but has no modes of these
 

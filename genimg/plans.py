@@ -79,11 +79,11 @@ def decoded(ability: Ability, given: np.ndarray) -> Drawn:
     array = torch.from_numpy(np.asarray(given, np.float32))
     if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
         raise InputError(
-            f"latents of shape {list(array.shape)}: this model takes [N, {ability.latent}], "
+            f"latents={list(array.shape)}: this model takes [N, {ability.latent}], "
             "at least one"
         )
     if not array.isfinite().all():
-        raise InputError("latents: some are no finite numbers")
+        raise InputError("latents=nan: some are no finite numbers")
     return Drawn(ability, lambda start, stop: array[start:stop], len(array), Pictures)
 
 
@@ -255,14 +255,43 @@ class Fitted:
         """float32 [C, side, side] in [-1, 1]"""
         ability = self._ability
         assert ability.side is not None
-        if image.dtype == np.uint16:
-            image = (image // 257).astype(np.uint8)
-        colour = np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
+        colour = opaque(image)
         fit = "resize" if ability.fit == "crop" else ability.fit
         place = placed(colour.shape[:2], ability.side, fit)
         colour = with_channels(colour, ability.channels)
         square = laid(colour, place, Image.Resampling.LANCZOS)
         return torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1).mul(2 / 255).sub_(1)
+
+
+class Varied(Fitted):
+    """Images near one: its row again and again, each time with the latents of another seed.
+
+    strength: factor on the latents
+    """
+
+    def __init__(
+        self, ability: Ability, image: np.ndarray, seeds: Sequence[int], strength: float
+    ) -> None:
+        super().__init__(
+            ability, image, lambda made: Pictures(to_arrays(made["image"]), tuple(seeds))
+        )
+        self.count = len(seeds)
+        self._seeds, self._strength = seeds, strength
+        self._row = self._fitted(image)
+
+    def rows(self, start: int, stop: int) -> Rows:
+        seeds = torch.tensor(self._seeds[start:stop], dtype=torch.int64)
+        return {
+            "image": self._row.expand(stop - start, -1, -1, -1),
+            "latent": latents(seeds, self._ability.latent) * self._strength,
+        }
+
+
+def opaque(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] of uint8 or uint16 [H, W, 1 to 4]."""
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    return np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
 
 
 def picture_of(made: Rows) -> Pictures:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from genimg.errors import InputError
 from genimg.schedule import Train
 from genimg.section import Section, flat
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from genimg.contracts import Ability, Dataset
     from genimg.inference import Inference
+    from genimg.operations import Operation
     from genimg.training.method import Method
 
 
@@ -45,6 +47,7 @@ class Recipe(Section):
     """One training. Subclasses in genimg.recipes add sections and compose the parts."""
 
     wants: ClassVar[tuple[str, ...]] = ("image",)  # columns that it trains on and is judged by
+    helpers: ClassVar[Mapping[str, str]] = {}  # other models: names -> keys that refer to them
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
 
     recipe: str
@@ -83,14 +86,53 @@ class Recipe(Section):
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """(images float32 [N, C, H, W] in [-1, 1], columns): what a person would look at."""
 
+    def allow(
+        self, operation: Operation, abilities: Mapping[str, Ability] | None = None
+    ) -> Ability:
+        """The ability of its models to do an operation with its options, or InputError.
+
+        abilities: those of a model; without them those that any has.
+        """
+        ability = self.need(operation.name, abilities)
+        for name in sorted(operation.conditions - ability.conditions):
+            if (value := getattr(operation, name)) not in (None, ""):
+                raise InputError(
+                    f"{name}={value!r}: this {self.recipe} takes no {name}; leave it out"
+                )
+        return ability
+
+    def need(self, name: str, abilities: Mapping[str, Ability] | None = None) -> Ability:
+        """The ability of a name, or InputError."""
+        able = self.able() if abilities is None else abilities
+        if name not in able:
+            raise InputError(f"a {self.recipe} model cannot {name}; it can: {', '.join(able)}")
+        return able[name]
+
     def can(self) -> tuple[str, ...]:
         """Names of the operations that its models can do."""
+        return tuple(self.able())
+
+    def able(self) -> dict[str, Ability]:
+        """What its models can do; there is none to do it with."""
         import torch
 
         # no weights are made; a classifier that knows no classes yet has none in its last layer
         with torch.device("meta"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            return tuple(self.abilities(self.networks()))
+            return self.abilities(self.networks())
+
+    @property
+    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
+        """The metric by which the best of its checkpoints is chosen, and which way is better."""
+        return self.objective
+
+    def helped_by(self) -> dict[str, str]:
+        """References to the models that it asks for help, by what they are for."""
+        values = flat(self.model_dump())
+        return {name: values[key] for name, key in self.helpers.items() if values[key]}
+
+    def refuse_helper(self, name: str, helper: Recipe) -> None:
+        """InputError where a model of a recipe is no use as its helper of a name."""
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
         """This recipe with what only the data knows filled in; most need nothing.

@@ -1,5 +1,6 @@
 """What operations give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,11 @@ class Pictures:
 
     images: np.ndarray
     seeds: tuple[int, ...] = ()
+
+    def only(self) -> np.ndarray:
+        """The one picture [H, W, C]."""
+        (image,) = self.images
+        return image
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,12 @@ class Latents:
 
 @dataclass(frozen=True)
 class Values:
-    """values: as JSON has them"""
+    """values: as JSON has them; picture: draws what shows them, uint8 [H, W, 3]"""
 
     values: Any
+    picture: Callable[[], np.ndarray] | None = None
+
+    def only(self) -> np.ndarray:
+        """The picture that shows them, of one image."""
+        assert self.picture is not None, "an operation that `shows`"
+        return self.picture()

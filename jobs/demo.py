@@ -234,7 +234,7 @@ def add_figures(section: Section, output: Path, model: str, version: Version) ->
     from jobs.runs.folder import RunFolder
 
     run_folder = RunFolder(str(output / "runs"), model)
-    metric, _ = recipes.named(version.lineage["recipe"]).objective
+    metric, _ = recipes.named(version.lineage["recipe"]).chosen_by
     section.curve([(seen, values[metric]) for seen, values in run_folder.history()], metric)
     section.figures({"model version": version.reference, **version.metrics})
 

@@ -1,6 +1,7 @@
 """`genimg evaluate`: a model's metrics on data of one's choice."""
 
 import json as json_
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
@@ -8,16 +9,10 @@ import typer
 from jobs.console import PrecisionOption, RegistryOption, run, say, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
     from genimg.contracts import Dataset
     from genimg.engine import Engine
-    from genimg.metrics.distributions import FeatureStatistics
 
 FEWEST_JUDGED = 10  # the inception score is a mean over ten parts
-JUDGED_AT_ONCE = 512  # images
 
 
 def evaluate(
@@ -57,7 +52,8 @@ def evaluate(
     from genimg.data.sources import Split
     from genimg.engine import Engine
     from genimg.errors import InputError, nearest
-    from jobs.model import folder_of, load_engine
+    from genimg.judging import refuse_judge
+    from jobs.model import folder_of, helpers_of, load_engine
 
     if split not in get_args(Split):
         raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
@@ -65,7 +61,8 @@ def evaluate(
     engine = Engine.load(folder, precision=precision, verified=verified)
     critic = None if judge is None else load_engine(judge, registry, precision)
     if critic:
-        refuse_judge(engine, critic)
+        engine.recipe.need("sample", engine.abilities)
+        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
@@ -82,7 +79,8 @@ def evaluate(
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
-    metrics = recipe.evaluate(engine.inference, dataset)
+    helpers, _ = helpers_of(recipe, registry, engine.device)
+    metrics = recipe.evaluate(replace(engine.inference, helpers=helpers), dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         metrics |= judge_samples(engine, critic, dataset, samples)
@@ -105,76 +103,19 @@ def trained_on(lineage: dict[str, Any]) -> set[str | None]:
     return {each.get("fingerprint") for each in (data, *data.get("earlier", ()))}
 
 
-def refuse_judge(engine: "Engine", judge: "Engine") -> None:
-    """InputError where the judge cannot look at the model's images."""
-    from genimg.errors import InputError
-
-    engine.need("sample")
-    judge.need("classify")
-    mine, its = engine.recipe.data, judge.recipe.data
-    if (mine.size, mine.channels) != (its.size, its.channels):
-        raise InputError(
-            f"--judge takes {its.channels} x {its.size} x {its.size} images, the model makes "
-            f"{mine.channels} x {mine.size} x {mine.size}; train a classifier of that size"
-        )
-
-
 def judge_samples(
     engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int
 ) -> dict[str, float]:
-    """What a classifier sees in a generator's images, beside the same of real images."""
+    """What a classifier sees in a model's images, beside the same of real images."""
     import torch
 
-    from genimg.inference import real_images, to_floats
-    from genimg.metrics.distributions import (
-        FeatureStatistics,
-        class_shares,
-        confident_share,
-        frechet_distance,
-        inception_score,
-    )
+    from genimg.inference import real_images
+    from genimg.judging import judged, seen
     from genimg.operations.drawing import Sample
 
-    chosen = dataset.choose(samples)
-
-    def generated(start: int, stop: int) -> "torch.Tensor":
-        drawn = engine(Sample(n=stop - start, seed=start)).images
-        return torch.from_numpy(drawn).permute(0, 3, 1, 2)
-
-    def real(start: int, stop: int) -> "torch.Tensor":
-        return real_images(dataset, chosen[start:stop])
-
-    features = judge.networks["classifier"].features
-
-    def seen(
-        draw: "Callable[[int, int], torch.Tensor]", count: int
-    ) -> "tuple[FeatureStatistics, torch.Tensor]":
-        """Statistics of features, and probabilities [count, classes], some images at a time."""
-        statistics: FeatureStatistics | None = None
-        parts = []
-        for start in range(0, count, JUDGED_AT_ONCE):
-            images = to_floats(draw(start, min(start + JUDGED_AT_ONCE, count)), judge.device)
-            batch = FeatureStatistics.of(judge.inference.run(features, images).cpu())  # type: ignore[arg-type]
-            if statistics:
-                statistics.merge(batch)
-            else:
-                statistics = batch
-            parts.append(judge.rows("classify", {"image": images})["scores"].cpu())
-        assert statistics is not None, "there is at least one image"
-        return statistics, torch.cat(parts)
-
-    fake_statistics, probabilities = seen(generated, samples)
-    real_statistics, of_real = seen(real, len(chosen))
-    shares = class_shares(probabilities)
-    score, _ = inception_score(probabilities)
-    return {
-        "judge_fid": frechet_distance(fake_statistics, real_statistics),
-        "judge_inception_score": score,
-        "judge_confident": confident_share(probabilities),
-        "judge_confident_real": confident_share(of_real),
-        "judge_smallest_class": float(shares.min()),
-        "judge_largest_class": float(shares.max()),
-    }
+    drawn = engine(Sample(n=samples, seed=0)).images
+    fake = seen(judge, torch.from_numpy(drawn).permute(0, 3, 1, 2))
+    return judged(fake, seen(judge, real_images(dataset, dataset.choose(samples))))
 
 
 if __name__ == "__main__":

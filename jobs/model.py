@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from cluster.places import everywhere
 
 if TYPE_CHECKING:
+    import torch
+
     from genimg.engine import Engine
+    from genimg.recipe import Recipe
 
 
 def folder_of(model: str, registry: str) -> tuple[Path, bool]:
@@ -59,8 +65,93 @@ def fetch_checkpoint(address: str) -> Path:
     return copy_of(storage, name, folder, verify, InputError)
 
 
-def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
+def pinned(model: str, registry: str) -> str:
+    """A name that means the same model to any process, later too, as long as it is there."""
+    from cluster.places import open_storage
+    from cluster.registry import Registry
+
+    if model.startswith("s3://"):
+        return model
+    if "/" in model or Path(model).expanduser().is_dir():
+        return everywhere(str(folder_of(model, registry)[0]))
+    return Registry(open_storage(registry)).resolve(model).reference
+
+
+def digest_of(folder: Path) -> str:
+    """Equal for checkpoint folders of equal content."""
+    from genimg import checkpoint
+
+    return checkpoint.read_manifest(folder).digest()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that a person named, and its checkpoint on this machine."""
+
+    name: str
+    registry: str
+    precision: str
+    folder: Path
+    verified: bool  # somebody has read every byte of it
+
+    @classmethod
+    def named(cls, name: str, registry: str, precision: str = "auto") -> Self:
+        return cls(name, registry, precision, *folder_of(name, registry))
+
+    def recipe(self) -> Recipe:
+        from genimg import checkpoint, recipes
+        from genimg.errors import InputError
+
+        checkpoint.read_manifest(self.folder)
+        path = self.folder / checkpoint.RECIPE
+        if not path.is_file():
+            raise InputError(f"{path}: missing from the checkpoint")
+        return recipes.from_json(path.read_text())
+
+    def engine(self) -> Engine:
+        from genimg.engine import Engine
+
+        return Engine.load(self.folder, precision=self.precision, verified=self.verified)
+
+
+def with_helpers(recipe: Recipe, registry: str) -> Recipe:
+    """A recipe whose helpers are named by addresses of their files, which do not change.
+
+    InputError where one is no use to it. They are copied to this machine.
+    """
+    for name, reference in recipe.helped_by().items():
+        helper = Model.named(reference, registry)
+        recipe.refuse_helper(name, helper.recipe())
+        address = address_of(reference, registry)
+        recipe = recipe.override([f"{recipe.helpers[name]}={address!r}"])
+    return recipe
+
+
+def address_of(model: str, registry: str) -> str:
+    """Of the files of a model: a checkpoint's folder, or a version's in a registry."""
+    from cluster.places import open_storage
+    from cluster.registry import Registry
+
+    reference = pinned(model, registry)
+    if "/" in reference:
+        return reference
+    models = Registry(open_storage(everywhere(registry)))
+    return models.address(models.resolve(reference))
+
+
+def helpers_of(
+    recipe: Recipe, registry: str, device: torch.device
+) -> tuple[dict[str, Engine], dict[str, str]]:
+    """(engines, digests) of a recipe's helpers, by what they are for."""
     from genimg.engine import Engine
 
-    folder, verified = folder_of(model, registry)
-    return Engine.load(folder, precision=precision, verified=verified)
+    engines, digests = {}, {}
+    for name, reference in recipe.helped_by().items():
+        folder, verified = folder_of(reference, registry)
+        engines[name] = Engine.load(folder, device, verified=verified)
+        digests[name] = digest_of(folder)
+    return engines, digests
+
+
+def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:
+    return Model.named(model, registry, precision).engine()

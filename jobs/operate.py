@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genimg.operations import OPERATIONS, Kind, Operation, Tiling, restoring
 from genimg.section import allowed
-from jobs.console import PrecisionOption, RegistryOption, refuse_blocked
+from jobs.console import PrecisionOption, RegistryOption
 
 if TYPE_CHECKING:
-    from genimg.engine import Engine
+    from genimg.recipe import Recipe
 
 MODEL = "NAME, NAME@ALIAS, NAME@7, or a checkpoint folder."
 _OUTPUTS = {  # what an operation gives -> (help of -o, default)
-    Kind.PICTURE: ("An image, or a folder for a folder's images.", None),
-    Kind.PICTURES: ("An image for a grid, or a folder for one each.", "grid.png"),
+    Kind.PICTURE: ("An image; for several a folder or s3:// prefix.", None),
+    Kind.PICTURES: ("An image for a grid; a folder or s3:// prefix for one each.", "grid.png"),
     Kind.FRAMES: ("A .webp or .gif that moves, or a folder for one each.", "frames.webp"),
-    Kind.LATENTS: ("A .npy file; without it, JSON is printed.", None),
-    Kind.VALUES: ("A .json file; without it, JSON is printed.", None),
+    Kind.LATENTS: ("A .npy, .json or .jsonl file; without it, JSON is printed.", None),
+    Kind.VALUES: ("A .json or .jsonl file; without it, JSON is printed.", None),
 }
 
 
@@ -37,17 +36,19 @@ def verb(operation: type[Operation]) -> Callable[..., None]:
     return command
 
 
-def made_for(engine: Engine) -> type[Operation]:
-    """The one restoring operation of a model, or InputError."""
+def made_for(recipe: Recipe) -> type[Operation]:
+    """The one restoring operation of a recipe's models, or InputError."""
     from genimg.errors import InputError
 
-    able = restoring(engine.abilities)
+    every = recipe.can()
+    able = restoring(every)
     if len(able) != 1:
-        kind = engine.recipe.recipe
+        kind = recipe.recipe
         if able:
-            every = " and ".join(able)
-            raise InputError(f"a {kind} model can {every}; say which: genimg {able[0]}")
-        raise InputError(f"a {kind} model cannot restore; it can: {', '.join(engine.abilities)}")
+            raise InputError(
+                f"a {kind} model can {' and '.join(able)}; say which: genimg {able[0]}"
+            )
+        raise InputError(f"a {kind} model cannot restore; it can: {', '.join(every)}")
     return OPERATIONS[able[0]]
 
 
@@ -56,15 +57,19 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     command.__name__ = operation.name
     command.__doc__ = f"{operation.about()}\n\nExample: {example(operation)}\n"
     parameters: list[tuple[str, Any, Any]] = []
+    reads = Kind.PICTURE in operation.takes.values()
+    draws = operation.gives in (Kind.PICTURES, Kind.FRAMES)
     if operation.takes:
-        pictures = Kind.PICTURE in operation.takes.values()
-        files = "Images, or folders of images." if pictures else "A .npy file of latents."
+        files = "A .npy file of latents."
+        if reads:
+            files = "An image." if draws else "Images, folders or s3:// prefixes of images."
         parameters.append(("sources", Annotated[list[str], typer.Argument(help=files)], ...))
         option = typer.Option("--model", "-m", help=MODEL)
         parameters.append(("model", Annotated[str | None, option], None))
     else:
         parameters.append(("model", Annotated[str, typer.Argument(help=MODEL)], ...))
     text, default = _OUTPUTS[operation.gives]
+    text += " An image or a folder: drawn on what was given." if operation.shows else ""
     parameters.append(
         ("output", Annotated[str | None, typer.Option("-o", "--output", help=text)], default)
     )
@@ -77,6 +82,14 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     if operation.gives is Kind.PICTURES:
         columns = typer.Option("--columns", help="Columns of the grid.")
         parameters.append(("columns", Annotated[int | None, columns], None))
+    if operation.gives is Kind.PICTURES and not reads:
+        shards = typer.Option("--shard-rows", help="Parquet shards of so many, in a folder.")
+        parameters.append(("shard_rows", Annotated[int | None, shards], None))
+    if not draws or (operation.gives is Kind.PICTURES and not reads):
+        workers = typer.Option("--workers", help="Processes on a Ray cluster. Left out: this one.")
+        parameters.append(("workers", Annotated[int | None, workers], None))
+        overwrite = typer.Option("--overwrite", help="Begin anew where another job is unfinished.")
+        parameters.append(("overwrite", Annotated[bool, overwrite], False))
     parameters.append(("precision", PrecisionOption, "auto"))
     parameters.append(("registry", RegistryOption, "registry"))
     kinds = inspect.Parameter
@@ -110,11 +123,14 @@ def perform(
     registry: str,
     sources: list[str] | None = None,
     columns: int | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    shard_rows: int | None = None,
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
     from genimg.errors import InputError
-    from jobs.model import load_engine
-    from jobs.operated import prepared
+    from jobs.model import Model
+    from jobs.operated import Asked, prepared
 
     if model is None:
         first, *others = sources or ["image.png"]
@@ -123,11 +139,12 @@ def perform(
         line = f"genimg {operation.name} {files} -m {name}"
         raise InputError(f"no model is given: name it with -m, as in {line}")
     given = {key: value for key, value in options.items() if value is not None}
-    operation.validated(given)
-    job = prepared(operation, sources, None if output is None else Path(output), columns)
-    if job.folder is not None:
-        refuse_blocked(job.folder)
-    engine = load_engine(model, registry, precision)
-    chosen = operation if operation is not Tiling else made_for(engine)
-    engine.need(chosen.name)
-    job.run(engine, chosen.validated(given))
+    valid = operation.validated(given)
+    asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows)
+    work = prepared(valid, asked)
+    wanted = Model.named(model, registry, precision)
+    recipe = wanted.recipe()
+    if operation is Tiling:
+        valid = made_for(recipe).validated(given)
+    recipe.allow(valid)
+    work.run(wanted, valid)

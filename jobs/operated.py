@@ -1,47 +1,66 @@
-"""What a verb of an operation reads and writes: files and folders in, results out."""
+"""What a verb of an operation reads and writes: one thing at once, or many as a job."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import typer
 
+from cluster.places import everywhere, open_storage
+from cluster.storage import check_key
 from genimg import images, moving
+from genimg.data.remote import is_remote
 from genimg.errors import InputError
 from genimg.operations import Kind, Operation
-from genimg.results import Frames, Latents, Pictures, Values
-from jobs.console import Meter, say
+from genimg.results import Frames, Pictures, Values
+from jobs.console import refuse_blocked, say
+from jobs.model import digest_of, pinned
+from jobs.offline.job import Form, Item, Job, rows_for
+from jobs.offline.perform import lines_of, perform, tell
+from jobs.offline.record import FAILURES
 
 if TYPE_CHECKING:
-    from genimg.engine import Engine
+    from jobs.model import Model
 
-Work = tuple[Path, Path | None]  # a file, and where its result goes
+TOLD = (".json", ".jsonl")  # files that hold what is told of images
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wants read and written, and how."""
+
+    sources: list[str]
+    output: str | None
+    columns: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    shard_rows: int | None = None
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An operation on nothing, or on latents in a file; a grid, an animation, or a folder."""
+    """An operation on nothing, or on what is in one file: a grid, an animation, a few images."""
 
     output: Path
     columns: int | None
-    latents: Path | None
+    source: Path | None
 
-    @property
-    def folder(self) -> Path | None:
-        """What must be there to write to."""
-        return self.output.parent if self.output.suffix else self.output
-
-    def run(self, engine: Engine, operation: Operation) -> None:
-        inputs: dict[str, Any] = (
-            {} if self.latents is None else {"latents": latents_in(self.latents)}
-        )
-        made: Pictures = engine(operation, **inputs)
+    def run(self, model: Model, operation: Operation) -> None:
+        inputs: dict[str, Any] = {}
+        if self.source is not None:
+            inputs = (
+                {"image": images.load(self.source, keep_alpha=True)}
+                if Kind.PICTURE in operation.takes.values()
+                else {"latents": latents_in(self.source)}
+            )
+        made: Pictures = model.engine()(operation, **inputs)
         if made.seeds and getattr(operation, "seed", 0) == -1:
             say(f"drawn at random: --seed {made.seeds[0]}")
         if not self.output.suffix:
@@ -63,114 +82,239 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Files:
-    """An operation on image files; each result is a file of its own, or they are told together."""
+class Single:
+    """An operation on an image that makes another."""
 
-    work: Sequence[Work]
-    output: Path | None
-    folder: Path | None
+    source: Path
+    output: Path
 
-    def run(self, engine: Engine, operation: Operation) -> None:
-        told: dict[str, Any] = {}
-        with Meter(operation.name, len(self.work)) as meter:
-            for done, (path, target) in enumerate(self.work, start=1):
-                made = engine(operation, image=images.load(path, keep_alpha=True))
-                if isinstance(made, Pictures):
-                    assert target is not None, "pictures are written"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    profile = images.profile(path.read_bytes())
-                    images.save(made.images[0], target, profile=profile)
-                else:
-                    told[str(path)] = made
-                meter.update(done, {})
-        if told:
-            self._tell(told)
-        else:
-            typer.echo(self.output)
+    def run(self, model: Model, operation: Operation) -> None:
+        pixels = images.load(self.source, keep_alpha=True)
+        made: Pictures | Values = model.engine()(operation, image=pixels)
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        profile = images.profile(self.source.read_bytes())
+        images.save(made.only(), self.output, profile=profile)
+        typer.echo(self.output)
 
-    def _tell(self, told: dict[str, Any]) -> None:
-        if self.output is not None and self.output.suffix == ".npy":
-            np.save(self.output, np.concatenate([made.array for made in told.values()]))
-            typer.echo(self.output)
+
+@dataclass(frozen=True)
+class Many:
+    """An operation on images, or one that draws them, each with a result of its own."""
+
+    asked: Asked
+    form: Form
+    items: Sequence[Item]
+    count: int
+    rows: int  # things in a chunk
+
+    def run(self, model: Model, operation: Operation) -> None:
+        asked = self.asked
+        output = self._folder()
+        job = Job(
+            operation=operation.name,
+            options=operation.model_dump(),
+            model=pinned(model.name, model.registry),
+            digest=digest_of(model.folder),
+            registry=everywhere(model.registry),
+            precision=model.precision,
+            sources=tuple(everywhere(source) for source in asked.sources),
+            output=everywhere(output),
+            form=self.form,
+            rows=self.rows,
+        )
+        engine = model.engine() if asked.workers is None else None
+        try:
+            job, failed = perform(
+                job, self.items, self.count,
+                engine=engine, workers=asked.workers, overwrite=asked.overwrite,
+            )  # fmt: skip
+            if self.form == "lines":
+                self._write(job)
+        finally:
+            if asked.output is None:
+                open_storage(str(Path(output).parent)).delete(Path(output).name)
+        tell(failed, f"{output}/{FAILURES}" if failed and asked.output else "")
+        if asked.output is not None:
+            if self.form == "lines" and not failed:
+                folder, _, name = output.rpartition("/")
+                open_storage(folder or ".").delete(name)
+            done = f": {self.count - len(failed):,} images" if not self.items else ""
+            typer.echo(f"{asked.output}{done}")
+        if failed:
+            raise typer.Exit(1)
+
+    def _folder(self) -> str:
+        """Where results, or parts of them, are written."""
+        import tempfile
+
+        if self.form != "lines":
+            assert self.asked.output is not None, "pictures are written"
+            return self.asked.output.rstrip("/")
+        if self.asked.output is None:
+            return str(Path(tempfile.gettempdir(), f"genimg-{uuid4().hex}"))
+        return f"{self.asked.output}.parts"
+
+    def _write(self, job: Job) -> None:
+        """What was told, as one file, or printed."""
+        output, name = self.asked.output, job.operation
+        told = lines_of(job, self.items)
+        if output is None:
+            typer.echo(as_text(told, name, ".json"), nl=False)
             return
-        text = json.dumps({path: as_json(made) for path, made in told.items()}, indent=2)
-        if self.output is None:
-            typer.echo(text)
-        else:
-            self.output.write_text(text + "\n")
-            typer.echo(self.output)
+        suffix = Path(output).suffix
+        data = as_array(told, name) if suffix == ".npy" else as_text(told, name, suffix).encode()
+        folder, _, file = everywhere(output).rpartition("/")
+        open_storage(folder or "/").write(file, data)
 
 
-def as_json(made: Latents | Values) -> Any:
-    """What was said of one image."""
-    return made.array[0].tolist() if isinstance(made, Latents) else made.values[0]
+def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:
+    """By file, without what failed; or a line each."""
+    if suffix == ".jsonl":
+        return "".join(json.dumps(line) + "\n" for line in told)
+    good = {line["file"]: line[name] for line in told if name in line}
+    return json.dumps(good, indent=2) + "\n"
 
 
-def prepared(
-    operation: type[Operation], sources: list[str] | None, output: Path | None, columns: int | None
-) -> Drawing | Files:
+def as_array(told: Iterable[dict[str, Any]], name: str) -> bytes:
+    """A .npy file, float32 [N, D]: a row each, of NaN for what failed."""
+    import io
+
+    rows = [line.get(name) for line in told]
+    width = next((len(row) for row in rows if row is not None), 0)
+    out = io.BytesIO()
+    np.save(out, np.array([row or [np.nan] * width for row in rows], np.float32))
+    return out.getvalue()
+
+
+def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
     """What is to be read and written. InputError where it cannot be."""
+    if asked.workers is not None and asked.workers < 1:
+        raise InputError(f"--workers {asked.workers}: at least 1, or leave it out")
     if operation.gives in (Kind.PICTURES, Kind.FRAMES):
-        assert output is not None, "it has a default"
-        if columns is not None and columns < 1:
-            raise InputError(f"--columns {columns}: at least 1")
-        suffixes = images.WRITABLE_SUFFIXES
-        known = [".webp", ".gif"] if operation.gives is Kind.FRAMES else [*suffixes]
-        if output.suffix and output.suffix.lower() not in known:
-            raise InputError(
-                f"-o {output}: {output.suffix} is not an image; known: {' '.join(known)}"
-            )
-        return Drawing(output, columns, Path(sources[0]) if sources else None)
-    files = [Path(source) for source in sources or ()]
-    for file in files:
-        if not file.exists():
-            raise InputError(f"{file}: no such file or folder")
-    if operation.gives is Kind.PICTURE:
-        return restored(files, output)
-    work = [(path, None) for file in files for path in ([file] if file.is_file() else found(file))]
-    return Files(work, output, None if output is None else output.parent)
+        return drawing(operation, asked)
+    suffix = Path(asked.output or "x.json").suffix
+    if operation.gives is Kind.PICTURE or (operation.shows and suffix not in TOLD):
+        return restoring(asked)
+    known = (*TOLD, ".npy") if operation.gives is Kind.LATENTS else TOLD
+    if suffix not in known:
+        raise InputError(f"-o {asked.output}: give a name that ends in one of {' '.join(known)}")
+    if asked.output is not None and not is_remote(asked.output):
+        refuse_blocked(Path(asked.output).parent)
+    items = [Item(*parted(path), key=path) for path in listed(asked.sources)]
+    return Many(asked, "lines", items, len(items), rows_for(len(items)))
 
 
-def restored(files: list[Path], output: Path | None) -> Files:
+def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
+    """Images that are drawn: a grid, an animation, or one each."""
+    output = asked.output
+    assert output is not None, "it has a default"
+    if asked.columns is not None and asked.columns < 1:
+        raise InputError(f"--columns {asked.columns}: at least 1")
+    if asked.shard_rows is not None and asked.shard_rows < 1:
+        raise InputError(f"--shard-rows {asked.shard_rows}: at least 1")
+    suffix = Path(output).suffix
+    known = [".webp", ".gif"] if operation.gives is Kind.FRAMES else [*images.WRITABLE_SUFFIXES]
+    if suffix and suffix.lower() not in known:
+        raise InputError(f"-o {output}: {suffix} is not an image; known: {' '.join(known)}")
+    source = Path(asked.sources[0]) if asked.sources else None
+    if len(asked.sources) > 1 or (source is not None and not source.is_file()):
+        raise InputError(f"{' '.join(asked.sources)}: give one file")
+    if suffix or operation.gives is Kind.FRAMES or Kind.PICTURE in operation.takes.values():
+        for option, value in (("--workers", asked.workers), ("--shard-rows", asked.shard_rows)):
+            if value is not None:
+                raise InputError(f"{option} {value}: only with -o FOLDER, not one picture")
+        refuse_blocked(Path(output).parent if suffix else Path(output))
+        return Drawing(Path(output), asked.columns, source)
+    if not is_remote(output):
+        refuse_blocked(Path(output))
+    if source is not None:
+        array = latents_in(source)
+        if array.ndim != 2 or not len(array):
+            raise InputError(f"{source}: of shape {list(array.shape)}; give latents [N, D]")
+        count = len(array)
+    else:
+        count = int(getattr(operation, "n"))  # noqa: B009 - Operation itself has none
+    form: Form = "pictures" if asked.shard_rows is None else "shards"
+    return Many(asked, form, (), count, asked.shard_rows or rows_for(count))
+
+
+def restoring(asked: Asked) -> Single | Many:
     """Image files that become image files."""
+    output = asked.output
     if output is None:
         raise InputError("-o is missing; give an image, or a folder for several")
-    if len(files) == 1 and files[0].is_file():
-        if output.suffix.lower() not in images.WRITABLE_SUFFIXES:
+    suffix = Path(output).suffix.lower()
+    single = len(asked.sources) == 1 and not is_remote(asked.sources[0])
+    if single and Path(asked.sources[0]).is_file() and not is_remote(output):
+        if suffix not in images.WRITABLE_SUFFIXES:
             known = " ".join(images.WRITABLE_SUFFIXES)
             raise InputError(f"-o {output}: give a name that ends in one of {known}")
-        return Files([(files[0], output)], output, output.parent)
-    if output.suffix.lower() in images.WRITABLE_SUFFIXES:
+        if asked.workers is not None:
+            raise InputError(f"--workers {asked.workers}: only with a folder or prefix of images")
+        refuse_blocked(Path(output).parent)
+        return Single(Path(asked.sources[0]), Path(output))
+    if suffix in images.WRITABLE_SUFFIXES:
+        listed(asked.sources)  # what is not there at all is told first
         raise InputError(f"-o {output}: give a folder, as the source is one")
-    work: list[Work] = []
-    for file in files:
-        if file.is_file():
-            work.append((file, output / Path(file.name).with_suffix(".png")))
+    if not is_remote(output):
+        refuse_blocked(Path(output))
+    target = everywhere(output).rstrip("/")
+    if target in (everywhere(source).rstrip("/") for source in asked.sources):
+        raise InputError(f"-o {output}: is the source, whose images it would replace; name another")
+    taken: dict[str, tuple[str, Item]] = {}
+    for source in asked.sources:
+        start = len(source.rstrip("/")) + 1
+        for path in listed([source]):
+            place, name = parted(path)
+            key = str(Path(name if path == source else path[start:]).with_suffix(".png"))
+            check_key(key)
+            other, _ = taken.setdefault(key, (path, Item(place, name, key)))
+            if other != path:
+                reason = f"would both become {output.rstrip('/')}/{key}; rename one of them"
+                raise InputError(f"{other} and {path} {reason}")
+    items = [item for _, item in taken.values()]
+    return Many(asked, "pictures", items, len(items), rows_for(len(items)))
+
+
+def listed(sources: Sequence[str]) -> list[str]:
+    """Images: files by themselves, and what is in folders and prefixes, at any depth, sorted."""
+    found: list[str] = []
+    for source in sources:
+        if is_remote(source):
+            folder = source.rstrip("/")
+            names = open_storage(folder).list("")
+            inside = [f"{folder}/{name}" for name in names if is_image(name)]
+            if not inside:
+                folder, _, file = folder.rpartition("/")
+                inside = [source] if is_image(file) and open_storage(folder).exists(file) else []
+        elif not Path(source).exists():
+            raise InputError(f"{source}: no such file or folder")
+        elif Path(source).is_file():
+            inside = [source]
         else:
-            work += [
-                (path, output / path.relative_to(file).with_suffix(".png")) for path in found(file)
-            ]
-    refuse_same_names(work)
-    return Files(work, output, output)
+            folder_path = Path(source)
+            inside = [
+                str(path) for path in sorted(folder_path.rglob("*"))
+                if is_image(path.name) and not hidden(path.relative_to(folder_path))
+            ]  # fmt: skip
+        if not inside:
+            raise InputError(f"{source}: no images in it")
+        found += inside
+    return found
 
 
-def found(folder: Path) -> list[Path]:
-    """The images in a folder, at any depth."""
-    paths = [
-        path for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in images.READABLE_SUFFIXES
-    ]  # fmt: skip
-    if not paths:
-        raise InputError(f"{folder}: no images in it")
-    return paths
+def is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in images.READABLE_SUFFIXES
 
 
-def refuse_same_names(work: Sequence[Work]) -> None:
-    """InputError where two images of a folder, as a.jpg and a.png, would become one."""
-    taken: dict[Path | None, Path] = {}
-    for path, target in work:
-        if (other := taken.setdefault(target, path)) != path:
-            raise InputError(f"{other} and {path} would both become {target}; rename one of them")
+def hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def parted(path: str) -> tuple[str, str]:
+    """(folder or prefix, name in it) of a file, by an address that any process understands."""
+    place, _, name = everywhere(path).rpartition("/")
+    return place or "/", name
 
 
 def latents_in(path: Path) -> np.ndarray:

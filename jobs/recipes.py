@@ -27,7 +27,7 @@ def recipes(
             table.add_column(column)
         for each, make in recipes.RECIPES.items():
             recipe = make()
-            metric, direction = recipe.objective
+            metric, direction = recipe.chosen_by
             can = ", ".join(recipe.can())
             table.add_row(each, can, f"{metric} ({direction})", recipes.summary(recipe))
         print(table)

@@ -174,6 +174,8 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
         "sample": "curl -X POST '{url}/v1/images/sample?n=16&model={model}' -o grid.png",
         "denoise": "curl -F image=@noisy.png '{url}/v1/images/denoise?model={model}' -o clean.png",
         "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
+        "segment": "curl -F image=@photo.png '{url}/v1/images/segment?model={model}' -o seen.png",
+        "detect": "curl -F image=@photo.png '{url}/v1/images/detect?model={model}'",
     }
     first: dict[str, str] = {}
     for model, can in models.items():

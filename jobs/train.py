@@ -75,7 +75,7 @@ def train(
     from genimg.data.loader import refuse_small_batch
 
     low, high = worker_range(workers)
-    chosen = complete_recipe(recipe, overrides or [], data, workers=max(low, 1))
+    chosen = complete_recipe(recipe, overrides or [], data, registry, workers=max(low, 1))
     refuse_small_batch(chosen.train.batch_size, high)
     if register:
         refuse_register(register, registry)
@@ -126,16 +126,23 @@ def worker_range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def complete_recipe(name: str, overrides: list[str], data: str | None, workers: int = 1) -> Recipe:
-    """The recipe that is trained: overridden, its data found, the data's classes filled in.
+def complete_recipe(
+    name: str,
+    overrides: list[str],
+    data: str | None,
+    registry: str = "registry",
+    workers: int = 1,
+) -> Recipe:
+    """The recipe that is trained: overridden, its data and helpers found, classes filled in.
 
     Data that has no room in this machine's memory is refused, unless workers are on others.
     """
     from cluster.places import everywhere
     from genimg import recipes
     from genimg.data.opening import SCENES, classes_of
+    from jobs.model import with_helpers
 
-    recipe = recipes.named(name).override(overrides)
+    recipe = with_helpers(recipes.named(name).override(overrides), registry)
     source = data or recipe.data.source
     if source != SCENES:
         source = everywhere(source)

@@ -94,7 +94,7 @@ def tune(
     from genimg import recipes
 
     plain, space = parse_space(recipes.named(recipe), assignments or [])
-    base = complete_recipe(recipe, plain, data)
+    base = complete_recipe(recipe, plain, data, registry)
     if register:
         refuse_register(register, registry)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import time
 from typing import Any
 
+import numpy as np
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
 from serving.backend import Backend
 from serving.errors import ApiError
-from serving.formats import MEDIA_TYPES
+from serving.formats import ARRAY, MEDIA_TYPES
 from serving.requests import Answer, Request
 
 EXPOSED = (  # to scripts of other sites
@@ -94,6 +96,13 @@ def as_values(answer: Answer) -> Response:
     """JSON with what an operation says."""
     content = {"data": answer.values, "model": answer.model, "version": answer.version}
     return JSONResponse(content, headers=headers_of(answer))
+
+
+def as_array(answer: Answer) -> Response:
+    """A .npy file, float32 [N, D]."""
+    out = io.BytesIO()
+    np.save(out, np.array(answer.values, np.float32))
+    return Response(out.getvalue(), media_type=ARRAY, headers=headers_of(answer))
 
 
 def as_json(answer: Answer, response_format: str = "b64_json") -> Response:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
-from serving.errors import ApiError, model_loading
+from genimg.operations import OPERATIONS, Operation, Tiling, restoring
+from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import Settings
@@ -125,6 +126,21 @@ def choose(models: Sequence[ModelInfo], asked: str | None, capability: str) -> M
     valid = ", ".join(model.id for model in models)
     message = f"none of the served models can {capability}: {valid}"
     raise ApiError(400, "invalid_value", message, "model")
+
+
+async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
+    """The one restoring operation of a model (None: of the first that has any), or ApiError."""
+    models = await backend.models()
+    model = find(models, asked) if asked is not None else None
+    model = model or next((each for each in models if restoring(each.capabilities)), None)
+    able = restoring(model.capabilities) if model else []
+    if not (model and able):
+        choose(models, asked, Tiling.name)  # raises: none can
+        raise AssertionError("a model can restore by some operation")
+    if len(able) > 1:
+        reason = f"this model can {' and '.join(able)}; post to /v1/images/{able[0]}, or the other"
+        raise bad_value("model", model.id, reason)
+    return OPERATIONS[able[0]]
 
 
 def cannot(model: ModelInfo, capability: str) -> ApiError:

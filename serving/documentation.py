@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from genimg.operations import Kind
-from serving.formats import MEDIA_TYPES
+from genimg.operations import Kind, Operation
+from serving.formats import ARRAY, MEDIA_TYPES
 from serving.schemas import Parameters
 from serving.settings import Limits
-from serving.uploads import IMAGE_KEYS
+from serving.uploads import LATENTS_KEYS
 
 
 class ErrorDetail(BaseModel):
@@ -45,6 +46,11 @@ _HEADERS = {
     "X-Seed": "The seed of the first image, where images were drawn.",
     "Server-Timing": "Milliseconds in the queue, of computing its batch, and of encoding.",
 }
+_LATENTS = {
+    "type": "array", "description": "rows of as many numbers as the model has latents",
+    "minItems": 1,
+    "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+}  # fmt: skip
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -67,12 +73,14 @@ def images() -> dict[int | str, dict[str, Any]]:
     return {200: {"content": content, "description": description, "headers": _headers()}}
 
 
-def given(kind: Kind) -> dict[int | str, dict[str, Any]]:
+def given(operation: type[Operation]) -> dict[int | str, dict[str, Any]]:
     """The answer of an operation."""
-    if kind in (Kind.VALUES, Kind.LATENTS):
-        content = {"application/json": {"schema": {"type": "object"}}}
-        return {200: {"content": content, "description": "`data`.", "headers": _headers()}}
-    return images()
+    if operation.shows or operation.gives not in (Kind.VALUES, Kind.LATENTS):
+        return images()
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if operation.gives is Kind.LATENTS:
+        content[ARRAY] = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": content, "description": "`data`.", "headers": _headers()}}
 
 
 def answer() -> dict[int | str, dict[str, Any]]:
@@ -89,11 +97,15 @@ def _headers() -> dict[str, Any]:
 
 
 def parameters(
-    schema: type[Parameters], limits: Limits, image: bool = False, forms: bool = True
+    schema: type[Parameters],
+    limits: Limits,
+    forms: bool = True,
+    keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """FastAPI's `openapi_extra` for a body with these parameters.
 
-    image: it also takes an image, in the body or as the body with the parameters in the query.
+    keys: names that the file may come under that it takes as well, in the body; or the file is
+        the body, with the parameters in the query.
     """
     described = schema.model_json_schema()
     properties: dict[str, Any] = described["properties"]
@@ -104,17 +116,22 @@ def parameters(
     for name, details in properties.items():  # null is as good as absent, in every way of sending
         properties[name] = _or_null(details)
     content: dict[str, Any] = {}
-    if image:
-        text = {"type": "string", "format": "byte", "description": "base64, or a data URL"}
+    if keys:
         file = {"type": "string", "format": "binary"}
-        content["multipart/form-data"] = {"schema": _with_image(described, file)}
-        content["application/json"] = {"schema": _with_image(described, text)}
-        content |= {kind: {"schema": file} for kind in MEDIA_TYPES.values()}
+        text: dict[str, Any] = {
+            "type": "string", "format": "byte", "description": "base64, or a data URL",
+        }  # fmt: skip
+        kinds = list(MEDIA_TYPES.values())
+        if keys == LATENTS_KEYS:
+            text, kinds = _LATENTS, [ARRAY]
+        content["multipart/form-data"] = {"schema": _with_file(described, file, keys)}
+        content["application/json"] = {"schema": _with_file(described, text, keys)}
+        content |= {kind: {"schema": file} for kind in kinds}
     else:
         content["application/json"] = {"schema": described}
         if forms:
             content["multipart/form-data"] = {"schema": described}
-    extra: dict[str, Any] = {"requestBody": {"content": content, "required": image}}
+    extra: dict[str, Any] = {"requestBody": {"content": content, "required": bool(keys)}}
     if forms:
         extra["parameters"] = [
             {"name": name, "in": "query", "schema": details, "required": False}
@@ -136,12 +153,13 @@ def _or_null(details: dict[str, Any]) -> dict[str, Any]:
     return about | {"anyOf": [*(choices or [value]), {"type": "null"}]}
 
 
-def _with_image(described: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    """With the one image, under either of its names."""
+def _with_file(
+    described: dict[str, Any], file: dict[str, Any], keys: Sequence[str]
+) -> dict[str, Any]:
+    """With the one file, under any of its names."""
     properties = described["properties"]
     return {
         "oneOf": [
-            described | {"properties": {key: image} | properties, "required": [key]}
-            for key in IMAGE_KEYS
+            described | {"properties": {key: file} | properties, "required": [key]} for key in keys
         ]
     }

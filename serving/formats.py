@@ -18,6 +18,7 @@ MEDIA_TYPES: dict[Format | moving.Format, str] = {
     "tiff": "image/tiff",
     "gif": "image/gif",
 }
+ARRAY = "application/x-npy"  # of a .npy file; none is registered
 _LOSSY = ("jpeg", "webp")
 
 

@@ -10,16 +10,20 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from genimg.operations import Operation, Tiling
 from genimg.operations.drawing import Sample
+from genimg.operations.reading import Vary
 from serving.answers import as_json, asked
-from serving.backend import Backend, find
+from serving.backend import Backend, find, made_for
 from serving.documentation import answer, errors, parameters
 from serving.errors import ApiError, bad_value
 from serving.requests import ModelInfo, Output
 from serving.requests import Request as Wanted
-from serving.schemas import Generations, parsed
+from serving.schemas import Edits, Generations, OpenAI, Variations, parsed
 from serving.settings import Limits
-from serving.uploads import received
+from serving.uploads import IMAGE_KEYS, received
+
+EDITED_KEYS = (*IMAGE_KEYS, "image[]")  # as the client calls several
 
 
 def router(backend: Backend, limits: Limits) -> APIRouter:
@@ -33,24 +37,56 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     async def generations(http: Request) -> Response:
         """Draw images. `seed` of each image is in `data[].seed`."""
         wanted = parsed(Generations, await received(http, limits), limits)
-        request = Wanted(
-            Sample(
-                n=wanted.n, seed=wanted.seed, truncation=wanted.truncation, label=wanted.label,
-                text=wanted.prompt or None,
-            ),
-            output=Output(
-                wanted.output_format,
-                wanted.output_compression,
-                size=None if wanted.size == "auto" else wanted.size,
-            ),
+        operation = Sample(
+            n=wanted.n, seed=wanted.seed, truncation=wanted.truncation, label=wanted.label,
+            text=wanted.prompt or None,
         )  # fmt: skip
         try:
-            made = await asked(http, backend, wanted.model, request, limits.timeout_s)
+            return await answered(http, wanted, operation, None)
         except ApiError as error:
             if error.param == "text":  # as this dialect calls it
                 reason = error.message.rpartition(": ")[2].replace("text", "prompt")
                 raise bad_value("prompt", wanted.prompt, reason) from None
             raise
+
+    @routes.post(
+        "/v1/images/edits",
+        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
+        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS),
+    )
+    async def edits(http: Request) -> Response:
+        """Restore an image as the model was made to."""
+        came = await received(http, limits, EDITED_KEYS)
+        wanted = parsed(Edits, came, limits, also_known=EDITED_KEYS)
+        operation = await made_for(backend, wanted.model)
+        options = {name: getattr(wanted, name) for name in Tiling.model_fields}
+        return await answered(http, wanted, operation.model_validate(options), came.file)
+
+    @routes.post(
+        "/v1/images/variations",
+        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
+        openapi_extra=parameters(Variations, limits, keys=IMAGE_KEYS),
+    )
+    async def variations(http: Request) -> Response:
+        """Draw images that are near one. `seed` of each image is in `data[].seed`."""
+        came = await received(http, limits, IMAGE_KEYS)
+        wanted = parsed(Variations, came, limits, also_known=IMAGE_KEYS)
+        options = {name: getattr(wanted, name) for name in Vary.model_fields}
+        return await answered(http, wanted, Vary.model_validate(options), came.file)
+
+    async def answered(
+        http: Request, wanted: OpenAI, operation: Operation, image: bytes | None
+    ) -> Response:
+        request = Wanted(
+            operation,
+            {} if image is None else {"image": image},
+            Output(
+                getattr(wanted, "output_format", "png"),
+                getattr(wanted, "output_compression", None),
+                size=None if wanted.size == "auto" else wanted.size,
+            ),
+        )
+        made = await asked(http, backend, wanted.model, request, limits.timeout_s)
         return as_json(made, wanted.response_format)
 
     @routes.get("/v1/models")

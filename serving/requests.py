@@ -21,6 +21,7 @@ class Output:
     format: Format | moving.Format | None = None  # None: as the image came, else PNG
     compression: int | None = None  # output_compression, 0 to 100
     grid: bool = False  # one picture of all the images
+    shown: bool = False  # a picture that shows what is told
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
 
 

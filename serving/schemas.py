@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
-from genimg.operations import Kind, Operation
+from genimg.operations import Kind, Operation, Tiling
 from genimg.operations.drawing import Sample
+from genimg.operations.reading import Vary
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
 from serving.settings import Limits
@@ -68,12 +69,22 @@ class Moving(Asked):
     """the moving image itself, or JSON with it in base64"""
 
 
+class Shown(AsItCame):
+    response_format: Literal["json", "image", "b64_json"] = "json"  # type: ignore[assignment]
+    """JSON, or the image with what is told drawn on it, as it is or in base64"""
+
+
+class Numbers(Asked):
+    response_format: Literal["json", "npy"] = "json"
+    """JSON, or a .npy file"""
+
+
 _ANSWERS: dict[Kind, type[Parameters]] = {
     Kind.PICTURE: AsItCame,
     Kind.PICTURES: New,
     Kind.FRAMES: Moving,
     Kind.VALUES: Asked,
-    Kind.LATENTS: Asked,
+    Kind.LATENTS: Numbers,
 }
 _LIMITED = {"n": "max_images", "frames": "max_images", "tile": "max_tile"}
 
@@ -88,7 +99,8 @@ def parameters_of(operation: type[Operation]) -> type[Parameters]:
         "limited": {name: limit for name, limit in _LIMITED.items() if name in fields},
         "__annotations__": {"limited": ClassVar[Mapping[str, str]]},
     }
-    return type(f"{operation.__name__}Parameters", (_ANSWERS[operation.gives], operation), about)
+    answer = Shown if operation.shows else _ANSWERS[operation.gives]
+    return type(f"{operation.__name__}Parameters", (answer, operation), about)
 
 
 def _field(section: type[Section], name: str) -> Any:
@@ -96,44 +108,36 @@ def _field(section: type[Section], name: str) -> Any:
     return section.model_fields[name]
 
 
-class Generations(Asked):
-    """OpenAI's parameters with our own `seed`, `truncation` and `label`."""
+class OpenAI(Asked):
+    """What every one of OpenAI's routes that draw takes."""
 
-    seed: int = _field(Sample, "seed")
-    truncation: float = _field(Sample, "truncation")
-    label: str | None = _field(Sample, "label")
-    output_compression: int | None = _field(Written, "output_compression")
-
-    prompt: str = ""
-    """empty, for models that take none"""
     n: int = Field(1, ge=1, le=10)
     """how many images"""
     size: str = Field("auto", pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$")
     """`auto`, or the size that the model makes, as in 64x64"""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """base64, or a data URL"""
+    user: str | None = None
+    """taken, and not used"""
+
+
+class Prompted(OpenAI):
+    """What those take that have a prompt."""
+
+    output_compression: int | None = _field(Written, "output_compression")
+
+    prompt: str = ""
+    """empty, for models that take none"""
     output_format: Literal["png", "jpeg", "webp"] = "png"
     """format of the images"""
     background: Literal["auto", "opaque"] = "auto"
     """no model makes transparent images"""
     quality: Literal["auto", "standard"] = "auto"
     """there is one quality"""
-    moderation: Literal["auto", "low"] = "auto"
-    """nothing is moderated"""
-    style: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
-    """not supported: leave it out"""
     stream: bool = Field(False, json_schema_extra={"const": False})
     """not supported yet: leave it out"""
     partial_images: int = Field(0, json_schema_extra={"const": 0})
     """not supported yet: leave it out"""
-    user: str | None = None
-    """taken, and not used"""
-
-    @field_validator("style")
-    @classmethod
-    def no_style(cls, style: str | None) -> None:
-        if style is not None:
-            raise ValueError("there are no styles; leave it out")
 
     @field_validator("stream", "partial_images")
     @classmethod
@@ -141,6 +145,62 @@ class Generations(Asked):
         if value:
             raise ValueError("streaming is not supported yet; leave it out")
         return value
+
+
+class Generations(Prompted):
+    """OpenAI's parameters with our own `seed`, `truncation` and `label`."""
+
+    seed: int = _field(Sample, "seed")
+    truncation: float = _field(Sample, "truncation")
+    label: str | None = _field(Sample, "label")
+
+    moderation: Literal["auto", "low"] = "auto"
+    """nothing is moderated"""
+    style: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
+    """not supported: leave it out"""
+
+    @field_validator("style")
+    @classmethod
+    def no_style(cls, style: str | None) -> None:
+        if style is not None:
+            raise ValueError("there are no styles; leave it out")
+
+
+class Edits(Prompted, Tiling):
+    """OpenAI's parameters with our own `strength` and `tile`."""
+
+    limited: ClassVar[Mapping[str, str]] = {"tile": "max_tile"}
+
+    n: int = Field(1, ge=1, le=1)
+    """one image: what models restore does not vary"""
+    prompt: str = Field("", json_schema_extra=_only({"const": ""}))
+    """empty: no model takes one here"""
+    size: Literal["auto"] = "auto"
+    """that of the image"""
+    mask: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
+    """not supported by any model yet: leave it out"""
+    input_fidelity: Literal["high", "low"] = "high"
+    """taken, and not used: what is not restored stays as it is"""
+
+    @field_validator("prompt")
+    @classmethod
+    def no_prompt(cls, prompt: str) -> str:
+        if prompt.strip():
+            raise ValueError("models that restore take no prompt; leave it empty")
+        return prompt
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def no_mask(cls, mask: object) -> None:
+        if mask is not None:
+            raise ValueError("no model fills masks yet; leave it out")
+
+
+class Variations(OpenAI):
+    """OpenAI's parameters with our own `seed` and `strength`."""
+
+    seed: int = _field(Vary, "seed")
+    strength: float = _field(Vary, "strength")
 
 
 Schema = TypeVar("Schema", bound=Parameters)

@@ -5,38 +5,51 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
+from genimg.operations import Kind, Operation
 from serving.errors import ApiError, shown
 from serving.formats import unsupported, written_as
 from serving.settings import Limits
 
 IMAGE_KEYS = ("image", "file")
+LATENTS_KEYS = ("latents",)
 _MAX_FIELDS = 64
+_ARRAY = b"\x93NUMPY"  # with which a .npy file begins
 
 
 @dataclass(frozen=True)
 class Received:
-    """What came: parameters and at most one image."""
+    """What came: parameters and at most one file."""
 
     values: Mapping[str, Any]  # of the body, and of the query what the body does not have
     texts: frozenset[str] = frozenset()  # what came in the query or a form; the others are JSON's
-    image: bytes | None = None
+    file: bytes | None = None  # an image, or a .npy file
     query: Mapping[str, str] = field(
         default_factory=dict
     )  # all of it: what does not count is right too
 
 
-async def received(request: Request, limits: Limits, takes_image: bool = False) -> Received:
-    """The query, and a body of JSON, a form, or (takes_image) of nothing but an image.
+def keys_of(operation: type[Operation]) -> tuple[str, ...]:
+    """Names that the file may come under that an operation takes."""
+    kinds = set(operation.takes.values())
+    return LATENTS_KEYS if Kind.LATENTS in kinds else IMAGE_KEYS if kinds else ()
+
+
+async def received(request: Request, limits: Limits, keys: Sequence[str] = ()) -> Received:
+    """The query, and a body of JSON, a form, or of nothing but a file.
+
+    keys: names that the file may come under; none where no file is taken.
 
     In queries and forms `null` and the empty string mean absent. Where query and body both have a
     parameter, the body's counts; within one of them it is given once. Raises ApiError: 413 above
@@ -56,26 +69,26 @@ async def received(request: Request, limits: Limits, takes_image: bool = False) 
         raise ApiError(408, "request_timeout", message, headers=headers) from None
     texts = came.texts | (query.keys() - came.values)
     values = {**query, **came.values}
-    if not takes_image:
-        if came.image:
+    if not keys:
+        if came.file:
             message = "the body has neither parameters as JSON nor a form; send one of these"
             raise ApiError(415, "unsupported_media_type", message)
         return Received(values, texts, query=query)
-    given = [(key, values.pop(key)) for key in IMAGE_KEYS if key in values]
-    found = [came.image] if came.image else []
-    found += [
-        value if isinstance(value, bytes) else _from_text(key, value, key in texts)
-        for key, value in given
-    ]
+    read = _latents if keys == LATENTS_KEYS else _image
+    given = [(key, values.pop(key)) for key in keys if key in values]
+    found = [came.file] if came.file else []
+    found += [read(key, value, key in texts) for key, value in given]
+    noun = "latents are" if keys == LATENTS_KEYS else "image is"
     if len(found) > 1:
-        message = "more than one image is given; give one"
+        message = f"more than one {noun.split()[0]} is given; give one"
         raise ApiError(400, "invalid_value", message, given[-1][0])
     if not found or not found[0]:
-        message = "there is no image; send it as form field `image`, as the body, or in JSON"
-        raise ApiError(400, "missing_image", message, "image")
-    if written_as(found[0]) is None:
+        none = "there are no latents" if keys == LATENTS_KEYS else "there is no image"
+        message = f"{none}; send it as form field `{keys[0]}`, as the body, or in JSON"
+        raise ApiError(400, f"missing_{keys[0]}", message, keys[0])
+    if keys != LATENTS_KEYS and written_as(found[0]) is None:
         raise unsupported()
-    query = {key: value for key, value in query.items() if key not in IMAGE_KEYS}
+    query = {key: value for key, value in query.items() if key not in keys}
     return Received(values, texts, found[0], query)
 
 
@@ -107,7 +120,7 @@ async def _read(request: Request, max_bytes: int) -> Received:
         async with request.form(max_fields=_MAX_FIELDS) as form:  # of the body just read
             values = _present(_once_each(form.multi_items()))
         return Received(values, frozenset(values))
-    return Received({}, image=body)
+    return Received({}, file=body)
 
 
 class _Body:
@@ -182,6 +195,30 @@ def _as_sent(text: str) -> bytes:
     except UnicodeDecodeError:
         return data
     return text.encode()
+
+
+def _image(key: str, value: Any, in_form: bool) -> bytes:
+    return value if isinstance(value, bytes) else _from_text(key, value, in_form)
+
+
+def _latents(key: str, value: Any, in_form: bool) -> bytes:
+    """A .npy file as it came, or of rows of numbers, which a form has as JSON."""
+    try:
+        if isinstance(value, bytes):
+            if value.startswith(_ARRAY):
+                return value
+            value = value.decode()
+        if isinstance(value, str):
+            value = json.loads(value, parse_constant=_no_number)
+        array = np.array(value)
+        if array.dtype.kind in "iuf":
+            out = io.BytesIO()
+            np.save(out, array.astype(np.float32))
+            return out.getvalue()
+    except (ValueError, RecursionError):
+        pass
+    message = f"{key}: give rows of numbers as [[...], ...], or a .npy file"
+    raise ApiError(400, "invalid_value", message, key)
 
 
 def _from_text(key: str, text: Any, in_form: bool) -> bytes:

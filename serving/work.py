@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from genimg import images, moving
 from genimg.contracts import Plan
@@ -84,13 +87,18 @@ def weight(request: Request, limits: Limits) -> int:
     if not request.files:
         return int(getattr(operation, "n", getattr(operation, "frames", 1)))
     total = 0
-    for data in request.files.values():
+    for name, data in request.files.items():
+        if operation.takes[name] is Kind.LATENTS:
+            total += len(latents_in(data))
+            if total > limits.max_images:
+                raise bad_value("latents", f"{total} rows", f"at most {limits.max_images}")
+            continue
         width, height = _read(images.size, data, max_pixels=limits.max_pixels)
         if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
             reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
             raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
         total += 1 + int(width * height) // 1_000_000
-    return total
+    return max(total, int(getattr(operation, "n", 1)))
 
 
 def planned(request: Request, engine: Engine, version: int, limits: Limits, most: int) -> Work:
@@ -99,7 +107,10 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
     most: rows in a pass, however small they are.
     """
     operation = request.operation
-    inputs = {name: _decoded(data, limits) for name, data in request.files.items()}
+    inputs = {
+        name: latents_in(data) if operation.takes[name] is Kind.LATENTS else _decoded(data, limits)
+        for name, data in request.files.items()
+    }
     if request.files and operation.gives is Kind.PICTURE:
         (pixels,) = inputs.values()
         written(request, pixels[None, :1, :1])  # a format that cannot hold it is refused now
@@ -131,6 +142,10 @@ def finish(work: Work) -> Made:
             values = made.array.tolist()
         case Values():
             values = made.values
+            if work.request.output.shown and made.picture is not None:
+                picture = made.picture()
+                format, files = written(work.request, picture[None])
+                size = f"{picture.shape[1]}x{picture.shape[0]}"
     assert work.begun is not None, "what is finished was begun"
     timings = Timings(
         queue=1000 * (work.begun - work.submitted),
@@ -143,12 +158,13 @@ def finish(work: Work) -> Made:
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:
     """Images [N, H, W, C] as files of the format that was asked for, or that of the input."""
     output = request.output
-    data = next(iter(request.files.values()), b"")
+    takes, files = request.operation.takes, request.files
+    data = next((files[name] for name in files if takes[name] is Kind.PICTURE), b"")
     assert output.format != "gif", "which single images are not written in"
     format = output.format or written_as(data) or "png"
     if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):
         format = "png"  # BMP can come with alpha, but is not written with it
-    if output.grid:
+    if output.grid and len(made) > 1:
         columns = math.ceil(math.sqrt(len(made)))  # as `genimg sample` draws it
         made = images.grid(images.to_tensor(made), columns)[None]
     fine, profile = quality(format, output.compression), images.profile(data) if data else None
@@ -156,6 +172,17 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
         return format, tuple(images.encode(image, format, fine, profile) for image in made)
     except InputError as error:
         raise bad_value("output_format", format, str(error)) from None
+
+
+def latents_in(data: bytes) -> np.ndarray:
+    """The numbers of a .npy file of rows. Raises ApiError."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        assert array.ndim == 2 and len(array), array.shape  # noqa: PT018
+        return np.asarray(array, np.float32)
+    except (ValueError, EOFError, OSError, AssertionError, TypeError):
+        reason = "latents: give rows of numbers, of equal length"
+        raise ApiError(400, "invalid_value", reason, "latents") from None
 
 
 def _decoded(data: bytes, limits: Limits) -> Any:

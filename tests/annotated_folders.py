@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from genimg import images, masks
+from genimg.contracts import UNKNOWN
 
 ALL = ("image", "target", "mask", "label", "text", "boxes")
 NAMES = ("background", "cat", "dog")
@@ -40,7 +41,7 @@ def annotated(root: Path, count: int = 9, least: int = 17) -> Path:
     for n, (name, side) in enumerate(sides.items()):
         write(root / "images" / name, images.encode(picture(n, *side)))
         classes = generator.integers(0, 3, (*side, 1), np.uint8)
-        classes[0, 0] = masks.UNKNOWN
+        classes[0, 0] = UNKNOWN
         write(root / "masks" / name, masks.encode(classes))
     lines = [json.dumps({"file_name": name, "text": f"№ {name}"}) for name in sides]
     write(root / "captions.jsonl", "\n".join(reversed(lines)).encode())

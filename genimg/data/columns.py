@@ -93,7 +93,7 @@ class Column(Protocol):
         ...
 
 
-COLUMNS: Mapping[str, Column] = {
+COLUMNS: dict[str, Column] = {
     "image": Pixels("put images into it"),
     "target": Pixels(
         "put the images into a folder input/ and what they should become, of equal names, into"
@@ -130,7 +130,7 @@ def agreed(values: Mapping[str, Any], classes: Mapping[str, tuple[str, ...]]) ->
     return height, width
 
 
-def fitted(
+def fit_values(
     values: Mapping[str, Any],
     size: int,
     fit: Fit,
@@ -145,10 +145,10 @@ def fitted(
     height, width = agreed(values, classes)
     if fit == "crop" and min(height, width) < size:
         raise too_small((height, width), size, name())
-    return laid(values, placed((height, width), size, fit))
+    return follow(values, placed((height, width), size, fit))
 
 
-def laid(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def follow(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """An image's values, as they follow it to a place."""
     return {column: COLUMNS[column].fitted(value, place) for column, value in values.items()}
 

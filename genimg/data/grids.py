@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from genimg import images, masks
+from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
 from genimg.images import Channels
 
@@ -87,7 +88,7 @@ class Classes(_OnGrid):
         return masks.encode(value)
 
     def highest(self, value: np.ndarray) -> int:
-        known = value[value != masks.UNKNOWN]
+        known = value[value != UNKNOWN]
         return int(known.max()) if known.size else -1
 
     def fitted(self, value: np.ndarray, place: Place) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genimg.data.columns import COLUMNS, fitted
+from genimg.data.columns import COLUMNS, fit_values
 from genimg.data.fitting import Fit
 from genimg.data.memory import Images
 from genimg.data.sources import Source
@@ -149,10 +149,10 @@ def _read(
 ) -> dict[str, np.ndarray] | BrokenImage:
     try:
         values = {name: source.read(index, name, channels) for name in columns}
-        laid = fitted(values, size, fit, lambda: source.names[index], source.classes)
+        fitted = fit_values(values, size, fit, lambda: source.names[index], source.classes)
     except BrokenImage as error:
         return error if error.name else BrokenImage(error.reason, source.names[index])
-    rows = {name: COLUMNS[name].row(value) for name, value in laid.items()}
+    rows = {name: COLUMNS[name].row(value) for name, value in fitted.items()}
     return {name: np.asarray(row, order="C") for name, row in rows.items()}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from genimg.contracts import Stored
 from genimg.data.arrays import Split
 from genimg.data.choice import EVALUATED, RULE
-from genimg.data.columns import COLUMNS, decoded, fitted, refuse_missing
+from genimg.data.columns import COLUMNS, decoded, fit_values, refuse_missing
 from genimg.data.fitting import Fit
 from genimg.data.group_choice import choose_rows
 from genimg.data.memory import HOLDOUT
@@ -227,11 +227,11 @@ class Shards:
                 name: decoded(name, stored, self.channels)
                 for name, stored in group.row(row, self.columns).items()
             }
-            laid = fitted(values, self.size, self._fit, place, self.classes)
+            fitted = fit_values(values, self.size, self._fit, place, self.classes)
         except BrokenImage as error:
             self._note(f"{place()}: {error.reason}", group.number, row)
             return None
-        return {name: COLUMNS[name].row(value) for name, value in laid.items()}
+        return {name: COLUMNS[name].row(value) for name, value in fitted.items()}
 
     def _after(self, index: int) -> dict[str, np.ndarray]:
         """What is in the first row after an index, in a circle, that can be read."""

@@ -4,12 +4,24 @@ from collections.abc import Iterable
 
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.operation import Kind, Operation
-from genimg.operations.reading import Classify, Encode, Reconstruct
+from genimg.operations.reading import Classify, Encode, Reconstruct, Vary
 from genimg.operations.restoring import Denoise, Tiling
+from genimg.operations.seeing import Detect, Segment
 
 OPERATIONS: dict[str, type[Operation]] = {
     each.name: each
-    for each in (Sample, Interpolate, Denoise, Reconstruct, Encode, Decode, Classify)
+    for each in (
+        Sample,
+        Interpolate,
+        Denoise,
+        Reconstruct,
+        Vary,
+        Encode,
+        Decode,
+        Classify,
+        Segment,
+        Detect,
+    )
 }
 
 

@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
 
 
-class Drawing(Operation):
+class Seeded(Operation):
     """An operation whose images depend on seeds."""
 
     seed: int = Field(-1, ge=-1, le=LAST_SEED)
     """image i is that of seed + i; -1: drawn at random, and told"""
-    truncation: float = Field(1.0, ge=0, le=10)
-    """factor on the latents; below 1 trades variety for typicality"""
 
     def first_seed(self) -> int:
         """The seed, or one at random."""
@@ -31,6 +29,13 @@ class Drawing(Operation):
         import secrets
 
         return secrets.randbelow(2**48)
+
+
+class Drawing(Seeded):
+    """An operation that draws images of nothing else."""
+
+    truncation: float = Field(1.0, ge=0, le=10)
+    """factor on the latents; below 1 trades variety for typicality"""
 
 
 class Sample(Drawing):

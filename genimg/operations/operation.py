@@ -28,6 +28,7 @@ class Operation(Section):
     name: ClassVar[str]  # the verb, the route, the key of Recipe.abilities
     takes: ClassVar[Mapping[str, Kind]] = {}
     gives: ClassVar[Kind] = Kind.PICTURE
+    shows: ClassVar[bool] = False  # a picture can show the values that it gives
     conditions: ClassVar[frozenset[str]] = frozenset()  # options that only some models honour
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Plan:

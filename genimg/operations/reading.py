@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from genimg.operations.drawing import Seeded
 from genimg.operations.operation import Kind, Operation
 
 if TYPE_CHECKING:
     from genimg.contracts import Ability
-    from genimg.plans import Fitted
+    from genimg.plans import Fitted, Varied
 
 
 class Reading(Operation):
@@ -56,3 +57,22 @@ class Reconstruct(Reading):
         from genimg.plans import Fitted, picture_of
 
         return Fitted(ability, inputs["image"], picture_of)
+
+
+class Vary(Seeded):
+    """Draw images that are near one: its latents, and those of seeds by some part."""
+
+    name: ClassVar[str] = "vary"
+    takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
+    gives: ClassVar[Kind] = Kind.PICTURES
+
+    n: int = Field(1, ge=1)
+    """how many images"""
+    strength: float = Field(0.5, ge=0, le=10)
+    """how far they are from the image, in standard deviations of latents; 0: reconstructed"""
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Varied:
+        from genimg.plans import Varied
+
+        seeds = range(first := self.first_seed(), first + self.n)
+        return Varied(ability, inputs["image"], seeds, self.strength)

@@ -14,19 +14,13 @@ if TYPE_CHECKING:
     from genimg.plans import Tiled
 
 
-class Tiling(Operation):
-    """Restore an image as the model was made to: by the one such operation that it can do.
+class AnySize(Operation):
+    """On images of any size, of which large ones are computed in tiles."""
 
-    What its subclasses have in common: images of any size, large ones computed in tiles.
-    """
-
-    name: ClassVar[str] = "restore"
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
 
-    strength: float = Field(1.0, ge=0, le=1)
-    """0 gives the image back, 1 the restored one"""
     tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """side of the tiles in which a large image is restored, pixels; 0: all at once"""
+    """side of the tiles in which a large image is computed, pixels; 0: all at once"""
 
     @field_validator("tile", mode="before")
     @classmethod
@@ -35,6 +29,18 @@ class Tiling(Operation):
         if tile == "auto" or (number and int(str(tile)) >= 0):
             return tile
         raise ValueError("give 'auto', 0 (off) or a number of pixels")
+
+
+class Tiling(AnySize):
+    """Restore an image as the model was made to: by the one such operation that it can do.
+
+    What those operations have in common.
+    """
+
+    name: ClassVar[str] = "restore"
+
+    strength: float = Field(1.0, ge=0, le=1)
+    """0 gives the image back, 1 the restored one"""
 
 
 class Denoise(Tiling):

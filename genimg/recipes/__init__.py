@@ -7,7 +7,9 @@ from genimg.errors import InputError, nearest
 from genimg.recipe import Recipe
 from genimg.recipes.classifier import classifier
 from genimg.recipes.denoiser import dncnn, ffdnet
+from genimg.recipes.detector import detector
 from genimg.recipes.gan import dcgan, lsgan, wgan_gp
+from genimg.recipes.segmenter import segmenter
 from genimg.recipes.vae import conv_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -18,6 +20,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "ffdnet": ffdnet,
     "dncnn": dncnn,
     "classifier": classifier,
+    "segmenter": segmenter,
+    "detector": detector,
 }
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.images import to_bytes_range
 from genimg.inference import Inference, latents, real_images
+from genimg.judging import Seen, judged, refuse_judge, seen
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
@@ -63,9 +64,12 @@ class Loss(Section):
 class Evaluate(Section):
     samples: int = Field(8192, ge=FEWEST)
     """images generated, and held-out images compared with, at most"""
+    judge: str | None = None
+    """a classifier (NAME, NAME@ALIAS, NAME@7): checkpoints are chosen by FID on its features"""
 
 
 class GAN(Recipe):
+    helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
 
     model: Model = Model()
@@ -86,6 +90,13 @@ class GAN(Recipe):
                 f"{FEWEST} held-out images"
             )
         return self
+
+    @property
+    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
+        return ("judge_fid", "min") if self.evaluation.judge else self.objective
+
+    def refuse_helper(self, name: str, helper: Recipe) -> None:
+        refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
 
     def generator(self) -> Generator:
         return Generator(
@@ -123,22 +134,31 @@ class GAN(Recipe):
         )  # fmt: skip
 
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255."""
+        """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255;
+
+        with a judge, what genimg.judging tells.
+        """
         mine = inference.share(self.evaluation.samples)
         fake = self.generated(inference, mine)
         chosen = data.choose(self.evaluation.samples)
         share = inference.share(len(chosen))
         real = real_images(data, chosen[share.start : share.stop], inference.device)
-        return {
+        metrics = {
             "swd": sliced_wasserstein(real, fake, patches=self.patches(), sync=inference.sync),
             "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
         }
+        if judge := inference.helpers.get("judge"):
+            parts = (seen(judge, fake), seen(judge, real))
+            metrics |= judged(*(Seen(*map(inference.gather, part)) for part in parts))
+        return metrics
 
     def patches(self) -> int:
         return PATCHES * self.evaluation.samples
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
-        return {
+        judge = self.evaluation.judge
+        about: dict[str, str | int] = {"judge": judge} if judge else {}
+        return about | {
             "images": min(self.evaluation.samples, len(data)),
             "samples": self.evaluation.samples,
             "seed": 0,

@@ -74,11 +74,18 @@ class VAE(Recipe):
         def reconstruct(rows: Rows) -> Rows:
             return decode(encode(rows))
 
+        def vary(rows: Rows) -> Rows:
+            return decode({"latent": encode(rows)["latent"] + rows["latent"]})
+
         data, latent = self.data, self.model.latent
         draw = Ability(decode, data.channels, ("latent",), latent=latent, side=data.size)
         read = Ability(encode, data.channels, latent=latent, side=data.size, fit=data.fit)
         drawing = dict.fromkeys(("sample", "interpolate", "decode"), draw)
-        return drawing | {"encode": read, "reconstruct": replace(read, compute=reconstruct)}
+        return drawing | {
+            "encode": read,
+            "reconstruct": replace(read, compute=reconstruct),
+            "vary": replace(read, compute=vary, takes=("image", "latent")),
+        }
 
     def method(self, device: torch.device) -> Autoencoding:
         return Autoencoding(

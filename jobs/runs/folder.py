@@ -214,7 +214,7 @@ class RunFolder:
 
 def best(recipe: Recipe, history: History) -> int:
     """Images seen at the evaluation that the recipe's objective ranks first."""
-    name, direction = recipe.objective
+    name, direction = recipe.chosen_by
     sign = 1 if direction == "max" else -1
     values = [sign * metrics.get(name, math.nan) for _, metrics in history]
     ranked = [-math.inf if math.isnan(value) else value for value in values]

@@ -18,6 +18,7 @@ from genimg.inference import Inference, rows_at_once
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
+from jobs.model import helpers_of
 from jobs.runs.folder import RunFolder
 from jobs.runs.recorder import Recorder
 from jobs.runs.resume import agree, resume
@@ -79,6 +80,7 @@ def work(
     if method.seen >= recipe.train.images:
         return True
 
+    helpers, digests = helpers_of(recipe, "registry", device)
     loader = Loader(
         train_data,
         batch_size=recipe.train.batch_size,
@@ -97,6 +99,12 @@ def work(
             recorder = stack.enter_context(
                 Recorder(recipe, folder, past, data.fingerprint, sync.world)
             )
+            if digests:
+                named = recipe.helped_by()
+                recorder.lineage["helpers"] = {
+                    name: {"model": named[name], "digest": digest}
+                    for name, digest in digests.items()
+                }
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
                 "precision": precision,
@@ -119,7 +127,7 @@ def work(
             if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
-            inference = Inference.of_copies(method.averages, precision, sync, most)
+            inference = Inference.of_copies(method.averages, precision, sync, most, helpers)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
                 recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))

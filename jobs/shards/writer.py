@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from genimg import images
-from genimg.data.columns import COLUMNS, agreed, laid
+from genimg.data.columns import COLUMNS, agreed, follow
 from genimg.data.fitting import placed
 from genimg.data.order import permutation
 from genimg.data.parts import Part, PartSource
@@ -110,7 +110,7 @@ class Sharder:
             raise images.BrokenImage(error.reason, name) from error
         as_it_is = size is None or sides == (size, size)
         if size is not None and not as_it_is:
-            values = laid(values, placed(sides, size, self.plan.fit))
+            values = follow(values, placed(sides, size, self.plan.fit))
         row: dict[str, Any] = {"name": name}
         for column, value in values.items():
             stored = None

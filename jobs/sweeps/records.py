@@ -67,7 +67,7 @@ class Sweep:
         self.base = base
         self.space = space
         self.storage = open_storage(storage)
-        self.metric, self.direction = base.objective
+        self.metric, self.direction = base.chosen_by
 
     @property
     def combinations(self) -> float:

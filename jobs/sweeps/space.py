@@ -114,7 +114,7 @@ def refuse_yardstick(recipe: Recipe, key: str) -> None:
     known = key in set(recipe.keys())
     if not known or key in _ONLY_TRAINED_ON or section not in _YARDSTICK:
         return
-    metric, _ = recipe.objective
+    metric, _ = recipe.chosen_by
     what = "the held-out images" if section == "data" else f"how {metric} is measured"
     remedy = "with --data" if key == "data.source" else f"for all trials, as {key}=VALUE"
     raise InputError(

@@ -64,7 +64,7 @@ class TrialRun(tune.Trainable):
 
     def begin(self, values: dict[str, Any]) -> None:
         recipe = recipes.from_json(self.task.recipe)
-        self.metric, direction = recipe.objective
+        self.metric, direction = recipe.chosen_by
         self.worst = worst(direction)
         self.last: dict[str, Any] = {IMAGES: 0, OBJECTIVE: self.worst, "metrics": {}}
         self.final: dict[str, Any] = {}

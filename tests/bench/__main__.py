@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import bench_engine
+import bench_large
 import bench_loop
 import bench_memory
+import bench_offline
 import bench_order
 import bench_parquet
 import bench_ray
@@ -43,6 +45,8 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "engine": bench_engine.measure,
     "ray": bench_ray.measure,
     "serving": bench_serving.measure,
+    "large": bench_large.measure,
+    "offline": bench_offline.measure,
     "tune": bench_tune.measure,
     "memory": bench_memory.measure,
 }

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -209,15 +209,18 @@ def litserve(
 
 
 @contextmanager
-def process(arguments: list[str], port: int) -> Iterator[Server]:
-    """A server once it answers, in a session of its own, ended by SIGTERM."""
+def process(
+    arguments: list[str], port: int, answers: Callable[[], bool] | None = None
+) -> Iterator[Server]:
+    """A server once it answers (draws, if not told how), in a session of its own, ended by
+    SIGTERM."""
     running = subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     server = Server(running, port)
     try:
-        while not asked(port):
+        while not (answers() if answers else asked(port)):
             assert running.poll() is None, f"{arguments} ended"
             time.sleep(0.05)
         yield server

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from annotated_folders import ALL, NAMES, annotated, pairs, picture, write
 from pyarrow import fs
 
 from genimg import images, masks, rng
-from genimg.data.beside import BOXES
+from genimg.contracts import UNKNOWN
+from genimg.data.augment import augment
+from genimg.data.beside import BOXES, Number
+from genimg.data.columns import COLUMNS
+from genimg.data.loader import Loader
 from genimg.data.loading import load_images
 from genimg.data.notes import annotation_files
 from genimg.data.opening import classes_of, open_dataset
@@ -49,7 +54,7 @@ def test_columns_are_found_beside_the_images(tmp_path):
     for n in range(9):
         height, width = source.read(n).shape[:2]
         assert source.read(n, "mask").shape == (height, width, 1)
-        assert source.read(n, "mask")[0, 0] == masks.UNKNOWN
+        assert source.read(n, "mask")[0, 0] == UNKNOWN
         assert source.encoded(n, "mask") == (tmp_path / "masks" / f"{n}.png").read_bytes()
         assert source.read(n, "text") == f"№ {n}.png"
         two = [[1, 1, 2, 1 + width / 2, 7.5], [0, 0, 0, 4, height - 1]]
@@ -349,3 +354,22 @@ def test_a_zip_of_pairs_with_notes_on_top(tmp_path):
     source = open_source(str(tmp_path / "x.zip"), columns=ALL[:1] + ALL[4:])
     assert source.read(3, "text") == "№ 3.png"
     assert source.columns == ("image", "mask", "text", "boxes")
+
+
+def test_a_column_is_a_class_and_a_line(tmp_path, monkeypatch):
+    """The example of the README, from a shard to a batch."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    example = text.partition("**To add a column**")[2].partition("\n\n")[2].partition("\nThen ")[0]
+    space = {"Number": Number}
+    exec(textwrap.dedent(example), space)
+    monkeypatch.setitem(COLUMNS, "liking", space["Liking"]())
+    table = {"image": [images.encode(picture(n, 9, 9)) for n in range(4)], "liking": [5, 6, 7, 8]}
+    pq.write_table(pa.table(table), tmp_path / "liked.parquet")
+    wants = ("image", "liking")
+    data = open_dataset(Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1), wants)
+    loader = Loader(data, batch_size=4, seed=0, device=torch.device("cpu"),
+                    augment=lambda stored, keys: augment(stored, keys, "dihedral"))  # fmt: skip
+    assert sorted(loader.batch(0).rows["liking"].tolist()) == [5, 6, 7, 8]
+    assert classes_of(Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1), wants) == {}
+    with pytest.raises(InputError, match="there is no form in which folders carry it"):
+        classes_of(Data(source=str(annotated(tmp_path / "set")), size=8, holdout=1), wants)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genimg import images, masks, rng
+from genimg.contracts import UNKNOWN
 from genimg.data.augment import augment
 from genimg.data.beside import BOXES, BYTES, SEEN
-from genimg.data.columns import COLUMNS, agreed, fitted, laid, listed, ready, refuse_missing
+from genimg.data.columns import COLUMNS, agreed, fit_values, follow, listed, ready, refuse_missing
 from genimg.data.fitting import Place, placed
 from genimg.data.memory import Images
 from genimg.data.storage import Ragged
@@ -182,7 +183,7 @@ def test_fits_are_pillows_and_boxes_are_scaled_and_moved_alike(data, height, wid
         "boxes": np.array(found, np.float32).reshape(-1, 5),
     }  # fmt: skip
     place = placed((height, width), size, fit)
-    got = laid(values, place)
+    got = follow(values, place)
     if fit == "crop":
         scaled, (top, left), window = (height, width), (0, 0), (height, width)
     else:
@@ -222,7 +223,7 @@ def test_fits_are_pillows_and_boxes_are_scaled_and_moved_alike(data, height, wid
 def test_a_box_stays_around_what_it_was_around_where_an_image_is_enlarged(factor, data):
     box = data.draw(boxes_in(8, 8, most=1).filter(bool))[0]
     canvas = painted(box, 8, 8)[..., None]
-    got = laid(
+    got = follow(
         {"mask": canvas, "boxes": np.array([box], np.float32)}, placed((8, 8), 8 * factor, "resize")
     )
     assert got["boxes"].tolist() == [[box[0], *around(got["mask"][..., 0])]]
@@ -274,7 +275,7 @@ def test_boxes_that_cannot_be_are_refused(stored, reason):
 
 def test_boxes_without_extent_or_upside_down_are_left_out():
     found = np.array([[0, 2, 2, 2, 5], [1, 5, 5, 3, 3], [2, 1, 1, 3, 3]], np.float32)
-    assert laid({"boxes": found}, placed((8, 8), 8, "resize"))["boxes"].tolist() == [
+    assert follow({"boxes": found}, placed((8, 8), 8, "resize"))["boxes"].tolist() == [
         [2, 1, 1, 3, 3]
     ]
 
@@ -284,10 +285,10 @@ def test_a_column_of_other_sides_or_unnamed_classes_is_broken():
     with pytest.raises(BrokenImage, match="its mask is 4x6, but the image 6x4"):
         agreed(values, {})
     values["mask"] = np.full((4, 6, 1), 3, np.uint8)
-    values["mask"][0, 0] = masks.UNKNOWN
+    values["mask"][0, 0] = UNKNOWN
     assert agreed(values, {"mask": ("a", "b", "c", "d")}) == (4, 6)
     with pytest.raises(BrokenImage, match="its mask has class 3, but only 2 are named"):
-        fitted(values, 4, "resize", str, {"mask": ("a", "b")})
+        fit_values(values, 4, "resize", str, {"mask": ("a", "b")})
 
 
 def test_what_is_missing_is_said_and_how_to_supply_it():

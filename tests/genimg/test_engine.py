@@ -404,3 +404,31 @@ def test_what_cannot_be_restored_is_refused(engines, image, options, message):
     with pytest.raises(InputError) as caught:
         engines["ffdnet"](Denoise.validated({"sigma": 10} | options), image=image)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation"), [("ffdnet", Denoise(sigma=20)), ("classifier", Classify())]
+)
+def test_images_that_share_passes_come_out_in_order_and_as_alone(engines, kind, operation):
+    engine = engines[kind]
+    shapes = [(9, 9), (40, 30), (9, 9), (9, 9), (600, 20), (9, 9), (13, 9)]
+    given_images = [picture(*shape, 3, seed=n) for n, shape in enumerate(shapes)]
+    drawn: list[int] = []
+
+    def plans():
+        for number, image in enumerate(given_images):
+            drawn.append(number)
+            yield engine.plan(operation, image=image)
+
+    results = []
+    for plan in engine.run(operation.name, plans()):
+        results.append(plan.result())
+        assert len(drawn) <= len(results) + engine.inference.most
+    assert len(results) == len(given_images)
+    for image, made in zip(given_images, results, strict=True):
+        alone = engine(operation, image=image)
+        if isinstance(operation, Denoise):
+            assert np.array_equal(made.only(), alone.only())
+        else:
+            assert made.values == alone.values
+    assert list(engine.run(operation.name, iter(()))) == []

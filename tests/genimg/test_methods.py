@@ -22,6 +22,7 @@ from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
+NORMALISED = ("dcgan", "lsgan", "wgan-gp", "dncnn", "segmenter", "detector")
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
@@ -142,7 +143,7 @@ def test_after_a_step_networks_know_of_no_workers(name):
     method.update(batch_at(recipe, 0), OneOfTwo())
     layers = [module for n in method.networks.values() for module in n.modules()]
     divided = [layer for layer in layers if hasattr(layer, "division")]
-    assert bool(divided) == (name in ("dcgan", "lsgan", "wgan-gp", "dncnn"))
+    assert bool(divided) == (name in NORMALISED)
     assert all(layer.division is None for layer in divided)
 
 

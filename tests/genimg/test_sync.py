@@ -29,7 +29,10 @@ STEPS = 3
 # cancel some biases' gradients to noise, which Adam makes as large as any other step.
 SHAPE = ("train.batch_size=10", "train.precision=float32", "model.width=16")
 VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
-    "dncnn": ("dncnn", *SHAPE, "model.depth=5"),  # each normalisation doubles what is rounded
+    # each normalisation doubles what is rounded
+    "dncnn": ("dncnn", *SHAPE, "model.depth=5"),
+    "segmenter": ("segmenter", *SHAPE, "model.depth=1"),
+    "detector": ("detector", *SHAPE, "model.depth=1"),
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
@@ -149,7 +152,8 @@ def test_together_they_do_what_one_worker_does_with_the_whole_batch(gang, varian
     assert alone.keys() == together.keys()
     for key, expected in alone.items():
         if key.startswith("0 gradient"):  # before rounding has been through Adam
-            tolerance = {"rtol": 1e-4, "atol": 1e-5 * expected.abs().max().item()}
+            part = 1e-4 if variant == "segmenter" else 1e-5  # what meets in its trunk cancels
+            tolerance = {"rtol": 1e-4, "atol": part * expected.abs().max().item()}
         elif " gradient " in key:
             tolerance = {"rtol": 1e-2, "atol": 1e-2 * expected.abs().max().item()}
         else:

@@ -116,7 +116,7 @@ WRONG = [
     ("denoise -m ffdnet photos -o out.png", "-o out.png: give a folder"),
     ("denoise -m ffdnet twins -o out", "twins/a.bmp and twins/a.png would both become out/a.png"),
     ("denoise -m ffdnet photos -o README", "README is not a folder"),
-    ("denoise -m ffdnet photos -o s3://bucket/out", "-o: give a path on this machine"),
+    ("denoise -m ffdnet photos -o s3://bucket/out", "there is no bucket 'bucket'"),
     ("denoise -m ffdnet photos/0.png -o README/out.png", "README is not a folder"),
     (
         "denoise -m ffdnet photos/0.png -o out.png --sigma -1",
@@ -155,7 +155,7 @@ WRONG = [
     ("evaluate dcgan data.size=32", "data.size belongs to the trained model"),
     ("evaluate judge --data photos", "photos: has image, but", "one folder a class"),
     ("evaluate judge --data labelled", "model.classes=['disc'", "the data has ['cat', 'dog']"),
-    ("evaluate dcgan --judge judge-8", "--judge takes 3 x 8 x 8", "makes 3 x 16 x 16"),
+    ("evaluate dcgan --judge judge-8", "--judge judge-8 takes 3 x 8 x 8", "makes 3 x 16 x 16"),
     ("evaluate dcgan --judge ffdnet", "a ffdnet model cannot classify", "it can: denoise"),
     ("evaluate ffdnet --judge judge", "a ffdnet model cannot sample", "it can: denoise"),
     ("evaluate dcgan --judge judg", "there is no model 'judg'", "did you mean 'judge'?"),

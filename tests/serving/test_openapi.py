@@ -18,7 +18,16 @@ from serving.backend import LocalBackend
 from serving.settings import Settings
 
 # Whether these can be honoured depends on the model or on the image: no schema can say it.
-OF_THE_MODEL = {"label", "text", "prompt", "size", "tile", "output_format", "model"}
+OF_THE_MODEL = {
+    "label",
+    "text",
+    "prompt",
+    "size",
+    "tile",
+    "output_format",
+    "model",
+    "latents",
+}
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF"}

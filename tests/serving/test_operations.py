@@ -1,6 +1,7 @@
 """Every operation of every recipe that can do it: alike alone, in company, by verb and by HTTP."""
 
 import base64
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import openai
 import pytest
 from live_server import file_of, opened, pixels, running
 from tiny_recipes import tiny
@@ -28,7 +30,6 @@ from jobs.runs.folder import RunFolder
 from jobs.runs.worker import Job, work
 from serving.app import create_app
 from serving.backend import LocalBackend
-from serving.native import SERVED
 from serving.settings import Settings
 
 ABLE = [(name, recipe) for recipe in RECIPES for name in RECIPES[recipe]().can()]
@@ -89,6 +90,15 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
     return options, inputs
 
 
+def sent(kind: Kind, given: np.ndarray) -> bytes:
+    """An input as a file."""
+    if kind is Kind.PICTURE:
+        return file_of(np.squeeze(given))
+    out = io.BytesIO()
+    np.save(out, given)
+    return out.getvalue()
+
+
 def plain(made) -> np.ndarray | list:
     """What is compared of a result."""
     if isinstance(made, Pictures):
@@ -122,14 +132,14 @@ def test_it_ends_between_passes(engines, name, recipe):
         engines[recipe](OPERATIONS[name](**options), alive=lambda: False, **inputs)
 
 
-@pytest.mark.parametrize(("name", "recipe"), [each for each in ABLE if each[0] in SERVED])
+@pytest.mark.parametrize(("name", "recipe"), ABLE)
 def test_http_gives_what_the_engine_gives_whoever_asks_beside(client, engines, name, recipe):
     engine = engines[recipe]
     requests = [asked(name, engine, number) for number in range(8)]
 
     def answer(request: tuple[dict, dict]):
         options, inputs = request
-        files = {key: file_of(np.squeeze(image)) for key, image in inputs.items()}
+        files = {key: sent(OPERATIONS[name].takes[key], given) for key, given in inputs.items()}
         json = OPERATIONS[name].gives in (Kind.LATENTS, Kind.VALUES)
         response = client.post(
             f"/v1/images/{name}",
@@ -170,10 +180,7 @@ def test_the_verb_gives_what_the_engine_gives(home, engines, name, tmp_path, mon
         command += [f"-{key}" if len(key) == 1 else f"--{key}", str(value)]
     for key, given in inputs.items():
         source = tmp_path / (f"{key}.npy" if operation.takes[key] is Kind.LATENTS else f"{key}.png")
-        if operation.takes[key] is Kind.LATENTS:
-            np.save(source, given)
-        else:
-            source.write_bytes(file_of(np.squeeze(given)))
+        source.write_bytes(sent(operation.takes[key], given))
         command += [str(source), "-m", recipe]
     command += [] if inputs else [recipe]
     output = {Kind.PICTURE: "a.png", Kind.LATENTS: "a.npy", Kind.VALUES: "a.json"}
@@ -193,7 +200,7 @@ def test_the_verb_gives_what_the_engine_gives(home, engines, name, tmp_path, mon
     assert alike(made, expected)
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_option_has_the_same_words_default_and_limits_wherever_it_is_told(client, name):
     operation = OPERATIONS[name]
     declared = operation.model_json_schema()["properties"]
@@ -224,3 +231,107 @@ def test_what_a_model_does_not_honour_is_refused_by_name(engines, name, recipe):
         _, inputs = asked(name, engine, 0)
         with pytest.raises(InputError, match=f"{option}='x': this {recipe} takes no {option}"):
             engine(OPERATIONS[name](**{option: "x"}), **inputs)
+
+
+def test_boxes_come_as_json_or_drawn_on_the_image(client, engines):
+    engine, image = engines["detector"], pixels(30, 20, 3)
+    options = {"model": "detector", "threshold": 0}
+    files = {"image": file_of(image)}
+    told = client.post("/v1/images/detect", params=options, files=files).json()["data"]
+    expected = engine(OPERATIONS["detect"](threshold=0), image=image)
+    assert told == expected.values
+    assert told[0]
+    for form in ("image", "b64_json"):
+        shown = options | {"response_format": form, "output_format": "png"}
+        response = client.post("/v1/images/detect", params=shown, files=files)
+        data = response.content
+        if form == "b64_json":
+            data = base64.b64decode(response.json()["data"][0]["b64_json"])
+        assert np.array_equal(np.asarray(opened(data)), expected.only())
+    assert not np.array_equal(expected.only(), image)
+
+
+def test_latents_go_there_and_back_as_json_and_as_arrays(client, engines):
+    files = {"image": file_of(pixels(16, 16, 3))}
+    told = client.post("/v1/images/encode", params={"model": "conv-vae"}, files=files).json()
+    asked = {"model": "conv-vae", "response_format": "npy"}
+    answer = client.post("/v1/images/encode", params=asked, files=files)
+    assert answer.headers["content-type"] == "application/x-npy"
+    array = np.load(io.BytesIO(answer.content))
+    assert array.dtype == np.float32
+    assert array.tolist() == told["data"]
+
+    one = {"model": "conv-vae", "output_format": "png"}
+    ways = [
+        {"json": one | {"latents": told["data"]}},
+        {"params": one, "files": {"latents": answer.content}},
+        {"params": one, "data": {"latents": json.dumps(told["data"])}},
+        {"params": one, "content": answer.content},
+    ]
+    made = [client.post("/v1/images/decode", **way) for way in ways]
+    assert [each.status_code for each in made] == [200] * 4, made[0].text
+    assert len({each.content for each in made}) == 1
+    expected = engines["conv-vae"](OPERATIONS["decode"](), latents=array).images[0]
+    assert np.array_equal(np.asarray(opened(made[0].content)), expected)
+
+    for latents, reason in (
+        ([1, 2], "rows of numbers"), ([["a"]], "rows of numbers"), ([[1], [2, 3]], "rows of"),
+        ([[1.0]], "this model takes [N, 8]"), ([[0.0] * 8] * 100, "at most 64"),
+        ({"a": 1}, "rows of numbers"),
+    ):  # fmt: skip
+        refused = client.post("/v1/images/decode", json={"latents": latents, "model": "conv-vae"})
+        assert refused.status_code == 400, latents
+        assert refused.json()["error"]["param"] == "latents", latents
+        assert reason in refused.json()["error"]["message"], latents
+
+
+def test_openais_client_restores_and_varies(client, engines):
+    image = pixels(20, 24, 3)
+    with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=0) as ai:
+
+        def shown(answer) -> list[np.ndarray]:
+            return [np.asarray(opened(base64.b64decode(each.b64_json))) for each in answer.data]
+
+        given = file_of(image)
+        (restored,) = shown(ai.images.edit(model="ffdnet", image=given, prompt=""))
+        assert np.array_equal(
+            restored, engines["ffdnet"](OPERATIONS["denoise"](), image=image).only()
+        )
+        half = {"strength": 0.5, "tile": 0}
+        (lessened,) = shown(
+            ai.images.edit(model="ffdnet", image=[given], prompt="", extra_body=half)
+        )
+        denoise = OPERATIONS["denoise"](**half)
+        assert np.array_equal(lessened, engines["ffdnet"](denoise, image=image).only())
+
+        near = ai.images.create_variation(
+            model="conv-vae", image=given, n=3, extra_body={"seed": 5, "strength": 0.25}
+        )
+        vary = OPERATIONS["vary"](n=3, seed=5, strength=0.25)
+        expected = engines["conv-vae"](vary, image=image).images
+        assert np.array_equal(np.stack(shown(near)), expected)
+        assert [each.seed for each in near.data] == [5, 6, 7]
+
+        for options, param in (
+            ({"mask": given}, "mask"), ({"prompt": "a cat"}, "prompt"), ({"n": 2}, "n"),
+            ({"size": "64x64"}, "size"), ({"model": "dcgan"}, "model"),
+        ):  # fmt: skip
+            wrong = {"model": "ffdnet", "image": given, "prompt": ""} | options
+            with pytest.raises(openai.BadRequestError) as refused:
+                ai.images.edit(**wrong)
+            assert refused.value.param == param
+        with pytest.raises(openai.BadRequestError, match="cannot vary"):
+            ai.images.create_variation(model="dcgan", image=given)
+
+
+def test_variations_go_out_from_the_reconstruction(engines):
+    engine, image = engines["conv-vae"], pixels(16, 16, 3)
+    vary, reconstruct = OPERATIONS["vary"], OPERATIONS["reconstruct"]
+    same = engine(vary(n=3, seed=1, strength=0), image=image).images
+    assert all(np.array_equal(each, engine(reconstruct(), image=image).only()) for each in same)
+    off = []
+    for strength in (0.1, 1, 10):
+        made = engine(vary(n=8, seed=1, strength=strength), image=image).images
+        off.append(np.abs(made.astype(float) - same[0]).mean())
+    assert off == sorted(off)
+    assert off[0] < off[1]

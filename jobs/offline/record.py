@@ -1,0 +1,99 @@
+"""What is written of a job beside its results while it is not done, so that it can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from cluster.places import open_storage
+from cluster.storage import NotFound
+from genimg.errors import InputError
+from jobs.offline.job import Job
+
+RECORD = "operation.json"  # of a job that is not done, or of which something failed
+FAILURES = "failures.jsonl"  # what failed of a job, and why, a line each
+
+
+def claim(job: Job, overwrite: bool) -> Job:
+    """The job as it goes on: begun now, or before, where a record says so.
+
+    InputError where another job is unfinished there, unless it is to be overwritten.
+    """
+    storage = open_storage(job.output)
+    try:
+        text = storage.read(RECORD)[0].decode()
+    except NotFound:
+        text = ""
+    if text and not overwrite:
+        before = recorded(text, job)
+        if different := differences(before, job):
+            key, (theirs, ours) = next(iter(different.items()))
+            raise InputError(
+                f"{job.output}: a job with {key}={shown(theirs)} is unfinished there, and this one"
+                f" has {shown(ours)}; run that one again to finish it, name another place, or"
+                " --overwrite"
+            )
+        job = replace(job, options=before.options, rows=before.rows)
+    else:
+        job = replace(job, options=with_seed(job))
+        storage.write(RECORD, job.text().encode())
+    written = storage.find(RECORD)
+    assert written is not None, "it was just read or written"
+    return replace(job, since=written.modified)
+
+
+def release(job: Job, failed: Sequence[Sequence[str]]) -> None:
+    """All was tried: what failed is listed, and kept is the record with which it can be tried
+    again; where nothing failed neither is left.
+    """
+    storage = open_storage(job.output)
+    if failed:
+        lines = [json.dumps({"file": what, "reason": why}) + "\n" for what, why in failed]
+        storage.write(FAILURES, "".join(lines).encode())
+    else:
+        storage.delete(FAILURES)
+        storage.delete(RECORD)
+
+
+def done_before(job: Job) -> set[str]:
+    """Keys of results that this job has left already."""
+    entries = open_storage(job.output).entries("")
+    return {entry.key for entry in entries if entry.modified >= job.since}
+
+
+def recorded(text: str, job: Job) -> Job:
+    try:
+        return Job.read(text)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{job.output}/{RECORD}: no record of a job of genimg; name another place"
+        ) from None
+
+
+def differences(before: Job, now: Job) -> dict[str, tuple[Any, Any]]:
+    """{what: (before, now)}; a seed that is to be random goes on as the one that was drawn."""
+    theirs, ours = (asdict(job) | asdict(job)["options"] for job in (before, now))
+    if ours.get("seed") == -1:
+        ours["seed"] = theirs.get("seed")
+    passed_over = ["options", "since", "registry", "output"]
+    if now.form != "shards":  # else it does not show in the results
+        passed_over.append("rows")
+    keys = [key for key in theirs | ours if key not in passed_over]
+    found = {key: (theirs.get(key), ours.get(key)) for key in keys}
+    return {key: pair for key, pair in found.items() if list_or(pair[0]) != list_or(pair[1])}
+
+
+def list_or(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def with_seed(job: Job) -> dict[str, Any]:
+    """The job's options, with a seed drawn where it was to be."""
+    first = getattr(job.asked, "first_seed", None)
+    return job.options | ({"seed": first()} if first else {})

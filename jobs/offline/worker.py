@@ -1,0 +1,298 @@
+"""A process's part of a job: chunks read, computed and written; knows no Ray."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cluster.places import open_storage
+from cluster.storage import NotFound, Storage, StorageError
+from genimg import images
+from genimg.contracts import Plan
+from genimg.data.remote import is_remote, locate, reported
+from genimg.data.shard_writing import write_shard
+from genimg.engine import Engine
+from genimg.errors import InputError
+from genimg.operations import Operation
+from genimg.operations.drawing import Drawing
+from genimg.results import Latents, Pictures, Values
+from jobs.model import digest_of, folder_of
+from jobs.offline.job import Chunk, Item, Job, Outcome
+
+T = TypeVar("T")
+R = TypeVar("R")
+CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
+AHEAD = 4  # images that are read before they are needed
+BEHIND = 2  # images that are computed, and not written yet
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An image that was read, and its plan."""
+
+    item: Item
+    plan: Plan
+    profile: bytes | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    item: Item
+    reason: str
+
+
+class Worker:
+    """Does chunks of a job, one at a time; the model is loaded with the first."""
+
+    def __init__(self, job: Job, engine: Engine | None = None) -> None:
+        """engine: that of the job's model, where this process has it already."""
+        self.job = job
+        if engine is not None:
+            self.engine = engine
+        self.operation = job.asked
+        self.output = open_storage(job.output)
+
+    def __call__(self, chunk: Chunk, tick: Callable[[int], None] = lambda count: None) -> Outcome:
+        """Do what of a chunk is not done yet. tick: told of things as they are done."""
+        try:
+            if self.job.form == "shards":
+                return self.shard(chunk, tick)
+            if chunk.items:
+                return self.told(chunk, tick) if chunk.key else self.pictures(chunk, tick)
+            return self.drawn(chunk, tick)
+        except (InputError, StorageError) as error:
+            return Outcome(0, refused=str(error))
+
+    @cached_property
+    def engine(self) -> Engine:
+        folder, verified = folder_of(self.job.model, self.job.registry)
+        if digest_of(folder) != self.job.digest:
+            raise InputError(f"{self.job.model}: another model now than when the job began")
+        return Engine.load(folder, precision=self.job.precision, verified=verified)
+
+    # images that are read
+
+    def pictures(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+        """Each image becomes a picture."""
+        missing = [item for item in chunk.items if not self.is_done(item.key)]
+        tick(len(chunk) - len(missing))
+        failed: list[list[str]] = []
+        with ThreadPoolExecutor(CODERS) as coders:
+            computed = self.computed(missing, coders)
+            for end in ahead(self.written, computed, coders, BEHIND):
+                failed += [[end.item.key, end.reason]] if isinstance(end, Failure) else []
+                tick(1)
+        return Outcome(len(chunk) - len(failed), failed)
+
+    def told(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+        """What is told of images becomes lines of one file; those that are there already stay."""
+        lines = self.lines_of(chunk.key)
+        missing = [item for item in chunk.items if item.key not in lines]
+        tick(len(chunk) - len(missing))
+        failed: list[list[str]] = []
+        with ThreadPoolExecutor(CODERS) as coders:
+            for end in self.computed(missing, coders):
+                if isinstance(end, Failure):
+                    failed.append([end.item.key, end.reason])
+                    lines[end.item.key] = {"error": end.reason}
+                else:
+                    lines[end.item.key] = {self.operation.name: first(end.plan.result())}
+                tick(1)
+        if missing:
+            every = [{"file": item.key} | lines[item.key] for item in chunk.items]
+            text = "".join(json.dumps(line) + "\n" for line in every)
+            self.output.write(chunk.key, text.encode())
+        return Outcome(len(chunk) - len(failed), failed)
+
+    def lines_of(self, key: str) -> dict[str, dict[str, Any]]:
+        """What a file of this job tells, by image, without what failed."""
+        if not self.is_done(key):
+            return {}
+        every = [json.loads(line) for line in self.output.read(key)[0].splitlines()]
+        return {line.pop("file"): line for line in every if "error" not in line}
+
+    def computed(
+        self, items: Iterable[Item], coders: ThreadPoolExecutor
+    ) -> Iterator[Ready | Failure]:
+        """Images read and computed; where a pass fails, each of it is tried alone."""
+        waiting: dict[int, Ready] = {}
+        failed: list[Failure] = []
+        self.engine  # noqa: B018 - loaded here, not by two coders at once
+
+        def plans() -> Iterator[Plan]:
+            for end in ahead(self.read, items, coders):
+                if isinstance(end, Failure):
+                    failed.append(end)
+                else:
+                    waiting[id(end.plan)] = end
+                    yield end.plan
+
+        stream, name = plans(), self.operation.name
+        while True:
+            try:
+                for plan in self.engine.run(name, stream):
+                    yield waiting.pop(id(plan))
+            except (RuntimeError, MemoryError):
+                for ready in list(waiting.values()):
+                    yield self.alone(ready)
+                waiting.clear()
+                continue
+            yield from failed
+            return
+
+    def alone(self, ready: Ready) -> Ready | Failure:
+        """An image computed with no other."""
+        try:
+            list(self.engine.run(self.operation.name, [ready.plan]))
+        except (RuntimeError, MemoryError) as error:
+            return Failure(ready.item, in_a_line(error))
+        return ready
+
+    def read(self, item: Item) -> Ready | Failure:
+        try:
+            data = bytes_of(item)
+            pixels = images.decode(data, keep_alpha=True)
+            plan = self.engine.plan(self.operation, image=pixels)
+        except images.BrokenImage as error:
+            return Failure(item, error.reason)
+        except InputError as error:
+            return Failure(item, str(error))
+        except (FileNotFoundError, NotFound):
+            return Failure(item, "no such file any more")
+        except OSError as error:
+            return Failure(item, error.strerror or str(error))
+        return Ready(item, plan, images.profile(data))
+
+    def written(self, end: Ready | Failure) -> Ready | Failure:
+        """A picture encoded and written."""
+        if isinstance(end, Failure):
+            return end
+        made: Pictures | Values = end.plan.result()
+        try:
+            data = images.encode(made.only(), "png", profile=end.profile)
+        except InputError as error:
+            return Failure(end.item, str(error))
+        self.output.write(end.item.key, data)
+        return end
+
+    # images that are drawn
+
+    def drawn(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+        """Each image that is drawn becomes a file."""
+        key = self.job.key
+        missing = {n for n in range(chunk.start, chunk.stop) if not self.is_done(key(n))}
+        tick(len(chunk) - len(missing))
+
+        def write(made: tuple[int, np.ndarray]) -> None:
+            number, image = made
+            if number in missing:
+                self.output.write(key(number), images.encode(image))
+
+        with ThreadPoolExecutor(CODERS) as coders:
+            for _ in ahead(write, self.made(sorted(missing)), coders):
+                tick(1)
+        return Outcome(len(chunk))
+
+    def shard(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+        """The images that are drawn become rows of a shard."""
+        if self.is_done(chunk.key):
+            tick(len(chunk))
+            return Outcome(len(chunk))
+
+        def encoded(made: tuple[int, np.ndarray]) -> dict[str, Any]:
+            return {"name": self.job.name(made[0]), "image": images.encode(made[1])}
+
+        def rows() -> Iterator[dict[str, Any]]:
+            with ThreadPoolExecutor(CODERS) as coders:
+                for row in ahead(encoded, self.made(range(chunk.start, chunk.stop)), coders):
+                    tick(1)
+                    yield row
+
+        address = f"{self.job.output.rstrip('/')}/{chunk.key}"
+        filesystem, path = locate(address)
+        with reported(address):
+            write_shard(
+                path, rows(), columns=("image",), classes={}, broken=[], filesystem=filesystem
+            )
+        return Outcome(len(chunk))
+
+    def made(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, uint8 [H, W, C]) of images, drawn as many at once as a pass has rows."""
+        for start, stop in runs(numbers, self.engine.inference.most):
+            operation: Operation = self.operation
+            inputs: dict[str, Any] = {}
+            if isinstance(operation, Drawing):
+                update = {"seed": operation.seed + start, "n": stop - start}
+                operation = operation.model_copy(update=update)
+            else:
+                inputs["latents"] = np.array(latents_in(self.job.sources[0])[start:stop])
+            made: Pictures = self.engine(operation, **inputs)
+            yield from enumerate(made.images, start=start)
+
+    def is_done(self, key: str) -> bool:
+        """Whether a result is there that this job has made."""
+        found = self.output.find(key)
+        return found is not None and found.modified >= self.job.since
+
+
+def ahead(
+    function: Callable[[T], R], things: Iterable[T], pool: ThreadPoolExecutor, count: int = AHEAD
+) -> Iterator[R]:
+    """function(thing) of each, in order; in threads, and some before they are asked for."""
+    waiting: deque[Future[R]] = deque()
+    for thing in things:
+        waiting.append(pool.submit(function, thing))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def runs(numbers: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges start to stop, of at most so many each."""
+    start = stop = -1
+    for number in numbers:
+        if number != stop or stop - start == most:
+            if stop > start:
+                yield start, stop
+            start = number
+        stop = number + 1
+    if stop > start:
+        yield start, stop
+
+
+def first(made: Any) -> Any:
+    """What was told of one image, as JSON has it."""
+    return made.array[0].tolist() if isinstance(made, Latents) else made.values[0]
+
+
+def in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def bytes_of(item: Item) -> bytes:
+    if is_remote(item.place):
+        return storage_at(item.place).read(item.name)[0]
+    return Path(item.place, item.name).read_bytes()
+
+
+@lru_cache(maxsize=8)
+def storage_at(place: str) -> Storage:
+    return open_storage(place)
+
+
+@lru_cache(maxsize=1)
+def latents_in(path: str) -> np.ndarray:
+    """float32 [N, D] of a .npy file. Raises InputError."""
+    try:
+        return np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy file of numbers ({error})") from None

@@ -1,0 +1,358 @@
+"""Operations over folders and prefixes: whole, resumable, the same on a cluster as alone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.places import open_storage
+from genimg import images
+from genimg.data.opening import open_dataset
+from genimg.engine import Engine
+from genimg.operations.restoring import Denoise
+from genimg.recipe import Data
+from jobs.model import folder_of
+from jobs.offline.job import Chunk, Item, Job
+from jobs.offline.record import claim
+from jobs.offline.worker import Worker, runs
+
+
+@pytest.fixture(autouse=True)
+def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a registry with dcgan, ffdnet, judge; and `photos`, 20 images."""
+    shutil.copytree(models / "registry", tmp_path / "registry")
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for number in range(20):
+        folder = tmp_path / "photos" / ("deeper" if number % 3 == 0 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = (int(draw.integers(9, 40)), int(draw.integers(9, 40)), (1, 3)[number % 2])
+        images.save(draw.integers(0, 256, shape, dtype=np.uint8), folder / f"{number:02d}.png")
+    return tmp_path
+
+
+def printed(outcome) -> str:
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def files(folder: Path | str) -> dict[str, bytes]:
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def engine_of(name: str) -> Engine:
+    return Engine.load(folder_of(name, "registry")[0])
+
+
+def test_each_image_of_a_folder_is_what_it_would_be_alone(command, home: Path):
+    assert printed(command("denoise photos -o clean --sigma 25 -m ffdnet")) == "clean\n"
+    engine = engine_of("ffdnet")
+    made = files("clean")
+    assert made.keys() == files("photos").keys()
+    for name in made:
+        pixels = images.load(home / "photos" / name, keep_alpha=True)
+        alone = engine(Denoise(sigma=25), image=pixels).images[0]
+        assert np.array_equal(images.decode(made[name]), alone), name
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
+    whole = (home / "photos/02.png").read_bytes()
+    (home / "photos/02.png").write_bytes(whole[:60])
+    (home / "photos/notes.txt").write_text("no image")
+    (home / "photos/.hidden.png").write_bytes(whole)
+    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
+    assert ended.code == 1
+    assert "failed: 02.png: damaged or truncated" in ended.err
+    assert "clean/failures.jsonl" in ended.err
+    made = files("clean")
+    assert made.keys() == files("photos").keys() - {"02.png", "notes.txt", ".hidden.png"} | {
+        "failures.jsonl",
+        "operation.json",
+    }
+    (line,) = map(json.loads, made["failures.jsonl"].splitlines())
+    assert line["file"] == "02.png"
+    assert "truncated" in line["reason"]
+
+    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
+    (home / "photos/02.png").write_bytes(whole)
+    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
+    assert "19 of 20 are done already" in ended.err
+    assert printed(ended) == "clean\n"
+    assert files("clean").keys() == made.keys() - {"failures.jsonl", "operation.json"} | {"02.png"}
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())
+
+
+def test_another_job_does_not_go_on_with_what_one_has_left(command, home: Path):
+    shutil.copy("photos/01.png", "photos/broken.png")
+    os.truncate("photos/broken.png", 50)
+    assert command("denoise photos -o clean --sigma 25 -m ffdnet").code == 1
+    before = files("clean")
+    ended = command("denoise photos -o clean --sigma 30 -m ffdnet")
+    assert ended.code == 2
+    assert "a job with sigma=25" in ended.err
+    assert "this one has 30" in ended.err
+    assert "--overwrite" in ended.err
+    assert files("clean") == before
+    (home / "photos/broken.png").unlink()
+    printed(command("denoise photos -o clean --sigma 30 -m ffdnet --overwrite"))
+    after = files("clean")
+    assert all(after[name] != before[name] for name in after)
+
+
+def test_done_once_it_is_done_anew_when_asked_again(command, home: Path):
+    printed(command("denoise photos -o clean --sigma 25 -m ffdnet"))
+    before = files("clean")
+    printed(command("denoise photos -o clean --sigma 40 -m ffdnet"))
+    after = files("clean")
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in after)
+
+
+def test_what_is_told_of_images_is_one_file_of_any_form(command, home: Path):
+    (home / "photos/broken.png").write_bytes(b"no image")
+    for suffix in ("json", "jsonl"):
+        ended = command(f"classify photos -o told.{suffix} -m judge --top 1")
+        assert ended.code == 1
+        assert "photos/broken.png" in ended.err
+    names = {f"photos/{name}" for name in files("photos")}
+    told = json.loads((home / "told.json").read_text())
+    assert told.keys() == names - {"photos/broken.png"}
+    lines = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == sorted(names)
+    assert {line["file"]: line["classify"] for line in lines if "classify" in line} == told
+    assert [line["file"] for line in lines if "error" in line] == ["photos/broken.png"]
+
+    part = home / "told.jsonl.parts/part-000000-of-000002.jsonl"
+    assert part.is_file()
+    (home / "photos/broken.png").unlink()
+    again = printed(command("classify photos -o told.json -m judge --top 1 --overwrite"))
+    assert again == "told.json\n"
+    assert json.loads((home / "told.json").read_text()) == told
+    assert not (home / "told.json.parts").exists()
+    assert json.loads(printed(command("classify photos -m judge --top 1"))) == told
+
+
+def test_lines_of_a_part_that_are_good_are_not_made_again(home: Path, command):
+    (home / "photos/broken.png").write_bytes(b"no image")
+    command("classify photos -o told.jsonl -m judge --top 1")
+    parts = sorted((home / "told.jsonl.parts").glob("part-*"))
+    for part in parts:  # a mark that tells whether a line is the one of before
+        lines = [json.loads(line) for line in part.read_text().splitlines()]
+        marked = [line | ({"classify": "kept"} if "classify" in line else {}) for line in lines]
+        part.write_text("".join(json.dumps(line) + "\n" for line in marked))
+    shutil.copy("photos/01.png", "photos/broken.png")
+    printed(command("classify photos -o told.jsonl -m judge --top 1"))
+    lines = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    made = [line["file"] for line in lines if line["classify"] != "kept"]
+    assert made == ["photos/broken.png"]
+    assert not (home / "told.jsonl.parts").exists()
+
+
+def test_samples_in_shards_are_those_in_files_and_in_a_grid(command, home: Path):
+    ended = command("sample dcgan -n 20 --seed 3 --shard-rows 8 -o shards")
+    assert printed(ended) == "shards: 20 images\n"
+    names = [f"shard-0000{number}-of-00003.parquet" for number in range(3)]
+    assert sorted(files("shards")) == names
+    printed(command("sample dcgan -n 20 --seed 3 -o each"))
+    alone = files("each")
+    rows = [row for name in names for row in pq.read_table(home / "shards" / name).to_pylist()]
+    assert {f"{row['name']}.png": row["image"] for row in rows} == alone
+    assert [row["name"] for row in rows] == [f"seed-{seed:06d}" for seed in range(3, 23)]
+    data = open_dataset(Data(source="shards", size=16, holdout=1), ("image",))
+    assert len(data) == 20
+
+
+def test_a_random_seed_goes_on_as_the_one_that_was_drawn(command, home: Path):
+    job = Job(
+        operation="sample",
+        options={"n": 40, "seed": -1},
+        model="dcgan@1",
+        digest="",
+        registry="registry",
+        precision="auto",
+        sources=(),
+        output="each",
+        form="pictures",
+        rows=16,
+    )
+    first = claim(job, overwrite=False)
+    assert first.options["seed"] >= 0
+    again = claim(job, overwrite=False)
+    assert again == first
+    assert claim(job, overwrite=True).options["seed"] != first.options["seed"]
+
+
+def test_decoded_latents_become_a_file_each(command, home: Path, tmp_path: Path):
+    generator = engine_of("dcgan")
+    if "decode" not in generator.abilities:
+        pytest.skip("this generator does not decode")
+    latents = np.random.default_rng(0).standard_normal((10, 8)).astype(np.float32)
+    np.save("latents.npy", latents)
+    assert printed(command("decode latents.npy -m dcgan -o each")) == "each: 10 images\n"
+    assert sorted(files("each")) == [f"{number:06d}.png" for number in range(10)]
+
+
+def test_an_image_with_which_a_pass_fails_is_told_and_the_others_are_done(
+    command, home, monkeypatch
+):
+    compute = Engine.compute
+
+    def failing(self, name, parts):
+        if any(bool((plan.rows(0, 1)["image"] == -1).all()) for plan, *_ in parts):
+            raise RuntimeError("out of memory\n for this one")
+        compute(self, name, parts)
+
+    images.save(np.zeros((8, 8, 3), np.uint8), home / "photos/poison.png")
+    monkeypatch.setattr(Engine, "compute", failing)
+    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
+    assert ended.code == 1
+    assert "failed: poison.png: out of memory for this one" in ended.err
+    assert len(list((home / "clean").rglob("*.png"))) == 20
+
+
+def test_refused_before_anything_is_written(command, home: Path):
+    for arguments, told in (
+        ("denoise photos -o photos -m ffdnet", "is the source, whose images it would replace"),
+        ("denoise photos -o clean.png -m ffdnet", "give a folder, as the source is one"),
+        ("denoise photos -o clean -m ffdnet --workers 0", "--workers 0: at least 1"),
+        ("denoise photos/01.png -o clean.png -m ffdnet --workers 2", "only with a folder"),
+        ("sample dcgan -o grid.png --workers 2", "only with -o FOLDER"),
+        ("sample dcgan -o grid.png --shard-rows 8", "only with -o FOLDER"),
+        ("sample dcgan -o each --shard-rows 0", "--shard-rows 0: at least 1"),
+        ("classify photos -o told.npy -m judge", "one of .json .jsonl"),
+        ("classify photos -o told.json -m ffdnet", "a ffdnet model cannot classify"),
+        ("denoise empty -o clean -m ffdnet", "empty: no images in it"),
+    ):
+        (home / "empty").mkdir(exist_ok=True)
+        before = files(home)
+        ended = command(arguments)
+        assert ended.code == 2, arguments
+        assert told in ended.err, arguments
+        assert files(home) == before, arguments
+
+
+@given(st.sets(st.integers(0, 200)), st.integers(1, 20))
+def test_runs_cover_numbers_once(numbers: set[int], most: int):
+    found = list(runs(sorted(numbers), most))
+    assert [n for start, stop in found for n in range(start, stop)] == sorted(numbers)
+    assert all(0 < stop - start <= most for start, stop in found)
+
+
+def test_a_model_that_changed_meanwhile_is_refused(home: Path):
+    job = Job(
+        "classify", {"top": 1}, "judge@1", "another", "registry", "auto", (), "out", "lines", 16
+    )
+    item = Item(str(home / "photos"), "01.png", "01.png")
+    outcome = Worker(job)(Chunk(items=(item,), key="part"))
+    assert "another model now" in outcome.refused
+
+
+def killed_once(arguments: str, under_way) -> None:
+    """Start a command, and kill it with all that it has started once it is under way."""
+    command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while not under_way():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < until, "it did nothing"
+            time.sleep(0.005)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_killed_it_goes_on_and_does_nothing_twice(command, home: Path):
+    for number in range(300):
+        shutil.copy("photos/01.png", f"photos/copy-{number:03d}.png")
+    arguments = "denoise photos -o clean --sigma 25 -m ffdnet"
+    killed_once(arguments, lambda: len(list((home / "clean").glob("**/*.png"))) > 30)
+    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
+    assert 30 < len(times) < 320
+    assert all(images.load(path).size for path in times)  # each is whole
+    ended = command(arguments)
+    assert f"{len(times)} of 320 are done already" in ended.err
+    printed(ended)
+    made = files("clean")
+    assert made.keys() == files("photos").keys()
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())
+    assert len({made[name] for name in made if name.startswith("copy-")}) == 1
+
+
+@pytest.mark.ray
+def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, home: Path):
+    (home / "photos/broken.png").write_bytes(b"no image")
+    for name, workers in (("alone", ""), ("together", "--workers 2")):
+        ended = command(f"denoise photos -o {name} --sigma 25 -m ffdnet {workers}")
+        assert ended.code == 1
+        assert "failed: broken.png" in ended.err
+        ended = command(f"classify photos -o {name}.jsonl -m judge {workers}")
+        assert ended.code == 1
+        arguments = f"sample dcgan -n 40 --seed 3 --shard-rows 16 -o {name}-shards {workers}"
+        assert printed(command(arguments)) == f"{name}-shards: 40 images\n"
+        (home / name / "operation.json").unlink()
+    assert files("alone") == files("together")
+    assert files("alone-shards") == files("together-shards")
+    assert (home / "alone.jsonl").read_bytes() == (home / "together.jsonl").read_bytes()
+
+
+@pytest.mark.ray
+def test_from_s3_to_s3(ray_cluster, command, home: Path, bucket: str, monkeypatch):
+    monkeypatch.setenv("GENIMG_CACHE", str(home / "cache"))
+    storage = open_storage(f"{bucket}/photos")
+    for name, data in files("photos").items():
+        storage.write(name, data)
+    storage.write("notes.txt", b"no image")
+    assert printed(command("denoise photos -o clean --sigma 25 -m ffdnet")) == "clean\n"
+    for workers in ("", "--workers 2"):
+        target = f"{bucket}/clean{len(workers)}"
+        there = f"denoise {bucket}/photos -o {target} --sigma 25 -m ffdnet {workers}"
+        assert printed(command(there)) == f"{target}\n"
+        made = open_storage(target)
+        assert {name: made.read(name)[0] for name in made.list("")} == files("clean")
+    printed(command(f"classify {bucket}/photos -o {bucket}/told.jsonl -m judge --workers 2"))
+    lines = open_storage(bucket).read("told.jsonl")[0].splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [
+        f"{bucket}/photos/{name}" for name in sorted(files("photos"))
+    ]
+    assert not open_storage(bucket).list("told.jsonl.parts")
+    printed(command(f"sample dcgan -n 20 --seed 0 --shard-rows 8 -o {bucket}/drawn --workers 2"))
+    assert len(open_dataset(Data(source=f"{bucket}/drawn", size=16, holdout=1), ("image",))) == 20
+
+
+@pytest.mark.ray
+def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home: Path):
+    import psutil
+
+    for number in range(400):
+        shutil.copy("photos/01.png", f"photos/copy-{number:03d}.png")
+    arguments = "denoise photos -o clean --sigma 25 -m ffdnet --workers 2"
+    command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
+    environment = os.environ | {"RAY_ADDRESS": ""}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    made = home / "clean"
+    until = time.monotonic() + 120
+    while len(list(made.glob("**/*.png"))) < 30:
+        assert process.poll() is None, "it ended before a worker could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    workers = [each for each in family if "MapWorker" in " ".join(each.cmdline())]
+    assert workers
+    workers[0].kill()
+    times = {path: path.stat().st_mtime_ns for path in made.rglob("*.png")}
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert files("clean").keys() == files("photos").keys()
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())
