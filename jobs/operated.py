@@ -13,7 +13,6 @@ import numpy as np
 import typer
 
 from cluster.places import everywhere, open_storage
-from cluster.storage import check_key
 from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
@@ -21,8 +20,8 @@ from genimg.operations import Kind, Operation
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
 from jobs.model import digest_of, pinned
-from jobs.offline.inputs import listed, parted
-from jobs.offline.job import Form, Item, Job, rows_for
+from jobs.offline.inputs import listed, refuse_same_names
+from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES
 from jobs.offline.told import as_array, as_text, lines_of, tell
@@ -104,6 +103,7 @@ class Many:
 
     asked: Asked
     form: Form
+    sources: tuple[Source, ...]
     items: Sequence[Item]
     count: int
     rows: int  # things in a chunk
@@ -118,7 +118,7 @@ class Many:
             digest=digest_of(model.folder),
             registry=everywhere(model.registry),
             precision=model.precision,
-            sources=tuple(everywhere(source) for source in asked.sources),
+            sources=self.sources,
             output=everywhere(output),
             form=self.form,
             rows=self.rows,
@@ -182,8 +182,8 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
         raise InputError(f"-o {asked.output}: give a name that ends in one of {' '.join(known)}")
     if asked.output is not None and not is_remote(asked.output):
         refuse_blocked(Path(asked.output).parent)
-    items = [Item(*parted(path), key=path) for path in listed(asked.sources)]
-    return Many(asked, "lines", items, len(items), rows_for(len(items)))
+    sources, items = listed(asked.sources)
+    return Many(asked, "lines", sources, items, len(items), rows_for(len(items)))
 
 
 def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
@@ -217,7 +217,8 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
     else:
         count = int(getattr(operation, "n"))  # noqa: B009 - Operation itself has none
     form: Form = "pictures" if asked.shard_rows is None else "shards"
-    return Many(asked, form, (), count, asked.shard_rows or rows_for(count))
+    latents = () if source is None else (Source(str(source), everywhere(str(source)), file=True),)
+    return Many(asked, form, latents, (), count, asked.shard_rows or rows_for(count))
 
 
 def restoring(asked: Asked) -> Single | Many:
@@ -243,19 +244,9 @@ def restoring(asked: Asked) -> Single | Many:
     target = everywhere(output).rstrip("/")
     if target in (everywhere(source).rstrip("/") for source in asked.sources):
         raise InputError(f"-o {output}: is the source, whose images it would replace; name another")
-    taken: dict[str, tuple[str, Item]] = {}
-    for source in asked.sources:
-        start = len(source.rstrip("/")) + 1
-        for path in listed([source]):
-            place, name = parted(path)
-            key = str(Path(name if path == source else path[start:]).with_suffix(".png"))
-            check_key(key)
-            other, _ = taken.setdefault(key, (path, Item(place, name, key)))
-            if other != path:
-                reason = f"would both become {output.rstrip('/')}/{key}; rename one of them"
-                raise InputError(f"{other} and {path} {reason}")
-    items = [item for _, item in taken.values()]
-    return Many(asked, "pictures", items, len(items), rows_for(len(items)))
+    sources, items = listed(asked.sources)
+    refuse_same_names(sources, items, output)
+    return Many(asked, "pictures", sources, items, len(items), rows_for(len(items)))
 
 
 def latents_in(path: Path) -> np.ndarray:
