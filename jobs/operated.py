@@ -241,9 +241,10 @@ def restoring(asked: Asked) -> Single | Many:
         raise InputError(f"-o {output}: give a folder, as the source is one")
     if not is_remote(output):
         refuse_blocked(Path(output))
-    target = everywhere(output).rstrip("/")
-    if target in (everywhere(source).rstrip("/") for source in asked.sources):
-        raise InputError(f"-o {output}: is the source, whose images it would replace; name another")
+    target = everywhere(output).rstrip("/") + "/"
+    for source in asked.sources:
+        if target.startswith(everywhere(source).rstrip("/") + "/"):
+            raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
     sources, items = listed(asked.sources)
     refuse_same_names(sources, items, output)
     return Many(asked, "pictures", sources, items, len(items), rows_for(len(items)))

@@ -223,7 +223,8 @@ def test_an_image_with_which_a_pass_fails_is_told_and_the_others_are_done(
 
 def test_refused_before_anything_is_written(command, home: Path):
     for arguments, told in (
-        ("denoise photos -o photos -m ffdnet", "is the source, whose images it would replace"),
+        ("denoise photos -o photos -m ffdnet", "lies in photos, whose images are read"),
+        ("denoise photos -o ./photos/clean -m ffdnet", "lies in photos, whose images are read"),
         ("denoise photos -o clean.png -m ffdnet", "give a folder, as the source is one"),
         ("denoise photos -o clean -m ffdnet --workers 0", "--workers 0: at least 1"),
         ("denoise photos/01.png -o clean.png -m ffdnet --workers 2", "only with a folder"),
