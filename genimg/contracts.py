@@ -18,8 +18,9 @@ class Rows(TypedDict, total=False):
     target: Tensor  # likewise: what `image` should become
     mask: Tensor  # int64 [N, H, W]: a class a pixel; UNKNOWN where nobody knows
     label: Tensor  # int64 [N]
-    text: Tensor  # int64 [N, T]: UTF-8 bytes + 1 until there are tokens, 0 behind the last
+    text: Tensor  # int64 [N, T] tokens: UTF-8 bytes + 1, 0 behind the last
     boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
+    frames: Tensor  # float32 [N, T, C, H, W] in [-1, 1]
     seed: Tensor  # int64 [N]
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
@@ -113,7 +114,7 @@ Stored = dict[str, Tensor]
 """N things as data, column by column: small, and not yet what networks take.
 
 image, target: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N]; text: uint8 [N, T];
-boxes: float32 [N, K, 5]. genimg.data.columns makes Rows of it.
+boxes: float32 [N, K, 5]; frames: uint8 [N, T * C, H, W]. genimg.data.columns makes Rows of it.
 """
 
 

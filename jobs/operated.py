@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ import numpy as np
 import typer
 
 from cluster.places import everywhere, open_storage
-from cluster.storage import check_key
 from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
@@ -22,9 +20,11 @@ from genimg.operations import Kind, Operation
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
 from jobs.model import digest_of, pinned
-from jobs.offline.job import Form, Item, Job, rows_for
-from jobs.offline.perform import lines_of, perform, tell
+from jobs.offline.inputs import listed, refuse_same_names
+from jobs.offline.job import Form, Item, Job, Source, rows_for
+from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES
+from jobs.offline.told import as_array, as_text, lines_of, tell
 
 if TYPE_CHECKING:
     from jobs.model import Model
@@ -103,6 +103,7 @@ class Many:
 
     asked: Asked
     form: Form
+    sources: tuple[Source, ...]
     items: Sequence[Item]
     count: int
     rows: int  # things in a chunk
@@ -117,7 +118,7 @@ class Many:
             digest=digest_of(model.folder),
             registry=everywhere(model.registry),
             precision=model.precision,
-            sources=tuple(everywhere(source) for source in asked.sources),
+            sources=self.sources,
             output=everywhere(output),
             form=self.form,
             rows=self.rows,
@@ -167,25 +168,6 @@ class Many:
         open_storage(folder or "/").write(file, data)
 
 
-def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:
-    """By file, without what failed; or a line each."""
-    if suffix == ".jsonl":
-        return "".join(json.dumps(line) + "\n" for line in told)
-    good = {line["file"]: line[name] for line in told if name in line}
-    return json.dumps(good, indent=2) + "\n"
-
-
-def as_array(told: Iterable[dict[str, Any]], name: str) -> bytes:
-    """A .npy file, float32 [N, D]: a row each, of NaN for what failed."""
-    import io
-
-    rows = [line.get(name) for line in told]
-    width = next((len(row) for row in rows if row is not None), 0)
-    out = io.BytesIO()
-    np.save(out, np.array([row or [np.nan] * width for row in rows], np.float32))
-    return out.getvalue()
-
-
 def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
     """What is to be read and written. InputError where it cannot be."""
     if asked.workers is not None and asked.workers < 1:
@@ -200,8 +182,8 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
         raise InputError(f"-o {asked.output}: give a name that ends in one of {' '.join(known)}")
     if asked.output is not None and not is_remote(asked.output):
         refuse_blocked(Path(asked.output).parent)
-    items = [Item(*parted(path), key=path) for path in listed(asked.sources)]
-    return Many(asked, "lines", items, len(items), rows_for(len(items)))
+    sources, items = listed(asked.sources)
+    return Many(asked, "lines", sources, items, len(items), rows_for(len(items)))
 
 
 def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
@@ -235,7 +217,8 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
     else:
         count = int(getattr(operation, "n"))  # noqa: B009 - Operation itself has none
     form: Form = "pictures" if asked.shard_rows is None else "shards"
-    return Many(asked, form, (), count, asked.shard_rows or rows_for(count))
+    latents = () if source is None else (Source(str(source), everywhere(str(source)), file=True),)
+    return Many(asked, form, latents, (), count, asked.shard_rows or rows_for(count))
 
 
 def restoring(asked: Asked) -> Single | Many:
@@ -258,63 +241,13 @@ def restoring(asked: Asked) -> Single | Many:
         raise InputError(f"-o {output}: give a folder, as the source is one")
     if not is_remote(output):
         refuse_blocked(Path(output))
-    target = everywhere(output).rstrip("/")
-    if target in (everywhere(source).rstrip("/") for source in asked.sources):
-        raise InputError(f"-o {output}: is the source, whose images it would replace; name another")
-    taken: dict[str, tuple[str, Item]] = {}
+    target = everywhere(output).rstrip("/") + "/"
     for source in asked.sources:
-        start = len(source.rstrip("/")) + 1
-        for path in listed([source]):
-            place, name = parted(path)
-            key = str(Path(name if path == source else path[start:]).with_suffix(".png"))
-            check_key(key)
-            other, _ = taken.setdefault(key, (path, Item(place, name, key)))
-            if other != path:
-                reason = f"would both become {output.rstrip('/')}/{key}; rename one of them"
-                raise InputError(f"{other} and {path} {reason}")
-    items = [item for _, item in taken.values()]
-    return Many(asked, "pictures", items, len(items), rows_for(len(items)))
-
-
-def listed(sources: Sequence[str]) -> list[str]:
-    """Images: files by themselves, and what is in folders and prefixes, at any depth, sorted."""
-    found: list[str] = []
-    for source in sources:
-        if is_remote(source):
-            folder = source.rstrip("/")
-            names = open_storage(folder).list("")
-            inside = [f"{folder}/{name}" for name in names if is_image(name)]
-            if not inside:
-                folder, _, file = folder.rpartition("/")
-                inside = [source] if is_image(file) and open_storage(folder).exists(file) else []
-        elif not Path(source).exists():
-            raise InputError(f"{source}: no such file or folder")
-        elif Path(source).is_file():
-            inside = [source]
-        else:
-            folder_path = Path(source)
-            inside = [
-                str(path) for path in sorted(folder_path.rglob("*"))
-                if is_image(path.name) and not hidden(path.relative_to(folder_path))
-            ]  # fmt: skip
-        if not inside:
-            raise InputError(f"{source}: no images in it")
-        found += inside
-    return found
-
-
-def is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in images.READABLE_SUFFIXES
-
-
-def hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def parted(path: str) -> tuple[str, str]:
-    """(folder or prefix, name in it) of a file, by an address that any process understands."""
-    place, _, name = everywhere(path).rpartition("/")
-    return place or "/", name
+        if target.startswith(everywhere(source).rstrip("/") + "/"):
+            raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
+    sources, items = listed(asked.sources)
+    refuse_same_names(sources, items, output)
+    return Many(asked, "pictures", sources, items, len(items), rows_for(len(items)))
 
 
 def latents_in(path: Path) -> np.ndarray:

@@ -64,9 +64,9 @@ class Number(_Beside):
 
 
 class Words(_Beside):
-    """A text an image, stored as a string; a row is its UTF-8 bytes + 1, 0 behind the last.
+    """A text an image, stored as a string; a row is its tokens: UTF-8 bytes + 1, 0 behind the last.
 
-    Until there are tokens. A text of more than BYTES bytes is cut behind a whole character.
+    A text of more than BYTES bytes is cut behind a whole character.
     """
 
     stored = pa.string()

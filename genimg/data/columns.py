@@ -26,7 +26,7 @@ from torch import Tensor
 from genimg.contracts import Stored
 from genimg.data.beside import Boxes, Number, Words
 from genimg.data.fitting import Fit, Place, placed, too_small
-from genimg.data.grids import Classes, Encode, Pixels
+from genimg.data.grids import Classes, Clip, Encode, Pixels
 from genimg.errors import InputError, nearest
 from genimg.images import BrokenImage, Channels
 
@@ -103,6 +103,7 @@ COLUMNS: dict[str, Column] = {
     "label": Number(),
     "text": Words(),
     "boxes": Boxes(),
+    "frames": Clip(),
 }
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from genimg import images, masks
 from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
-from genimg.images import Channels
+from genimg.images import BrokenImage, Channels
 
+FRAMES = 16  # of a clip
 Encode = Callable[[np.ndarray], bytes]  # how shards are to hold pictures
 
 
@@ -99,3 +100,45 @@ class Classes(_OnGrid):
 
     def ready(self, values: Tensor) -> Tensor:
         return values[:, 0].long()
+
+
+class Clip(_OnGrid):
+    """Pictures that follow one another: FRAMES of them, as the channels of one.
+
+    stored as a list of encoded images; of a longer one the first FRAMES, of a shorter one the last
+    again and again
+    """
+
+    stored = pa.list_(pa.binary())
+    classed = False
+    remedy = "write shards with a column frames, each a list of encoded images of equal sides"
+
+    def accepts(self, kind: pa.DataType) -> bool:
+        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return lists and super().accepts(kind.value_type)
+
+    def decoded(self, stored: list[bytes], channels: Channels | None = None) -> np.ndarray:
+        if not stored:
+            raise BrokenImage("its frames are none")
+        frames = [images.decode(data, channels) for data in stored[:FRAMES]]
+        if len({frame.shape for frame in frames}) > 1:
+            raise BrokenImage("its frames differ in size or channels")
+        return np.concatenate(frames + frames[-1:] * (FRAMES - len(frames)), axis=2)
+
+    def encoded(self, value: np.ndarray, encode: Encode) -> list[bytes]:
+        return [encode(frame) for frame in np.split(value, FRAMES, axis=2)]
+
+    def highest(self, value: np.ndarray) -> int:
+        return -1
+
+    def fitted(self, value: np.ndarray, place: Place) -> np.ndarray:
+        frames = np.split(value, FRAMES, axis=2)
+        laid_out = [laid(frame, place, Image.Resampling.LANCZOS) for frame in frames]
+        return np.concatenate(laid_out, axis=2)
+
+    def shape(self, size: int, channels: int) -> tuple[int, ...]:
+        return FRAMES * channels, size, size
+
+    def ready(self, values: Tensor) -> Tensor:
+        frames = values.unflatten(1, (FRAMES, -1)).to(torch.float32)
+        return frames.mul_(2 / 255).sub_(1)

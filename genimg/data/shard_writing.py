@@ -35,7 +35,7 @@ def write_shard(
     names = [name for name in PLAIN if name == "name" or name in columns] + more
     types = {name: pa.string() if name == "name" else COLUMNS[name].stored for name in names}
     schema = pa.schema(list(types.items()), metadata={ABOUT: about(classes, bool(more))})
-    as_it_is = {name for name, kind in types.items() if pa.types.is_binary(kind)}
+    as_it_is = {name for name, kind in types.items() if pa.types.is_binary(innermost(kind))}
     folder, _, file = path.rpartition("/")
     # What is written to S3 appears when it is closed, so there it needs no other name.
     local = isinstance(filesystem, fs.LocalFileSystem)
@@ -77,6 +77,13 @@ def about(classes: Mapping[str, tuple[str, ...]], more: bool) -> bytes:
     return json.dumps(told).encode()
 
 
+def innermost(kind: pa.DataType) -> pa.DataType:
+    """What is in lists of a type."""
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    return kind
+
+
 def leaf(name: str, kind: pa.DataType) -> str:
     """What Parquet calls a column, or what is in its lists."""
     while pa.types.is_list(kind):
@@ -90,9 +97,14 @@ def grouped(rows: Iterable[Row], weighed: Iterable[str] = ("image",)) -> Iterabl
     size = 0
     for row in rows:
         group.append(row)
-        size += sum(len(row[name]) for name in weighed)
+        size += sum(weight(row[name]) for name in weighed)
         if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def weight(stored: bytes | list[bytes]) -> int:
+    """Bytes of an encoded image, or of several."""
+    return len(stored) if isinstance(stored, bytes) else sum(map(len, stored))

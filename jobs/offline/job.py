@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
 from genimg.operations import OPERATIONS, Operation
@@ -12,6 +13,23 @@ from genimg.operations import OPERATIONS, Operation
 Form = Literal["pictures", "lines", "shards"]
 MANY = 4096  # chunks into which a job is cut before these grow
 LEAST, MOST = 16, 256  # things in a chunk
+
+
+Item = tuple[int, str]  # an image to be read: the number of its source, and its name there
+"""Of millions of images little more than their names is in memory."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a person named, of which images are read: a file, a folder, an s3:// prefix."""
+
+    named: str
+    place: str  # the folder or prefix that images are in, by an address that any process knows
+    file: bool = False  # whether it is an image itself
+
+    def told(self, name: str) -> str:
+        """How an image in it is called in front of that person."""
+        return self.named if self.file else f"{self.named.rstrip('/')}/{name}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Job:
     digest: str  # of the model's manifest
     registry: str
     precision: str
-    sources: tuple[str, ...]  # what a person named: folders, files, prefixes
+    sources: tuple[Source, ...]
     output: str  # the folder or s3:// prefix beneath which results are written
     form: Form
     rows: int  # things in a chunk
@@ -38,6 +56,11 @@ class Job:
     def asked(self) -> Operation:
         """The operation with its options."""
         return OPERATIONS[self.operation].model_validate(self.options)
+
+    def what(self, item: Item) -> str:
+        """How an image is called where something is told of it."""
+        source, name = item
+        return self.sources[source].told(name)
 
     def name(self, number: int) -> str:
         """How the image of a number is called that is drawn."""
@@ -54,16 +77,7 @@ class Job:
     @classmethod
     def read(cls, text: str) -> Self:
         told = json.loads(text)
-        return cls(**told | {"sources": tuple(told["sources"])})
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image to be read."""
-
-    place: str  # the folder or s3:// prefix that it is in
-    name: str  # there
-    key: str  # of the picture that it becomes, or what it is called where something is told of it
+        return cls(**told | {"sources": tuple(Source(**source) for source in told["sources"])})
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class Chunk:
     @classmethod
     def read(cls, text: str) -> Self:
         told = json.loads(text)
-        return cls(**told | {"items": tuple(Item(**item) for item in told["items"])})
+        return cls(**told | {"items": tuple((source, name) for source, name in told["items"])})
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,11 @@ class Outcome:
     count: int  # things done, also if that was some time ago
     failed: list[list[str]] = field(default_factory=list)  # [what, why]
     refused: str = ""  # why nothing more of the job can be done
+
+
+def key_of(item: Item) -> str:
+    """Of the picture that an image becomes."""
+    return str(PurePosixPath(item[1]).with_suffix(".png"))
 
 
 def rows_for(count: int) -> int:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cluster.places import open_storage
 from genimg.errors import InputError
 from jobs.console import Meter, say
-from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of
+from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of, key_of
 from jobs.offline.record import claim, done_before, release
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
-
-_READERS = 16  # parts that are read at a time
-_TOLD = 3  # failures that are told at the terminal
 
 
 def perform(
@@ -66,7 +60,7 @@ def outcomes_of(
     chunks: Sequence[Chunk],
     engine: Engine | None,
     workers: int | None,
-    tick: Any,
+    tick: Callable[[int], None],
 ) -> Generator[Outcome, None, None]:
     if not chunks:
         return
@@ -91,32 +85,10 @@ def left(job: Job, items: Sequence[Item], count: int) -> Iterator[Chunk]:
         return
     done = done_before(job)
     if items:
-        missing = [item for item in items if item.key not in done]
+        missing = [item for item in items if key_of(item) not in done]
         yield from chunks_of(job, missing, len(missing))
         return
     for chunk in chunks_of(job, items, count):
         keys = [chunk.key] if chunk.key else [job.key(n) for n in range(chunk.start, chunk.stop)]
         if not all(key in done for key in keys):
             yield chunk
-
-
-def tell(failed: Sequence[Sequence[str]], where: str) -> None:
-    """Tell of what failed, at the terminal.
-
-    where: the place of its list, or empty.
-    """
-    for what, why in failed[:_TOLD]:
-        say(f"failed: {what}: {why}")
-    if len(failed) > _TOLD or where:
-        listed = f"; all are in {where}; the same command tries them again" if where else ""
-        say(f"{len(failed):,} failed{listed}")
-
-
-def lines_of(job: Job, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
-    """What a job has told of its items, in their order."""
-    storage = open_storage(job.output)
-    keys = [chunk.key for chunk in chunks_of(job, items, len(items))]
-    with ThreadPoolExecutor(_READERS) as pool:
-        for data, _ in pool.map(storage.read, keys):
-            for line in data.splitlines():
-                yield json.loads(line)

@@ -31,8 +31,8 @@ def claim(job: Job, overwrite: bool) -> Job:
         if different := differences(before, job):
             key, (theirs, ours) = next(iter(different.items()))
             raise InputError(
-                f"{job.output}: a job with {key}={shown(theirs)} is unfinished there, and this one"
-                f" has {shown(ours)}; run that one again to finish it, name another place, or"
+                f"{job.output}: a job with {key}={theirs} is unfinished there, and this one"
+                f" has {ours}; run that one again to finish it, name another place, or"
                 " --overwrite"
             )
         job = replace(job, options=before.options, rows=before.rows)
@@ -72,25 +72,20 @@ def recorded(text: str, job: Job) -> Job:
         ) from None
 
 
-def differences(before: Job, now: Job) -> dict[str, tuple[Any, Any]]:
+def differences(before: Job, job: Job) -> dict[str, tuple[Any, Any]]:
     """{what: (before, now)}; a seed that is to be random goes on as the one that was drawn."""
-    theirs, ours = (asdict(job) | asdict(job)["options"] for job in (before, now))
+    theirs, ours = (
+        asdict(one) | one.options | {"sources": " ".join(source.place for source in one.sources)}
+        for one in (before, job)
+    )
     if ours.get("seed") == -1:
         ours["seed"] = theirs.get("seed")
     passed_over = ["options", "since", "registry", "output"]
-    if now.form != "shards":  # else it does not show in the results
+    if job.form != "shards":  # else it does not show in the results
         passed_over.append("rows")
     keys = [key for key in theirs | ours if key not in passed_over]
     found = {key: (theirs.get(key), ours.get(key)) for key in keys}
-    return {key: pair for key, pair in found.items() if list_or(pair[0]) != list_or(pair[1])}
-
-
-def list_or(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return {key: (was, now) for key, (was, now) in found.items() if was != now}
 
 
 def with_seed(job: Job) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from genimg.operations import Operation
 from genimg.operations.drawing import Drawing
 from genimg.results import Latents, Pictures, Values
 from jobs.model import digest_of, folder_of
-from jobs.offline.job import Chunk, Item, Job, Outcome
+from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,32 +82,35 @@ class Worker:
 
     def pictures(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
         """Each image becomes a picture."""
-        missing = [item for item in chunk.items if not self.is_done(item.key)]
+        missing = [item for item in chunk.items if not self.is_done(key_of(item))]
         tick(len(chunk) - len(missing))
         failed: list[list[str]] = []
         with ThreadPoolExecutor(CODERS) as coders:
             computed = self.computed(missing, coders)
             for end in ahead(self.written, computed, coders, BEHIND):
-                failed += [[end.item.key, end.reason]] if isinstance(end, Failure) else []
+                failed += (
+                    [[self.job.what(end.item), end.reason]] if isinstance(end, Failure) else []
+                )
                 tick(1)
         return Outcome(len(chunk) - len(failed), failed)
 
     def told(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
         """What is told of images becomes lines of one file; those that are there already stay."""
         lines = self.lines_of(chunk.key)
-        missing = [item for item in chunk.items if item.key not in lines]
+        what = self.job.what
+        missing = [item for item in chunk.items if what(item) not in lines]
         tick(len(chunk) - len(missing))
         failed: list[list[str]] = []
         with ThreadPoolExecutor(CODERS) as coders:
             for end in self.computed(missing, coders):
                 if isinstance(end, Failure):
-                    failed.append([end.item.key, end.reason])
-                    lines[end.item.key] = {"error": end.reason}
+                    failed.append([what(end.item), end.reason])
+                    lines[what(end.item)] = {"error": end.reason}
                 else:
-                    lines[end.item.key] = {self.operation.name: first(end.plan.result())}
+                    lines[what(end.item)] = {self.operation.name: first(end.plan.result())}
                 tick(1)
         if missing:
-            every = [{"file": item.key} | lines[item.key] for item in chunk.items]
+            every = [{"file": what(item)} | lines[what(item)] for item in chunk.items]
             text = "".join(json.dumps(line) + "\n" for line in every)
             self.output.write(chunk.key, text.encode())
         return Outcome(len(chunk) - len(failed), failed)
@@ -158,7 +161,7 @@ class Worker:
 
     def read(self, item: Item) -> Ready | Failure:
         try:
-            data = bytes_of(item)
+            data = self.bytes_of(item)
             pixels = images.decode(data, keep_alpha=True)
             plan = self.engine.plan(self.operation, image=pixels)
         except images.BrokenImage as error:
@@ -171,6 +174,13 @@ class Worker:
             return Failure(item, error.strerror or str(error))
         return Ready(item, plan, images.profile(data))
 
+    def bytes_of(self, item: Item) -> bytes:
+        source, name = item
+        place = self.job.sources[source].place
+        return (
+            storage_at(place).read(name)[0] if is_remote(place) else Path(place, name).read_bytes()
+        )
+
     def written(self, end: Ready | Failure) -> Ready | Failure:
         """A picture encoded and written."""
         if isinstance(end, Failure):
@@ -180,7 +190,7 @@ class Worker:
             data = images.encode(made.only(), "png", profile=end.profile)
         except InputError as error:
             return Failure(end.item, str(error))
-        self.output.write(end.item.key, data)
+        self.output.write(key_of(end.item), data)
         return end
 
     # images that are drawn
@@ -233,7 +243,7 @@ class Worker:
                 update = {"seed": operation.seed + start, "n": stop - start}
                 operation = operation.model_copy(update=update)
             else:
-                inputs["latents"] = np.array(latents_in(self.job.sources[0])[start:stop])
+                inputs["latents"] = np.array(latents_in(self.job.sources[0].place)[start:stop])
             made: Pictures = self.engine(operation, **inputs)
             yield from enumerate(made.images, start=start)
 
@@ -276,12 +286,6 @@ def first(made: Any) -> Any:
 
 def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def bytes_of(item: Item) -> bytes:
-    if is_remote(item.place):
-        return storage_at(item.place).read(item.name)[0]
-    return Path(item.place, item.name).read_bytes()
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from genimg.engine import Engine
 from genimg.operations.restoring import Denoise
 from genimg.recipe import Data
 from jobs.model import folder_of
-from jobs.offline.job import Chunk, Item, Job
+from jobs.offline.job import Chunk, Job, Source
 from jobs.offline.record import claim
 from jobs.offline.worker import Worker, runs
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
     (home / "photos/.hidden.png").write_bytes(whole)
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 1
-    assert "failed: 02.png: damaged or truncated" in ended.err
+    assert "failed: photos/02.png: damaged or truncated" in ended.err
     assert "clean/failures.jsonl" in ended.err
     made = files("clean")
     assert made.keys() == files("photos").keys() - {"02.png", "notes.txt", ".hidden.png"} | {
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
         "operation.json",
     }
     (line,) = map(json.loads, made["failures.jsonl"].splitlines())
-    assert line["file"] == "02.png"
+    assert line["file"] == "photos/02.png"
     assert "truncated" in line["reason"]
 
     times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
@@ -217,13 +217,14 @@ def test_an_image_with_which_a_pass_fails_is_told_and_the_others_are_done(
     monkeypatch.setattr(Engine, "compute", failing)
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 1
-    assert "failed: poison.png: out of memory for this one" in ended.err
+    assert "failed: photos/poison.png: out of memory for this one" in ended.err
     assert len(list((home / "clean").rglob("*.png"))) == 20
 
 
 def test_refused_before_anything_is_written(command, home: Path):
     for arguments, told in (
-        ("denoise photos -o photos -m ffdnet", "is the source, whose images it would replace"),
+        ("denoise photos -o photos -m ffdnet", "lies in photos, whose images are read"),
+        ("denoise photos -o ./photos/clean -m ffdnet", "lies in photos, whose images are read"),
         ("denoise photos -o clean.png -m ffdnet", "give a folder, as the source is one"),
         ("denoise photos -o clean -m ffdnet --workers 0", "--workers 0: at least 1"),
         ("denoise photos/01.png -o clean.png -m ffdnet --workers 2", "only with a folder"),
@@ -250,11 +251,11 @@ def test_runs_cover_numbers_once(numbers: set[int], most: int):
 
 
 def test_a_model_that_changed_meanwhile_is_refused(home: Path):
+    photos = (Source("photos", str(home / "photos")),)
     job = Job(
-        "classify", {"top": 1}, "judge@1", "another", "registry", "auto", (), "out", "lines", 16
+        "classify", {"top": 1}, "judge@1", "another", "registry", "auto", photos, "out", "lines", 16
     )
-    item = Item(str(home / "photos"), "01.png", "01.png")
-    outcome = Worker(job)(Chunk(items=(item,), key="part"))
+    outcome = Worker(job)(Chunk(items=((0, "01.png"),), key="part"))
     assert "another model now" in outcome.refused
 
 
@@ -296,7 +297,7 @@ def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, home: Path):
     for name, workers in (("alone", ""), ("together", "--workers 2")):
         ended = command(f"denoise photos -o {name} --sigma 25 -m ffdnet {workers}")
         assert ended.code == 1
-        assert "failed: broken.png" in ended.err
+        assert "failed: photos/broken.png" in ended.err
         ended = command(f"classify photos -o {name}.jsonl -m judge {workers}")
         assert ended.code == 1
         arguments = f"sample dcgan -n 40 --seed 3 --shard-rows 16 -o {name}-shards {workers}"

@@ -1,0 +1,67 @@
+"""Images that a person names: files, folders, s3:// prefixes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cluster.places import everywhere, open_storage
+from cluster.storage import check_key
+from genimg import images
+from genimg.data.remote import is_remote
+from genimg.errors import InputError
+from jobs.offline.job import Item, Source, key_of
+
+
+def listed(named: Sequence[str]) -> tuple[tuple[Source, ...], list[Item]]:
+    """(sources, their images): files by themselves, and what folders and prefixes have at any
+    depth, sorted; hidden ones are left out. Raises InputError.
+    """
+    sources: list[Source] = []
+    items: list[Item] = []
+    for each in named:
+        place, _, name = everywhere(each.rstrip("/")).rpartition("/")
+        if is_remote(each):
+            names = open_storage(each).list("")
+            single = not names and open_storage(place).exists(name)
+        elif not Path(each).exists():
+            raise InputError(f"{each}: no such file or folder")
+        else:
+            single = Path(each).is_file()
+            names = [] if single else sorted(beneath(each))
+        place = (place or "/") if single else everywhere(each)
+        found = [name] if single else [name for name in names if is_image(name)]
+        if not found:
+            raise InputError(f"{each}: no images in it")
+        items += [(len(sources), name) for name in found]
+        sources.append(Source(each, place, single))
+    return tuple(sources), items
+
+
+def beneath(folder: str) -> Iterator[str]:
+    """Names of files in a folder, at any depth."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = os.path.relpath(place, folder)
+        prefix = "" if inside == "." else f"{inside}/"
+        yield from (prefix + name for name in files if not name.startswith("."))
+
+
+def is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in images.READABLE_SUFFIXES
+
+
+def refuse_same_names(sources: Sequence[Source], items: Sequence[Item], output: str) -> None:
+    """InputError where two images, as a.jpg and a.png, would become one."""
+    taken: set[str] = set()
+    for item in items:
+        key = key_of(item)
+        check_key(key)
+        if key in taken:
+            both = [sources[at].told(name) for at, name in items if key_of((at, name)) == key]
+            raise InputError(
+                f"{both[0]} and {both[1]} would both become {output.rstrip('/')}/{key};"
+                " rename one of them"
+            )
+        taken.add(key)

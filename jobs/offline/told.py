@@ -1,0 +1,57 @@
+"""What a job has told of images, as one file; and what failed."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from cluster.places import open_storage
+from jobs.console import say
+from jobs.offline.job import Item, Job, chunks_of
+
+_READERS = 16  # parts that are read at a time
+_TOLD = 3  # failures that are told at the terminal
+
+
+def tell(failed: Sequence[Sequence[str]], where: str) -> None:
+    """Tell of what failed, at the terminal.
+
+    where: the place of its list, or empty.
+    """
+    for what, why in failed[:_TOLD]:
+        say(f"failed: {what}: {why}")
+    if len(failed) > _TOLD or where:
+        listed = f"; all are in {where}; the same command tries them again" if where else ""
+        say(f"{len(failed):,} failed{listed}")
+
+
+def lines_of(job: Job, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    """What a job has told of its items, in their order."""
+    storage = open_storage(job.output)
+    keys = [chunk.key for chunk in chunks_of(job, items, len(items))]
+    with ThreadPoolExecutor(_READERS) as pool:
+        for data, _ in pool.map(storage.read, keys):
+            for line in data.splitlines():
+                yield json.loads(line)
+
+
+def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:
+    """By file, without what failed; or a line each."""
+    if suffix == ".jsonl":
+        return "".join(json.dumps(line) + "\n" for line in told)
+    good = {line["file"]: line[name] for line in told if name in line}
+    return json.dumps(good, indent=2) + "\n"
+
+
+def as_array(told: Iterable[dict[str, Any]], name: str) -> bytes:
+    """A .npy file, float32 [N, D]: a row each, of NaN for what failed."""
+    rows = [line.get(name) for line in told]
+    width = next((len(row) for row in rows if row is not None), 0)
+    out = io.BytesIO()
+    np.save(out, np.array([row or [np.nan] * width for row in rows], np.float32))
+    return out.getvalue()
