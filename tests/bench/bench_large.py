@@ -124,7 +124,7 @@ def server(place: str) -> AbstractContextManager[Server]:
             limits: {{max_pixels: 110000000, max_bytes: 200000000, timeout_s: 3600}}
         """
     )
-    command = ["-m", "jobs.serve", str(config), f"--port={port}"]
+    command = ["-m", "jobs.serve", f"--config={config}", f"--port={port}"]
     data = images.encode(scene(THUMBNAIL))
     return process(command, port, answers=lambda: bool(restored(port, data, patient=False)))
 

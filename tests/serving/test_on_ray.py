@@ -66,7 +66,8 @@ def models(server: RayServer) -> Registry:
 
 
 class Crowd:
-    """Clients that ask for the same without a pause, and what they get."""
+    """Clients that ask for the same without a pause, but for what Retry-After says, and what they
+    get."""
 
     def __init__(self, server: RayServer, ask: Callable[[httpx.Client], httpx.Response]) -> None:
         self.server = server
@@ -102,6 +103,7 @@ class Crowd:
                 else:
                     self.statuses[answer.status_code] += 1
                     self.versions[answer.headers.get("x-model-version", "none")] += 1
+                    self.enough.wait(int(answer.headers.get("retry-after", 0)))
 
     @property
     def failed(self) -> int:
@@ -278,5 +280,6 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
         crowd.wait_for(100)
         assert client.post(SAMPLE).status_code == 200
     assert server.replicas("denoiser") != [killed]
+    # those it held, and those that came before its end was known; then requests wait for the next
     assert set(crowd.statuses) <= {200, 503}
-    assert crowd.failed <= 4, crowd.statuses
+    assert crowd.failed <= 3 * 4, crowd.statuses
