@@ -14,8 +14,8 @@ from torch import Tensor
 from genimg.contracts import Ability, Rows
 from genimg.data.fitting import laid, placed
 from genimg.errors import InputError
-from genimg.images import to_bytes_range, with_channels
 from genimg.inference import latents
+from genimg.pixels import to_bytes_range, with_channels
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiles import Span, spans
 
@@ -79,8 +79,7 @@ def decoded(ability: Ability, given: np.ndarray) -> Drawn:
     array = torch.from_numpy(np.asarray(given, np.float32))
     if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
         raise InputError(
-            f"latents={list(array.shape)}: this model takes [N, {ability.latent}], "
-            "at least one"
+            f"latents={list(array.shape)}: this model takes [N, {ability.latent}], at least one"
         )
     if not array.isfinite().all():
         raise InputError("latents=nan: some are no finite numbers")

@@ -14,13 +14,13 @@ from tiny_recipes import tiny
 from genimg import checkpoint, recipes
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
-from genimg.images import to_bytes_range
 from genimg.inference import latents
 from genimg.noise_level import estimate_sigma
 from genimg.operations import OPERATIONS, Kind
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.reading import Classify, Encode, Reconstruct
 from genimg.operations.restoring import Denoise
+from genimg.pixels import to_bytes_range
 from genimg.plans import spherical
 from genimg.recipes import RECIPES
 from genimg.training.method import load_states

@@ -1,4 +1,4 @@
-"""Decoding of every mode against Pillow and arithmetic; the range in and out; files."""
+"""Decoding of every mode against Pillow and arithmetic; files."""
 
 import io
 import struct
@@ -7,7 +7,6 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from genimg import images
 from genimg.errors import InputError
 from genimg.images import BrokenImage
+from genimg.pixels import with_channels
 
 
 def file_of(image: Image.Image, format: str, **options: object) -> bytes:
@@ -60,14 +60,14 @@ def test_gray_of_colour_is_bt601_luma():
     gray = images.decode(file_of(Image.fromarray(colours), "PNG"), channels=1)
     luma = colours.astype(float) @ [0.299, 0.587, 0.114]
     np.testing.assert_array_equal(gray[..., 0], luma.round())
-    np.testing.assert_array_equal(images.with_channels(colours, 1), gray)
+    np.testing.assert_array_equal(with_channels(colours, 1), gray)
 
 
 def test_gray_asked_for_in_colour_is_repeated():
     gray = ramp(channels=1)
     colour = images.decode(file_of(Image.fromarray(gray[..., 0]), "PNG"), channels=3)
     np.testing.assert_array_equal(colour, np.concatenate([gray] * 3, axis=2))
-    np.testing.assert_array_equal(images.with_channels(gray, 3), colour)
+    np.testing.assert_array_equal(with_channels(gray, 3), colour)
 
 
 def test_one_bit_is_black_and_white():
@@ -389,50 +389,6 @@ def test_load_names_the_file(tmp_path):
         images.load(tmp_path / "torn.png")
     with pytest.raises(InputError, match=r"absent\.png: No such file"):
         images.load(tmp_path / "absent.png")
-
-
-def test_bytes_survive_the_librarys_range():
-    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    tensor = images.to_tensor(every)
-    assert tensor.shape == (1, 16, 16)
-    assert tensor.dtype == torch.float32
-    assert (tensor.min(), tensor.max()) == (-1, 1)
-    np.testing.assert_array_equal(images.to_bytes_range(tensor).numpy(), every.transpose(2, 0, 1))
-
-
-def test_to_tensor_of_a_batch_is_that_of_its_images():
-    batch = np.stack([ramp(), 255 - ramp()])
-    singly = torch.stack([images.to_tensor(image) for image in batch])
-    assert torch.equal(images.to_tensor(batch), singly)
-
-
-def test_bytes_are_clamped():
-    assert images.to_bytes_range(torch.tensor([-7.0, -1.0, 1.0, 7.0])).tolist() == [0, 0, 255, 255]
-
-
-def test_bytes_are_rounded_half_to_even():
-    middles = (np.arange(0.5, 255) / 127.5 - 1).astype(np.float32)
-    scaled = (middles + 1) * np.float32(127.5)
-    assert (scaled % 2 == 0.5).any()  # some are exact halves that rounding up would get wrong
-    rounded = images.to_bytes_range(torch.from_numpy(middles)).numpy()
-    np.testing.assert_array_equal(rounded, np.rint(scaled))
-
-
-@given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 3), st.sampled_from([1, 3]))
-def test_grid_shows_each_image_in_its_place(count, columns, pad, channels):
-    height, width = 3, 5
-    batch = torch.rand(count, channels, height, width) * 2 - 1
-    picture = images.grid(batch, columns, pad)
-    rows = -(-count // columns)
-    assert picture.shape == (
-        pad + rows * (height + pad), pad + columns * (width + pad), channels
-    )  # fmt: skip
-    expected = np.zeros_like(picture)
-    for i, image in enumerate(images.to_bytes_range(batch).permute(0, 2, 3, 1).numpy()):
-        top = pad + i // columns * (height + pad)
-        left = pad + i % columns * (width + pad)
-        expected[top : top + height, left : left + width] = image
-    np.testing.assert_array_equal(picture, expected)
 
 
 @pytest.mark.parametrize(
