@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import ramp
 
 from genimg.pixels import grid, to_bytes_range, to_tensor
 
@@ -18,7 +19,7 @@ def test_bytes_survive_the_librarys_range():
 
 
 def test_to_tensor_of_a_batch_is_that_of_its_images():
-    batch = np.arange(2 * 5 * 7 * 3, dtype=np.uint8).reshape(2, 5, 7, 3)
+    batch = np.stack([ramp(), 255 - ramp()])
     singly = torch.stack([to_tensor(image) for image in batch])
     assert torch.equal(to_tensor(batch), singly)
 

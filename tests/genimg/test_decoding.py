@@ -1,43 +1,15 @@
-"""Decoding of every mode against Pillow and arithmetic; files."""
+"""Decoding of every mode and depth against Pillow and arithmetic; which way up, which frame."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
+from image_files import file_of, png_of, ramp, tiff_of
 from PIL import Image
 
 from genimg import images
-from genimg.errors import InputError
-from genimg.images import BrokenImage
 from genimg.pixels import with_channels
-
-
-def file_of(image: Image.Image, format: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format, **options)
-    return out.getvalue()
-
-
-def ramp(height: int = 5, width: int = 7, channels: int = 3) -> np.ndarray:
-    """Every pixel and channel different, neither symmetric nor square."""
-    count = height * width * channels
-    return (np.arange(count) * 255 // (count - 1)).astype(np.uint8).reshape(height, width, channels)
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png_of(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written by hand, for what Pillow cannot write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
@@ -151,15 +123,6 @@ def test_sixteen_bit_colour_png_keeps_the_high_byte():
     np.testing.assert_array_equal(images.decode(data), [[[0x12, 0xAB, 0x00]]])
 
 
-def tiff_of(width: int, height: int, bits: int, photometric: int, strip: bytes) -> bytes:
-    """A little-endian gray TIFF written by hand: its tags say what the samples mean."""
-    entries = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1),
-               (262, 3, photometric), (273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 3, height),
-               (279, 4, len(strip))]  # fmt: skip
-    tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + strip
-
-
 def twelve_bits(values: list[int]) -> bytes:
     """TIFF 6.0: samples packed without gaps, the high bits first, rows padded to bytes."""
     return bytes.fromhex("".join(f"{value:03x}" for value in values) + "0" * (len(values) % 2))
@@ -205,29 +168,9 @@ def test_sixteen_bits_of_a_dark_image_survive_there_and_back():
         assert images.decode(data).max() <= 1
 
 
-def test_signed_samples_have_no_agreed_range_either():
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, np.zeros((4, 5), np.int16), photometric="minisblack")
-    with pytest.raises(BrokenImage, match="signed 16-bit"):
-        images.decode(buffer.getvalue())
-
-
-def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_another_format():
-    with pytest.raises(BrokenImage, match="a kind of TIFF that is not read") as caught:
-        images.decode(tiff_of(2, 1, 24, 1, bytes(6)))
-    assert not isinstance(caught.value, images.Unsupported)
-
-
 def test_lab_becomes_srgb():
     gray = file_of(Image.new("LAB", (2, 1), (137, 128, 128)), "TIFF")  # L 53.7: sRGB 128
     assert np.abs(images.decode(gray).astype(int) - 128).max() <= 1
-
-
-@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating"), (np.int32, "32-bit")])
-def test_samples_without_a_range_are_refused(dtype, kind):
-    data = file_of(Image.fromarray(np.zeros((3, 3), dtype)), "TIFF")
-    with pytest.raises(BrokenImage, match=kind):
-        images.decode(data)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -264,155 +207,3 @@ def test_a_telephones_jpeg_with_previews_is_one_picture():
     photograph, preview = Image.new("RGB", (8, 6), "red"), Image.new("RGB", (4, 3), "red")
     data = file_of(photograph, "MPO", save_all=True, append_images=[preview])
     assert images.decode(data, animated=False).shape == (6, 8, 3)
-
-
-def test_what_is_wrong_with_an_image_is_told_apart():
-    with pytest.raises(images.Unsupported):
-        images.decode(b"hello")
-    with pytest.raises(images.TooLarge):
-        images.decode(file_of(Image.fromarray(ramp(5, 7)), "PNG"), max_pixels=34)
-    with pytest.raises(BrokenImage) as caught:
-        images.decode(file_of(Image.fromarray(ramp(64, 64)), "PNG")[:300])
-    assert type(caught.value) is BrokenImage
-
-
-def test_the_size_is_read_from_the_header_alone():
-    header_only = png_of(7, 5, 8, 2, b"")
-    assert images.size(header_only) == (7, 5)
-    with pytest.raises(images.TooLarge, match="7x5 is more than 34 pixels"):
-        images.size(header_only, max_pixels=34)
-
-
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
-@pytest.mark.parametrize("left", [0.05, 0.5, 0.9])
-def test_truncated_files_are_broken(format, left):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    data = file_of(Image.fromarray(noise), format)
-    with pytest.raises(BrokenImage):
-        images.decode(data[: int(len(data) * left)])
-
-
-@given(
-    st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"])
-)
-def test_garbage_is_broken_and_nothing_else(noise, head):
-    with pytest.raises(BrokenImage):
-        images.decode(head + noise)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@given(st.integers(0, 10_000), st.integers(0, 255))
-def test_one_wrong_byte_never_escapes_as_another_error(position, value):
-    data = bytearray(file_of(Image.fromarray(ramp(24, 24)), "TIFF", compression="tiff_lzw"))
-    data[position % len(data)] = value
-    try:
-        decoded = images.decode(bytes(data), max_pixels=10_000)
-    except BrokenImage:
-        return
-    assert decoded.dtype == np.uint8
-    assert decoded.ndim == 3
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [10_000, 20_000])  # below and above Pillow's own limit
-def test_huge_image_is_refused_from_its_header(side):
-    header_only = png_of(side, side, 8, 2, b"")  # its pixels are missing: decoding would say so
-    with pytest.raises(BrokenImage, match=r"more than 64,000,000|too many pixels"):
-        images.decode(header_only)
-
-
-def test_limit_on_pixels_is_inclusive():
-    data = file_of(Image.fromarray(ramp(5, 7)), "PNG")
-    assert images.decode(data, max_pixels=35).shape == (5, 7, 3)
-    with pytest.raises(BrokenImage, match="7x5 is more than 34"):
-        images.decode(data, max_pixels=34)
-
-
-def test_formats_that_start_other_programs_are_not_tried():
-    eps = file_of(Image.new("RGB", (8, 8)), "EPS")
-    with pytest.raises(BrokenImage, match="not an image in"):
-        images.decode(eps)
-
-
-@pytest.mark.parametrize("format", ["png", "webp", "bmp", "tiff"])
-def test_encoding_is_lossless_unless_asked_otherwise(format):
-    array = ramp(9, 13)
-    np.testing.assert_array_equal(
-        np.array(Image.open(io.BytesIO(images.encode(array, format)))), array
-    )
-
-
-@pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_lower_quality_is_smaller_and_farther(format):
-    array = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    low, high = (images.encode(array, format, quality) for quality in (20, 95))
-    assert len(low) < len(high)
-    errors = [np.abs(images.decode(data).astype(int) - array).mean() for data in (low, high)]
-    assert errors[0] > errors[1]
-
-
-def test_quality_that_would_do_nothing_is_refused():
-    with pytest.raises(InputError, match="quality=80: png is lossless"):
-        images.encode(ramp(), "png", quality=80)
-    with pytest.raises(InputError, match="1 to 100"):
-        images.encode(ramp(), "jpeg", quality=0)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".BMP", ".tif", ".webp"])
-def test_saved_files_are_loaded_back(tmp_path, suffix):
-    path = tmp_path / f"picture{suffix}"
-    images.save(ramp(), path)
-    np.testing.assert_array_equal(images.load(path), ramp())
-    np.testing.assert_array_equal(np.array(Image.open(path)), ramp())
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_saving_replaces_the_file_and_a_failure_leaves_it(tmp_path):
-    path = tmp_path / "picture.png"
-    images.save(ramp(), path)
-    with pytest.raises(InputError):
-        images.save(ramp(), path, quality=3)
-    np.testing.assert_array_equal(images.load(path), ramp())
-    images.save(255 - ramp(), path)
-    np.testing.assert_array_equal(images.load(path), 255 - ramp())
-
-
-def test_unknown_suffix_names_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match=r"\.txt.*known: .*\.png"):
-        images.save(ramp(), tmp_path / "picture.txt")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_load_names_the_file(tmp_path):
-    (tmp_path / "torn.png").write_bytes(b"\x89PNG")
-    with pytest.raises(BrokenImage, match=r"torn\.png: not an image"):
-        images.load(tmp_path / "torn.png")
-    with pytest.raises(InputError, match=r"absent\.png: No such file"):
-        images.load(tmp_path / "absent.png")
-
-
-@pytest.mark.parametrize(
-    ("mode", "shape", "dtype", "formats"),
-    [
-        ("RGBA", (5, 7, 4), np.uint8, ("png", "tiff", "webp")),
-        ("LA", (5, 7, 2), np.uint8, ("png", "tiff")),
-        ("I;16", (5, 7), np.uint16, ("png", "tiff")),
-    ],
-)
-def test_alpha_and_depth_are_kept_when_asked_for(mode, shape, dtype, formats):
-    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype)
-    pixels[..., -1] |= 1  # where alpha is 0, lossless WebP may forget the colour
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    kept = images.decode(buffer.getvalue(), keep_alpha=True)
-    np.testing.assert_array_equal(kept, pixels.reshape(5, 7, -1))
-    for name in formats:
-        again = images.decode(images.encode(kept, name), keep_alpha=True)
-        np.testing.assert_array_equal(again, kept)
-
-
-def test_a_format_without_alpha_or_depth_refuses_them():
-    with pytest.raises(InputError, match="jpeg holds no transparency"):
-        images.encode(np.zeros((2, 2, 4), np.uint8), "jpeg")
-    with pytest.raises(InputError, match="webp holds 8 bits"):
-        images.encode(np.zeros((2, 2, 1), np.uint16), "webp")
