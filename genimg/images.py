@@ -1,7 +1,7 @@
-"""The one place that decodes and encodes image bytes, and where the library's range becomes bytes.
+"""The one place that decodes and encodes image bytes.
 
-Decoded images are uint8 [H, W, C] with C = 1 (gray) or 3 (RGB); inside the library images are
-float32 [N, C, H, W] in [-1, 1].
+Decoded images are uint8 [H, W, C] with C = 1 (gray) or 3 (RGB); see genimg.pixels for what becomes
+of them inside the library.
 """
 
 import io
@@ -12,10 +12,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
-import torch
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
 
 from genimg.errors import InputError, nearest
 
@@ -215,15 +212,6 @@ def _as_it_is(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
 
 
-def with_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] with the channels asked for, just as decode() would convert them."""
-    if array.shape[2] == channels:
-        return array
-    if channels == 3:
-        return array.repeat(3, axis=2)
-    return np.array(Image.fromarray(array).convert("L"))[..., None]
-
-
 def encode(
     array: np.ndarray,
     format: Format = "png",
@@ -307,29 +295,3 @@ def save(
         raise InputError(f"{path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def to_tensor(array: np.ndarray) -> Tensor:
-    """uint8 [H, W, C] or [N, H, W, C] as float32 [C, H, W] or [N, C, H, W] in [-1, 1]."""
-    assert array.dtype == np.uint8, array.dtype
-    channels_first = np.ascontiguousarray(np.moveaxis(array, -1, -3))
-    return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
-
-
-def to_bytes_range(images: Tensor) -> Tensor:
-    """float [-1, 1] (clamped; any shape) as uint8, rounded half to even."""
-    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-
-
-def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
-    """One uint8 [H', W', C] picture of float [N, C, H, W] in [-1, 1], row by row on black.
-
-    `pad` pixels lie between images and around them; an incomplete last row stays black.
-    """
-    cells = F.pad(to_bytes_range(images).cpu(), (pad, 0, pad, 0))  # left and top; the rest below
-    count, channels, height, width = cells.shape
-    rows = -(-count // columns)
-    cells = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count))
-    cells = cells.reshape(rows, columns, channels, height, width)
-    picture = cells.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()

@@ -14,8 +14,8 @@ from torch import Tensor
 from genimg.contracts import Ability, Rows
 from genimg.data.fitting import laid, placed
 from genimg.errors import InputError
-from genimg.images import to_bytes_range, with_channels
 from genimg.inference import latents
+from genimg.pixels import to_bytes_range, with_channels
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiles import Span, spans
 

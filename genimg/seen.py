@@ -10,7 +10,7 @@ import numpy as np
 from genimg.contracts import Ability, Rows
 from genimg.data.fitting import placed
 from genimg.drawing import outline, overlay
-from genimg.images import with_channels
+from genimg.pixels import with_channels
 from genimg.plans import Tiled, opaque
 from genimg.results import Pictures, Values
 

@@ -160,16 +160,17 @@ def generator_section(output: Path) -> Section:
     from genimg.engine import Engine
     from genimg.inference import real_images
     from genimg.operations.drawing import Sample
+    from genimg.pixels import grid, to_tensor
 
     section, folder, version = open_section(
         output, "shapes", "A generator: dcgan, as the search found"
     )
-    grid = output / "samples.png"
-    made = images.to_tensor(Engine.load(folder, verified=True)(Sample(n=64, seed=0)).images)
-    images.save(images.grid(made, 8), grid)
-    real = images.grid(real_images(Scenes(32, 3, simple=True), range(64)).float() / 127.5 - 1, 8)
+    drawn = output / "samples.png"
+    made = to_tensor(Engine.load(folder, verified=True)(Sample(n=64, seed=0)).images)
+    images.save(grid(made, 8), drawn)
+    real = grid(real_images(Scenes(32, 3, simple=True), range(64)).float() / 127.5 - 1, 8)
     section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
-    section.picture(grid.read_bytes(), "64 samples, seeds 0 to 63, after two minutes of training")
+    section.picture(drawn.read_bytes(), "64 samples, seeds 0 to 63, after two minutes of training")
     section.picture(images.encode(real), "what it learned from: simple procedural scenes")
     add_figures(section, output, "shapes", version)
     return section
@@ -185,12 +186,13 @@ def denoiser_section(output: Path) -> Section:
     from genimg.engine import Engine
     from genimg.metrics.fidelity import psnr
     from genimg.operations.restoring import Denoise
+    from genimg.pixels import grid, to_bytes_range
 
     section, folder, version = open_section(output, "denoiser", "A restorer: ffdnet")
     clean = Scenes(256, 3, seed=1).whole(3)["image"][None]
     key = rng.fold(0, torch.arange(1))
     noisy = gaussian_noise(clean.float() / 127.5 - 1, key, torch.tensor([SIGMA]))
-    given = images.to_bytes_range(noisy)
+    given = to_bytes_range(noisy)
     images.save(given[0].permute(1, 2, 0).numpy(), output / "noisy.png")
     restored = torch.from_numpy(
         Engine.load(folder, verified=True)(
@@ -198,7 +200,7 @@ def denoiser_section(output: Path) -> Section:
         ).images
     ).permute(0, 3, 1, 2)
     images.save(restored[0].permute(1, 2, 0).contiguous().numpy(), output / "restored.png")
-    row = images.grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)
+    row = grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)
     images.save(row, output / "before-after.png")
     section.command("genimg restore denoiser@best noisy.png -o restored.png")
     caption = f"clean, with noise of sigma {SIGMA:g}, restored (the noise level is estimated)"

@@ -17,6 +17,7 @@ from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
 from genimg.operations import Kind, Operation
+from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
 from jobs.model import digest_of, pinned
@@ -77,7 +78,7 @@ class Drawing:
             self.output.write_bytes(moving.encode(made.images, format))
         else:
             columns = self.columns or math.ceil(math.sqrt(len(made.images)))
-            images.save(images.grid(images.to_tensor(made.images), columns), self.output)
+            images.save(grid(to_tensor(made.images), columns), self.output)
         typer.echo(self.output)
 
 

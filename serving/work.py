@@ -16,6 +16,7 @@ from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import Kind
+from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
@@ -166,7 +167,7 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
         format = "png"  # BMP can come with alpha, but is not written with it
     if output.grid and len(made) > 1:
         columns = math.ceil(math.sqrt(len(made)))  # as `genimg sample` draws it
-        made = images.grid(images.to_tensor(made), columns)[None]
+        made = grid(to_tensor(made), columns)[None]
     fine, profile = quality(format, output.compression), images.profile(data) if data else None
     try:
         return format, tuple(images.encode(image, format, fine, profile) for image in made)

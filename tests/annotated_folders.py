@@ -1,12 +1,14 @@
-"""Folders of images with all that may lie beside them."""
+"""Folders of images with all that may lie beside them; sources as shards."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+from pyarrow import fs
 
 from genimg import images, masks
 from genimg.contracts import UNKNOWN
+from genimg.data.shard_writing import write_shard
 
 ALL = ("image", "target", "mask", "label", "text", "boxes")
 NAMES = ("background", "cat", "dog")
@@ -57,3 +59,20 @@ def pairs(root: Path, count: int = 6) -> Path:
         write(root / "input" / f"{name}.png", images.encode(picture(n, 20 + n, 22)))
         write(root / "target" / f"{name}.webp", images.encode(picture(99 - n, 20 + n, 22), "webp"))
     return root
+
+
+def sharded(source, path: Path) -> Path:
+    """A source's columns as a shard."""
+    rows = [
+        {"name": name} | {column: source.encoded(n, column) for column in source.columns}
+        for n, name in enumerate(source.names)
+    ]
+    write_shard(
+        str(path),
+        rows,
+        columns=source.columns,
+        classes=source.classes,
+        broken=[],
+        filesystem=fs.LocalFileSystem(),
+    )
+    return path

@@ -1,10 +1,14 @@
 """Every named recipe made so small that its training takes a tenth of a second."""
 
+import pytest
+
 from genimg import recipes
 from genimg.data.opening import classes_of
 from genimg.errors import InputError
 from genimg.recipe import Recipe
+from genimg.recipes import RECIPES
 
+every_recipe = pytest.mark.parametrize("name", RECIPES)
 _SMALL = {
     "data.size": 16,
     "data.holdout": 16,

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from genimg.errors import InputError
-from genimg.images import Channels, with_channels
+from genimg.images import Channels
+from genimg.pixels import with_channels
 
 Split = Literal["train", "test", "all"]
 

@@ -19,10 +19,10 @@ from genimg import rng
 from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.data.degradations import draw_sigma, gaussian_noise
-from genimg.images import to_bytes_range
 from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
 from genimg.models.denoising import DenoisingNetwork, DnCNN, FFDNet
+from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
 from genimg.section import Section

@@ -16,10 +16,10 @@ from genimg.contracts import Ability, Dataset, Rows
 from genimg.data.beside import BOXES
 from genimg.drawing import outline
 from genimg.errors import InputError
-from genimg.images import to_tensor
 from genimg.inference import Inference, to_floats
 from genimg.metrics.detection import average_precision
 from genimg.models.centers import STRIDE, CenterNet, found
+from genimg.pixels import to_tensor
 from genimg.recipe import Data, Recipe
 from genimg.recipes.segmenter import named_classes
 from genimg.schedule import Train

@@ -16,12 +16,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.images import to_bytes_range
 from genimg.inference import Inference, latents, real_images
 from genimg.judging import Seen, judged, refuse_judge, seen
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
+from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
 from genimg.section import Section

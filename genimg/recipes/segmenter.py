@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from genimg.contracts import UNKNOWN, Ability, Dataset, Rows
 from genimg.drawing import overlay
 from genimg.errors import InputError
-from genimg.images import to_tensor
 from genimg.inference import Inference, to_floats
 from genimg.metrics.segmentation import confusion, mean_iou
 from genimg.models.unet import UNet
+from genimg.pixels import to_tensor
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
 from genimg.section import Section

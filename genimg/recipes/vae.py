@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from genimg import rng
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.images import to_bytes_range
 from genimg.inference import Inference, real_images, to_floats
 from genimg.losses import discretised_gaussian_nll, gaussian_kl, gaussian_nll
 from genimg.metrics.fidelity import psnr
 from genimg.models.conv_vae import ConvVAE
+from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
 from genimg.section import Section

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from genimg import images, recipes
+from genimg import recipes
 from genimg.contracts import Sync
 from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.inference import Inference, rows_at_once
+from genimg.pixels import grid
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
@@ -130,7 +131,7 @@ def work(
             inference = Inference.of_copies(method.averages, precision, sync, most, helpers)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
-                recorder.save(method, metrics, images.grid(*recipe.preview(inference, held_out)))
+                recorder.save(method, metrics, grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 
         batches = iter(loader)

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 import torch
-from test_methods import every_recipe, started, trained
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
 from torch._dynamo.testing import CompileCounterWithBackend
+from training_steps import started, trained
 
 from genimg.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""Engines of small trained checkpoints: same bytes in any batch, any image restored, refusals."""
+"""Engines of small trained checkpoints: same bytes in any batch, what they do, what they refuse."""
 
 import shutil
 from pathlib import Path
@@ -6,27 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_calls import denoise, sample
+from engine_calls import picture, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_recipes import tiny
 
 from genimg import checkpoint, recipes
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
-from genimg.images import to_bytes_range
 from genimg.inference import latents
-from genimg.noise_level import estimate_sigma
 from genimg.operations import OPERATIONS, Kind
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.reading import Classify, Encode, Reconstruct
 from genimg.operations.restoring import Denoise
+from genimg.pixels import to_bytes_range
 from genimg.plans import spherical
-from genimg.recipes import RECIPES
 from genimg.training.method import load_states
-from genimg.training.sync import Alone
-from jobs.runs.folder import RunFolder
-from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 
@@ -47,36 +41,6 @@ def asked(engine: Engine, name: str):
     }
     takes = OPERATIONS[name].takes
     return engine(OPERATIONS[name](), **{key: given[kind]() for key, kind in takes.items()})
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of every recipe, and of a gray denoiser, each trained for some steps."""
-    storage = tmp_path_factory.mktemp("trained")
-    kinds = {name: (name,) for name in RECIPES} | {"gray": ("ffdnet", "data.channels=1")}
-    for kind, (name, *overrides) in kinds.items():
-        images = 1280 if "denoise" in recipes.named(name).can() else 320
-        length = [f"train.images={images}", f"train.checkpoint_every={images}"]
-        quick = ["train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0"]
-        recipe = tiny(name, *length, *quick, *overrides)
-        work(Job(recipe.model_dump_json(), kind, str(storage)), Alone(), CPU)
-    runs = {kind: RunFolder(str(storage), kind) for kind in kinds}
-    return {kind: run.fetch(run.checkpoints()[-1], storage) for kind, run in runs.items()}
-
-
-@pytest.fixture(scope="session", params=["float32", "bfloat16"])
-def engines(folders, request) -> dict[str, Engine]:
-    """Of both precisions: what holds of one holds of the other, natively multiplied or not."""
-    return {kind: Engine.load(folder, CPU, request.param) for kind, folder in folders.items()}
-
-
-def picture(height: int, width: int, channels: int, dtype=np.uint8, seed: int = 0) -> np.ndarray:
-    """Smooth waves with noise of about 10 gray levels, [H, W, C]."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = np.sin(y[..., None] / 7 + np.arange(channels)) + np.cos(x[..., None] / 5)
-    levels = (128 + 50 * waves + random.normal(0, 10, waves.shape)).clip(0, 255) / 255
-    return (levels * np.iinfo(dtype).max).round().astype(dtype)
 
 
 def pictures(engine: Engine, count: int) -> np.ndarray:
@@ -284,126 +248,6 @@ def test_the_likeliest_classes_come_first_with_their_probabilities(engines):
         assert sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert {each["label"] for each in row} == set(engine.recipe.model.classes)
     assert few == [every[3][:2]]
-
-
-@settings(max_examples=40)
-@given(
-    kind=st.sampled_from(["ffdnet", "gray"]),
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    channels=st.integers(1, 4),
-    dtype=st.sampled_from([np.uint8, np.uint16]),
-)
-def test_any_image_is_restored_in_its_own_shape_and_type(
-    engines, kind, height, width, channels, dtype
-):
-    image = picture(height, width, channels, dtype)
-    for sigma in (None, 25.0):
-        restored = denoise(engines[kind], image, sigma=sigma)
-        assert restored.shape == image.shape
-        assert restored.dtype == dtype
-        if channels in (2, 4):
-            assert np.array_equal(restored[..., -1], image[..., -1])
-    assert np.array_equal(denoise(engines[kind], image, sigma=25, strength=0), image)
-
-
-def test_every_level_survives_strength_nought(engines):
-    for dtype in (np.uint8, np.uint16):
-        levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
-        image = levels.reshape(16 if dtype == np.uint8 else 256, -1, 1)
-        assert np.array_equal(denoise(engines["gray"], image, sigma=25, strength=0), image)
-
-
-@pytest.mark.parametrize("kind", ["ffdnet", "gray"])
-@pytest.mark.parametrize(("height", "width"), [(150, 97), (97, 150), (131, 131), (64, 150)])
-def test_tiles_leave_no_seams(engines, kind, height, width):
-    engine = engines[kind]
-    image = picture(height, width, engine.recipe.data.channels)
-    smallest = 4 * 2 * -(-engine.networks["restorer"].receptive_field // 4)
-    whole = denoise(engine, image, sigma=30, tile=0).astype(int)
-    assert (whole != image).mean() > 0.5
-    for tile in (smallest, smallest + 6):
-        tiled = denoise(engine, image, sigma=30, tile=tile).astype(int)
-        assert np.abs(tiled - whole).max() <= 1
-        assert (tiled != whole).mean() < 0.01
-
-
-@pytest.mark.parametrize(("height", "width"), [(131, 131), (131, 80), (80, 131)])
-def test_an_odd_tile_as_large_as_the_image_is_one_tile(engines, height, width):
-    image = picture(height, width, 3)
-    whole = denoise(engines["ffdnet"], image, sigma=30, tile=0)
-    assert np.array_equal(denoise(engines["ffdnet"], image, sigma=30, tile=131), whole)
-
-
-def test_large_images_are_tiled_by_themselves(engines):
-    image = picture(530, 40, 1)
-    whole = denoise(engines["gray"], image, sigma=30, tile=0).astype(int)
-    assert np.abs(denoise(engines["gray"], image, sigma=30).astype(int) - whole).max() <= 1
-
-
-def test_the_noise_level_is_estimated_where_it_is_not_given(engines):
-    image = picture(64, 64, 3)
-    floats = torch.from_numpy(image).permute(2, 0, 1)[None].float() * (2 / 255) - 1
-    sigma = float(estimate_sigma(floats))
-    assert sigma == pytest.approx(10, abs=3)
-    blind = denoise(engines["ffdnet"], image)
-    assert np.abs(blind.astype(int) - denoise(engines["ffdnet"], image, sigma=sigma)).max() <= 1
-    assert not np.array_equal(blind, denoise(engines["ffdnet"], image, sigma=2 * sigma))
-
-
-def test_sixteen_bits_restore_as_eight_do(engines):
-    image = picture(40, 40, 3)
-    eight = denoise(engines["ffdnet"], image, sigma=20).astype(float)
-    sixteen = denoise(engines["ffdnet"], image.astype(np.uint16) * 257, sigma=20) / 257
-    assert np.abs(eight - sixteen).max() <= 0.51
-
-
-def test_a_gray_model_restores_colours_one_by_one_and_a_colour_model_takes_gray(engines):
-    image = picture(20, 20, 3)
-    colours = denoise(engines["gray"], image, sigma=20)
-    for channel in range(3):
-        alone = denoise(engines["gray"], image[..., channel : channel + 1], sigma=20)
-        assert np.abs(alone.astype(int) - colours[..., channel : channel + 1]).max() <= 1
-    gray = image[..., :1]
-    spread = denoise(engines["ffdnet"], gray.repeat(3, axis=2), sigma=20).astype(float)
-    difference = denoise(engines["ffdnet"], gray, sigma=20)[..., 0] - spread.mean(axis=2)
-    assert np.abs(difference).max() <= 1
-
-
-def test_strength_mixes_the_image_with_the_restored(engines):
-    image = picture(20, 20, 3)
-    full = denoise(engines["ffdnet"], image, sigma=40).astype(float)
-    half = denoise(engines["ffdnet"], image, sigma=40, strength=0.5)
-    assert np.abs(half - (image + full) / 2).max() <= 1
-
-
-def test_a_little_training_already_removes_noise(engines):
-    clean = picture(64, 64, 3, seed=1).astype(float)
-    noisy = (clean + np.random.default_rng(2).normal(0, 40, clean.shape)).clip(0, 255)
-    restored = denoise(engines["ffdnet"], noisy.round().astype(np.uint8), sigma=40)
-    assert np.square(restored - clean).mean() < 0.8 * np.square(noisy - clean).mean()
-
-
-@pytest.mark.parametrize(
-    ("image", "options", "message"),
-    [
-        (np.zeros((4, 4), np.uint8), {}, "image of shape [4, 4]: expected [H, W, 1 to 4]"),
-        (np.zeros((4, 4, 5), np.uint8), {}, "image of shape [4, 4, 5]"),
-        (np.zeros((0, 4, 3), np.uint8), {}, "image of shape [0, 4, 3]"),
-        (np.zeros((4, 4, 3), np.float32), {}, "image of float32: expected uint8 or uint16"),
-        (np.zeros((4, 4, 3), np.uint8), {"strength": 1.1}, "strength=1.1: input should be less"),
-        (np.zeros((4, 4, 3), np.uint8), {"strength": float("nan")}, "strength=nan: input should"),
-        (np.zeros((4, 4, 3), np.uint8), {"sigma": -1}, "sigma=-1: input should be greater than"),
-        (np.zeros((4, 4, 3), np.uint8), {"sigma": float("nan")}, "sigma=nan: input should be"),
-        (np.zeros((40, 40, 3), np.uint8), {"tile": 8}, "tile=8: use 0, 'auto' or a multiple of 2"),
-        (np.zeros((200, 200, 3), np.uint8), {"tile": 151}, "tile=151: use 0, 'auto' or a multiple"),
-        (np.zeros((4, 4, 3), np.uint8), {"tile": -2}, "tile=-2: give 'auto', 0 (off) or a number"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_restored_is_refused(engines, image, options, message):
-    with pytest.raises(InputError) as caught:
-        engines["ffdnet"](Denoise.validated({"sigma": 10} | options), image=image)
-    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(

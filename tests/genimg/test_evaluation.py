@@ -13,7 +13,7 @@ from tiny_recipes import tiny
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from genimg import images, recipes, rng
+from genimg import recipes, rng
 from genimg.data.augment import augment
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
@@ -23,6 +23,7 @@ from genimg.data.storage import Ragged
 from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
 from genimg.models.conv_vae import ConvVAE
+from genimg.pixels import grid
 from genimg.recipes import RECIPES
 from genimg.training.sync import Alone
 
@@ -184,7 +185,7 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
     metrics = recipe.evaluate(inference, held_out)
     assert recipe.objective[0] in metrics
     assert all(isinstance(value, float) for value in metrics.values())
-    images.grid(*recipe.preview(inference, held_out))
+    grid(*recipe.preview(inference, held_out))
 
 
 @pytest.mark.parametrize(

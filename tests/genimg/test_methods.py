@@ -1,61 +1,23 @@
-"""Methods, every recipe's: one step's effects, exact snapshots, schedules, averages, penalties."""
+"""Methods, every recipe's: one step's effects, exact snapshots, averages, bounded gradients."""
 
-import math
 from contextlib import nullcontext
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
 from torch import nn
+from training_steps import CPU, batch_at, differing, started, trained
 
-from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
-from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
-from genimg.schedule import Train, average_decay, learning_rate
+from genimg.schedule import average_decay
 from genimg.training.kernels import kernels
 from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
 
-CPU = torch.device("cpu")
 NORMALISED = ("dcgan", "lsgan", "wgan-gp", "dncnn", "segmenter", "detector")
-every_recipe = pytest.mark.parametrize("name", RECIPES)
-
-
-def started(recipe: Recipe) -> Method:
-    torch.manual_seed(recipe.train.seed)
-    return recipe.method(CPU)
-
-
-def batch_at(recipe: Recipe, seen: int) -> Batch:
-    loader = Loader(
-        open_dataset(recipe.data, recipe.wants),
-        batch_size=recipe.train.batch_size,
-        seed=recipe.train.seed,
-        device=CPU,
-        augment=lambda images, keys: images,
-    )
-    return loader.batch(seen)
-
-
-def trained(recipe: Recipe, method: Method, steps: int) -> list[dict[str, torch.Tensor]]:
-    return [method.update(batch_at(recipe, method.seen), Alone()) for _ in range(steps)]
-
-
-def differing(one: Method, other: Method) -> list[str]:
-    """Names of what two methods' snapshots do not have in common, bit for bit."""
-    a, b = one.snapshot(), other.snapshot()
-    names = [
-        name
-        for mine, theirs in ((a.weights, b.weights), (a.training, b.training))
-        for name in mine.keys() | theirs.keys()
-        if name not in mine or name not in theirs or not torch.equal(mine[name], theirs[name])
-    ]
-    return names + (["progress"] if a.progress != b.progress else [])
 
 
 @every_recipe
@@ -246,127 +208,6 @@ def test_the_seed_decides_and_another_seed_differs(name):
     assert differing(methods[0], methods[2])
 
 
-SCHEDULES = [
-    # decay, warmup, seen, rate / train.lr; 1000 images, 100 a step
-    ("constant", 0, 0, 1.0),
-    ("constant", 0, 999, 1.0),
-    ("constant", 400, 0, 0.2),  # the first step already moves
-    ("constant", 400, 300, 0.8),
-    ("constant", 400, 400, 1.0),
-    ("linear", 0, 0, 1.0),
-    ("linear", 0, 250, 0.75),
-    ("linear", 0, 1000, 0.0),
-    ("linear", 0, 1100, 0.0),  # a run that is made longer later may look back
-    ("linear", 400, 300, 0.8 * 0.7),
-    ("cosine", 0, 0, 1.0),
-    ("cosine", 0, 250, 0.5 + 0.25 * math.sqrt(2)),
-    ("cosine", 0, 500, 0.5),
-    ("cosine", 0, 1000, 0.0),
-]
-
-
-@pytest.mark.parametrize(("decay", "warmup", "seen", "factor"), SCHEDULES)
-def test_learning_rate_schedule(decay, warmup, seen, factor):
-    train = Train(images=1000, batch_size=100, lr=0.5, warmup=warmup, decay=decay)
-    assert learning_rate(train, seen) == pytest.approx(0.5 * factor, abs=1e-12)
-
-
-@every_recipe
-def test_optimizers_step_at_the_rate_of_the_schedule(name):
-    recipe = tiny(name, "train.decay=linear", "train.warmup=0", "train.lr=0.001")
-    method = started(recipe)
-    trained(recipe, method, 3)
-    rates = [group["lr"] for o in method.optimizers.values() for group in o.param_groups]
-    assert rates == [pytest.approx(0.001 * (1 - 16 / 64))] * len(method.optimizers)
-
-
-def test_averages_half_life_ramps_up_to_its_value():
-    assert average_decay(1000, seen=100_000, step=1000) == pytest.approx(0.5)
-    assert average_decay(1000, seen=100_000, step=2000) == pytest.approx(0.25)
-    assert average_decay(1000, seen=20_000, step=1000) == pytest.approx(0.5)  # 5 % are 1000
-    assert average_decay(1000, seen=10_000, step=500) == pytest.approx(0.5)  # 5 % are 500
-    assert average_decay(0, seen=10_000, step=500) == 0
-
-
-@given(half_life=st.integers(0, 10**6), seen=st.integers(1, 10**8), step=st.integers(1, 10**4))
-def test_averages_decay_is_a_decay_and_composes(half_life, seen, step):
-    decay = average_decay(half_life, seen, step)
-    assert 0 <= decay < 1
-    assert average_decay(half_life, seen, 2 * step) == pytest.approx(decay**2, rel=1e-6, abs=1e-300)
-
-
-def test_lazy_r1_penalises_every_second_step_and_then_twice_as_much():
-    lazy = tiny("dcgan", "loss.r1=3", "loss.r1_every=2")
-    methods = {
-        "lazy": started(lazy),
-        "double": started(tiny("dcgan", "loss.r1=6", "loss.r1_every=1")),
-        "none": started(tiny("dcgan", "loss.r1=0")),
-    }
-    trained(lazy, methods["lazy"], 1)
-    trained(lazy, methods["double"], 1)
-    trained(lazy, methods["none"], 1)
-    assert differing(methods["lazy"], methods["double"]) == []
-    assert differing(methods["lazy"], methods["none"])
-
-    methods["none"].restore(methods["lazy"].snapshot())
-    trained(lazy, methods["lazy"], 1)
-    trained(lazy, methods["double"], 1)
-    trained(lazy, methods["none"], 1)
-    assert differing(methods["lazy"], methods["none"]) == []
-    assert differing(methods["lazy"], methods["double"])
-
-
-def test_the_generators_step_leaves_no_gradient_in_the_discriminator():
-    recipe = tiny("dcgan", "train.precision=float32", "loss.r1_every=1")
-    method, without = started(recipe), started(recipe)
-    trained(recipe, method, 1)
-    # the discriminator's own step, by hand
-    batch, g, d = batch_at(recipe, 0), *without.networks.values()
-    fake = g(rng.normal(rng.fold(batch.keys, 1), (recipe.model.latent,))).detach()
-    real = batch.rows["image"].requires_grad_()
-    logits = d(real)
-    (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    softplus = torch.nn.functional.softplus
-    loss = softplus(-logits).mean() + softplus(d(fake)).mean()
-    (loss + 0.5 * recipe.loss.r1 * slope.square().sum(dim=(1, 2, 3)).mean()).backward()
-    for got, expected in zip(
-        method.networks["discriminator"].parameters(), d.parameters(), strict=True
-    ):
-        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-6)
-
-
-def test_a_critic_takes_its_steps_before_the_generator_takes_one():
-    recipe = tiny("wgan-gp", "loss.critic_steps=3", "train.precision=float32")
-    method = started(recipe)
-    moved = []
-    for step in range(6):
-        before = [p.clone() for p in method.networks["generator"].parameters()]
-        (losses,) = trained(recipe, method, 1)
-        after = list(method.networks["generator"].parameters())
-        moved.append(any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)))
-        assert ("loss_g" in losses) == moved[-1] == (step % 3 == 2)
-        assert losses["penalty"] >= 0
-    assert method.optimizers["discriminator"].param_groups[0]["betas"] == (0.0, 0.9)
-
-
-def test_the_critics_gradient_is_that_of_its_paper():
-    recipe = tiny("wgan-gp", "train.precision=float32", "model.depth=0")
-    method, without = started(recipe), started(recipe)
-    trained(recipe, method, 1)
-    batch, g, d = batch_at(recipe, 0), *without.networks.values()
-    fake = g(rng.normal(rng.fold(batch.keys, 1), (recipe.model.latent,))).detach()
-    real = batch.rows["image"]
-    part = rng.uniform(rng.fold(batch.keys, 2))[:, None, None, None]
-    between = (part * real + (1 - part) * fake).requires_grad_()  # algorithm 1
-    (slope,) = torch.autograd.grad(d(between).sum(), between, create_graph=True)
-    penalty = (slope.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean()
-    (d(fake).mean() - d(real).mean() + 10 * penalty).backward()
-    for got, expected in zip(
-        method.networks["discriminator"].parameters(), d.parameters(), strict=True
-    ):
-        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-6)
-
-
 def test_parts_learn_at_rates_of_their_own():
     recipe = tiny("dcgan", "train.decay=constant", "train.lr=0.01", "train.warmup=0")
     batch = batch_at(recipe, 0)
@@ -386,53 +227,6 @@ def test_parts_learn_at_rates_of_their_own():
     # Adam's first step is as long as its rate
     assert moved == pytest.approx({"slow": 0.001, "fast": 0.01}, rel=1e-3)
     assert list(method.averages) == ["slow"]
-
-
-def test_the_kl_term_is_faded_in():
-    recipe = tiny("conv-vae", "loss.kl_warmup=0.5", "loss.beta=2")
-    steps = trained(recipe, started(recipe), 5)
-    pixels = 3 * 16 * 16
-    weights = [((s["loss"] * pixels - s["nll"]) / s["kl"]).item() for s in steps]
-    # at the first steps the posterior is close to the prior, so the KL is told less exactly
-    assert weights == pytest.approx([2 * w for w in (0.25, 0.5, 0.75, 1, 1)], rel=0.02)
-
-
-def test_the_output_scale_is_the_best_one_and_inference_gets_its_running_mean():
-    recipe = tiny("conv-vae")
-    method = started(recipe)
-    first, second = trained(recipe, method, 2)
-    # at the best sigma the negative log-likelihood a pixel is log sigma + (1 + log 2 pi) / 2
-    for losses in (first, second):
-        expected = losses["log_sigma"] + 0.5 * (1 + math.log(2 * math.pi))
-        torch.testing.assert_close(losses["nll"] / (3 * 16 * 16), expected)
-    running = 0.99 * first["log_sigma"] + 0.01 * second["log_sigma"]
-    torch.testing.assert_close(method.averages["autoencoder"].log_sigma, running)
-
-
-def test_a_denoiser_starts_with_the_error_of_the_noise_itself():
-    recipe = tiny("ffdnet", "noise.low=25", "noise.high=25", "train.precision=float32")
-    batch = batch_at(recipe, 0)
-    losses = started(recipe).update(batch, Alone())
-    noisy, sigma = recipe.degrade(batch.rows["image"], batch.keys)
-    assert (sigma == 25).all()
-    torch.testing.assert_close(losses["loss"], (noisy - batch.rows["image"]).abs().mean())
-    expected = 2 * 25 / 255 * math.sqrt(2 / math.pi)  # of a normal variable
-    assert losses["loss"].item() == pytest.approx(expected, rel=0.05)
-
-
-def test_label_smoothing_raises_the_least_loss_that_there_is():
-    recipe = tiny("classifier", "train.lr=0.02", "train.warmup=0", "train.images=8000")
-    losses = {}
-    for smoothing in (0.0, 0.5):
-        method = started(recipe.override([f"loss.label_smoothing={smoothing}"]))
-        batch = batch_at(recipe, 0)
-        for _ in range(40):
-            losses[smoothing] = method.update(batch, Alone())
-    classes = len(recipe.model.classes)
-    right, wrong = 0.5 + 0.5 / classes, 0.5 / classes
-    entropy = -right * math.log(right) - (classes - 1) * wrong * math.log(wrong)
-    assert losses[0.0]["loss"] < 0.1 < entropy
-    assert losses[0.5]["loss"] == pytest.approx(entropy, abs=0.3)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "dcgan"])

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from test_methods import differing, every_recipe
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
+from training_steps import differing
 
 from genimg import rng
 from genimg.contracts import Division

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
 
 from genimg import recipes
 from genimg.errors import InputError
@@ -18,7 +18,6 @@ from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.section import allowed, flat, parse_value
 
-every_recipe = pytest.mark.parametrize("name", RECIPES)
 ALL_KEYS = [
     (name, key)
     for name in RECIPES

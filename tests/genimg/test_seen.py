@@ -12,8 +12,8 @@ from genimg.data.columns import COLUMNS
 from genimg.data.fitting import placed
 from genimg.drawing import overlay
 from genimg.engine import Engine
-from genimg.images import to_tensor, with_channels
 from genimg.operations.seeing import Detect, Segment
+from genimg.pixels import to_tensor, with_channels
 from genimg.seen import Segmented, boxes_in
 
 

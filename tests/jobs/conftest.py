@@ -21,6 +21,8 @@ TINY = {
     "ffdnet": [*_SMALL, "data.size=16", "model.width=8", "evaluation.images=4"],
     "classifier": [*_SMALL, "data.size=16", "model.width=8", "model.features=8"],
 }  # fmt: skip
+# Long enough that a run is still under way some tenths of a second after its first checkpoint.
+_LONG = ["train.images=3840", "train.checkpoint_every=640", "train.log_every=320"]
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +117,28 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             registry=str(home / "registry"),
         )
     return home
+
+
+@pytest.fixture(scope="session")
+def dcgan(tiny: dict[str, list[str]]) -> list[str]:
+    """Two networks, two optimizers, moving averages, and buffers of batch statistics."""
+    return [*tiny["dcgan"], *_LONG]
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny: dict[str, list[str]]) -> list[str]:
+    """No batch statistics: any number of workers computes the same, to within rounding."""
+    return [*tiny["classifier"], *_LONG, "train.warmup=0"]
+
+
+@pytest.fixture(scope="session")
+def alone(classifier: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a classifier in this process, without Ray."""
+    import torch
+
+    from jobs.train import train
+
+    torch.set_num_threads(1)  # as a worker with one CPU
+    storage = tmp_path_factory.mktemp("alone")
+    train("classifier", classifier, workers="0", storage=str(storage))
+    return storage / "classifier"

@@ -1,4 +1,4 @@
-"""An elastic training that a second pretended node joins; test_train_on_ray starts this.
+"""An elastic training that a second pretended node joins, for test_train_on_own_cluster.
 
 It is stopped once a checkpoint of two workers is there.
 

@@ -1,4 +1,4 @@
-"""An elastic training on two pretended nodes, one of which is lost; test_train_on_ray starts this.
+"""An elastic training on two pretended nodes, one of which is lost, for test_train_on_own_cluster.
 
 Usage: python losing_a_node.py STORAGE FIRST_CHECKPOINT RECIPE KEY=VALUE...
 """

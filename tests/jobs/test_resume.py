@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import save_file
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
 
 from cluster.disk import LocalStorage
 from genimg import checkpoint
@@ -30,7 +30,6 @@ from jobs.runs.worker import Job, work
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
-every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
 def run(recipe: Recipe, storage: Path, name: str, sync=None, **callbacks) -> list[str]:

@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from watched_runs import FIRST, called, is_train_worker, newest, state
 
 from genimg import checkpoint, images
 from jobs.train import train
 
 pytestmark = pytest.mark.ray
-
-STATE = (checkpoint.WEIGHTS, checkpoint.TRAINING)
-# Long enough that a run is still under way some tenths of a second after its first checkpoint.
-LENGTH = ["train.images=3840", "train.checkpoint_every=640", "train.log_every=320"]
-TRAIN = [sys.executable, "-m", "jobs.train"]
-FIRST = "checkpoints/000000000640/manifest.json"
-
-
-@pytest.fixture(scope="module")
-def dcgan(tiny: dict[str, list[str]]) -> list[str]:
-    """Two networks, two optimizers, moving averages, and buffers of batch statistics."""
-    return [*tiny["dcgan"], *LENGTH]
-
-
-@pytest.fixture(scope="module")
-def classifier(tiny: dict[str, list[str]]) -> list[str]:
-    """No batch statistics: any number of workers computes the same, to within rounding."""
-    return [*tiny["classifier"], *LENGTH, "train.warmup=0"]
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +27,6 @@ def uninterrupted(ray_cluster: None, dcgan: list[str], tmp_path_factory: Any) ->
     storage = tmp_path_factory.mktemp("uninterrupted")
     train("dcgan", dcgan, workers="2", storage=str(storage))
     return storage / "dcgan"
-
-
-@pytest.fixture(scope="module")
-def alone(classifier: list[str], tmp_path_factory: Any) -> Path:
-    """The run of a classifier in this process, without Ray."""
-    torch.set_num_threads(1)  # as a worker with one CPU
-    storage = tmp_path_factory.mktemp("alone")
-    train("classifier", classifier, workers="0", storage=str(storage))
-    return storage / "classifier"
 
 
 @pytest.mark.slow
@@ -224,119 +196,9 @@ def test_a_traceback_is_shown_once_and_summed_up_in_its_last_line():
     assert shown == [str(bug)]
 
 
-@pytest.mark.slow
-def test_a_lost_node_leaves_a_smaller_group_that_finishes(classifier: list[str], tmp_path: Path):
-    run = tmp_path / "classifier"
-    script = Path(__file__).with_name("losing_a_node.py")
-    arguments = [str(tmp_path), str(run / FIRST), "classifier", *classifier, "train.keep=100"]
-    with own_session([sys.executable, str(script), *arguments]) as process:
-        output, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, output
-    workers = {
-        int(folder.name): checkpoint.verify(folder).lineage["workers"]
-        for folder in sorted((run / "checkpoints").iterdir())
-    }
-    assert list(workers) == list(range(640, 3841, 640))
-    assert workers[640] == 2
-    assert workers[3840] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_node_that_joins_costs_no_work(classifier: list[str], tmp_path: Path):
-    """The group saves just before it is resized, and no image is trained on twice."""
-    run = tmp_path / "classifier"
-    script = Path(__file__).with_name("joining_node.py")
-    endless = ["train.images=100000000", "train.checkpoint_every=16000", "train.keep=1000"]
-    arguments = [str(tmp_path), "classifier", *classifier, *endless, "train.log_every=3200"]
-    with own_session([sys.executable, str(script), *arguments]) as process:
-        output, _ = process.communicate(timeout=560)
-    assert process.returncode == 0, output
-    workers = {
-        int(folder.name): checkpoint.verify(folder).lineage["workers"]
-        for folder in sorted((run / "checkpoints").iterdir())
-    }
-    last_alone = max(seen for seen, count in workers.items() if count == 1)
-    assert set(workers.values()) == {1, 2}
-    before, after = sorted(lines_of_starts(run))
-    assert before[-1] == last_alone
-    assert after[0] > last_alone
-
-
-def lines_of_starts(run: Path) -> list[list[int]]:
-    """The images seen at each line of the log, by start."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    starts = []
-    for path in (run / "tensorboard").iterdir():
-        events = EventFileLoader(str(path)).Load()
-        steps = [(event.step, value.tag) for event in events for value in event.summary.value]
-        starts.append([step for step, tag in steps if tag == "train/images_per_second"])
-    return starts
-
-
-@pytest.mark.slow
-def test_a_killed_driver_takes_its_cluster_along_and_the_same_command_goes_on(
-    ray_cluster: None, dcgan: list[str], tmp_path: Path
-):
-    import psutil  # comes with ray, which `ray_cluster` has imported
-
-    # Long: orphaned workers train on for the seconds that their node takes to end.
-    recipe = [*dcgan, "train.images=38400", "train.checkpoint_every=3200"]
-    train("dcgan", recipe, workers="2", storage=str(tmp_path / "uninterrupted"))
-    run = tmp_path / "dcgan"
-    line = [*TRAIN, "dcgan", *recipe, "--workers", "2", "--storage", str(tmp_path)]
-    with own_session(line) as process:
-        family: list[Any] = []
-        while not any(is_train_worker(member) for member in family):
-            family = psutil.Process(process.pid).children(recursive=True)
-            time.sleep(0.05)
-        await_file(run / "checkpoints/000000003200/manifest.json", process)
-        process.kill()
-        # Ray's agents try for a minute to tell the dead head that it is dead.
-        left = alive_after(120, family)
-        for member in left:
-            member.kill()
-    assert left == []
-    assert int(newest(run).name) < 38400
-
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert state(run) == state(tmp_path / "uninterrupted/dcgan")
-
-
-@pytest.mark.slow
-def test_ctrl_c_on_a_cluster_of_its_own_saves_and_ends_it(
-    alone: Path, classifier: list[str], tmp_path: Path
-):
-    run = tmp_path / "classifier"
-    line = [*TRAIN, "classifier", *classifier, "--workers", "1", "--storage", str(tmp_path)]
-    with own_session(line) as process:
-        await_file(run / FIRST, process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert "the same command goes on" in output
-    assert 640 <= int(newest(run).name) < 3840
-
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert state(run) == state(alone)
-
-
-def newest(run: Path) -> Path:
-    return max((run / "checkpoints").glob("[0-9]*"))
-
-
 def starts(run: Path) -> int:
     """How often training began: each time it opens an event file."""
     return len(list((run / "tensorboard").iterdir()))
-
-
-def state(run: Path) -> dict[str, bytes]:
-    """The newest checkpoint's name, and every tensor that training goes on from."""
-    folder = newest(run)
-    return {f"{folder.name}/{name}": (folder / name).read_bytes() for name in STATE}
 
 
 def same_weights(run: Path, other: Path) -> bool:
@@ -366,40 +228,6 @@ def once_under_way(run: Path, act: Callable[[], None]) -> Iterator[None]:
         watcher.join()
 
 
-def await_file(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-
-
-@contextmanager
-def own_session(line: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own; what is left of it in the end is killed."""
-    with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def alive_after(seconds: float, processes: list[Any]) -> list[Any]:
-    """Those that have not ended by then; an orphan whom nobody awaits has ended all the same."""
-    import psutil
-
-    def alive(process: Any) -> bool:
-        with suppress(psutil.NoSuchProcess):
-            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        return False
-
-    deadline = time.monotonic() + seconds
-    while (left := [each for each in processes if alive(each)]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
-
-
 def kill_a_worker() -> None:
     """Kill -9 one training worker among the processes that this one started."""
     import psutil  # comes with ray, once that is imported
@@ -414,18 +242,6 @@ def kill_the_board() -> None:
 
     [board] = [p for p in psutil.Process().children(recursive=True) if called(p, "Board")]
     board.kill()
-
-
-def is_train_worker(process: Any) -> bool:
-    return called(process, "RayTrainWorker")
-
-
-def called(process: Any, name: str) -> bool:
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        return any(name in word for word in process.cmdline())
-    return False
 
 
 def interrupt() -> None:

@@ -1,0 +1,47 @@
+"""Pixels that are decoded: their channels, and the library's range of them, to bytes and back.
+
+Inside the library images are float32 [N, C, H, W] in [-1, 1].
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from genimg.images import Channels
+
+
+def with_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] with the channels asked for, as images.decode() would convert them."""
+    if array.shape[2] == channels:
+        return array
+    if channels == 3:
+        return array.repeat(3, axis=2)
+    return np.array(Image.fromarray(array).convert("L"))[..., None]
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """uint8 [H, W, C] or [N, H, W, C] as float32 [C, H, W] or [N, C, H, W] in [-1, 1]."""
+    assert array.dtype == np.uint8, array.dtype
+    channels_first = np.ascontiguousarray(np.moveaxis(array, -1, -3))
+    return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
+
+
+def to_bytes_range(images: Tensor) -> Tensor:
+    """float [-1, 1] (clamped; any shape) as uint8, rounded half to even."""
+    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
+    """One uint8 [H', W', C] picture of float [N, C, H, W] in [-1, 1], row by row on black.
+
+    `pad` pixels lie between images and around them; an incomplete last row stays black.
+    """
+    cells = F.pad(to_bytes_range(images).cpu(), (pad, 0, pad, 0))  # left and top; the rest below
+    count, channels, height, width = cells.shape
+    rows = -(-count // columns)
+    cells = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count))
+    cells = cells.reshape(rows, columns, channels, height, width)
+    picture = cells.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()

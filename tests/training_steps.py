@@ -1,0 +1,44 @@
+"""Methods on the CPU and steps of them, for tests that look at what steps do."""
+
+import torch
+
+from genimg.contracts import Batch
+from genimg.data.loader import Loader
+from genimg.data.opening import open_dataset
+from genimg.recipe import Recipe
+from genimg.training.method import Method
+from genimg.training.sync import Alone
+
+CPU = torch.device("cpu")
+
+
+def started(recipe: Recipe) -> Method:
+    torch.manual_seed(recipe.train.seed)
+    return recipe.method(CPU)
+
+
+def batch_at(recipe: Recipe, seen: int) -> Batch:
+    loader = Loader(
+        open_dataset(recipe.data, recipe.wants),
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        device=CPU,
+        augment=lambda images, keys: images,
+    )
+    return loader.batch(seen)
+
+
+def trained(recipe: Recipe, method: Method, steps: int) -> list[dict[str, torch.Tensor]]:
+    return [method.update(batch_at(recipe, method.seen), Alone()) for _ in range(steps)]
+
+
+def differing(one: Method, other: Method) -> list[str]:
+    """Names of what two methods' snapshots do not have in common, bit for bit."""
+    a, b = one.snapshot(), other.snapshot()
+    names = [
+        name
+        for mine, theirs in ((a.weights, b.weights), (a.training, b.training))
+        for name in mine.keys() | theirs.keys()
+        if name not in mine or name not in theirs or not torch.equal(mine[name], theirs[name])
+    ]
+    return names + (["progress"] if a.progress != b.progress else [])
