@@ -53,7 +53,8 @@ def evaluate(
     from genimg.engine import Engine
     from genimg.errors import InputError, nearest
     from genimg.judging import refuse_judge
-    from jobs.model import folder_of, helpers_of, load_engine
+    from jobs.model import folder_of, load_engine, with_helpers
+    from jobs.runs.helpers import helpers_of
 
     if split not in get_args(Split):
         raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
@@ -64,6 +65,7 @@ def evaluate(
         engine.recipe.need("sample", engine.abilities)
         refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
+    recipe = with_helpers(recipe, registry)
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
@@ -79,7 +81,7 @@ def evaluate(
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
-    helpers, _ = helpers_of(recipe, registry, engine.device)
+    helpers, _ = helpers_of(recipe, engine.device)
     metrics = recipe.evaluate(replace(engine.inference, helpers=helpers), dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster.places import everywhere
+from jobs.runs.helpers import fetch_checkpoint
 
 if TYPE_CHECKING:
-    import torch
-
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
@@ -45,26 +44,6 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     return models.fetch(models.resolve(model)), True
 
 
-def fetch_checkpoint(address: str) -> Path:
-    """The local copy of a checkpoint in S3, verified."""
-    import hashlib
-
-    from cluster.copies import cache_folder, copy_of
-    from cluster.places import open_storage
-    from cluster.storage import NotFound
-    from genimg.checkpoint import MANIFEST, verify
-    from genimg.errors import InputError
-
-    parent, _, name = address.rstrip("/").rpartition("/")
-    storage = open_storage(parent)
-    try:
-        manifest, _ = storage.read(f"{name}/{MANIFEST}")
-    except NotFound:
-        raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
-    folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
-    return copy_of(storage, name, folder, verify, InputError)
-
-
 def pinned(model: str, registry: str) -> str:
     """A name that means the same model to any process, later too, as long as it is there."""
     from cluster.places import open_storage
@@ -75,13 +54,6 @@ def pinned(model: str, registry: str) -> str:
     if "/" in model or Path(model).expanduser().is_dir():
         return everywhere(str(folder_of(model, registry)[0]))
     return Registry(open_storage(registry)).resolve(model).reference
-
-
-def digest_of(folder: Path) -> str:
-    """Equal for checkpoint folders of equal content."""
-    from genimg import checkpoint
-
-    return checkpoint.read_manifest(folder).digest()
 
 
 @dataclass(frozen=True)
@@ -137,20 +109,6 @@ def address_of(model: str, registry: str) -> str:
         return reference
     models = Registry(open_storage(everywhere(registry)))
     return models.address(models.resolve(reference))
-
-
-def helpers_of(
-    recipe: Recipe, registry: str, device: torch.device
-) -> tuple[dict[str, Engine], dict[str, str]]:
-    """(engines, digests) of a recipe's helpers, by what they are for."""
-    from genimg.engine import Engine
-
-    engines, digests = {}, {}
-    for name, reference in recipe.helped_by().items():
-        folder, verified = folder_of(reference, registry)
-        engines[name] = Engine.load(folder, device, verified=verified)
-        digests[name] = digest_of(folder)
-    return engines, digests
 
 
 def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:

@@ -20,12 +20,13 @@ from genimg.operations import Kind, Operation
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
-from jobs.model import digest_of, pinned
+from jobs.model import pinned
 from jobs.offline.inputs import listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES
 from jobs.offline.told import as_array, as_text, lines_of, tell
+from jobs.runs.helpers import digest_of
 
 if TYPE_CHECKING:
     from jobs.model import Model

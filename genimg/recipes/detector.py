@@ -21,7 +21,7 @@ from genimg.metrics.detection import average_precision
 from genimg.models.centers import STRIDE, CenterNet, found
 from genimg.pixels import to_tensor
 from genimg.recipe import Data, Recipe
-from genimg.recipes.segmenter import named_classes
+from genimg.recipes.segmenter import named_classes, refuse_sides
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.detection import Detection
@@ -62,11 +62,7 @@ class Detector(Recipe):
     @model_validator(mode="after")
     def size_can_be_halved(self) -> Self:
         stride = STRIDE * 2**self.model.depth
-        if self.data.size % stride:
-            raise ValueError(
-                f"data.size={self.data.size}: with model.depth={self.model.depth} {self.recipe}"
-                f" takes multiples of {stride}"
-            )
+        refuse_sides(self, self.model.depth, stride)
         return self
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:

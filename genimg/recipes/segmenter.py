@@ -56,11 +56,7 @@ class Segmenter(Recipe):
     @model_validator(mode="after")
     def size_can_be_halved(self) -> Self:
         stride = 2**self.model.depth
-        if self.data.size % stride:
-            raise ValueError(
-                f"data.size={self.data.size}: with model.depth={self.model.depth} {self.recipe}"
-                f" takes multiples of {stride}"
-            )
+        refuse_sides(self, self.model.depth, stride)
         return self
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
@@ -155,6 +151,21 @@ class Segmenter(Recipe):
             nothing = np.zeros(image.shape[:2], np.int64)
             pictures += [overlay(image, mask) for mask in (nothing, *(m.numpy() for m in masks))]
         return to_tensor(np.stack(pictures)), 6
+
+
+def refuse_sides(recipe: Recipe, depth: int, stride: int) -> None:
+    """ValueError where images cannot be halved so often, or what is left cannot be normalised."""
+    size = recipe.data.size
+    if size % stride:
+        raise ValueError(
+            f"data.size={size}: with model.depth={depth} {recipe.recipe} takes multiples of"
+            f" {stride}"
+        )
+    if size == stride and recipe.train.batch_size == 1:
+        raise ValueError(
+            f"train.batch_size=1: with data.size={size} and model.depth={depth} a channel is left"
+            " with one value, of which there is no variance; use batches of 2 or more"
+        )
 
 
 def named_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:

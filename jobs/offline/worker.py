@@ -24,8 +24,9 @@ from genimg.errors import InputError
 from genimg.operations import Operation
 from genimg.operations.drawing import Drawing
 from genimg.results import Latents, Pictures, Values
-from jobs.model import digest_of, folder_of
+from jobs.model import folder_of
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
+from jobs.runs.helpers import digest_of
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -19,8 +19,8 @@ from genimg.pixels import grid
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
-from jobs.model import helpers_of
 from jobs.runs.folder import RunFolder
+from jobs.runs.helpers import helpers_of
 from jobs.runs.recorder import Recorder
 from jobs.runs.resume import agree, resume
 
@@ -81,7 +81,7 @@ def work(
     if method.seen >= recipe.train.images:
         return True
 
-    helpers, digests = helpers_of(recipe, "registry", device)
+    helpers, digests = helpers_of(recipe, device)
     loader = Loader(
         train_data,
         batch_size=recipe.train.batch_size,

@@ -3,10 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from photo_folders import files, printed, write_photos
 
-from cluster.places import open_storage
 from genimg import images
 from genimg.data.opening import open_dataset
 from genimg.engine import Engine
@@ -31,24 +27,9 @@ from jobs.offline.worker import Worker, runs
 def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: a registry with dcgan, ffdnet, judge; and `photos`, 20 images."""
     shutil.copytree(models / "registry", tmp_path / "registry")
+    write_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    draw = np.random.default_rng(0)
-    for number in range(20):
-        folder = tmp_path / "photos" / ("deeper" if number % 3 == 0 else "")
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = (int(draw.integers(9, 40)), int(draw.integers(9, 40)), (1, 3)[number % 2])
-        images.save(draw.integers(0, 256, shape, dtype=np.uint8), folder / f"{number:02d}.png")
     return tmp_path
-
-
-def printed(outcome) -> str:
-    assert outcome.code == 0, outcome.err
-    return outcome.out
-
-
-def files(folder: Path | str) -> dict[str, bytes]:
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def engine_of(name: str) -> Engine:
@@ -257,103 +238,3 @@ def test_a_model_that_changed_meanwhile_is_refused(home: Path):
     )
     outcome = Worker(job)(Chunk(items=((0, "01.png"),), key="part"))
     assert "another model now" in outcome.refused
-
-
-def killed_once(arguments: str, under_way) -> None:
-    """Start a command, and kill it with all that it has started once it is under way."""
-    command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        until = time.monotonic() + 120
-        while not under_way():
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < until, "it did nothing"
-            time.sleep(0.005)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def test_killed_it_goes_on_and_does_nothing_twice(command, home: Path):
-    for number in range(300):
-        shutil.copy("photos/01.png", f"photos/copy-{number:03d}.png")
-    arguments = "denoise photos -o clean --sigma 25 -m ffdnet"
-    killed_once(arguments, lambda: len(list((home / "clean").glob("**/*.png"))) > 30)
-    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
-    assert 30 < len(times) < 320
-    assert all(images.load(path).size for path in times)  # each is whole
-    ended = command(arguments)
-    assert f"{len(times)} of 320 are done already" in ended.err
-    printed(ended)
-    made = files("clean")
-    assert made.keys() == files("photos").keys()
-    assert all(path.stat().st_mtime_ns == when for path, when in times.items())
-    assert len({made[name] for name in made if name.startswith("copy-")}) == 1
-
-
-@pytest.mark.ray
-def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
-    for name, workers in (("alone", ""), ("together", "--workers 2")):
-        ended = command(f"denoise photos -o {name} --sigma 25 -m ffdnet {workers}")
-        assert ended.code == 1
-        assert "failed: photos/broken.png" in ended.err
-        ended = command(f"classify photos -o {name}.jsonl -m judge {workers}")
-        assert ended.code == 1
-        arguments = f"sample dcgan -n 40 --seed 3 --shard-rows 16 -o {name}-shards {workers}"
-        assert printed(command(arguments)) == f"{name}-shards: 40 images\n"
-        (home / name / "operation.json").unlink()
-    assert files("alone") == files("together")
-    assert files("alone-shards") == files("together-shards")
-    assert (home / "alone.jsonl").read_bytes() == (home / "together.jsonl").read_bytes()
-
-
-@pytest.mark.ray
-def test_from_s3_to_s3(ray_cluster, command, home: Path, bucket: str, monkeypatch):
-    monkeypatch.setenv("GENIMG_CACHE", str(home / "cache"))
-    storage = open_storage(f"{bucket}/photos")
-    for name, data in files("photos").items():
-        storage.write(name, data)
-    storage.write("notes.txt", b"no image")
-    assert printed(command("denoise photos -o clean --sigma 25 -m ffdnet")) == "clean\n"
-    for workers in ("", "--workers 2"):
-        target = f"{bucket}/clean{len(workers)}"
-        there = f"denoise {bucket}/photos -o {target} --sigma 25 -m ffdnet {workers}"
-        assert printed(command(there)) == f"{target}\n"
-        made = open_storage(target)
-        assert {name: made.read(name)[0] for name in made.list("")} == files("clean")
-    printed(command(f"classify {bucket}/photos -o {bucket}/told.jsonl -m judge --workers 2"))
-    lines = open_storage(bucket).read("told.jsonl")[0].splitlines()
-    assert [json.loads(line)["file"] for line in lines] == [
-        f"{bucket}/photos/{name}" for name in sorted(files("photos"))
-    ]
-    assert not open_storage(bucket).list("told.jsonl.parts")
-    printed(command(f"sample dcgan -n 20 --seed 0 --shard-rows 8 -o {bucket}/drawn --workers 2"))
-    assert len(open_dataset(Data(source=f"{bucket}/drawn", size=16, holdout=1), ("image",))) == 20
-
-
-@pytest.mark.ray
-def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home: Path):
-    import psutil
-
-    for number in range(400):
-        shutil.copy("photos/01.png", f"photos/copy-{number:03d}.png")
-    arguments = "denoise photos -o clean --sigma 25 -m ffdnet --workers 2"
-    command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
-    environment = os.environ | {"RAY_ADDRESS": ""}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    made = home / "clean"
-    until = time.monotonic() + 120
-    while len(list(made.glob("**/*.png"))) < 30:
-        assert process.poll() is None, "it ended before a worker could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    family = psutil.Process(process.pid).children(recursive=True)
-    workers = [each for each in family if "MapWorker" in " ".join(each.cmdline())]
-    assert workers
-    workers[0].kill()
-    times = {path: path.stat().st_mtime_ns for path in made.rglob("*.png")}
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert files("clean").keys() == files("photos").keys()
-    assert all(path.stat().st_mtime_ns == when for path, when in times.items())

@@ -1,0 +1,52 @@
+"""Checkpoints by addresses that do not change, and the models among them that help a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from genimg.engine import Engine
+    from genimg.recipe import Recipe
+
+
+def fetch_checkpoint(address: str) -> Path:
+    """The local copy of a checkpoint in S3, verified."""
+    import hashlib
+
+    from cluster.copies import cache_folder, copy_of
+    from cluster.places import open_storage
+    from cluster.storage import NotFound
+    from genimg.checkpoint import MANIFEST, verify
+    from genimg.errors import InputError
+
+    parent, _, name = address.rstrip("/").rpartition("/")
+    storage = open_storage(parent)
+    try:
+        manifest, _ = storage.read(f"{name}/{MANIFEST}")
+    except NotFound:
+        raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
+    folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
+    return copy_of(storage, name, folder, verify, InputError)
+
+
+def digest_of(folder: Path) -> str:
+    """Equal for checkpoint folders of equal content."""
+    from genimg import checkpoint
+
+    return checkpoint.read_manifest(folder).digest()
+
+
+def helpers_of(recipe: Recipe, device: torch.device) -> tuple[dict[str, Engine], dict[str, str]]:
+    """(engines, digests) of a recipe's helpers, by what they are for; it names them by address."""
+    from genimg.engine import Engine
+
+    engines, digests = {}, {}
+    for name, address in recipe.helped_by().items():
+        remote = address.startswith("s3://")
+        folder = fetch_checkpoint(address) if remote else Path(address)
+        engines[name] = Engine.load(folder, device, verified=remote)
+        digests[name] = digest_of(folder)
+    return engines, digests
