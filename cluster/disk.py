@@ -263,9 +263,14 @@ def _swap_in(path: Path, data: bytes) -> None:
     """Replace a file at once and for good; the caller holds its lock."""
     part = _part(path)
     _clear(part)
-    part.write_bytes(data)
-    _sync(part)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        _sync(part)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):  # on a full disk it would keep that full
+            part.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

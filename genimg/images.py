@@ -286,7 +286,11 @@ def save(
     if format is None:
         hint = nearest(path.suffix.lower(), WRITABLE_SUFFIXES)
         raise InputError(f"{path}: cannot write images as {path.suffix!r}; {hint}")
-    data = encode(array, format, quality, profile)
+    write(path, encode(array, format, quality, profile))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises InputError naming it."""
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         part.write_bytes(data)

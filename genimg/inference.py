@@ -130,7 +130,8 @@ class Inference:
         self, compute: _Compute, rows: dict[str, Tensor], most: int | None = None
     ) -> dict[str, Tensor]:
         most = min(most or self.most, self.most)
-        sizes = (self.sizes and tuple(size for size in self.sizes if size <= most)) or None
+        sizes = self.sizes and tuple(size for size in self.sizes if size <= most)
+        sizes = (most,) if sizes == () else sizes  # every pass of one size, then
         parts: list[dict[str, Tensor]] = []
         start, count = 0, len(next(iter(rows.values())))
         for number, size in division(count, sizes, most):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -156,10 +157,13 @@ def allowed(field: FieldInfo) -> str:
     elif get_origin(annotation) is tuple:
         item = FieldInfo.from_annotation(get_args(annotation)[0])
         return f"list of {allowed(item)}"
-    elif isinstance(annotation, type):
-        text = annotation.__name__
+    elif get_origin(annotation) in (Union, UnionType):
+        parts = (FieldInfo.from_annotation(each) for each in get_args(annotation))
+        text = " | ".join(map(allowed, parts))
+    elif annotation is None or annotation is type(None):
+        text = "none"
     else:
-        text = str(annotation).replace("NoneType", "none").replace("None", "none")
+        text = getattr(annotation, "__name__", str(annotation))
     limits = {
         "ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}",
         "multiple_of": "a multiple of {}",

@@ -69,8 +69,9 @@ def boxes_in(
                 x0, x1 = ((x + left) * width / wide for x in corners[0::2])
                 y0, y1 = ((y + top) * height / high for y in corners[1::2])
                 box = [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)]
-                label = ability.classes[int(kind)]
-                told[-1].append({"label": label, "score": score, "box": box})
+                if box[2] > box[0] and box[3] > box[1]:
+                    label = ability.classes[int(kind)]
+                    told[-1].append({"label": label, "score": score, "box": box})
     return Values(told, lambda: shown_on(several[0], told[0], ability))
 
 

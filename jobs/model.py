@@ -80,10 +80,12 @@ class Model:
             raise InputError(f"{path}: missing from the checkpoint")
         return recipes.from_json(path.read_text())
 
-    def engine(self) -> Engine:
+    def engine(self, precision: str | None = None) -> Engine:
+        """precision: in place of the one that was asked for."""
         from genimg.engine import Engine
 
-        return Engine.load(self.folder, precision=self.precision, verified=self.verified)
+        chosen = precision or self.precision
+        return Engine.load(self.folder, precision=chosen, verified=self.verified)
 
 
 def with_helpers(recipe: Recipe, registry: str) -> Recipe:

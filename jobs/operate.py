@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,11 +61,11 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     reads = Kind.PICTURE in operation.takes.values()
     draws = operation.gives in (Kind.PICTURES, Kind.FRAMES)
     if operation.takes:
-        files = "A .npy file of latents."
+        files = "Latents as `encode` writes them: .npy, .json or .jsonl."
         if reads:
             files = "An image." if draws else "Images, folders or s3:// prefixes of images."
         parameters.append(("sources", Annotated[list[str], typer.Argument(help=files)], ...))
-        option = typer.Option("--model", "-m", help=MODEL)
+        option = typer.Option("--model", "-m", help=f"Required. {MODEL}")
         parameters.append(("model", Annotated[str | None, option], None))
     else:
         parameters.append(("model", Annotated[str, typer.Argument(help=MODEL)], ...))
@@ -88,7 +89,7 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     if not draws or (operation.gives is Kind.PICTURES and not reads):
         workers = typer.Option("--workers", help="Processes on a Ray cluster. Left out: this one.")
         parameters.append(("workers", Annotated[int | None, workers], None))
-        overwrite = typer.Option("--overwrite", help="Begin anew where another job is unfinished.")
+        overwrite = typer.Option("--overwrite", help="Replace what another job has left there.")
         parameters.append(("overwrite", Annotated[bool, overwrite], False))
     parameters.append(("precision", PrecisionOption, "auto"))
     parameters.append(("registry", RegistryOption, "registry"))
@@ -103,7 +104,8 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
 
 def example(operation: type[Operation]) -> str:
     """A command line that works, given the files and the model."""
-    model = "image.png -m MODEL" if operation.takes else "shapes@best"
+    given = "latents.npy" if Kind.LATENTS in operation.takes.values() else "image.png"
+    model = f"{given} -m MODEL" if operation.takes else "shapes@best"
     output = {
         Kind.PICTURE: " -o result.png",
         Kind.PICTURES: " -o grid.png",
@@ -129,15 +131,18 @@ def perform(
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
     from genimg.errors import InputError
-    from jobs.model import Model
-    from jobs.operated import Asked, prepared
 
     if model is None:
         first, *others = sources or ["image.png"]
         # as `genimg restore MODEL FILE` was written once
-        files, name = (" ".join(others), first) if others else (first, "denoiser")
+        old = others and not Path(first).exists()
+        files, name = (" ".join(others), first) if old else (" ".join([first, *others]), "MODEL")
         line = f"genimg {operation.name} {files} -m {name}"
         raise InputError(f"no model is given: name it with -m, as in {line}")
+
+    from jobs.model import Model  # which takes a second
+    from jobs.operated import Asked, prepared
+
     given = {key: value for key, value in options.items() if value is not None}
     valid = operation.validated(given)
     asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows)

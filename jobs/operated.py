@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
 import typer
 
 from cluster.places import everywhere, open_storage
@@ -21,10 +20,10 @@ from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
 from jobs.model import pinned
-from jobs.offline.inputs import listed, refuse_same_names
+from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
-from jobs.offline.record import FAILURES
+from jobs.offline.record import FAILURES, claim, release
 from jobs.offline.told import as_array, as_text, lines_of, tell
 from jobs.runs.helpers import digest_of
 
@@ -60,7 +59,7 @@ class Drawing:
             inputs = (
                 {"image": images.load(self.source, keep_alpha=True)}
                 if Kind.PICTURE in operation.takes.values()
-                else {"latents": latents_in(self.source)}
+                else {"latents": latents_in(str(self.source))}
             )
         made: Pictures = model.engine()(operation, **inputs)
         if made.seeds and getattr(operation, "seed", 0) == -1:
@@ -76,7 +75,7 @@ class Drawing:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(made, Frames):
             format: moving.Format = "gif" if self.output.suffix.lower() == ".gif" else "webp"
-            self.output.write_bytes(moving.encode(made.images, format))
+            images.write(self.output, moving.encode(made.images, format))
         else:
             columns = self.columns or math.ceil(math.sqrt(len(made.images)))
             images.save(grid(to_tensor(made.images), columns), self.output)
@@ -125,22 +124,24 @@ class Many:
             form=self.form,
             rows=self.rows,
         )
-        engine = model.engine() if asked.workers is None else None
         try:
-            job, failed = perform(
-                job, self.items, self.count,
-                engine=engine, workers=asked.workers, overwrite=asked.overwrite,
-            )  # fmt: skip
-            if self.form == "lines":
-                self._write(job)
+            given = job.options.get("seed")
+            job = claim(job, asked.overwrite)
+            if given == -1:
+                say(f"drawn at random: --seed {job.options['seed']}")
+            failed = perform(
+                job, self.items, self.count, engine=model.engine, workers=asked.workers
+            )
+            written = self.form != "lines" or self._write(job, bool(failed))
+            release(job, failed)
         finally:
             if asked.output is None:
                 open_storage(str(Path(output).parent)).delete(Path(output).name)
         tell(failed, f"{output}/{FAILURES}" if failed and asked.output else "")
-        if asked.output is not None:
-            if self.form == "lines" and not failed:
-                folder, _, name = output.rpartition("/")
-                open_storage(folder or ".").delete(name)
+        if asked.output is not None and self.form == "lines" and not failed:
+            folder, _, name = everywhere(output).rpartition("/")
+            open_storage(folder or "/").delete(name)
+        if asked.output is not None and written:
             done = f": {self.count - len(failed):,} images" if not self.items else ""
             typer.echo(f"{asked.output}{done}")
         if failed:
@@ -157,17 +158,21 @@ class Many:
             return str(Path(tempfile.gettempdir(), f"genimg-{uuid4().hex}"))
         return f"{self.asked.output}.parts"
 
-    def _write(self, job: Job) -> None:
-        """What was told, as one file, or printed."""
+    def _write(self, job: Job, failed: bool) -> bool:
+        """What was told, as one file, or printed; whether it was."""
         output, name = self.asked.output, job.operation
+        if failed and output is not None and output.endswith(".npy"):
+            say(f"{output} is not written: its rows would be of other images; .jsonl names them")
+            return False
         told = lines_of(job, self.items)
         if output is None:
             typer.echo(as_text(told, name, ".json"), nl=False)
-            return
+            return True
         suffix = Path(output).suffix
         data = as_array(told, name) if suffix == ".npy" else as_text(told, name, suffix).encode()
         folder, _, file = everywhere(output).rpartition("/")
         open_storage(folder or "/").write(file, data)
+        return True
 
 
 def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
@@ -178,14 +183,18 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
         return drawing(operation, asked)
     suffix = Path(asked.output or "x.json").suffix
     if operation.gives is Kind.PICTURE or (operation.shows and suffix not in TOLD):
-        return restoring(asked)
+        return restoring(operation, asked)
     known = (*TOLD, ".npy") if operation.gives is Kind.LATENTS else TOLD
     if suffix not in known:
         raise InputError(f"-o {asked.output}: give a name that ends in one of {' '.join(known)}")
+    if asked.output is None and asked.workers is not None:
+        raise InputError(f"--workers {asked.workers}: name a file with -o for what they tell")
     if asked.output is not None and not is_remote(asked.output):
         refuse_blocked(Path(asked.output).parent)
+        if Path(asked.output).is_dir():
+            raise InputError(f"-o {asked.output}: is a folder; name a file")
     sources, items = listed(asked.sources)
-    return Many(asked, "lines", sources, items, len(items), rows_for(len(items)))
+    return Many(asked, "lines", sources, items, len(items), rows_for(len(items), asked.workers))
 
 
 def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
@@ -199,7 +208,8 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
     suffix = Path(output).suffix
     known = [".webp", ".gif"] if operation.gives is Kind.FRAMES else [*images.WRITABLE_SUFFIXES]
     if suffix and suffix.lower() not in known:
-        raise InputError(f"-o {output}: {suffix} is not an image; known: {' '.join(known)}")
+        kind = "an animation" if operation.gives is Kind.FRAMES else "an image"
+        raise InputError(f"-o {output}: {suffix} is not {kind}; known: {' '.join(known)}")
     source = Path(asked.sources[0]) if asked.sources else None
     if len(asked.sources) > 1 or (source is not None and not source.is_file()):
         raise InputError(f"{' '.join(asked.sources)}: give one file")
@@ -209,31 +219,30 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
                 raise InputError(f"{option} {value}: only with -o FOLDER, not one picture")
         refuse_blocked(Path(output).parent if suffix else Path(output))
         return Drawing(Path(output), asked.columns, source)
+    if asked.columns is not None:
+        raise InputError(f"--columns {asked.columns}: only with one picture, not with a folder")
     if not is_remote(output):
         refuse_blocked(Path(output))
-    if source is not None:
-        array = latents_in(source)
-        if array.ndim != 2 or not len(array):
-            raise InputError(f"{source}: of shape {list(array.shape)}; give latents [N, D]")
-        count = len(array)
-    else:
-        count = int(getattr(operation, "n"))  # noqa: B009 - Operation itself has none
+    count = getattr(operation, "n", 0) if source is None else len(latents_in(str(source)))
     form: Form = "pictures" if asked.shard_rows is None else "shards"
     latents = () if source is None else (Source(str(source), everywhere(str(source)), file=True),)
-    return Many(asked, form, latents, (), count, asked.shard_rows or rows_for(count))
+    return Many(asked, form, latents, (), count, asked.shard_rows or rows_for(count, asked.workers))
 
 
-def restoring(asked: Asked) -> Single | Many:
+def restoring(operation: Operation, asked: Asked) -> Single | Many:
     """Image files that become image files."""
     output = asked.output
     if output is None:
         raise InputError("-o is missing; give an image, or a folder for several")
     suffix = Path(output).suffix.lower()
     single = len(asked.sources) == 1 and not is_remote(asked.sources[0])
-    if single and Path(asked.sources[0]).is_file() and not is_remote(output):
+    single = single and Path(asked.sources[0]).is_file() and not is_remote(output)
+    if single and suffix and not Path(output).is_dir():
         if suffix not in images.WRITABLE_SUFFIXES:
             known = " ".join(images.WRITABLE_SUFFIXES)
-            raise InputError(f"-o {output}: give a name that ends in one of {known}")
+            raise InputError(f"-o {output}: give a name that ends in one of {known}, or a folder")
+        if operation.exact() and images.WRITABLE_SUFFIXES[suffix] == "jpeg":
+            raise InputError(f"-o {output}: JPEG would change classes; write .png")
         if asked.workers is not None:
             raise InputError(f"--workers {asked.workers}: only with a folder or prefix of images")
         refuse_blocked(Path(output).parent)
@@ -249,12 +258,4 @@ def restoring(asked: Asked) -> Single | Many:
             raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
     sources, items = listed(asked.sources)
     refuse_same_names(sources, items, output)
-    return Many(asked, "pictures", sources, items, len(items), rows_for(len(items)))
-
-
-def latents_in(path: Path) -> np.ndarray:
-    """float32 [N, D] of a .npy file. Raises InputError."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy file of numbers ({error})") from None
+    return Many(asked, "pictures", sources, items, len(items), rows_for(len(items), asked.workers))

@@ -86,6 +86,12 @@ def train(
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
+    if chosen.train.warmup >= chosen.train.images:
+        say(
+            f"train.warmup={chosen.train.warmup} images: with train.images={chosen.train.images}"
+            " the learning rate never comes to its full height"
+        )
+
     def here(stop: threading.Event, progress: Progress) -> None:
         folder.start(chosen)
         train_here(job, stop, progress)
@@ -197,7 +203,8 @@ def finish(
         sys.exit(130)
 
     chosen = folder.best(recipe)
-    for seen, what in {done[-1]: "last", chosen: "best"}.items():
+    metric, _ = recipe.chosen_by
+    for seen, what in {done[-1]: "last", chosen: f"best (by {metric})"}.items():
         values = "  ".join(f"{k} {shown(v)}" for k, v in folder.metrics(seen).items())
         say(f"{what} checkpoint: {values}")
         print(folder.path(seen))

@@ -75,7 +75,11 @@ def images() -> dict[int | str, dict[str, Any]]:
 
 def given(operation: type[Operation]) -> dict[int | str, dict[str, Any]]:
     """The answer of an operation."""
-    if operation.shows or operation.gives not in (Kind.VALUES, Kind.LATENTS):
+    if operation.shows:
+        told = images()
+        told[200]["description"] = "JSON with `data`; or, where asked for, an image that shows it."
+        return told
+    if operation.gives not in (Kind.VALUES, Kind.LATENTS):
         return images()
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if operation.gives is Kind.LATENTS:

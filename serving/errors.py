@@ -78,7 +78,7 @@ def model_loading(model: str) -> ApiError:
 
 def shown(value: object) -> str:
     """A value as a message may quote it: escaped, and short though an image be given."""
-    text = repr(value)
+    text = f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

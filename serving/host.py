@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -72,14 +72,18 @@ class Host:
         first = self._registry.get(name, target_of(self._registry, settings.ref).number)
         self._served = self._loaded(first)
         self._coders = ThreadPoolExecutor(_CODERS, f"coder {settings.ref}")
+        # whose images take seconds to decode, with which no small one is to wait
+        self._large_coders = ThreadPoolExecutor(1, f"large coder {settings.ref}")
         self._meters = (meters or Meters()).for_model(settings.ref)
         self._meters.version.set(first.number)
         self._small, self._large = (
             Passes[Work, Made](
-                compute, finish, self._coders, settings.max_queue,
+                compute, finish, coders, settings.max_queue,
                 f"{kind} {settings.ref}", self._meters.batch.observe,
             )
-            for kind in ("engine", "large works of")
+            for kind, coders in (
+                ("engine", self._coders), ("large works of", self._large_coders)
+            )
         )  # fmt: skip
         self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)
         self._watcher = Watcher(
@@ -109,9 +113,11 @@ class Host:
             if not request.files:
                 made = await self._small.submit(plan, weight(request, limits))
             else:
-                load = await self._coded(lambda: weight(request, limits))
-                passes = self._small if load <= SMALL else self._large
-                made = await passes.submit(lambda: self._coded(plan), load)
+                load = await self._coded(lambda: weight(request, limits), self._coders)
+                small = load <= SMALL
+                passes = self._small if small else self._large
+                coders = self._coders if small else self._large_coders
+                made = await passes.submit(lambda: self._coded(plan, coders), load)
         except InputError as error:
             raise of_input(error) from None
         return Answer(
@@ -144,6 +150,7 @@ class Host:
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
+            classes=next((each.classes for each in engine.abilities.values() if each.classes), ()),
             precision=engine.precision,
             metrics=version.metrics,
             created=version.created,
@@ -163,9 +170,10 @@ class Host:
         self._small.close()
         self._large.close()
         self._coders.shutdown()
+        self._large_coders.shutdown()
 
-    async def _coded(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._coders, function)
+    async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
+        return await asyncio.get_running_loop().run_in_executor(coders, function)
 
     def _loaded(self, version: Version) -> _Served:
         folder = self._registry.fetch(version, self.cache)

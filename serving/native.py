@@ -11,6 +11,7 @@ from genimg.operations import OPERATIONS, Kind, Operation, Tiling
 from serving import documentation
 from serving.answers import as_array, as_image, as_json, as_values, asked
 from serving.backend import Backend, made_for
+from serving.errors import bad_value
 from serving.requests import Output
 from serving.requests import Request as Wanted
 from serving.schemas import parameters_of, parsed
@@ -39,18 +40,23 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.get("/v1/operations")
     async def operations() -> dict[str, Any]:
-        """What can be done: each operation's options as JSON Schema, what it takes and gives."""
+        """What can be done: each operation's options as JSON Schema, what it takes and gives, and
+        the most of some options that this server takes."""
         return {
             "data": [
                 {
-                    "name": name,
+                    "name": operation.name,
                     "description": operation.about(),
-                    "path": f"/v1/images/{name}",
+                    "path": f"/v1/images/{operation.name}",
                     "takes": operation.takes,
                     "gives": operation.gives,
                     "options": operation.model_json_schema(),
+                    "limits": {
+                        key: getattr(limits, limit)
+                        for key, limit in parameters_of(operation).limited.items()
+                    },
                 }
-                for name, operation in OPERATIONS.items()
+                for operation in every
             ]
         }
 
@@ -68,6 +74,9 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
         wanted: Any = parsed(schema, came, limits, also_known=keys)
         form = getattr(wanted, "response_format", None)
         raw = form == "image"
+        for key in ("output_format", "output_compression"):
+            if form == "json" and (value := getattr(wanted, key, None)) is not None:
+                raise bad_value(key, value, "only with response_format=image or b64_json")
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(
             chosen.model_construct(**{name: getattr(wanted, name) for name in options}),
@@ -89,6 +98,8 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
 
 def described(operation: type[Operation]) -> str:
     path = f"localhost:8000/v1/images/{operation.name}"
+    if Kind.LATENTS in operation.takes.values():
+        return f"curl -F latents=@latents.npy {path} -o image"
     if operation.takes:
         output = " -o result.png" if operation.gives is Kind.PICTURE else ""
         return f"curl -F image=@photo.png {path}{output}"

@@ -46,6 +46,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         except ApiError as error:
             if error.param == "text":  # as this dialect calls it
                 reason = error.message.rpartition(": ")[2].replace("text", "prompt")
+                reason = reason.replace("leave it out", "leave it empty")
                 raise bad_value("prompt", wanted.prompt, reason) from None
             raise
 

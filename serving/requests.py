@@ -78,6 +78,7 @@ class ModelInfo:
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
+    classes: tuple[str, ...] = ()  # that it tells apart, by their numbers
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601

@@ -76,7 +76,7 @@ async def received(request: Request, limits: Limits, keys: Sequence[str] = ()) -
         return Received(values, texts, query=query)
     read = _latents if keys == LATENTS_KEYS else _image
     given = [(key, values.pop(key)) for key in keys if key in values]
-    found = [came.file] if came.file else []
+    found = [read(keys[0], came.file, False)] if came.file else []
     found += [read(key, value, key in texts) for key, value in given]
     noun = "latents are" if keys == LATENTS_KEYS else "image is"
     if len(found) > 1:
@@ -166,7 +166,7 @@ def _once_each(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in items:
         if key in values:
-            raise ApiError(400, "invalid_value", f"{key} is given more than once", key)
+            raise ApiError(400, "invalid_value", f"{key} is given more than once; give one", key)
         values[key] = value
     return values
 
@@ -210,12 +210,11 @@ def _latents(key: str, value: Any, in_form: bool) -> bytes:
             value = value.decode()
         if isinstance(value, str):
             value = json.loads(value, parse_constant=_no_number)
-        array = np.array(value)
-        if array.dtype.kind in "iuf":
+        if all(type(number) in (int, float) for row in value for number in row):
             out = io.BytesIO()
-            np.save(out, array.astype(np.float32))
+            np.save(out, np.array(value, np.float32))
             return out.getvalue()
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError, OverflowError):
         pass
     message = f"{key}: give rows of numbers as [[...], ...], or a .npy file"
     raise ApiError(400, "invalid_value", message, key)

@@ -15,7 +15,7 @@ from genimg import images, moving
 from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import Kind
+from genimg.operations import Kind, Tiling
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
 from serving.errors import ApiError, bad_value
@@ -112,7 +112,7 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
         name: latents_in(data) if operation.takes[name] is Kind.LATENTS else _decoded(data, limits)
         for name, data in request.files.items()
     }
-    if request.files and operation.gives is Kind.PICTURE:
+    if request.files and isinstance(operation, Tiling):  # gives the depth and alpha that came
         (pixels,) = inputs.values()
         written(request, pixels[None, :1, :1])  # a format that cannot hold it is refused now
     plan = engine.plan(operation, **inputs)
@@ -163,6 +163,11 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
     data = next((files[name] for name in files if takes[name] is Kind.PICTURE), b"")
     assert output.format != "gif", "which single images are not written in"
     format = output.format or written_as(data) or "png"
+    if request.operation.exact():
+        lossy = format == "jpeg" or (format == "webp" and output.compression is not None)
+        if lossy and output.format is not None:
+            raise bad_value("output_format", format, "would change classes; use png")
+        format = "png" if lossy else format
     if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):
         format = "png"  # BMP can come with alpha, but is not written with it
     if output.grid and len(made) > 1:
@@ -176,14 +181,24 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
 
 
 def latents_in(data: bytes) -> np.ndarray:
-    """The numbers of a .npy file of rows. Raises ApiError."""
+    """The numbers [N, D] of a .npy file. Raises ApiError.
+
+    Its header is not believed before there are as many bytes behind it.
+    """
+    file = io.BytesIO(data)
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-        assert array.ndim == 2 and len(array), array.shape  # noqa: PT018
-        return np.asarray(array, np.float32)
-    except (ValueError, EOFError, OSError, AssertionError, TypeError):
-        reason = "latents: give rows of numbers, of equal length"
-        raise ApiError(400, "invalid_value", reason, "latents") from None
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0
+        header = header if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_column, kind = header(file)
+        values = np.frombuffer(data, kind, offset=file.tell())
+        if kind.kind in "fiu" and len(shape) == 2 and values.size == math.prod(shape) > 0:
+            array = values.reshape(shape, order="F" if by_column else "C")
+            return np.array(array, np.float32, order="C")
+    except Exception:  # on damaged headers numpy's parser raises almost anything
+        pass
+    message = "latents: no .npy file of rows of numbers"
+    raise ApiError(400, "invalid_value", message, "latents") from None
 
 
 def _decoded(data: bytes, limits: Limits) -> Any:

@@ -155,13 +155,13 @@ def follow(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 
 def refuse_missing(where: str, has: Iterable[str], wants: Iterable[str]) -> None:
-    """InputError that says what a set has, what the recipe wants, and how to supply it."""
+    """InputError that says what a set has, what is wanted of it, and how to supply that."""
     missing = [column for column in wants if column not in has]
     if missing:
         there = [column for column in COLUMNS if column in has]
         ways = "; ".join(f"for {column}, {COLUMNS[column].remedy}" for column in missing)
         raise InputError(
-            f"{where}: has {listed(there)}, but the recipe wants {listed(wants)}; {ways}, or a"
+            f"{where}: has {listed(there)}, but wanted are {listed(wants)}; {ways}; or write a"
             " Parquet column of that name"
         )
 

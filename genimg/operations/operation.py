@@ -35,6 +35,10 @@ class Operation(Section):
         """What is to be computed for these inputs. Raises InputError where they cannot be used."""
         raise NotImplementedError(f"{self.name} is asked of a model by a name of its own")
 
+    def exact(self) -> bool:
+        """Whether each value of its pictures means something, so that none may be changed."""
+        return False
+
     @classmethod
     def about(cls) -> str:
         """What it does, in a line."""

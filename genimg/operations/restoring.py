@@ -48,6 +48,8 @@ class Denoise(Tiling):
 
     name: ClassVar[str] = "denoise"
 
+    conditions: ClassVar[frozenset[str]] = frozenset({"sigma"})
+
     sigma: float | None = Field(None, ge=0, le=255)
     """noise level on the scale of 0 to 255; without it, estimated from the image"""
 
@@ -57,4 +59,6 @@ class Denoise(Tiling):
 
         image = inputs["image"]
         plan = Tiled(ability, image, self.tile, self.strength)
+        if "sigma" not in ability.conditions:  # it is blind to the level
+            return plan
         return plan.told(sigma=sigma_of(image) if self.sigma is None else self.sigma)

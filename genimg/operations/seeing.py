@@ -25,6 +25,9 @@ class Segment(AnySize):
     show: Literal["overlay", "mask"] = "overlay"
     """overlay: classes in colours over the image; mask: gray, a pixel's value its class"""
 
+    def exact(self) -> bool:
+        return self.show == "mask"
+
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Segmented:
         from genimg.seen import Segmented
 

@@ -72,6 +72,7 @@ class Evaluate(Section):
 
 class Denoiser(Recipe):
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("psnr", "max")
+    told: ClassVar[bool] = True  # whether its network is told the noise level
 
     noise: Noise = Noise()
     loss: Loss = Loss()
@@ -106,12 +107,16 @@ class Denoiser(Recipe):
         assert isinstance(restorer, DenoisingNetwork)
 
         def compute(rows: Rows) -> Rows:
-            return {"image": restorer(rows["image"], rows["sigma"])}
+            images = rows["image"]
+            sigma = rows["sigma"] if self.told else images.new_zeros(len(images))
+            return {"image": restorer(images, sigma)}
 
         margin, stride = margin_of(restorer), restorer.stride
+        told = ("sigma",) if self.told else ()
         ability = Ability(
-            compute, self.data.channels, ("image", "sigma"), margin=margin, stride=stride
-        )
+            compute, self.data.channels, ("image", *told), frozenset(told),
+            margin=margin, stride=stride,
+        )  # fmt: skip
         return {"denoise": ability}
 
     def method(self, device: torch.device) -> Restoration:
@@ -210,6 +215,8 @@ class FFDNetDenoiser(Denoiser):
 
 
 class DnCNNDenoiser(Denoiser):
+    told: ClassVar[bool] = False
+
     model: DnCNNModel = DnCNNModel()
 
     def restorer(self) -> DnCNN:

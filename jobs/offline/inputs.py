@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from cluster.places import everywhere, open_storage
-from cluster.storage import check_key
+from cluster.storage import StorageError, check_key
 from genimg import images
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
@@ -57,7 +61,11 @@ def refuse_same_names(sources: Sequence[Source], items: Sequence[Item], output: 
     taken: set[str] = set()
     for item in items:
         key = key_of(item)
-        check_key(key)
+        try:
+            check_key(key)
+        except StorageError:
+            told = ascii(sources[item[0]].told(item[1]))
+            raise InputError(f"{told}: no result can have such a name; rename it") from None
         if key in taken:
             both = [sources[at].told(name) for at, name in items if key_of((at, name)) == key]
             raise InputError(
@@ -65,3 +73,23 @@ def refuse_same_names(sources: Sequence[Source], items: Sequence[Item], output: 
                 " rename one of them"
             )
         taken.add(key)
+
+
+@lru_cache(maxsize=1)
+def latents_in(path: str) -> np.ndarray:
+    """float32 [N, D] of a .npy, .json or .jsonl file as `genimg encode` writes them."""
+    try:
+        if path.endswith(".jsonl"):
+            lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            array = np.array([line["encode"] for line in lines])
+        elif path.endswith(".json"):
+            array = np.array(list(json.loads(Path(path).read_text()).values()))
+        else:
+            array = np.asarray(np.load(path, allow_pickle=False))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, KeyError, TypeError, AttributeError):
+        array = np.empty(0)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+        raise InputError(f"{path}: no rows of numbers; give what `genimg encode` writes")
+    return np.ascontiguousarray(array, np.float32)

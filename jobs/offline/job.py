@@ -108,6 +108,7 @@ class Outcome:
     count: int  # things done, also if that was some time ago
     failed: list[list[str]] = field(default_factory=list)  # [what, why]
     refused: str = ""  # why nothing more of the job can be done
+    precision: str = ""  # in which it was computed, if it was
 
 
 def key_of(item: Item) -> str:
@@ -115,9 +116,10 @@ def key_of(item: Item) -> str:
     return str(PurePosixPath(item[1]).with_suffix(".png"))
 
 
-def rows_for(count: int) -> int:
-    """Things in a chunk of a job of so many."""
-    return max(LEAST, min(MOST, -(-count // MANY)))
+def rows_for(count: int, workers: int | None) -> int:
+    """Things in a chunk of a job of so many: few enough that all workers have some."""
+    few = LEAST if workers is None else max(1, min(LEAST, count // (4 * workers)))
+    return max(few, min(MOST, -(-count // MANY)))
 
 
 def chunks_of(job: Job, items: Sequence[Item], count: int) -> Iterator[Chunk]:

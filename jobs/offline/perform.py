@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genimg.errors import InputError
 from jobs.console import Meter, say
 from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of, key_of
-from jobs.offline.record import claim, done_before, release
+from jobs.offline.record import done_before, forget, note
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
@@ -20,19 +21,14 @@ def perform(
     items: Sequence[Item],
     count: int,
     *,
-    engine: Engine | None = None,
+    engine: Callable[[str], Engine],
     workers: int | None = None,
-    overwrite: bool = False,
-) -> tuple[Job, list[list[str]]]:
-    """(the job as it was claimed, [what, why] of what failed). Raises InputError.
+) -> list[list[str]]:
+    """[what, why] of what failed of a job that was claimed. Raises InputError.
 
     items: what is to be read; none where `count` images are drawn
-    engine: that of the job's model, in this process; None: on `workers` of a cluster
+    engine: makes the job's engine in a precision, for this process; used without `workers`
     """
-    given = job.options.get("seed")
-    job = claim(job, overwrite)
-    if given == -1:
-        say(f"drawn at random: --seed {job.options['seed']}")
     chunks = list(left(job, items, count))
     done = count - sum(len(chunk) for chunk in chunks)
     if done:
@@ -45,34 +41,48 @@ def perform(
             done += more
             meter.update(done, {"failed": len(failed)} if failed else {})
 
+        here = workers is None
         with closing(outcomes_of(job, chunks, engine, workers, tick)) as outcomes:
             for outcome in outcomes:
                 if outcome.refused:
+                    forget(job)
                     raise InputError(outcome.refused)
+                job = computed_in(job, outcome.precision)
                 failed += outcome.failed
-                tick(0 if engine else outcome.count + len(outcome.failed))
-    release(job, failed)
-    return job, failed
+                tick(0 if here else outcome.count + len(outcome.failed))
+    return failed
+
+
+def computed_in(job: Job, precision: str) -> Job:
+    """The job, of which it is known then in which precision it is computed: by all alike."""
+    if not precision or precision == job.precision:
+        return job
+    if job.precision != "auto":
+        raise InputError(
+            f"some workers compute in {job.precision} and some in {precision}; give --precision"
+        )
+    job = replace(job, precision=precision)
+    note(job)
+    return job
 
 
 def outcomes_of(
     job: Job,
     chunks: Sequence[Chunk],
-    engine: Engine | None,
+    engine: Callable[[str], Engine],
     workers: int | None,
     tick: Callable[[int], None],
 ) -> Generator[Outcome, None, None]:
     if not chunks:
         return
-    if engine is None:
+    if workers is not None:
         from jobs.offline.on_data import do_on_ray
 
-        assert workers is not None, "either this process or a cluster"
         yield from do_on_ray(job, chunks, workers)
         return
     from jobs.offline.worker import Worker
 
-    worker = Worker(job, engine)
+    worker = Worker(job, engine(job.precision))
     for chunk in chunks:
         yield worker(chunk, tick)
 

@@ -1,8 +1,9 @@
-"""What is written of a job beside its results while it is not done, so that it can go on."""
+"""What is written of a job beside its results: so it can go on, and is not taken for another."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,14 +13,15 @@ from cluster.storage import NotFound
 from genimg.errors import InputError
 from jobs.offline.job import Job
 
-RECORD = "operation.json"  # of a job that is not done, or of which something failed
+RECORD = "operation.json"  # which job the results are of
+SHARD = re.compile(r"shard-\d{5,}-of-\d{5,}\.parquet")
 FAILURES = "failures.jsonl"  # what failed of a job, and why, a line each
 
 
 def claim(job: Job, overwrite: bool) -> Job:
     """The job as it goes on: begun now, or before, where a record says so.
 
-    InputError where another job is unfinished there, unless it is to be overwritten.
+    InputError where another job has left its results there, unless these are to be overwritten.
     """
     storage = open_storage(job.output)
     try:
@@ -31,30 +33,48 @@ def claim(job: Job, overwrite: bool) -> Job:
         if different := differences(before, job):
             key, (theirs, ours) = next(iter(different.items()))
             raise InputError(
-                f"{job.output}: a job with {key}={theirs} is unfinished there, and this one"
-                f" has {ours}; run that one again to finish it, name another place, or"
-                " --overwrite"
+                f"{job.output}: there are results of a job with {key}={theirs}, and this one has"
+                f" {ours}; name another place, or --overwrite"
             )
-        job = replace(job, options=before.options, rows=before.rows)
+        job = replace(
+            job,
+            options=before.options,
+            rows=before.rows,
+            precision=before.precision,
+            since=before.since,
+        )
     else:
+        if job.form == "shards":  # of another number of rows, they would be read beside the new
+            for key in storage.list(""):
+                if SHARD.fullmatch(key):
+                    storage.delete(key)
         job = replace(job, options=with_seed(job))
         storage.write(RECORD, job.text().encode())
     written = storage.find(RECORD)
     assert written is not None, "it was just read or written"
-    return replace(job, since=written.modified)
+    return replace(job, since=job.since or written.modified)
+
+
+def note(job: Job) -> None:
+    """Write the record of a job again, of which more is known now."""
+    open_storage(job.output).write(RECORD, job.text().encode())
+
+
+def forget(job: Job) -> None:
+    """Leave no record of a job that was refused before it left a result."""
+    results = done_before(job) - {RECORD, FAILURES}
+    if not results:
+        open_storage(job.output).delete(RECORD)
 
 
 def release(job: Job, failed: Sequence[Sequence[str]]) -> None:
-    """All was tried: what failed is listed, and kept is the record with which it can be tried
-    again; where nothing failed neither is left.
-    """
+    """All was tried: what failed is listed."""
     storage = open_storage(job.output)
     if failed:
         lines = [json.dumps({"file": what, "reason": why}) + "\n" for what, why in failed]
         storage.write(FAILURES, "".join(lines).encode())
     else:
         storage.delete(FAILURES)
-        storage.delete(RECORD)
 
 
 def done_before(job: Job) -> set[str]:
@@ -78,8 +98,9 @@ def differences(before: Job, job: Job) -> dict[str, tuple[Any, Any]]:
         asdict(one) | one.options | {"sources": " ".join(source.place for source in one.sources)}
         for one in (before, job)
     )
-    if ours.get("seed") == -1:
-        ours["seed"] = theirs.get("seed")
+    for key, open_ in (("seed", -1), ("precision", "auto")):  # what was found out before counts
+        if ours.get(key) == open_:
+            ours[key] = theirs.get(key)
     passed_over = ["options", "since", "registry", "output"]
     if job.form != "shards":  # else it does not show in the results
         passed_over.append("rows")

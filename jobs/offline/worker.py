@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -25,6 +25,7 @@ from genimg.operations import Operation
 from genimg.operations.drawing import Drawing
 from genimg.results import Latents, Pictures, Values
 from jobs.model import folder_of
+from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
 from jobs.runs.helpers import digest_of
 
@@ -72,6 +73,11 @@ class Worker:
         except (InputError, StorageError) as error:
             return Outcome(0, refused=str(error))
 
+    def outcome(self, chunk: Chunk, failed: list[list[str]]) -> Outcome:
+        """Of a chunk of which all was tried."""
+        precision = self.engine.precision if "engine" in self.__dict__ else ""
+        return Outcome(len(chunk) - len(failed), failed, precision=precision)
+
     @cached_property
     def engine(self) -> Engine:
         folder, verified = folder_of(self.job.model, self.job.registry)
@@ -83,7 +89,7 @@ class Worker:
 
     def pictures(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
         """Each image becomes a picture."""
-        missing = [item for item in chunk.items if not self.is_done(key_of(item))]
+        missing = self.missing(chunk.items)
         tick(len(chunk) - len(missing))
         failed: list[list[str]] = []
         with ThreadPoolExecutor(CODERS) as coders:
@@ -93,11 +99,11 @@ class Worker:
                     [[self.job.what(end.item), end.reason]] if isinstance(end, Failure) else []
                 )
                 tick(1)
-        return Outcome(len(chunk) - len(failed), failed)
+        return self.outcome(chunk, failed)
 
     def told(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
         """What is told of images becomes lines of one file; those that are there already stay."""
-        lines = self.lines_of(chunk.key)
+        there, lines = self.lines_of(chunk.key)
         what = self.job.what
         missing = [item for item in chunk.items if what(item) not in lines]
         tick(len(chunk) - len(missing))
@@ -110,18 +116,34 @@ class Worker:
                 else:
                     lines[what(end.item)] = {self.operation.name: first(end.plan.result())}
                 tick(1)
-        if missing:
+        if missing or there != list(map(what, chunk.items)):  # images may have come and gone
             every = [{"file": what(item)} | lines[what(item)] for item in chunk.items]
             text = "".join(json.dumps(line) + "\n" for line in every)
             self.output.write(chunk.key, text.encode())
-        return Outcome(len(chunk) - len(failed), failed)
+        return self.outcome(chunk, failed)
 
-    def lines_of(self, key: str) -> dict[str, dict[str, Any]]:
-        """What a file of this job tells, by image, without what failed."""
+    def lines_of(self, key: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """(the images that a file of this job tells of, what it tells of those that went well)."""
         if not self.is_done(key):
-            return {}
+            return [], {}
         every = [json.loads(line) for line in self.output.read(key)[0].splitlines()]
-        return {line.pop("file"): line for line in every if "error" not in line}
+        there = [line.pop("file") for line in every]
+        return there, {
+            what: line for what, line in zip(there, every, strict=True) if "error" not in line
+        }
+
+    def missing(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Those without a picture. They are made in order: where several in a row have none, all
+        behind have none either, and the storage is not asked for each."""
+        found: list[Item] = []
+        in_a_row = 0
+        for number, item in enumerate(items):
+            if in_a_row > CODERS + BEHIND:
+                return [*found, *items[number:]]
+            done = self.is_done(key_of(item))
+            in_a_row = 0 if done else in_a_row + 1
+            found += [] if done else [item]
+        return found
 
     def computed(
         self, items: Iterable[Item], coders: ThreadPoolExecutor
@@ -168,7 +190,11 @@ class Worker:
         except images.BrokenImage as error:
             return Failure(item, error.reason)
         except InputError as error:
+            if str(error).partition("=")[0] in type(self.operation).model_fields:
+                raise  # an option, with which no image would go well
             return Failure(item, str(error))
+        except (RuntimeError, MemoryError) as error:
+            return Failure(item, in_a_line(error))
         except (FileNotFoundError, NotFound):
             return Failure(item, "no such file any more")
         except OSError as error:
@@ -186,11 +212,11 @@ class Worker:
         """A picture encoded and written."""
         if isinstance(end, Failure):
             return end
-        made: Pictures | Values = end.plan.result()
         try:
+            made: Pictures | Values = end.plan.result()
             data = images.encode(made.only(), "png", profile=end.profile)
-        except InputError as error:
-            return Failure(end.item, str(error))
+        except (InputError, RuntimeError, MemoryError) as error:
+            return Failure(end.item, in_a_line(error))
         self.output.write(key_of(end.item), data)
         return end
 
@@ -210,13 +236,13 @@ class Worker:
         with ThreadPoolExecutor(CODERS) as coders:
             for _ in ahead(write, self.made(sorted(missing)), coders):
                 tick(1)
-        return Outcome(len(chunk))
+        return self.outcome(chunk, [])
 
     def shard(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
         """The images that are drawn become rows of a shard."""
         if self.is_done(chunk.key):
             tick(len(chunk))
-            return Outcome(len(chunk))
+            return self.outcome(chunk, [])
 
         def encoded(made: tuple[int, np.ndarray]) -> dict[str, Any]:
             return {"name": self.job.name(made[0]), "image": images.encode(made[1])}
@@ -233,7 +259,7 @@ class Worker:
             write_shard(
                 path, rows(), columns=("image",), classes={}, broken=[], filesystem=filesystem
             )
-        return Outcome(len(chunk))
+        return self.outcome(chunk, [])
 
     def made(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """(number, uint8 [H, W, C]) of images, drawn as many at once as a pass has rows."""
@@ -244,7 +270,7 @@ class Worker:
                 update = {"seed": operation.seed + start, "n": stop - start}
                 operation = operation.model_copy(update=update)
             else:
-                inputs["latents"] = np.array(latents_in(self.job.sources[0].place)[start:stop])
+                inputs["latents"] = latents_in(self.job.sources[0].place)[start:stop]
             made: Pictures = self.engine(operation, **inputs)
             yield from enumerate(made.images, start=start)
 
@@ -292,12 +318,3 @@ def in_a_line(error: BaseException) -> str:
 @lru_cache(maxsize=8)
 def storage_at(place: str) -> Storage:
     return open_storage(place)
-
-
-@lru_cache(maxsize=1)
-def latents_in(path: str) -> np.ndarray:
-    """float32 [N, D] of a .npy file. Raises InputError."""
-    try:
-        return np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy file of numbers ({error})") from None

@@ -57,7 +57,7 @@ def test_what_is_missing_is_said_and_how_to_supply_it():
     with pytest.raises(InputError) as caught:
         refuse_missing("pets", ("label", "image"), ("image", "mask"))
     assert str(caught.value).startswith(
-        "pets: has image and label, but the recipe wants image and mask; for mask, put the images"
+        "pets: has image and label, but wanted are image and mask; for mask, put the images"
         " into a folder images/"
     )
     assert listed(["image"]) == "image"

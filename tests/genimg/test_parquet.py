@@ -119,7 +119,7 @@ def test_whole_is_not_cropped_and_without_labels_there_are_none(tmp_path):
     shards = opened(path, fit="crop", columns=("image",))
     assert np.array_equal(shards.whole(0)["image"].permute(1, 2, 0).numpy(), picture)
     assert shards.fetch(np.array([0]), torch.tensor([0])).keys() == {"image"}
-    refused("has image, but the recipe wants image and label.*one folder a class", path)
+    refused("has image, but wanted are image and label.*one folder a class", path)
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from tiny_recipes import tiny
+from torch import nn
 
 from genimg import recipes
 from genimg.contracts import Ability
 from genimg.engine import Engine
 from genimg.operations import OPERATIONS
 from genimg.operations.reading import Reading
-from genimg.plans import Fitted, picture_of
 from genimg.recipe import Data
 from genimg.recipes import RECIPES
 from genimg.recipes.gan import GAN, Loss
@@ -35,8 +35,8 @@ def example_after(words: str) -> str:
 
 def test_an_operation_is_a_class_and_a_line(monkeypatch):
     space = {
-        "Ability": Ability, "Any": Any, "ClassVar": ClassVar, "Fitted": Fitted, "Mapping": Mapping,
-        "Reading": Reading, "picture_of": picture_of,
+        "Ability": Ability, "Any": Any, "ClassVar": ClassVar, "Fitted": Any, "Mapping": Mapping,
+        "Reading": Reading, "nn": nn,
     }  # fmt: skip
     exec(example_after("**to add an operation**"), space)
     again = space["Reconstruct"]

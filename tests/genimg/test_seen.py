@@ -10,7 +10,7 @@ from tiny_recipes import tiny
 from genimg.contracts import Ability
 from genimg.data.columns import COLUMNS
 from genimg.data.fitting import placed
-from genimg.drawing import overlay
+from genimg.drawing import outline, overlay
 from genimg.engine import Engine
 from genimg.operations.seeing import Detect, Segment
 from genimg.pixels import to_tensor, with_channels
@@ -105,3 +105,17 @@ def test_a_detector_finds_what_it_was_made_to_find():
     for x0, y0, x1, y1 in (each["box"] for each in every):
         assert 0 <= x0 <= x1 <= 70
         assert 0 <= y0 <= y1 <= 50
+
+
+def test_boxes_are_drawn_where_they_are_told():
+    image = picture(20, 16)
+    rows = torch.tensor([[[1.0, 2, 4, 9, 12], [0, 5, 6, 5, 9], [-1, 0, 0, 0, 0]]])
+    ability = Ability(lambda rows: rows, 3, side=20, fit="pad", classes=("cat", "dog"))
+    rows[..., [1, 3]] += 2  # 16 pixels are padded to 20
+    made = {"boxes": rows, "scores": torch.tensor([[0.9, 0.8, 0.0]])}
+    values = boxes_in(image, made, ability, 0.3)
+    ((told,),) = values.values  # the second has no area
+    assert told["box"] == [2, 4, 9, 12]
+    expected = outline(image, np.array([[1, 2, 4, 9, 12]]))
+    assert np.array_equal(values.only(), expected)
+    assert (values.only() != image).any(axis=2).sum() == 2 * 7 + 2 * 6

@@ -68,11 +68,12 @@ def test_only_columns_that_are_asked_for_are_written(tmp_path):
                     tolerate_broken=0)  # fmt: skip
     assert shards.classes == {"mask": NAMES}
     data = Data(source=str(folder), holdout=1)
-    with pytest.raises(
-        InputError, match="has image, mask and text, but the recipe wants image and"
-    ):
+    with pytest.raises(InputError, match="has image, mask and text, but wanted are image and"):
         classes_of(data, ("image", "boxes"))
-    for text, reason in (("masks", "did you mean 'mask'"), ("target", "wants image and target")):
+    for text, reason in (
+        ("masks", "did you mean 'mask'"),
+        ("target", "image and target; for"),
+    ):
         with pytest.raises(InputError, match=reason):
             make_plan(str(tmp_path / "set"), **OPTIONS, columns=text)
 

@@ -76,7 +76,10 @@ def schema(trained: Path) -> Iterator[schemathesis.BaseSchema]:
             return "" not in (case.query or {}).values()  # which is as good as absent
         if not isinstance(failure, RejectedPositiveData):
             return True
-        return response.json()["error"]["param"] not in OF_THE_MODEL
+        param = response.json()["error"]["param"]
+        if case.path.endswith("/detect") and param == "output_compression":
+            return False  # it needs another parameter, of an image that is drawn
+        return param not in OF_THE_MODEL
 
     yield schema
     backend.close()
