@@ -7,10 +7,16 @@ from pathlib import Path
 import httpx
 import pytest
 from live_server import running
+from tiny_recipes import tiny
 
 from cluster.places import open_storage
 from cluster.promotion import promote
 from cluster.registry import Registry
+from genimg.engine import Engine
+from genimg.recipes import RECIPES
+from genimg.training.sync import Alone
+from jobs.runs.folder import RunFolder
+from jobs.runs.worker import Job, work
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.settings import Settings
@@ -81,3 +87,40 @@ def server(trained: Path) -> Iterator[str]:
 def client(server: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def every_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a model of each recipe, named after it."""
+    import torch
+
+    home = tmp_path_factory.mktemp("operations")
+    registry = Registry(open_storage(str(home / "registry")))
+    for recipe in RECIPES:
+        short = tiny(recipe, "train.images=32", "train.checkpoint_every=32")
+        work(Job(short.model_dump_json(), recipe, str(home)), Alone(), torch.device("cpu"))
+        run = RunFolder(str(home), recipe)
+        folder = run.fetch(run.checkpoints()[-1], home)
+
+        registry.register(recipe, folder, {}, {"recipe": recipe})
+
+    return home
+
+
+@pytest.fixture(scope="session")
+def asking(every_recipe: Path) -> Iterator[httpx.Client]:
+    settings = Settings.validated(
+        {"registry": str(every_recipe / "registry"), "models": [{"ref": name} for name in RECIPES]}
+    )
+    backend = LocalBackend(settings)
+    backend.load()
+    with running(create_app(backend, settings.limits)) as url, httpx.Client(base_url=url) as client:
+        yield client
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def engines(every_recipe: Path) -> dict[str, Engine]:
+    registry = Registry(open_storage(str(every_recipe / "registry")))
+    folders = {name: registry.fetch(registry.resolve(name)) for name in RECIPES}
+    return {name: Engine.load(folder, "cpu") for name, folder in folders.items()}

@@ -1,0 +1,17 @@
+"""Inputs of operations as requests carry them."""
+
+import io
+
+import numpy as np
+from live_server import file_of
+
+from genimg.operations import Kind
+
+
+def sent(kind: Kind, given: np.ndarray) -> bytes:
+    """An input as a file."""
+    if kind is Kind.PICTURE:
+        return file_of(np.squeeze(given))
+    out = io.BytesIO()
+    np.save(out, given)
+    return out.getvalue()
