@@ -8,7 +8,6 @@ import io
 import time
 from typing import Any
 
-import numpy as np
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -100,6 +99,8 @@ def as_values(answer: Answer) -> Response:
 
 def as_array(answer: Answer) -> Response:
     """A .npy file, float32 [N, D]."""
+    import numpy as np  # which an app without engines does without
+
     out = io.BytesIO()
     np.save(out, np.array(answer.values, np.float32))
     return Response(out.getvalue(), media_type=ARRAY, headers=headers_of(answer))

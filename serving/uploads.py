@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -203,6 +202,8 @@ def _image(key: str, value: Any, in_form: bool) -> bytes:
 
 def _latents(key: str, value: Any, in_form: bool) -> bytes:
     """A .npy file as it came, or of rows of numbers, which a form has as JSON."""
+    import numpy as np  # which an app without engines does without
+
     try:
         if isinstance(value, bytes):
             if value.startswith(_ARRAY):

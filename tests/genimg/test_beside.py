@@ -193,7 +193,7 @@ def test_what_is_missing_is_refused_at_opening(tmp_path):
         data = Data(source=str(source), size=8, holdout=1)
         for opening in (classes_of, open_dataset):
             with pytest.raises(
-                InputError, match=f"{source}: has image.*wants image and target; for"
+                InputError, match=f"{source}: has image.*wanted are image and target; for"
             ):
                 opening(data, ("image", "target"))
 

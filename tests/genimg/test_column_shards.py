@@ -127,5 +127,5 @@ def test_a_column_is_a_class_and_a_line(tmp_path, monkeypatch):
                     augment=lambda stored, keys: augment(stored, keys, "dihedral"))  # fmt: skip
     assert sorted(loader.batch(0).rows["liking"].tolist()) == [5, 6, 7, 8]
     assert classes_of(Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1), wants) == {}
-    with pytest.raises(InputError, match="there is no form in which folders carry it"):
+    with pytest.raises(InputError, match="for liking, use shards; or write"):
         classes_of(Data(source=str(annotated(tmp_path / "set")), size=8, holdout=1), wants)

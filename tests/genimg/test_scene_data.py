@@ -45,7 +45,7 @@ def test_every_column_of_scenes_is_what_annotate_says():
 
 
 def test_the_columns_that_scenes_do_not_have_are_refused():
-    with pytest.raises(InputError, match=r"scenes: has image, .*wants image and target"):
+    with pytest.raises(InputError, match=r"scenes: has image, .*wanted are image and target"):
         Scenes(24, 3, ("image", "target"))
 
 

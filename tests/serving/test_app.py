@@ -211,7 +211,7 @@ def test_what_nobody_waits_for_any_more_is_cancelled():
     [
         ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/", 404, "not_found"),
-        ("POST", "/v1/images/edits", 404, "not_found"),
+        ("POST", "/v1/images/uploads", 404, "not_found"),
         ("GET", "/v1/images/sample", 405, "method_not_allowed"),
         ("PUT", "/v1/images/denoise", 405, "method_not_allowed"),
         ("DELETE", "/v1/images/generations", 405, "method_not_allowed"),
