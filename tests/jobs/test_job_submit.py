@@ -53,6 +53,7 @@ def head(s3: str) -> Iterator[Head]:
                 RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
                 f"--dashboard-port={dashboard}", "--object-store-memory=100000000",
                 f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+                f"--dashboard-agent-listen-port={free_port()}",  # another cluster may have its own
             ],
             env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
