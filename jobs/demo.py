@@ -202,7 +202,7 @@ def denoiser_section(output: Path) -> Section:
     images.save(restored[0].permute(1, 2, 0).contiguous().numpy(), output / "restored.png")
     row = grid(torch.cat([clean, given, restored]).float() / 127.5 - 1, 3)
     images.save(row, output / "before-after.png")
-    section.command("genimg restore denoiser@best noisy.png -o restored.png")
+    section.command("genimg restore noisy.png -o restored.png -m denoiser@best")
     caption = f"clean, with noise of sigma {SIGMA:g}, restored (the noise level is estimated)"
     section.picture(images.encode(row), caption)
     section.figures({
