@@ -33,7 +33,8 @@ _REPLICA = b"ServeReplica"  # what Ray Serve calls its replicas' processes
 
 
 def measure(quick: bool) -> list[Row]:
-    """The default denoiser (hardly trained, which computes as long) in one replica."""
+    """The default denoiser (hardly trained, which computes as long) in one replica, which has all
+    cores."""
     large, huge = (1_500, 1_500) if quick else (8_000, 10_000)
     with tempfile.TemporaryDirectory() as place:
         train(
@@ -43,7 +44,7 @@ def measure(quick: bool) -> list[Row]:
         folder = Path(place, "registry", "models", "bench", "versions", "00001")
         with server(place) as running:
             rows = [
-                throughput(running, folder, 4 if quick else 24),
+                throughput(running, folder, 4 if quick else 12),
                 behind_a_large_one(running, large, 5 if quick else 30),
                 memory(running, huge),
             ]
@@ -121,6 +122,7 @@ def server(place: str) -> AbstractContextManager[Server]:
         - args:
             registry: {place}/registry
             models: [{{ref: bench}}]
+            ingress: {{num_cpus: {torch.get_num_threads()}}}
             limits: {{max_pixels: 110000000, max_bytes: 200000000, timeout_s: 3600}}
         """
     )
