@@ -21,7 +21,8 @@ class Rows(TypedDict, total=False):
     text: Tensor  # int64 [N, T] tokens: UTF-8 bytes + 1, 0 behind the last
     boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
     frames: Tensor  # float32 [N, T, C, H, W] in [-1, 1]
-    seed: Tensor  # int64 [N]
+    seed: Tensor  # int64 [N], of which an engine makes latents, of a whole pass at once
+    truncation: Tensor  # float32 [N], factors on these
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]

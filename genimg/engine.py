@@ -107,7 +107,7 @@ class Engine:
         """One pass of an operation: rows start to stop of each plan, of plans of equal keys."""
         rows = self.rows(
             name,
-            joined([plan.rows(start, stop) for plan, start, stop in parts]),
+            self.drawn(name, joined([plan.rows(start, stop) for plan, start, stop in parts])),
             self.most(parts[0][0]),
         )
         done = 0
@@ -144,6 +144,13 @@ class Engine:
         if parts:
             self.compute(name, parts)
         yield from (plan for plan, _, stop in parts if stop == plan.count)
+
+    def drawn(self, name: str, rows: Rows) -> Rows:
+        """With latents in place of seeds: those of a pass cost little more than those of a row."""
+        if "seed" not in rows:
+            return rows
+        drawn = latents(rows["seed"], self.abilities[name].latent)
+        return {"latent": drawn * rows["truncation"][:, None]}
 
     def rows(self, name: str, rows: Rows, most: int | None = None) -> Rows:
         """What an ability makes of rows on any device, in passes of at most `most` rows."""

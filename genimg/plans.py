@@ -28,20 +28,20 @@ class Drawn:
     def __init__(
         self,
         ability: Ability,
-        latents_of: Callable[[int, int], Tensor],
+        rows_of: Callable[[int, int], Rows],
         count: int,
         result: Callable[[np.ndarray], Pictures],
     ) -> None:
-        """latents_of(start, stop): float32 [stop - start, ability.latent]"""
+        """rows_of(start, stop): with latents, or with seeds and truncations of these"""
         self.count = count
-        self.key: Hashable = ability.latent
+        self.key: Hashable = (ability.latent, *rows_of(0, 0))
         self.pixels = (ability.side or 1) ** 2
-        self._latents_of = latents_of
+        self._rows_of = rows_of
         self._result = result
         self._images: np.ndarray | None = None
 
     def rows(self, start: int, stop: int) -> Rows:
-        return {"latent": self._latents_of(start, stop)}
+        return self._rows_of(start, stop)
 
     def put(self, start: int, made: Rows) -> None:
         images = to_arrays(made["image"])
@@ -57,21 +57,21 @@ class Drawn:
 def drawn(ability: Ability, seeds: Sequence[int], truncation: float = 1.0) -> Drawn:
     """The image of each seed."""
 
-    def latents_of(start: int, stop: int) -> Tensor:
+    def rows_of(start: int, stop: int) -> Rows:
         few = torch.tensor(seeds[start:stop], dtype=torch.int64)
-        return latents(few, ability.latent) * truncation
+        return {"seed": few, "truncation": torch.full((len(few),), truncation)}
 
-    return Drawn(ability, latents_of, len(seeds), lambda images: Pictures(images, tuple(seeds)))
+    return Drawn(ability, rows_of, len(seeds), lambda images: Pictures(images, tuple(seeds)))
 
 
 def between(ability: Ability, first: int, last: int, frames: int, truncation: float = 1.0) -> Drawn:
     """Images on the way from one seed's to another's, both among them."""
     one, other = latents(torch.tensor([first, last]), ability.latent) * truncation
 
-    def latents_of(start: int, stop: int) -> Tensor:
-        return spherical(one, other, torch.arange(start, stop) / (frames - 1))
+    def rows_of(start: int, stop: int) -> Rows:
+        return {"latent": spherical(one, other, torch.arange(start, stop) / (frames - 1))}
 
-    return Drawn(ability, latents_of, frames, lambda images: Frames(images, (first, last)))
+    return Drawn(ability, rows_of, frames, lambda images: Frames(images, (first, last)))
 
 
 def decoded(ability: Ability, given: np.ndarray) -> Drawn:
@@ -83,7 +83,7 @@ def decoded(ability: Ability, given: np.ndarray) -> Drawn:
         )
     if not array.isfinite().all():
         raise InputError("latents=nan: some are no finite numbers")
-    return Drawn(ability, lambda start, stop: array[start:stop], len(array), Pictures)
+    return Drawn(ability, lambda start, stop: {"latent": array[start:stop]}, len(array), Pictures)
 
 
 def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
