@@ -80,6 +80,7 @@ def test_intersections_over_unions_by_hand():
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_pixel_depends_on_no_more_than_the_margin_around_it(depth):
+    torch.manual_seed(0)  # of some weights no unit at that pixel is alive
     network = UNet(4, depth, 1, 2).eval()
     side = 3 * network.margin
     for at in (side // 2, side // 2 + 3):
