@@ -31,10 +31,14 @@ class Drawn:
         rows_of: Callable[[int, int], Rows],
         count: int,
         result: Callable[[np.ndarray], Pictures],
+        column: Literal["latent", "seed"] = "latent",
     ) -> None:
-        """rows_of(start, stop): with latents, or with seeds and truncations of these"""
+        """rows_of(start, stop): with latents, or with seeds and truncations of these
+
+        column: which of the two
+        """
         self.count = count
-        self.key: Hashable = (ability.latent, *rows_of(0, 0))
+        self.key: Hashable = (ability.latent, column)
         self.pixels = (ability.side or 1) ** 2
         self._rows_of = rows_of
         self._result = result
@@ -61,7 +65,9 @@ def drawn(ability: Ability, seeds: Sequence[int], truncation: float = 1.0) -> Dr
         few = torch.tensor(seeds[start:stop], dtype=torch.int64)
         return {"seed": few, "truncation": torch.full((len(few),), truncation)}
 
-    return Drawn(ability, rows_of, len(seeds), lambda images: Pictures(images, tuple(seeds)))
+    return Drawn(
+        ability, rows_of, len(seeds), lambda images: Pictures(images, tuple(seeds)), "seed"
+    )
 
 
 def between(ability: Ability, first: int, last: int, frames: int, truncation: float = 1.0) -> Drawn:

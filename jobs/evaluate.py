@@ -54,7 +54,7 @@ def evaluate(
     from genimg.errors import InputError, nearest
     from genimg.judging import refuse_judge
     from jobs.model import folder_of, load_engine, with_helpers
-    from jobs.runs.helpers import helpers_of
+    from jobs.runs.addressed import helpers_of
 
     if split not in get_args(Split):
         raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")

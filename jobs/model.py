@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster.places import everywhere
-from jobs.runs.helpers import fetch_checkpoint
+from jobs.runs.addressed import fetch_checkpoint
 
 if TYPE_CHECKING:
     from genimg.engine import Engine

@@ -139,7 +139,7 @@ def register(
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
-    from jobs.runs.helpers import fetch_checkpoint
+    from jobs.runs.addressed import fetch_checkpoint
 
     if folder.startswith("s3://"):
         place = fetch_checkpoint(folder)

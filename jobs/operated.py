@@ -25,7 +25,7 @@ from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES, claim, release
 from jobs.offline.told import as_array, as_text, lines_of, tell
-from jobs.runs.helpers import digest_of
+from jobs.runs.addressed import digest_of
 
 if TYPE_CHECKING:
     from jobs.model import Model

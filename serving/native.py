@@ -74,8 +74,8 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
         wanted: Any = parsed(schema, came, limits, also_known=keys)
         form = getattr(wanted, "response_format", None)
         raw = form == "image"
-        for key in ("output_format", "output_compression"):
-            if form == "json" and (value := getattr(wanted, key, None)) is not None:
+        for key in ("output_format", "output_compression") if form == "json" else ():
+            if (value := getattr(wanted, key, None)) is not None:
                 raise bad_value(key, value, "only with response_format=image or b64_json")
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(

@@ -30,6 +30,10 @@ class Seeded(Operation):
 
         return secrets.randbelow(2**48)
 
+    def seeds(self, count: int) -> range:
+        """Of so many images."""
+        return range(first := self.first_seed(), first + count)
+
 
 class Drawing(Seeded):
     """An operation that draws images of nothing else."""
@@ -55,7 +59,7 @@ class Sample(Drawing):
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
         from genimg.plans import drawn
 
-        return drawn(ability, range(first := self.first_seed(), first + self.n), self.truncation)
+        return drawn(ability, self.seeds(self.n), self.truncation)
 
 
 class Interpolate(Drawing):

@@ -74,5 +74,4 @@ class Vary(Seeded):
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Varied:
         from genimg.plans import Varied
 
-        seeds = range(first := self.first_seed(), first + self.n)
-        return Varied(ability, inputs["image"], seeds, self.strength)
+        return Varied(ability, inputs["image"], self.seeds(self.n), self.strength)

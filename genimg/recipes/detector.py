@@ -120,14 +120,9 @@ class Detector(Recipe):
 
     def detected(self, inference: Inference, images: Tensor) -> tuple[Tensor, Tensor]:
         """(boxes [N, BOXES, 5], scores [N, BOXES]) of uint8 [N, C, H, W], on the device."""
-        detector = inference.networks["detector"]
-
-        def tell(rows: Tensor) -> Tensor:
-            boxes, scores = found(detector(rows), BOXES)
-            return torch.cat([boxes, scores[..., None]], dim=2)
-
-        told = inference.run(tell, to_floats(images, inference.device))
-        return told[..., :5], told[..., 5]
+        compute = self.abilities(inference.networks)["detect"].compute
+        told = inference.rows(compute, {"image": to_floats(images, inference.device)})
+        return told["boxes"], told["scores"]
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         return {

@@ -27,7 +27,7 @@ from genimg.results import Latents, Pictures, Values
 from jobs.model import folder_of
 from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
-from jobs.runs.helpers import digest_of
+from jobs.runs.addressed import digest_of
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -19,8 +19,8 @@ from genimg.pixels import grid
 from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.method import Method
+from jobs.runs.addressed import helpers_of
 from jobs.runs.folder import RunFolder
-from jobs.runs.helpers import helpers_of
 from jobs.runs.recorder import Recorder
 from jobs.runs.resume import agree, resume
 
