@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from cluster.storage import (
@@ -24,8 +24,9 @@ from cluster.storage import (
 class LocalStorage:
     """Objects as files beneath a folder, safe for many processes (and NFS, where flock works).
 
-    Work in progress lies in hidden siblings, under a lock that dies with its holder; so a killed
-    process leaves nothing that a reader could see and nothing that keeps others waiting.
+    Work in progress lies in hidden siblings, under locks that die with their holders; so a killed
+    process leaves nothing that a reader could see and nothing that keeps others waiting. A file's
+    sibling is its own lock: once it has its name, nothing of its making is left.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,30 +59,34 @@ class LocalStorage:
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with disk_errors(path), _lock(path):
+        with disk_errors(path), _making(path) as part:
             if path.exists():
                 raise AlreadyExists(f"{key} exists in {self} already")
-            _swap_in(path, data)
+            _swap_in(part, path, data)
 
     def replace(self, key: str, data: bytes, etag: str) -> None:
         path = self._path(key)
-        with disk_errors(path), _lock(path):
+        with disk_errors(path), _making(path) as part:
             try:
                 current = self.read(key)[1]
             except NotFound:
                 raise Changed(f"{key} in {self} was deleted meanwhile") from None
             if current != etag:
                 raise Changed(f"{key} in {self} was replaced meanwhile")
-            _swap_in(path, data)
+            _swap_in(part, path, data)
 
     def write(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with disk_errors(path), _lock(path):
-            _swap_in(path, data)
+        with disk_errors(path), _making(path) as part:
+            _swap_in(part, path, data)
 
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         if not path.parent.is_dir():
+            return
+        if path.is_file():
+            with disk_errors(path), _making(path):
+                path.unlink(missing_ok=True)
             return
         with disk_errors(path), _lock(path):
             trash = _part(path)
@@ -123,24 +128,21 @@ class LocalStorage:
 
     def unfinished(self, prefix: str) -> Sequence[Entry]:
         """(A writer holds the lock of its path while it lives.)"""
-        paths = self._abandoned(prefix)
-        return list(_entries({p.relative_to(self.root).as_posix(): _part(p) for p in paths}))
+        parts = {
+            path.relative_to(self.root).as_posix(): _part(path) for path in self._parts(prefix)
+        }
+        return list(_entries({key: part for key, part in parts.items() if not _is_locked(part)}))
 
     def discard(self, prefix: str) -> None:
-        for path in self._abandoned(prefix):
-            with suppress(BlockingIOError), disk_errors(path), _lock(path, wait=False):
-                _clear(_part(path))
+        for path in self._parts(prefix):
+            with disk_errors(path):
+                _discard(path)
 
-    def _abandoned(self, prefix: str) -> Sequence[Path]:
-        """Paths at or beneath a prefix with work in progress whose lock nobody holds."""
+    def _parts(self, prefix: str) -> Sequence[Path]:
+        """Paths at or beneath a prefix with work in progress, of the living and the dead."""
         place = self._path(prefix)
         parts = [*place.rglob(".*.genimg-part"), _part(place)]
-        paths = [
-            part.with_name(part.name.removeprefix(".").removesuffix(".genimg-part"))
-            for part in sorted(parts)
-            if part.exists()
-        ]
-        return [path for path in paths if not _is_locked(path)]
+        return [_whole(part) for part in sorted(parts) if part.exists()]
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -201,36 +203,64 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{place}: {error.strerror or error}") from error
 
 
-@contextmanager
-def _lock(path: Path, wait: bool = True) -> Iterator[None]:
-    """Holds the lock of a path against all other threads and processes.
+def _lock(path: Path, wait: bool = True) -> AbstractContextManager[Path]:
+    """Holds the lock of a folder against all other threads and processes; as `_held`."""
+    return _held(path.with_name(f".{path.name}.genimg-lock"), wait)
 
-    The lock is a hidden sibling, deleted by its holder; who waited for a deleted one tries again.
-    Raises BlockingIOError if it is taken and one should not wait.
+
+def _making(path: Path, wait: bool = True) -> AbstractContextManager[Path]:
+    """The part that is to become a file, held as its lock; as `_held`.
+
+    What another wrote to it who was killed may be in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.genimg-lock")
+    if _part(path).is_dir():
+        _discard(path)
+    return _held(_part(path), wait)
+
+
+@contextmanager
+def _held(lock: Path, wait: bool) -> Iterator[Path]:
+    """A locked file, deleted in the end unless it was renamed.
+
+    Who waited for one that has lost its name tries again. Raises BlockingIOError if it is taken
+    and one should not wait.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with lock.open("w") as handle:
+        with lock.open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_open_at(handle.fileno(), lock):
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-                return
+            if not _is_open_at(handle.fileno(), lock):
+                continue
+            try:
+                yield lock
+            finally:
+                if _is_open_at(handle.fileno(), lock):  # else the name may be another's by now
+                    lock.unlink()
+            return
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock of a path; also where one may not look."""
+def _is_locked(part: Path) -> bool:
+    """Whether somebody works on a part; also where one may not look."""
+    lock = part.with_name(f".{_whole(part).name}.genimg-lock") if part.is_dir() else part
     try:
-        with path.with_name(f".{path.name}.genimg-lock").open() as handle:
+        with lock.open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except (BlockingIOError, PermissionError):
         return True
     return False
+
+
+def _discard(path: Path) -> None:
+    """Clear the part of a path, unless somebody works on it."""
+    with suppress(BlockingIOError):
+        if _part(path).is_dir():
+            with _lock(path, wait=False):
+                _clear(_part(path))
+        else:
+            with _making(path, wait=False):
+                pass
 
 
 def _entries(paths: Mapping[str, Path]) -> Iterator[Entry]:
@@ -259,18 +289,16 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.genimg-part")
 
 
-def _swap_in(path: Path, data: bytes) -> None:
-    """Replace a file at once and for good; the caller holds its lock."""
-    part = _part(path)
-    _clear(part)
-    try:
-        part.write_bytes(data)
-        _sync(part)
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):  # on a full disk it would keep that full
-            part.unlink(missing_ok=True)
-        raise
+def _whole(part: Path) -> Path:
+    """The path that a part is to become."""
+    return part.with_name(part.name.removeprefix(".").removesuffix(".genimg-part"))
+
+
+def _swap_in(part: Path, path: Path, data: bytes) -> None:
+    """Replace a file at once and for good, by way of its part, which the caller holds."""
+    part.write_bytes(data)
+    _sync(part)
+    part.replace(path)
     _sync(path.parent)
 
 
@@ -286,9 +314,8 @@ def _sweep(folder: Path) -> None:
     What may not be cleared (another user's) is no reason to stop.
     """
     for part in folder.glob(".*.genimg-part"):
-        name = part.name.removeprefix(".").removesuffix(".genimg-part")
-        with suppress(BlockingIOError, PermissionError), _lock(folder / name, wait=False):
-            _clear(part)
+        with suppress(PermissionError):
+            _discard(_whole(part))
 
 
 def _clear(path: Path) -> None:

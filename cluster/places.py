@@ -25,6 +25,12 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(Path(url))
 
 
+def split(address: str) -> tuple[str, str]:
+    """(the storage that it is in, its key there) of a file or folder, by its full address."""
+    place, _, key = address.rstrip("/").rpartition("/")
+    return place or "/", key
+
+
 def everywhere(place: str) -> str:
     """A place by an address that means the same to processes which start in other folders.
 

@@ -44,8 +44,9 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     return models.fetch(models.resolve(model)), True
 
 
-def pinned(model: str, registry: str) -> str:
-    """A name that means the same model to any process, later too, as long as it is there."""
+def address_of(model: str, registry: str) -> str:
+    """Of a model's files, a checkpoint's folder or a version's in a registry: it means the same to
+    any process, later too."""
     from cluster.places import open_storage
     from cluster.registry import Registry
 
@@ -53,7 +54,8 @@ def pinned(model: str, registry: str) -> str:
         return model
     if "/" in model or Path(model).expanduser().is_dir():
         return everywhere(str(folder_of(model, registry)[0]))
-    return Registry(open_storage(registry)).resolve(model).reference
+    models = Registry(open_storage(everywhere(registry)))
+    return models.address(models.resolve(model))
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,6 @@ def with_helpers(recipe: Recipe, registry: str) -> Recipe:
         address = address_of(reference, registry)
         recipe = recipe.override([f"{recipe.helpers[name]}={address!r}"])
     return recipe
-
-
-def address_of(model: str, registry: str) -> str:
-    """Of the files of a model: a checkpoint's folder, or a version's in a registry."""
-    from cluster.places import open_storage
-    from cluster.registry import Registry
-
-    reference = pinned(model, registry)
-    if "/" in reference:
-        return reference
-    models = Registry(open_storage(everywhere(registry)))
-    return models.address(models.resolve(reference))
 
 
 def load_engine(model: str, registry: str, precision: str = "auto") -> Engine:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from cluster.places import everywhere, open_storage
+from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
@@ -19,7 +19,7 @@ from genimg.operations import Kind, Operation
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
 from jobs.console import refuse_blocked, say
-from jobs.model import pinned
+from jobs.model import address_of
 from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
@@ -115,9 +115,8 @@ class Many:
         job = Job(
             operation=operation.name,
             options=operation.model_dump(),
-            model=pinned(model.name, model.registry),
+            model=address_of(model.name, model.registry),
             digest=digest_of(model.folder),
-            registry=everywhere(model.registry),
             precision=model.precision,
             sources=self.sources,
             output=everywhere(output),
@@ -139,8 +138,8 @@ class Many:
                 open_storage(str(Path(output).parent)).delete(Path(output).name)
         tell(failed, f"{output}/{FAILURES}" if failed and asked.output else "")
         if asked.output is not None and self.form == "lines" and not failed:
-            folder, _, name = everywhere(output).rpartition("/")
-            open_storage(folder or "/").delete(name)
+            folder, name = split(everywhere(output))
+            open_storage(folder).delete(name)
         if asked.output is not None and written:
             done = f": {self.count - len(failed):,} images" if not self.items else ""
             typer.echo(f"{asked.output}{done}")
@@ -170,8 +169,8 @@ class Many:
             return True
         suffix = Path(output).suffix
         data = as_array(told, name) if suffix == ".npy" else as_text(told, name, suffix).encode()
-        folder, _, file = everywhere(output).rpartition("/")
-        open_storage(folder or "/").write(file, data)
+        folder, file = split(everywhere(output))
+        open_storage(folder).write(file, data)
         return True
 
 

@@ -63,6 +63,11 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def refusals() -> dict[int | str, dict[str, Any]]:
+    """How a request for images may fail."""
+    return errors(400, 404, 408, 413, 415, 429, 503, 504)
+
+
 def images() -> dict[int | str, dict[str, Any]]:
     """An answer that is an image, or JSON where that was asked for."""
     content: dict[str, Any] = {

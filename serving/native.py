@@ -31,8 +31,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
             summary=operation.about(),
             description=described(operation),
             response_class=Response,
-            responses=documentation.given(operation)
-            | documentation.errors(400, 404, 408, 413, 415, 429, 503, 504),
+            responses=documentation.given(operation) | documentation.refusals(),
             openapi_extra=documentation.parameters(
                 parameters_of(operation), limits, keys=keys_of(operation)
             ),

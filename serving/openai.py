@@ -15,7 +15,7 @@ from genimg.operations.drawing import Sample
 from genimg.operations.reading import Vary
 from serving.answers import as_json, asked
 from serving.backend import Backend, find, made_for
-from serving.documentation import answer, errors, parameters
+from serving.documentation import answer, errors, parameters, refusals
 from serving.errors import ApiError, bad_value
 from serving.requests import ModelInfo, Output
 from serving.requests import Request as Wanted
@@ -31,7 +31,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.post(
         "/v1/images/generations",
-        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
+        responses=answer() | refusals(),
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
@@ -52,7 +52,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.post(
         "/v1/images/edits",
-        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
+        responses=answer() | refusals(),
         openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS),
     )
     async def edits(http: Request) -> Response:
@@ -65,7 +65,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.post(
         "/v1/images/variations",
-        responses=answer() | errors(400, 404, 408, 413, 415, 429, 503, 504),
+        responses=answer() | refusals(),
         openapi_extra=parameters(Variations, limits, keys=IMAGE_KEYS),
     )
     async def variations(http: Request) -> Response:

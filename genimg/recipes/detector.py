@@ -21,7 +21,7 @@ from genimg.metrics.detection import average_precision
 from genimg.models.centers import STRIDE, CenterNet, found
 from genimg.pixels import to_tensor
 from genimg.recipe import Data, Recipe
-from genimg.recipes.segmenter import named_classes, refuse_sides
+from genimg.recipes.recognition import named_classes, refuse_sides
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.detection import Detection

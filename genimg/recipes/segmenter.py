@@ -20,6 +20,7 @@ from genimg.metrics.segmentation import confusion, mean_iou
 from genimg.models.unet import UNet
 from genimg.pixels import to_tensor
 from genimg.recipe import Data, Recipe
+from genimg.recipes.recognition import named_classes, refuse_sides
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.method import Part
@@ -126,9 +127,9 @@ class Segmenter(Recipe):
 
     def segmented(self, inference: Inference, images: Tensor) -> Tensor:
         """int64 [N, H, W] of uint8 [N, C, H, W]."""
-        segmenter = inference.networks["segmenter"]
+        compute = self.abilities(inference.networks)["segment"].compute
         floats = to_floats(images, inference.device)
-        return inference.run(lambda rows: segmenter(rows).argmax(dim=1), floats).long()
+        return inference.rows(compute, {"image": floats})["mask"].long()
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         return {
@@ -151,35 +152,6 @@ class Segmenter(Recipe):
             nothing = np.zeros(image.shape[:2], np.int64)
             pictures += [overlay(image, mask) for mask in (nothing, *(m.numpy() for m in masks))]
         return to_tensor(np.stack(pictures)), 6
-
-
-def refuse_sides(recipe: Recipe, depth: int, stride: int) -> None:
-    """ValueError where images cannot be halved so often, or what is left cannot be normalised."""
-    size = recipe.data.size
-    if size % stride:
-        raise ValueError(
-            f"data.size={size}: with model.depth={depth} {recipe.recipe} takes multiples of"
-            f" {stride}"
-        )
-    if size == stride and recipe.train.batch_size == 1:
-        raise ValueError(
-            f"train.batch_size=1: with data.size={size} and model.depth={depth} a channel is left"
-            " with one value, of which there is no variance; use batches of 2 or more"
-        )
-
-
-def named_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
-    """The model's classes, or those of the data; InputError where they do not agree.
-
-    Numbers are no names: a model may name more classes than numbered data happen to show.
-    """
-    numbered = theirs == tuple(str(number) for number in range(len(theirs)))
-    if not ours or ours == theirs or (numbered and len(theirs) <= len(ours)):
-        return ours or theirs
-    raise InputError(
-        f"model.classes={list(ours)} but the data has {list(theirs)}; "
-        "leave model.classes out to take those of the data"
-    )
 
 
 def segmenter() -> Segmenter:

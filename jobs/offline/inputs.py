@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.places import everywhere, open_storage
+from cluster.places import everywhere, open_storage, split
 from cluster.storage import StorageError, check_key
 from genimg import images
 from genimg.data.remote import is_remote
@@ -25,7 +25,7 @@ def listed(named: Sequence[str]) -> tuple[tuple[Source, ...], list[Item]]:
     sources: list[Source] = []
     items: list[Item] = []
     for each in named:
-        place, _, name = everywhere(each.rstrip("/")).rpartition("/")
+        place, name = split(everywhere(each))
         if is_remote(each):
             names = open_storage(each).list("")
             single = not names and open_storage(place).exists(name)
@@ -34,7 +34,7 @@ def listed(named: Sequence[str]) -> tuple[tuple[Source, ...], list[Item]]:
         else:
             single = Path(each).is_file()
             names = [] if single else sorted(beneath(each))
-        place = (place or "/") if single else everywhere(each)
+        place = place if single else everywhere(each)
         found = [name] if single else [name for name in names if is_image(name)]
         if not found:
             raise InputError(f"{each}: no images in it")

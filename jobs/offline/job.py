@@ -42,9 +42,8 @@ class Job:
 
     operation: str
     options: dict[str, Any]
-    model: str  # by which any process loads the same version
+    model: str  # the address of its files
     digest: str  # of the model's manifest
-    registry: str
     precision: str
     sources: tuple[Source, ...]
     output: str  # the folder or s3:// prefix beneath which results are written

@@ -101,7 +101,7 @@ def differences(before: Job, job: Job) -> dict[str, tuple[Any, Any]]:
     for key, open_ in (("seed", -1), ("precision", "auto")):  # what was found out before counts
         if ours.get(key) == open_:
             ours[key] = theirs.get(key)
-    passed_over = ["options", "since", "registry", "output"]
+    passed_over = ["options", "since", "output"]
     if job.form != "shards":  # else it does not show in the results
         passed_over.append("rows")
     keys = [key for key in theirs | ours if key not in passed_over]

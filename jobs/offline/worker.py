@@ -24,10 +24,9 @@ from genimg.errors import InputError
 from genimg.operations import Operation
 from genimg.operations.drawing import Drawing
 from genimg.results import Latents, Pictures, Values
-from jobs.model import folder_of
 from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
-from jobs.runs.addressed import digest_of
+from jobs.runs.addressed import digest_of, folder_at
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +79,7 @@ class Worker:
 
     @cached_property
     def engine(self) -> Engine:
-        folder, verified = folder_of(self.job.model, self.job.registry)
+        folder, verified = folder_at(self.job.model)
         if digest_of(folder) != self.job.digest:
             raise InputError(f"{self.job.model}: another model now than when the job began")
         return Engine.load(folder, precision=self.job.precision, verified=verified)

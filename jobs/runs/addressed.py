@@ -17,12 +17,12 @@ def fetch_checkpoint(address: str) -> Path:
     import hashlib
 
     from cluster.copies import cache_folder, copy_of
-    from cluster.places import open_storage
+    from cluster.places import open_storage, split
     from cluster.storage import NotFound
     from genimg.checkpoint import MANIFEST, verify
     from genimg.errors import InputError
 
-    parent, _, name = address.rstrip("/").rpartition("/")
+    parent, name = split(address)
     storage = open_storage(parent)
     try:
         manifest, _ = storage.read(f"{name}/{MANIFEST}")
@@ -30,6 +30,12 @@ def fetch_checkpoint(address: str) -> Path:
         raise InputError(f"{address}: not a checkpoint folder (no {MANIFEST})") from None
     folder = cache_folder() / "checkpoints" / hashlib.sha256(manifest).hexdigest()[:16]
     return copy_of(storage, name, folder, verify, InputError)
+
+
+def folder_at(address: str) -> tuple[Path, bool]:
+    """(folder, whether every byte of it was verified) of a checkpoint that any process finds."""
+    remote = address.startswith("s3://")
+    return (fetch_checkpoint(address) if remote else Path(address)), remote
 
 
 def digest_of(folder: Path) -> str:
@@ -45,8 +51,7 @@ def helpers_of(recipe: Recipe, device: torch.device) -> tuple[dict[str, Engine],
 
     engines, digests = {}, {}
     for name, address in recipe.helped_by().items():
-        remote = address.startswith("s3://")
-        folder = fetch_checkpoint(address) if remote else Path(address)
-        engines[name] = Engine.load(folder, device, verified=remote)
+        folder, verified = folder_at(address)
+        engines[name] = Engine.load(folder, device, verified=verified)
         digests[name] = digest_of(folder)
     return engines, digests

@@ -180,12 +180,21 @@ class Server:
     def go_on(self) -> None:
         self._all(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """With what it has left behind."""
+        if self.running.poll() is None:
+            self._all(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.running.pid, signal.SIGKILL)
+
     def _all(self, sign: int) -> None:
         import psutil  # comes with ray, which jobs.train has imported
 
-        for each in (first := psutil.Process(self.running.pid), *first.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(sign)
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self.running.pid)
+            for each in (first, *first.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(sign)
 
 
 def server(place: str, replicas: int, precision: str) -> AbstractContextManager[Server]:
@@ -227,11 +236,9 @@ def process(
     finally:
         server.go_on()
         running.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):  # who was stopped for minutes may take long
             running.wait(60)
-        finally:
-            with suppress(ProcessLookupError):  # what it left behind
-                os.killpg(running.pid, signal.SIGKILL)
+        server.kill()
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -259,6 +260,33 @@ def test_a_killed_upload_leaves_nothing_to_see_and_keeps_nobody_waiting(
     assert [path.name for path in (storage.root / "x").iterdir()] == ["2"]
     storage.upload(folder, "x/1")
     assert contents(storage.root / "x" / "1") == contents(folder)
+
+
+WRITING = """
+import itertools, sys
+from pathlib import Path
+from cluster.disk import LocalStorage
+storage = LocalStorage(Path(sys.argv[1]))
+for number in itertools.count():
+    storage.write(f"{number}", b"data")
+"""
+
+
+def test_a_write_that_was_killed_leaves_at_most_the_part_of_what_it_had_not_written(tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    for turn in range(1, 9):
+        command = [sys.executable, "-c", WRITING, str(storage.root)]
+        process = subprocess.Popen(command, env=environment())
+        while process.poll() is None and not storage.exists(f"{20 * turn}"):
+            time.sleep(0.0001)
+        process.kill()
+        process.wait()
+        written = storage.list("")
+        hidden = {path.name for path in tmp_path.iterdir()} - set(written)
+        assert hidden <= {f".{len(written)}.genimg-part"}
+        for number in range(len(written) + 1):  # the command again: nothing is left
+            storage.write(f"{number}", b"again")
+        assert {path.name for path in tmp_path.iterdir()} == set(storage.list(""))
 
 
 def test_nothing_but_the_objects_stays_on_disk(tmp_path: Path, folder: Path):

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_recipes import tiny
-from torch import nn
 
 from genimg import recipes
 from genimg.contracts import UNKNOWN
@@ -103,12 +102,11 @@ def test_images_of_any_size_are_segmented(height, width):
     torch.testing.assert_close(logits, network(padded)[..., :height, :width])
 
 
-class Oracle(nn.Module):
+class Oracle(UNet):
     """Tells the masks of the images that it was shown, but with the first row of pixels wrong."""
 
     def __init__(self, images: torch.Tensor, masks: torch.Tensor, classes: int) -> None:
-        super().__init__()
-        self.anything = nn.Parameter(torch.zeros(1))
+        super().__init__(4, 1, 3, classes)
         self.images = images.flatten(1).float()
         self.told = masks.clone().long()
         self.told[:, 0] = (self.told[:, 0] + 1) % classes

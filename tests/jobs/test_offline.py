@@ -172,9 +172,8 @@ def test_a_random_seed_goes_on_as_the_one_that_was_drawn(command, home: Path):
     job = Job(
         operation="sample",
         options={"n": 40, "seed": -1},
-        model="dcgan@1",
+        model="registry/models/dcgan/versions/00001",
         digest="",
-        registry="registry",
         precision="auto",
         sources=(),
         output="each",

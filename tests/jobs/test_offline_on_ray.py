@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,49 @@ def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home
     assert process.returncode == 0, err
     assert files("clean").keys() == files("photos").keys() | {"operation.json"}
     assert all(path.stat().st_mtime_ns == when for path, when in times.items())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_image_that_kills_its_workers_is_listed_and_the_others_are_done(ray_cluster, home: Path):
+    os.mkfifo(home / "photos/poison.png")  # whoever reads it waits, and is then killed
+    arguments = "denoise photos -o clean --sigma 25 -m ffdnet --workers 2"
+    command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
+    environment = os.environ | {"RAY_ADDRESS": ""}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    killed = 0
+    while process.poll() is None:
+        killed += reader_killed(home / "photos/poison.png")
+        time.sleep(0.05)
+    assert killed == 4
+    assert process.returncode == 1
+    assert process.stderr is not None
+    assert "failed: photos/poison.png: 4 workers were lost over it" in process.stderr.read()
+    lines = (home / "clean/failures.jsonl").read_text().splitlines()
+    failed = {json.loads(line)["file"].removeprefix("photos/") for line in lines}
+    assert "poison.png" in failed
+    assert len(failed) <= 2  # those of its chunk at most
+    made = files("clean").keys() - {"operation.json", "failures.jsonl"}
+    there = {path.relative_to("photos").as_posix() for path in Path("photos").rglob("*.png")}
+    assert made | failed == there
+    assert len(there) == 21
+
+
+def reader_killed(pipe: Path) -> bool:
+    """Kill the process that waits to read a pipe; whether there was one."""
+    try:
+        end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody reads
+        return False
+    try:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+                with suppress(OSError):
+                    reader = int(descriptor.parts[2])
+                    if reader != os.getpid() and descriptor.readlink() == pipe:
+                        os.kill(reader, signal.SIGKILL)
+                        return True
+    finally:
+        os.close(end)
+    raise AssertionError("a reader has vanished")
