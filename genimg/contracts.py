@@ -16,7 +16,7 @@ class Rows(TypedDict, total=False):
 
     image: Tensor  # float32 [N, C, H, W] in [-1, 1]
     target: Tensor  # likewise: what `image` should become
-    mask: Tensor  # int64 [N, H, W]: a class a pixel; UNKNOWN where nobody knows
+    mask: Tensor  # int64 [N, H, W]: a class a pixel, UNKNOWN where nobody knows; 1: to be filled
     label: Tensor  # int64 [N]
     text: Tensor  # int64 [N, T] tokens: UTF-8 bytes + 1, 0 behind the last
     boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
@@ -25,6 +25,7 @@ class Rows(TypedDict, total=False):
     truncation: Tensor  # float32 [N], factors on these
     latent: Tensor  # float32 [N, D]
     sigma: Tensor  # float32 [N], 0 to 255
+    quality: Tensor  # float32 [N], 1 to 100, of JPEG
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
 
 

@@ -171,6 +171,8 @@ class Engine:
                 "latent": latents(keys, ability.latent),
                 "image": images,
                 "sigma": torch.full((most,), 25.0, device=self.device),
+                "quality": torch.full((most,), 25.0, device=self.device),
+                "mask": rng.integers(keys, 2, (side, side)),
             }
             taken = {name: each for name, each in columns(every) if name in ability.takes}
             yield ability.compute, cast(Rows, taken)

@@ -45,3 +45,14 @@ def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
     cells = cells.reshape(rows, columns, channels, height, width)
     picture = cells.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()
+
+
+def marked(mask: np.ndarray) -> np.ndarray:
+    """float32 [H, W], 0 to 1, of a picture uint8 or uint16 [H, W, 1 to 4] that is a mask.
+
+    Where it has alpha, what is transparent is marked; else what is white.
+    """
+    peak = np.iinfo(mask.dtype).max
+    if mask.shape[2] in (2, 4):
+        return 1 - mask[..., -1].astype(np.float32) / peak
+    return mask.astype(np.float32).mean(axis=2) / peak

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
@@ -17,9 +16,6 @@ from genimg.errors import InputError
 from genimg.inference import latents
 from genimg.pixels import to_bytes_range, with_channels
 from genimg.results import Frames, Latents, Pictures, Values
-from genimg.tiles import Span, spans
-
-AUTO_TILE = 512  # pixels
 
 
 class Drawn:
@@ -104,121 +100,6 @@ def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
     if angle.sin() < 1e-4:
         return torch.lerp(one, other, parts)
     return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
-
-
-class Tiled:
-    """An image of any size, in tiles of one shape that overlap by the network's context.
-
-    image: uint8 or uint16 [H, W, C]; C is 1 to 4, and the last of 2 or 4 is alpha, which passes
-        through. A gray model is given the channels of a colour image one by one.
-    tile: side in pixels; 0 is all at once
-    strength: 0 gives the image, 1 what was computed
-
-    The image's bytes are kept and those of the result, and as floats only the tiles of a pass.
-    """
-
-    def __init__(
-        self,
-        ability: Ability,
-        image: np.ndarray,
-        tile: int | Literal["auto"] = "auto",
-        strength: float = 1.0,
-    ) -> None:
-        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
-            raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
-        if image.dtype not in (np.uint8, np.uint16):
-            raise InputError(f"image of {image.dtype}: expected uint8 or uint16")
-        channels = image.shape[2] - (image.shape[2] in (2, 4))
-        self._ability, self._strength = ability, strength
-        self._colour, self._alpha = image[..., :channels], image[..., channels:]
-        self._peak = int(np.iinfo(image.dtype).max)
-        self._planes = channels if ability.channels == 1 else 1
-        down, across = (
-            list(each) for each in tiles_of(image.shape[:2], tile, ability.margin, ability.stride)
-        )
-        self._places = list(itertools.product(down, across))
-        height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
-        self._constants: dict[str, float] = {}
-        self.count = len(self._places) * self._planes
-        self.key: Hashable = (height, width)
-        self.pixels = height * width
-        rows, columns = (side * ability.scale for side in image.shape[:2])
-        self._made = np.empty((rows, columns, channels), image.dtype)
-
-    def told(self, **constants: float) -> Tiled:
-        """This plan, with columns in which all its rows are alike."""
-        self._constants |= constants
-        return self
-
-    def rows(self, start: int, stop: int) -> Rows:
-        rows: dict[str, Tensor] = {
-            "image": torch.stack([self._cut(number) for number in range(start, stop)])
-        }
-        for name, value in self._constants.items():
-            rows[name] = torch.full((stop - start,), value)
-        return rows  # type: ignore[return-value]
-
-    def put(self, start: int, made: Rows) -> None:
-        scale, images = self._ability.scale, made["image"].cpu()
-        for number, image in enumerate(images, start=start):
-            (y, x), plane = self._place(number)
-            target = self._made[y.a * scale : y.b * scale, x.a * scale : x.b * scale, plane]
-            height, width = target.shape[:2]  # what the image was padded by is left out
-            top, left = (y.a - y.start) * scale, (x.a - x.start) * scale
-            inner = image[:, top : top + height, left : left + width]
-            if self._planes == 1 and self._colour.shape[2] < len(inner):  # gray, for colour
-                inner = inner.mean(dim=0, keepdim=True)
-            if self._strength != 1:
-                own = self._floats(self._colour[y.a : y.b, x.a : x.b])[plane]
-                inner = torch.lerp(own, inner, self._strength)
-            levels = inner.add(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
-            target[:] = levels.permute(1, 2, 0).numpy()
-
-    def result(self) -> Pictures:
-        alpha, scale = self._alpha, self._ability.scale
-        if scale > 1:
-            alpha = alpha.repeat(scale, 0).repeat(scale, 1)
-        made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
-        return Pictures(made[None])
-
-    def _place(self, number: int) -> tuple[tuple[Span, Span], slice]:
-        tile, plane = divmod(number, self._planes)
-        return self._places[tile], slice(plane, plane + 1) if self._planes > 1 else slice(None)
-
-    def _cut(self, number: int) -> Tensor:
-        """float32 [C, h, w]: one tile; beyond the image its last row and column are repeated."""
-        (y, x), plane = self._place(number)
-        height, width = self._colour.shape[:2]
-        down = np.arange(y.start, y.stop).clip(max=height - 1)
-        across = np.arange(x.start, x.stop).clip(max=width - 1)
-        floats = self._floats(self._colour[np.ix_(down, across)])[plane]
-        missing = len(floats) < self._ability.channels
-        return floats.expand(self._ability.channels, -1, -1) if missing else floats
-
-    def _floats(self, pixels: np.ndarray) -> Tensor:
-        """uint8 or uint16 [H, W, C] -> float32 [C, H, W] in [-1, 1]."""
-        floats = torch.from_numpy(pixels.astype(np.float32))
-        return floats.permute(2, 0, 1).div(self._peak / 2).sub_(1)
-
-
-def tiles_of(
-    shape: tuple[int, int], tile: int | Literal["auto"], margin: int, stride: int
-) -> tuple[list[Span], list[Span]]:
-    """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
-
-    InputError where they would be too small for their margins.
-    """
-    longest = max(shape)
-    side = AUTO_TILE if tile == "auto" else tile or longest
-    if longest > side and (side < 4 * margin or side % stride):
-        least = -(-max(4 * margin, 1) // stride) * stride
-        kind = f"a multiple of {stride}" if stride > 1 else "a number"
-        raise InputError(f"tile={tile}: use 0, 'auto' or {kind} from {least}")
-    side = max(side, 2 * margin + stride)
-    side = -(-side // stride) * stride
-    padded = [-(-length // stride) * stride for length in shape]
-    down, across = (list(spans(length, side, margin)) for length in padded)
-    return down, across
 
 
 class Fitted:

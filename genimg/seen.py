@@ -11,8 +11,9 @@ from genimg.contracts import Ability, Rows
 from genimg.data.fitting import placed
 from genimg.drawing import outline, overlay
 from genimg.pixels import with_channels
-from genimg.plans import Tiled, opaque
+from genimg.plans import opaque
 from genimg.results import Pictures, Values
+from genimg.tiled import Tiled
 
 
 class Segmented(Tiled):

@@ -2,7 +2,7 @@
 
 import typer
 
-from genimg.operations import OPERATIONS, Operation, Tiling
+from genimg.operations import OPERATIONS
 from jobs import models
 from jobs.console import run
 from jobs.demo import demo
@@ -23,8 +23,7 @@ LIFE, DOING = "The life of a model", "Operations"
 for command in (recipes, train, tune, evaluate, serve, prepare, demo):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
-operations: list[type[Operation]] = [*OPERATIONS.values(), Tiling]
-for operation in operations:
+for operation in OPERATIONS.values():
     app.command(operation.name, rich_help_panel=DOING)(verb(operation))
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from genimg.recipe import Recipe
 
 MODEL = "NAME, NAME@ALIAS, NAME@7, or a checkpoint folder."
+MASK = (
+    "White, or transparent, where an image is to be filled; a folder of masks with the images'"
+    " names. Left out: where the image is transparent."
+)
 _OUTPUTS = {  # what an operation gives -> (help of -o, default)
     Kind.PICTURE: ("An image; for several a folder or s3:// prefix.", None),
     Kind.PICTURES: ("An image for a grid; a folder or s3:// prefix for one each.", "grid.png"),
@@ -69,6 +73,9 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         parameters.append(("model", Annotated[str | None, option], None))
     else:
         parameters.append(("model", Annotated[str, typer.Argument(help=MODEL)], ...))
+    if Kind.MASK in operation.takes.values():
+        masks = typer.Option("--mask", help=MASK)
+        parameters.append(("mask", Annotated[str | None, masks], None))
     text, default = _OUTPUTS[operation.gives]
     text += " An image or a folder: drawn on what was given." if operation.shows else ""
     parameters.append(
@@ -124,6 +131,7 @@ def perform(
     precision: str,
     registry: str,
     sources: list[str] | None = None,
+    mask: str | None = None,
     columns: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -145,7 +153,7 @@ def perform(
 
     given = {key: value for key, value in options.items() if value is not None}
     valid = operation.validated(given)
-    asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows)
+    asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows, mask)
     work = prepared(valid, asked)
     wanted = Model.named(model, registry, precision)
     recipe = wanted.recipe()

@@ -43,6 +43,7 @@ class Asked:
     workers: int | None = None
     overwrite: bool = False
     shard_rows: int | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,13 @@ class Single:
 
     source: Path
     output: Path
+    mask: Path | None = None
 
     def run(self, model: Model, operation: Operation) -> None:
-        pixels = images.load(self.source, keep_alpha=True)
-        made: Pictures | Values = model.engine()(operation, image=pixels)
+        inputs = {"image": images.load(self.source, keep_alpha=True)}
+        if self.mask is not None:
+            inputs["mask"] = images.load(self.mask, keep_alpha=True)
+        made: Pictures | Values = model.engine()(operation, **inputs)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         profile = images.profile(self.source.read_bytes())
         images.save(made.only(), self.output, profile=profile)
@@ -122,6 +126,7 @@ class Many:
             output=everywhere(output),
             form=self.form,
             rows=self.rows,
+            mask=everywhere(asked.mask or ""),
         )
         try:
             given = job.options.get("seed")
@@ -245,7 +250,10 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         if asked.workers is not None:
             raise InputError(f"--workers {asked.workers}: only with a folder or prefix of images")
         refuse_blocked(Path(output).parent)
-        return Single(Path(asked.sources[0]), Path(output))
+        mask = None if asked.mask is None else Path(asked.mask)
+        if mask is not None and not mask.is_file():
+            raise InputError(f"--mask {mask}: no such file")
+        return Single(Path(asked.sources[0]), Path(output), mask)
     if suffix in images.WRITABLE_SUFFIXES:
         listed(asked.sources)  # what is not there at all is told first
         raise InputError(f"-o {output}: give a folder, as the source is one")

@@ -110,11 +110,13 @@ def parameters(
     limits: Limits,
     forms: bool = True,
     keys: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> dict[str, Any]:
     """FastAPI's `openapi_extra` for a body with these parameters.
 
     keys: names that the file may come under that it takes as well, in the body; or the file is
         the body, with the parameters in the query.
+    beside: names of images that may come with it.
     """
     described = schema.model_json_schema()
     properties: dict[str, Any] = described["properties"]
@@ -133,8 +135,8 @@ def parameters(
         kinds = list(MEDIA_TYPES.values())
         if keys == LATENTS_KEYS:
             text, kinds = _LATENTS, [ARRAY]
-        content["multipart/form-data"] = {"schema": _with_file(described, file, keys)}
-        content["application/json"] = {"schema": _with_file(described, text, keys)}
+        content["multipart/form-data"] = {"schema": _with_file(described, file, keys, beside)}
+        content["application/json"] = {"schema": _with_file(described, text, keys, beside)}
         content |= {kind: {"schema": file} for kind in kinds}
     else:
         content["application/json"] = {"schema": described}
@@ -163,10 +165,10 @@ def _or_null(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_file(
-    described: dict[str, Any], file: dict[str, Any], keys: Sequence[str]
+    described: dict[str, Any], file: dict[str, Any], keys: Sequence[str], beside: Sequence[str]
 ) -> dict[str, Any]:
-    """With the one file, under any of its names."""
-    properties = described["properties"]
+    """With the one file, under any of its names, and images beside it."""
+    properties = described["properties"] | dict.fromkeys(beside, file)
     return {
         "oneOf": [
             described | {"properties": {key: file} | properties, "required": [key]} for key in keys

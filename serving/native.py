@@ -16,13 +16,12 @@ from serving.requests import Output
 from serving.requests import Request as Wanted
 from serving.schemas import parameters_of, parsed
 from serving.settings import Limits
-from serving.uploads import keys_of, received
+from serving.uploads import beside_of, keys_of, received
 
 
 def router(backend: Backend, limits: Limits) -> APIRouter:
     routes = APIRouter(tags=["native"])
-    every: list[type[Operation]] = [*OPERATIONS.values(), Tiling]
-    for operation in every:
+    for operation in OPERATIONS.values():
         routes.add_api_route(
             f"/v1/images/{operation.name}",
             handler(operation, backend, limits),
@@ -33,7 +32,10 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
             response_class=Response,
             responses=documentation.given(operation) | documentation.refusals(),
             openapi_extra=documentation.parameters(
-                parameters_of(operation), limits, keys=keys_of(operation)
+                parameters_of(operation),
+                limits,
+                keys=keys_of(operation),
+                beside=beside_of(operation),
             ),
         )
 
@@ -55,7 +57,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
                         for key, limit in parameters_of(operation).limited.items()
                     },
                 }
-                for operation in every
+                for operation in OPERATIONS.values()
             ]
         }
 
@@ -66,11 +68,11 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
     """The function of an operation's route."""
     schema = parameters_of(operation)
     options = tuple(operation.model_fields)
-    keys = keys_of(operation)
+    keys, beside = keys_of(operation), beside_of(operation)
 
     async def handle(http: Request) -> Response:
-        came = await received(http, limits, keys)
-        wanted: Any = parsed(schema, came, limits, also_known=keys)
+        came = await received(http, limits, keys, beside)
+        wanted: Any = parsed(schema, came, limits, also_known=(*keys, *beside))
         form = getattr(wanted, "response_format", None)
         raw = form == "image"
         for key in ("output_format", "output_compression") if form == "json" else ():
@@ -79,7 +81,7 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(
             chosen.model_construct(**{name: getattr(wanted, name) for name in options}),
-            {} if came.file is None else {keys[0]: came.file},
+            {} if came.file is None else {keys[0]: came.file, **came.beside},
             Output(
                 getattr(wanted, "output_format", None),
                 getattr(wanted, "output_compression", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,8 +22,9 @@ from serving.requests import ModelInfo, Output
 from serving.requests import Request as Wanted
 from serving.schemas import Edits, Generations, OpenAI, Variations, parsed
 from serving.settings import Limits
-from serving.uploads import IMAGE_KEYS, received
+from serving.uploads import IMAGE_KEYS, beside_of, received
 
+MASK = ("mask",)
 EDITED_KEYS = (*IMAGE_KEYS, "image[]")  # as the client calls several
 
 
@@ -42,7 +44,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
             text=wanted.prompt or None,
         )  # fmt: skip
         try:
-            return await answered(http, wanted, operation, None)
+            return await answered(http, wanted, operation, {})
         except ApiError as error:
             if error.param == "text":  # as this dialect calls it
                 reason = error.message.rpartition(": ")[2].replace("text", "prompt")
@@ -53,15 +55,20 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     @routes.post(
         "/v1/images/edits",
         responses=answer() | refusals(),
-        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS),
+        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=MASK),
     )
     async def edits(http: Request) -> Response:
-        """Restore an image as the model was made to."""
-        came = await received(http, limits, EDITED_KEYS)
-        wanted = parsed(Edits, came, limits, also_known=EDITED_KEYS)
+        """Restore an image as the model was made to. `mask`, for models that fill what is missing:
+        transparent, or white where it has no transparency, is what is to be filled."""
+        came = await received(http, limits, EDITED_KEYS, MASK)
+        wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *MASK))
         operation = await made_for(backend, wanted.model)
+        if came.beside and not beside_of(operation):
+            reason = f"this model can {operation.name}, which takes none; leave it out"
+            raise ApiError(400, "invalid_value", f"mask: {reason}", "mask")
         options = {name: getattr(wanted, name) for name in Tiling.model_fields}
-        return await answered(http, wanted, operation.model_validate(options), came.file)
+        files = {"image": came.file, **came.beside}
+        return await answered(http, wanted, operation.model_validate(options), files)
 
     @routes.post(
         "/v1/images/variations",
@@ -73,14 +80,14 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         came = await received(http, limits, IMAGE_KEYS)
         wanted = parsed(Variations, came, limits, also_known=IMAGE_KEYS)
         options = {name: getattr(wanted, name) for name in Vary.model_fields}
-        return await answered(http, wanted, Vary.model_validate(options), came.file)
+        return await answered(http, wanted, Vary.model_validate(options), {"image": came.file})
 
     async def answered(
-        http: Request, wanted: OpenAI, operation: Operation, image: bytes | None
+        http: Request, wanted: OpenAI, operation: Operation, files: Mapping[str, bytes | None]
     ) -> Response:
         request = Wanted(
             operation,
-            {} if image is None else {"image": image},
+            {name: data for name, data in files.items() if data is not None},
             Output(
                 getattr(wanted, "output_format", "png"),
                 getattr(wanted, "output_compression", None),

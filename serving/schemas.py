@@ -167,7 +167,7 @@ class Generations(Prompted):
 
 
 class Edits(Prompted, Tiling):
-    """OpenAI's parameters with our own `strength` and `tile`."""
+    """OpenAI's parameters with our own `strength`, `ensemble` and `tile`."""
 
     limited: ClassVar[Mapping[str, str]] = {"tile": "max_tile"}
 
@@ -177,8 +177,6 @@ class Edits(Prompted, Tiling):
     """empty: no model takes one here"""
     size: Literal["auto"] = "auto"
     """that of the image"""
-    mask: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
-    """not supported by any model yet: leave it out"""
     input_fidelity: Literal["high", "low"] = "high"
     """taken, and not used: what is not restored stays as it is"""
 
@@ -188,12 +186,6 @@ class Edits(Prompted, Tiling):
         if prompt.strip():
             raise ValueError("models that restore take no prompt; leave it empty")
         return prompt
-
-    @field_validator("mask", mode="before")
-    @classmethod
-    def no_mask(cls, mask: object) -> None:
-        if mask is not None:
-            raise ValueError("no model fills masks yet; leave it out")
 
 
 class Variations(OpenAI):

@@ -29,7 +29,7 @@ _ARRAY = b"\x93NUMPY"  # with which a .npy file begins
 
 @dataclass(frozen=True)
 class Received:
-    """What came: parameters and at most one file."""
+    """What came: parameters and at most one file, and images that go with it."""
 
     values: Mapping[str, Any]  # of the body, and of the query what the body does not have
     texts: frozenset[str] = frozenset()  # what came in the query or a form; the others are JSON's
@@ -37,6 +37,7 @@ class Received:
     query: Mapping[str, str] = field(
         default_factory=dict
     )  # all of it: what does not count is right too
+    beside: Mapping[str, bytes] = field(default_factory=dict)  # further images, by parameter
 
 
 def keys_of(operation: type[Operation]) -> tuple[str, ...]:
@@ -45,10 +46,18 @@ def keys_of(operation: type[Operation]) -> tuple[str, ...]:
     return LATENTS_KEYS if Kind.LATENTS in kinds else IMAGE_KEYS if kinds else ()
 
 
-async def received(request: Request, limits: Limits, keys: Sequence[str] = ()) -> Received:
+def beside_of(operation: type[Operation]) -> tuple[str, ...]:
+    """Names of the images that may come beside the one that an operation is done on."""
+    return tuple(name for name, kind in operation.takes.items() if kind is Kind.MASK)
+
+
+async def received(
+    request: Request, limits: Limits, keys: Sequence[str] = (), beside: Sequence[str] = ()
+) -> Received:
     """The query, and a body of JSON, a form, or of nothing but a file.
 
     keys: names that the file may come under; none where no file is taken.
+    beside: names of images that may come with it.
 
     In queries and forms `null` and the empty string mean absent. Where query and body both have a
     parameter, the body's counts; within one of them it is given once. Raises ApiError: 413 above
@@ -73,6 +82,9 @@ async def received(request: Request, limits: Limits, keys: Sequence[str] = ()) -
             message = "the body has neither parameters as JSON nor a form; send one of these"
             raise ApiError(415, "unsupported_media_type", message)
         return Received(values, texts, query=query)
+    images = {key: _image(key, values.pop(key), key in texts) for key in beside if key in values}
+    if any(written_as(data) is None for data in images.values()):
+        raise unsupported()
     read = _latents if keys == LATENTS_KEYS else _image
     given = [(key, values.pop(key)) for key in keys if key in values]
     found = [read(keys[0], came.file, False)] if came.file else []
@@ -88,7 +100,7 @@ async def received(request: Request, limits: Limits, keys: Sequence[str] = ()) -
     if keys != LATENTS_KEYS and written_as(found[0]) is None:
         raise unsupported()
     query = {key: value for key, value in query.items() if key not in keys}
-    return Received(values, texts, found[0], query)
+    return Received(values, texts, found[0], query, images)
 
 
 async def _read(request: Request, max_bytes: int) -> Received:
@@ -98,7 +110,7 @@ async def _read(request: Request, max_bytes: int) -> Received:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with request.form(
-            max_files=2, max_fields=_MAX_FIELDS, max_part_size=max_bytes
+            max_files=3, max_fields=_MAX_FIELDS, max_part_size=max_bytes
         ) as form:
             items = form.multi_items()
             files = [

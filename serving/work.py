@@ -112,9 +112,9 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
         name: latents_in(data) if operation.takes[name] is Kind.LATENTS else _decoded(data, limits)
         for name, data in request.files.items()
     }
-    if request.files and isinstance(operation, Tiling):  # gives the depth and alpha that came
-        (pixels,) = inputs.values()
-        written(request, pixels[None, :1, :1])  # a format that cannot hold it is refused now
+    if isinstance(operation, Tiling):  # gives the depth and alpha that came
+        # a format that cannot hold it is refused now
+        written(request, inputs["image"][None, :1, :1])
     plan = engine.plan(operation, **inputs)
     key = (version, operation.name, plan.key)
     most = min(most, engine.most(plan))

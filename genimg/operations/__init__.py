@@ -5,7 +5,16 @@ from collections.abc import Iterable
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.operation import Kind, Operation
 from genimg.operations.reading import Classify, Encode, Reconstruct, Vary
-from genimg.operations.restoring import Denoise, Tiling
+from genimg.operations.restoring import (
+    Colourise,
+    Deblock,
+    Deblur,
+    Denoise,
+    Enhance,
+    Inpaint,
+    Tiling,
+    Upscale,
+)
 from genimg.operations.seeing import Detect, Segment
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -13,7 +22,14 @@ OPERATIONS: dict[str, type[Operation]] = {
     for each in (
         Sample,
         Interpolate,
+        Tiling,
         Denoise,
+        Deblock,
+        Deblur,
+        Enhance,
+        Colourise,
+        Upscale,
+        Inpaint,
         Reconstruct,
         Vary,
         Encode,

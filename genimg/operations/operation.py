@@ -16,6 +16,7 @@ class Kind(StrEnum):
     """What goes into an operation, and what comes out."""
 
     PICTURE = "picture"  # [H, W, C], uint8 or uint16; any size, with or without alpha
+    MASK = "mask"  # a picture as large as another: white, or transparent, is what it marks
     PICTURES = "pictures"  # uint8 [N, H, W, C], each of a seed
     FRAMES = "frames"  # likewise, one after the other
     LATENTS = "latents"  # float32 [N, D]

@@ -11,7 +11,7 @@ from genimg.operations.operation import Kind, Operation
 
 if TYPE_CHECKING:
     from genimg.contracts import Ability
-    from genimg.plans import Tiled
+    from genimg.tiled import Tiled
 
 
 class AnySize(Operation):
@@ -32,15 +32,22 @@ class AnySize(Operation):
 
 
 class Tiling(AnySize):
-    """Restore an image as the model was made to: by the one such operation that it can do.
+    """Restore an image as the model was made to: of mixed damage, or by the one thing it can do.
 
-    What those operations have in common.
+    What all operations have in common that give an image back better.
     """
 
     name: ClassVar[str] = "restore"
 
     strength: float = Field(1.0, ge=0, le=1)
     """0 gives the image back, 1 the restored one"""
+    ensemble: bool = False
+    """mean of what comes of the image in its eight symmetries; better, and takes as much longer"""
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.tiled import Tiled
+
+        return Tiled(ability, inputs["image"], self.tile, self.strength, self.ensemble)
 
 
 class Denoise(Tiling):
@@ -55,10 +62,89 @@ class Denoise(Tiling):
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
         from genimg.noise_level import sigma_of
-        from genimg.plans import Tiled
 
-        image = inputs["image"]
-        plan = Tiled(ability, image, self.tile, self.strength)
+        plan = super().plan(ability, inputs)
         if "sigma" not in ability.conditions:  # it is blind to the level
             return plan
-        return plan.told(sigma=sigma_of(image) if self.sigma is None else self.sigma)
+        return plan.told(sigma=sigma_of(inputs["image"]) if self.sigma is None else self.sigma)
+
+
+class Deblock(Tiling):
+    """Remove the blocks and rings that JPEG leaves; alpha passes through."""
+
+    name: ClassVar[str] = "deblock"
+
+    conditions: ClassVar[frozenset[str]] = frozenset({"quality"})
+
+    quality: int | None = Field(None, ge=1, le=100)
+    """JPEG quality that the image was saved in, for models that must be told"""
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.errors import InputError
+
+        plan = super().plan(ability, inputs)
+        if "quality" not in ability.conditions:
+            return plan
+        if self.quality is None:
+            raise InputError("quality is missing; this model must be told the JPEG quality")
+        return plan.told(quality=self.quality)
+
+
+class Deblur(Tiling):
+    """Sharpen an image that is out of focus, or was moved; alpha passes through."""
+
+    name: ClassVar[str] = "deblur"
+
+
+class Enhance(Tiling):
+    """Give an image light, contrast and natural colours; alpha passes through."""
+
+    name: ClassVar[str] = "enhance"
+
+
+class Colourise(Tiling):
+    """Give a gray image colours; alpha passes through."""
+
+    name: ClassVar[str] = "colourise"
+
+
+class Upscale(Tiling):
+    """Enlarge an image, with detail that plain enlargement has not."""
+
+    name: ClassVar[str] = "upscale"
+
+    scale: Literal[2, 3, 4] | None = None
+    """how much larger; without it, as the model does"""
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.errors import InputError
+
+        if self.scale not in (None, ability.scale):
+            raise InputError(
+                f"scale={self.scale}: this model enlarges by {ability.scale}; leave it out, or name"
+                " another model"
+            )
+        return super().plan(ability, inputs)
+
+
+class Inpaint(Tiling):
+    """Fill what a mask marks, or where an image is transparent; all else comes back as it was."""
+
+    name: ClassVar[str] = "inpaint"
+    takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "mask": Kind.MASK}
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.errors import InputError
+        from genimg.pixels import marked
+        from genimg.tiled import Tiled
+
+        image, mask = inputs["image"], inputs.get("mask")
+        if mask is not None:
+            holes = marked(mask)
+        elif image.shape[2] in (2, 4):
+            holes, image = marked(image), image[..., :-1]
+        else:
+            raise InputError("mask is missing; give one, or an image that is transparent in places")
+        if holes.min() > 0:
+            raise InputError("mask: marks all of the image, of which nothing is left to go by")
+        return Tiled(ability, image, self.tile, self.strength, self.ensemble, holes)

@@ -7,30 +7,20 @@ Protocol (that of DnCNN and its successors): the noise is float, not clipped, dr
 image from a fixed seed; the output is clipped and rounded to bytes before the PSNR; no crop.
 """
 
-from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from genimg import rng
-from genimg.budget import PIXELS, shares, stacks
-from genimg.contracts import Ability, Dataset, Rows
-from genimg.data.degradations import draw_sigma, gaussian_noise
-from genimg.inference import Inference, real_images, to_floats
-from genimg.metrics.fidelity import WINDOW, psnr, ssim
-from genimg.models.denoising import DenoisingNetwork, DnCNN, FFDNet
-from genimg.pixels import to_bytes_range
-from genimg.recipe import Data, Recipe
+from genimg.degradations.noise import GaussianNoise
+from genimg.models.denoising import DnCNN, FFDNet
+from genimg.recipe import Data
+from genimg.recipes.restoring import Looked, Restoring
 from genimg.schedule import Train
 from genimg.section import Section
-from genimg.tiles import tiled
-from genimg.training.method import Part
-from genimg.training.restoration import Kind, Restoration
 
-TILE = 1024  # pixels: PIXELS in all
+Kind = Literal["absolute", "squared"]
 
 
 class FFDNetModel(Section):
@@ -70,9 +60,8 @@ class Evaluate(Section):
     """decides the noise"""
 
 
-class Denoiser(Recipe):
-    objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("psnr", "max")
-    told: ClassVar[bool] = True  # whether its network is told the noise level
+class Denoiser(Restoring):
+    tells: ClassVar[bool] = True  # whether its network is told the noise level
 
     noise: Noise = Noise()
     loss: Loss = Loss()
@@ -86,125 +75,30 @@ class Denoiser(Recipe):
             )
         return self
 
-    @model_validator(mode="after")
-    def images_hold_a_window(self) -> Self:
-        if self.data.size < WINDOW:
-            raise ValueError(
-                f"data.size={self.data.size}: {self.recipe} takes 12 or more; its images are "
-                f"judged by SSIM, whose window is {WINDOW} pixels wide"
-            )
-        return self
+    @property
+    def operation(self) -> str:
+        return "denoise"
 
-    @abstractmethod
-    def restorer(self) -> DenoisingNetwork:
-        """Freshly initialised."""
+    @property
+    def told(self) -> tuple[str, ...]:
+        return ("sigma",) if self.tells else ()
 
-    def networks(self) -> dict[str, nn.Module]:
-        return {"restorer": self.restorer()}
+    @property
+    def looked(self) -> Looked:
+        return Looked(self.evaluation.images, self.evaluation.seed)
 
-    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
-        restorer = networks["restorer"]
-        assert isinstance(restorer, DenoisingNetwork)
+    def damage(self) -> tuple[GaussianNoise]:
+        return (GaussianNoise(low=self.noise.low, high=self.noise.high),)
 
-        def compute(rows: Rows) -> Rows:
-            images = rows["image"]
-            sigma = rows["sigma"] if self.told else images.new_zeros(len(images))
-            return {"image": restorer(images, sigma)}
-
-        margin, stride = margin_of(restorer), restorer.stride
-        told = ("sigma",) if self.told else ()
-        ability = Ability(
-            compute, self.data.channels, ("image", *told), frozenset(told),
-            margin=margin, stride=stride,
-        )  # fmt: skip
-        return {"denoise": ability}
-
-    def method(self, device: torch.device) -> Restoration:
-        restorer = Part(self.restorer(), betas=(0.9, 0.99))
-        return Restoration(restorer, self.degrade, self.loss.kind, self.train, device)
-
-    def degrade(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        sigma = draw_sigma(keys, self.noise.low, self.noise.high)
-        return gaussian_noise(images, keys, sigma), sigma
-
-    @torch.no_grad()
-    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        """PSNR in dB and SSIM at each sigma on whole images; `psnr` is the mean over sigmas.
-
-        The workers divide the images by their pixels; large ones are restored in tiles.
-        """
-        chosen = data.choose(self.evaluation.images).tolist()
-        part = inference.share(len(chosen))
-        sides = [data.whole(index)["image"].shape[1:] for index in chosen[part.start : part.stop]]
-        mine = torch.tensor([list(each) for each in sides], device=inference.device).view(-1, 2)
-        shapes = [(height, width) for height, width in inference.gather(mine.long()).tolist()]
-        sync = inference.sync
-        mine_by_pixels = shares([height * width for height, width in shapes], sync.world)[sync.rank]
-
+    def tests(self) -> dict[str, tuple[GaussianNoise]]:
         sigmas = self.evaluation.sigmas
-        width = 1 + 2 * len(sigmas)  # the number of the image, then PSNR and SSIM at each sigma
-        rows = [torch.empty(0, width, dtype=torch.float64, device=inference.device)]
-        for numbers in stacks(mine_by_pixels, shapes):
-            clean = torch.stack([data.whole(chosen[number])["image"] for number in numbers])
-            clean = clean.to(inference.device)
-            index = torch.tensor([chosen[number] for number in numbers])
-            scores = [self.scores(inference, index, clean, sigma) for sigma in sigmas]
-            order = torch.tensor(numbers, device=inference.device).double()
-            rows.append(torch.cat([order[:, None], *scores], dim=1))
-        every = inference.gather(torch.cat(rows))
-        every = every[every[:, 0].argsort()]  # the same sum whoever did which
-        means = every[:, 1:].mean(dim=0).view(-1, 2).tolist()
-        metrics: dict[str, float] = {}
-        for sigma, (fidelity, similarity) in zip(sigmas, means, strict=True):
-            metrics |= {f"psnr_{sigma:g}": fidelity, f"ssim_{sigma:g}": similarity}
-        return {"psnr": sum(psnr for psnr, _ in means) / len(means)} | metrics
+        return {f"{sigma:g}": (GaussianNoise(low=sigma, high=sigma),) for sigma in sigmas}
 
-    def scores(self, inference: Inference, index: Tensor, clean: Tensor, sigma: float) -> Tensor:
-        """float64 [N, 2]: PSNR and SSIM of uint8 [N, C, H, W] with noise of their indices."""
-        keys = rng.fold(self.evaluation.seed, index).to(clean.device)
-        level = torch.full((len(clean),), sigma, device=clean.device)
-        noisy = gaussian_noise(to_floats(clean, clean.device), keys, level)
-        pixels = self.restored(inference, noisy, sigma)
-        return torch.stack([psnr(pixels, clean), ssim(pixels, clean)], dim=1)
+    def damage_told(self) -> str:
+        return "noise that is float, not clipped"
 
-    def restored(self, inference: Inference, noisy: Tensor, sigma: float) -> Tensor:
-        """uint8 [N, C, H, W] of float32 [N, C, H, W]: whole, or in tiles of PIXELS at a time."""
-        restorer = inference.networks["restorer"]
-        assert isinstance(restorer, DenoisingNetwork)
-
-        def restore(tiles: Tensor) -> Tensor:
-            return restorer(tiles, torch.full((len(tiles),), sigma, device=tiles.device))
-
-        height, width = noisy.shape[-2:]
-        margin = margin_of(restorer)
-        fits = height * width <= PIXELS
-        return tiled(
-            lambda tiles: to_bytes_range(inference.run(restore, tiles)),
-            noisy,
-            side=max(height, width) + 2 * margin + 1 if fits else max(TILE, 4 * margin),
-            margin=margin,
-            stride=restorer.stride,
-        )
-
-    def protocol(self, data: Dataset) -> dict[str, str | int]:
-        return {
-            "images": min(self.evaluation.images, len(data)),
-            "seed": self.evaluation.seed,
-            "detector": "none: pixels",
-            "method": "PSNR and SSIM of whole images rounded to bytes; the noise is float, not "
-            "clipped; no crop",
-        }
-
-    @torch.no_grad()
-    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
-        """Columns: clean, noisy at sigma 25, restored."""
-        images = to_floats(real_images(data, data.choose(8), inference.device), inference.device)
-        keys = rng.fold(self.evaluation.seed, torch.arange(len(images))).to(images.device)
-        level = torch.full((len(images),), 25.0, device=images.device)
-        noisy = gaussian_noise(images, keys, level)
-        restored = to_floats(self.restored(inference, noisy, 25.0), images.device)
-        columns = torch.stack([images, noisy, restored], dim=1)
-        return columns.flatten(0, 1).clamp(-1, 1).float().cpu(), 6
+    def loss_of(self, restored: Tensor, clean: Tensor) -> Tensor:
+        return (F.l1_loss if self.loss.kind == "absolute" else F.mse_loss)(restored, clean)
 
 
 class FFDNetDenoiser(Denoiser):
@@ -215,17 +109,12 @@ class FFDNetDenoiser(Denoiser):
 
 
 class DnCNNDenoiser(Denoiser):
-    told: ClassVar[bool] = False
+    tells: ClassVar[bool] = False
 
     model: DnCNNModel = DnCNNModel()
 
     def restorer(self) -> DnCNN:
         return DnCNN(self.model.width, self.model.depth, self.data.channels)
-
-
-def margin_of(restorer: DenoisingNetwork) -> int:
-    """Half of the receptive field, and a multiple of the stride."""
-    return -(-restorer.receptive_field // (2 * restorer.stride)) * restorer.stride
 
 
 def ffdnet() -> FFDNetDenoiser:

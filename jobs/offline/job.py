@@ -49,6 +49,7 @@ class Job:
     output: str  # the folder or s3:// prefix beneath which results are written
     form: Form
     rows: int  # things in a chunk
+    mask: str = ""  # the mask of all images, or where there is one of each name; empty: none
     since: float = 0.0  # seconds since 1970: older results are no results of this job
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cluster.places import open_storage
+from cluster.places import open_storage, split
 from cluster.storage import NotFound, Storage, StorageError
 from genimg import images
 from genimg.contracts import Plan
@@ -185,7 +185,7 @@ class Worker:
         try:
             data = self.bytes_of(item)
             pixels = images.decode(data, keep_alpha=True)
-            plan = self.engine.plan(self.operation, image=pixels)
+            plan = self.engine.plan(self.operation, image=pixels, **self.mask_of(item))
         except images.BrokenImage as error:
             return Failure(item, error.reason)
         except InputError as error:
@@ -202,10 +202,21 @@ class Worker:
 
     def bytes_of(self, item: Item) -> bytes:
         source, name = item
-        place = self.job.sources[source].place
-        return (
-            storage_at(place).read(name)[0] if is_remote(place) else Path(place, name).read_bytes()
-        )
+        return bytes_at(self.job.sources[source].place, name)
+
+    def mask_of(self, item: Item) -> dict[str, np.ndarray]:
+        """What it brings to its plan beside itself."""
+        place = self.job.mask
+        if not place:
+            return {}
+        single = Path(place).suffix.lower() in images.READABLE_SUFFIXES
+        try:
+            data = bytes_at(*split(place)) if single else bytes_at(place, key_of(item))
+        except (FileNotFoundError, NotFound):
+            raise InputError(
+                f"mask: there is no {'such file' if single else key_of(item)}"
+            ) from None
+        return {"mask": images.decode(data, keep_alpha=True)}
 
     def written(self, end: Ready | Failure) -> Ready | Failure:
         """A picture encoded and written."""
@@ -312,6 +323,10 @@ def first(made: Any) -> Any:
 
 def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def bytes_at(place: str, name: str) -> bytes:
+    return storage_at(place).read(name)[0] if is_remote(place) else Path(place, name).read_bytes()
 
 
 @lru_cache(maxsize=8)

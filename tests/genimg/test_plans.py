@@ -13,7 +13,7 @@ from PIL import Image
 from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.plans import Tiled, tiles_of
+from genimg.tiled import Tiled, tiles_of
 
 
 def blur(margin: int, stride: int, scale: int):
@@ -96,6 +96,87 @@ def test_strength_mixes_and_alpha_passes_through():
     assert np.array_equal(none, image)
     assert np.array_equal(full[..., 3], image[..., 3])
     assert np.abs(half[..., :3] - (full[..., :3].astype(float) + image[..., :3]) / 2).max() <= 1
+
+
+def shifted() -> Ability:
+    """A network that moves what it sees a pixel to the right."""
+
+    def compute(rows: Rows) -> Rows:
+        return {"image": F.pad(rows["image"], (1, 0, 0, 0), mode="replicate")[..., :-1]}
+
+    return Ability(compute, 3, margin=1)
+
+
+@settings(max_examples=40)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), at_once=st.integers(1, 9))
+def test_an_ensemble_is_the_mean_of_the_eight_symmetries(height, width, at_once):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    side = max(height, width)
+    square = np.pad(image, ((0, side - height), (0, side - width), (0, 0)), "edge")
+    total = np.zeros(square.shape)
+    for flipped in (False, True):
+        for turns in range(4):
+            seen = np.rot90(square[:, ::-1] if flipped else square, turns)
+            back = np.rot90(made(shifted(), np.ascontiguousarray(seen), 1, tile=0), -turns)
+            total += back[:, ::-1] if flipped else back
+    expected = (total / 8)[:height, :width]
+    for tile in (0, 8):
+        ensemble = made(shifted(), image, at_once, tile=tile, ensemble=True)
+        assert np.abs(ensemble - expected).max() <= 0.51
+    (unturned,) = {made(shifted(), image, 1, tile=0).tobytes()}
+    if width > 1 and height > 1 and side > 4:
+        assert ensemble.tobytes() != unturned
+
+
+@settings(max_examples=40)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.integers(1, 4),
+    ensemble=st.booleans(),
+)
+def test_only_what_a_mask_marks_is_replaced_and_none_of_it_is_seen(
+    height, width, channels, ensemble
+):
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (height, width, channels), np.uint8)
+    mask = draw.random((height, width)).astype(np.float32).round()
+
+    def compute(rows: Rows) -> Rows:
+        holes = rows["mask"][:, None].expand_as(rows["image"])
+        assert (rows["image"][holes > 0] == 0).all()
+        return {"image": torch.ones_like(rows["image"])}
+
+    ability = Ability(compute, 3, margin=2, stride=2)
+    filled = made(ability, image, 3, tile=8, mask=mask, ensemble=ensemble)
+    colours = channels - (channels in (2, 4))
+    assert np.array_equal(filled[mask == 0], image[mask == 0])
+    assert (filled[mask == 1][:, :colours] == 255).all()
+    assert np.array_equal(filled[..., colours:], image[..., colours:])
+    half = made(ability, image, 3, tile=8, mask=mask / 2)[..., :colours]
+    between = (image[..., :colours].astype(float) + 255) / 2
+    assert np.abs(half[mask == 1] - between[mask == 1]).max(initial=0) <= 1
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(InputError, match="mask of 9x4 for an image of 9x5; give one of its size"):
+        Tiled(shifted(), np.zeros((5, 9, 3), np.uint8), mask=np.zeros((4, 9), np.float32))
+
+
+def test_an_image_that_would_become_too_large_is_refused_before_anything_is_computed():
+    with pytest.raises(InputError, match="20000x20000 would come of it, and 268,435,456 pixels"):
+        Tiled(blur(8, 2, 4), np.zeros((5000, 5000, 1), np.uint8))
+
+
+def test_strength_mixes_with_the_enlarged_image():
+    image = np.full((9, 7, 3), 50, np.uint8)
+    ability = Ability(
+        lambda rows: {"image": torch.ones(len(rows["image"]), 3, *(2 * s for s in (9, 7)))},
+        3, scale=2,
+    )  # fmt: skip
+    assert (made(ability, image, 1, strength=0.0) == 50).all()
+    assert (made(ability, image, 1) == 255).all()
+    assert np.abs(made(ability, image, 1, strength=0.5).astype(float) - 152.5).max() <= 1
 
 
 def test_tiles_without_room_for_their_margins_are_refused():

@@ -1,0 +1,298 @@
+"""What all recipes of restorers share: a network that undoes damage of known kinds, and its scores.
+
+An image is judged whole: it is damaged in a known way, restored, rounded to bytes and compared.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from genimg import rng
+from genimg.budget import PIXELS, shares, stacks
+from genimg.contracts import Ability, Dataset, Rows
+from genimg.degradations import Damaged, Degradation, degrade
+from genimg.inference import Inference, real_images, to_floats
+from genimg.metrics.colour import luma
+from genimg.metrics.fidelity import WINDOW, psnr, ssim
+from genimg.models.restoring import RestoringNetwork
+from genimg.pixels import to_bytes_range
+from genimg.recipe import Recipe
+from genimg.tiles import tiled
+from genimg.training.method import Part
+from genimg.training.restoration import Restoration
+
+TILE = 1024  # pixels: PIXELS in all
+MEASURES = ("psnr", "ssim")
+
+
+class Scores(NamedTuple):
+    """What a restorer was measured by, image by image.
+
+    index: int64 [N], of the images in their data
+    names: of the columns, as psnr_25
+    values: float64 [N, columns]
+    """
+
+    index: Tensor
+    names: tuple[str, ...]
+    values: Tensor
+
+
+class Looked(NamedTuple):
+    """How a restorer is judged.
+
+    images: whole ones, at most
+    seed: decides the damage
+    planes: that are compared: all, or of colour images the luma of BT.601
+    border: pixels that are cut off all around before
+    """
+
+    images: int
+    seed: int = 0
+    planes: Literal["all", "luma"] = "all"
+    border: int = 0
+
+
+class Restoring(Recipe):
+    """A recipe of a restorer. Subclasses say which damage it undoes, and by which network."""
+
+    objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("psnr", "max")
+
+    @model_validator(mode="after")
+    def images_hold_a_window(self) -> Self:
+        if self.data.size < WINDOW:
+            raise ValueError(
+                f"data.size={self.data.size}: {self.recipe} takes 12 or more; its images are "
+                f"judged by SSIM, whose window is {WINDOW} pixels wide"
+            )
+        return self
+
+    @property
+    @abstractmethod
+    def operation(self) -> str:
+        """What its models do: the name of an operation."""
+
+    @property
+    @abstractmethod
+    def told(self) -> tuple[str, ...]:
+        """What its network is told of the damage: columns, of which condition maps are made."""
+
+    @abstractmethod
+    def restorer(self) -> RestoringNetwork:
+        """Freshly initialised."""
+
+    @abstractmethod
+    def damage(self) -> Sequence[Degradation]:
+        """What it learns to undo."""
+
+    @abstractmethod
+    def tests(self) -> Mapping[str, Sequence[Degradation]]:
+        """The damage that it is judged by, by the names that its metrics end in."""
+
+    @property
+    @abstractmethod
+    def looked(self) -> Looked: ...
+
+    @abstractmethod
+    def loss_of(self, restored: Tensor, clean: Tensor) -> Tensor:
+        """Of images [N, C, H, W] in [-1, 1]; a scalar."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"restorer": self.restorer()}
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        restorer = networks["restorer"]
+        assert isinstance(restorer, RestoringNetwork)
+
+        def compute(rows: Rows) -> Rows:
+            return {"image": restorer(rows["image"], maps_of(rows, self.told))}
+
+        ability = Ability(
+            compute,
+            self.data.channels,
+            ("image", *self.told),
+            frozenset(self.told) - {"mask"},  # which an operation takes, and is no option of it
+            margin=restorer.margin,
+            stride=restorer.stride,
+            scale=restorer.scale,
+        )
+        return {self.operation: ability}
+
+    def method(self, device: torch.device) -> Restoration:
+        return Restoration(
+            Part(self.restorer(), betas=(0.9, 0.99)),
+            self.degraded,
+            self.loss_of,
+            self.train,
+            device,
+        )
+
+    def degraded(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(damaged images, condition maps of them) of clean ones and their keys."""
+        made = degrade(self.damage(), images, keys)
+        return made.images, maps_of(rows_of(made), self.told)
+
+    # how it is judged
+
+    @torch.no_grad()
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """PSNR in dB and SSIM after each damage, means over whole images; `psnr`: over damages.
+
+        The workers divide the images by their pixels; large ones are restored in tiles.
+        """
+        scores = self.measure(inference, data)
+        metrics = dict(zip(scores.names, scores.values.mean(dim=0).tolist(), strict=True))
+        of_tests = [metrics[f"psnr_{name}"] for name in self.tests()]
+        return {"psnr": sum(of_tests) / len(of_tests)} | metrics
+
+    @torch.no_grad()
+    def measure(self, inference: Inference, data: Dataset, damaged: bool = False) -> Scores:
+        """Of the images that are chosen for it, by all workers together.
+
+        damaged: of the images as they were given, in place of the restored ones
+        """
+        chosen = torch.from_numpy(data.choose(self.looked.images))
+        part = inference.share(len(chosen))
+        sides = [
+            list(data.whole(int(index))["image"].shape[1:])
+            for index in chosen[part.start : part.stop]
+        ]
+        mine = torch.tensor(sides, device=inference.device).view(-1, 2)
+        shapes = [(height, width) for height, width in inference.gather(mine.long()).tolist()]
+        sync = inference.sync
+        by_pixels = shares([height * width for height, width in shapes], sync.world)[sync.rank]
+
+        names = tuple(f"{measure}_{name}" for name in self.tests() for measure in MEASURES)
+        shape = (0, 1 + len(names))  # the number of the image comes first
+        rows = [torch.empty(shape, dtype=torch.float64, device=inference.device)]
+        for numbers in stacks(by_pixels, shapes):
+            index = chosen[numbers]
+            clean = torch.stack([data.whole(int(each))["image"] for each in index])
+            scores = [self.scores(*each) for each in self.tried(inference, index, clean, damaged)]
+            order = torch.tensor(numbers, device=inference.device).double()
+            rows.append(torch.cat([order[:, None], *scores], dim=1))
+        every = inference.gather(torch.cat(rows))
+        every = every[every[:, 0].argsort()]  # the same sum whoever did which
+        return Scores(chosen, names, every[:, 1:])
+
+    def tried(
+        self, inference: Inference, index: Tensor, clean: Tensor, damaged: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(what came of them, what they should be) of images after each damage: uint8 [N, C, H, W].
+
+        index: int64 [N], which decide the damage; clean: uint8 [N, C, H, W]
+        """
+        scale = self.restorer_of(inference).scale
+        height, width = (side - side % scale for side in clean.shape[-2:])
+        clean = clean[..., :height, :width].to(inference.device)
+        keys = rng.fold(self.looked.seed, index).to(clean.device)
+        for degradations in self.tests().values():
+            made = degrade(degradations, to_floats(clean, clean.device), keys, exact=True)
+            if damaged:
+                yield to_bytes_range(enlarged(made.images, scale)), clean
+            else:
+                yield self.restored(inference, made), clean
+
+    def scores(self, made: Tensor, clean: Tensor) -> Tensor:
+        """float64 [N, 2]: PSNR and SSIM of uint8 [N, C, H, W]."""
+        if border := self.looked.border:
+            made, clean = (each[..., border:-border, border:-border] for each in (made, clean))
+        if self.looked.planes == "luma" and made.shape[1] == 3:
+            made, clean = luma(made), luma(clean)
+        return torch.stack([psnr(made, clean), ssim(made, clean)], dim=1)
+
+    def restored(self, inference: Inference, damaged: Damaged) -> Tensor:
+        """uint8 [N, C, H, W] of what was damaged: whole, or in tiles of PIXELS at a time."""
+        restorer = self.restorer_of(inference)
+        images = damaged.images
+        channels = images.shape[1]
+
+        def restore(tiles: Tensor) -> Tensor:
+            return restorer(tiles[:, :channels], tiles[:, channels:])
+
+        height, width = images.shape[-2:]
+        fits = height * width <= PIXELS
+        return tiled(
+            lambda tiles: to_bytes_range(inference.run(restore, tiles)),
+            torch.cat([images, maps_of(rows_of(damaged), self.told)], dim=1),
+            side=max(height, width) + 2 * restorer.margin + restorer.stride
+            if fits
+            else max(TILE, 4 * restorer.margin),
+            margin=restorer.margin,
+            stride=restorer.stride,
+            scale=restorer.scale,
+        )
+
+    @staticmethod
+    def restorer_of(inference: Inference) -> RestoringNetwork:
+        restorer = inference.networks["restorer"]
+        assert isinstance(restorer, RestoringNetwork)
+        return restorer
+
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        looked = self.looked
+        luma = " of the luma of BT.601" if looked.planes == "luma" and data.channels == 3 else ""
+        cut = f"{looked.border} pixels cut off all around" if looked.border else "no crop"
+        return {
+            "images": min(looked.images, len(data)),
+            "seed": looked.seed,
+            "detector": "none: pixels",
+            "method": f"PSNR and SSIM{luma} of whole images rounded to bytes; {cut};"
+            f" damage: {self.damage_told()}",
+        }
+
+    def damage_told(self) -> str:
+        """The damage that it is judged by, in words."""
+        return "; ".join(
+            f"{name}: {' then '.join(str(each) for each in every)}"
+            for name, every in self.tests().items()
+        )
+
+    @torch.no_grad()
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
+        """Columns: clean, damaged, restored."""
+        clean = real_images(data, data.choose(8), inference.device)
+        keys = rng.fold(self.looked.seed, torch.arange(len(clean))).to(clean.device)
+        tests = list(self.tests().values())
+        made = degrade(tests[len(tests) // 2], to_floats(clean, clean.device), keys)
+        restored = to_floats(self.restored(inference, made), clean.device)
+        shown = enlarged(made.images, self.restorer_of(inference).scale)
+        columns = torch.stack([to_floats(clean, clean.device), shown, restored], dim=1)
+        return columns.flatten(0, 1).clamp(-1, 1).float().cpu(), 6
+
+
+def rows_of(damaged: Damaged) -> Rows:
+    return {"image": damaged.images, **damaged.tells}  # type: ignore[typeddict-item]
+
+
+def maps_of(rows: Rows, told: Sequence[str]) -> Tensor:
+    """float32 [N, K, H, W] of what a network is told: each a map over the image, 0 to about 1.
+
+    sigma: in 255ths; quality: 1 is the worst; mask: 1 where a pixel is missing.
+    """
+    images = rows["image"]
+    shape = (len(images), 1, *images.shape[-2:])
+    maps = [images.new_empty(len(images), 0, *images.shape[-2:])]
+    for name in told:
+        if name == "mask":
+            maps.append(rows["mask"].reshape(shape).to(images.dtype))
+        elif name == "sigma":
+            maps.append((rows["sigma"] / 255).to(images.dtype).view(-1, 1, 1, 1).expand(shape))
+        else:
+            worse = 1 - rows["quality"] / 100
+            maps.append(worse.to(images.dtype).view(-1, 1, 1, 1).expand(shape))
+    return torch.cat(maps, dim=1)
+
+
+def enlarged(images: Tensor, scale: int) -> Tensor:
+    """Bicubic, where images are smaller than they should be."""
+    if scale == 1:
+        return images
+    from genimg.degradations.shrink import bicubic
+
+    height, width = images.shape[-2:]
+    return bicubic(images, (height * scale, width * scale))

@@ -1,0 +1,201 @@
+"""The plan of what is done to images of any size: in tiles of one shape, cut as they are needed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genimg.contracts import Ability, Rows
+from genimg.errors import InputError
+from genimg.results import Pictures
+from genimg.tiles import Span, spans
+
+AUTO_TILE = 512  # pixels, or what the network's context makes necessary
+SYMMETRIES = 8  # of the square
+MOST = 2**28  # pixels that an image may be enlarged to
+
+
+class Tiled:
+    """An image of any size, in tiles of one shape that overlap by the network's context.
+
+    image: uint8 or uint16 [H, W, C]; C is 1 to 4, and the last of 2 or 4 is alpha, which passes
+        through. A gray model is given the channels of a colour image one by one.
+    tile: side in pixels; 0 is all at once
+    strength: 0 gives the image (enlarged, if that is what is done), 1 what was computed
+    ensemble: the mean of what becomes of each tile in its eight symmetries
+    mask: float32 [H, W], 0 to 1: what is to be replaced; the network sees nothing of that, and all
+        else comes back as it was
+
+    The image's bytes are kept and those of the result, and as floats only the tiles of a pass.
+    """
+
+    def __init__(
+        self,
+        ability: Ability,
+        image: np.ndarray,
+        tile: int | Literal["auto"] = "auto",
+        strength: float = 1.0,
+        ensemble: bool = False,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
+            raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
+        if image.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"image of {image.dtype}: expected uint8 or uint16")
+        height, width = image.shape[:2]
+        rows, columns = height * ability.scale, width * ability.scale
+        if ability.scale > 1 and rows * columns > MOST:
+            raise InputError(
+                f"image of {width}x{height}: {columns}x{rows} would come of it, and {MOST:,} pixels"
+                " are the most; give a smaller one"
+            )
+        if mask is not None and mask.shape != (height, width):
+            raise InputError(
+                f"mask of {mask.shape[1]}x{mask.shape[0]} for an image of {width}x{height};"
+                " give one of its size"
+            )
+        channels = image.shape[2] - (image.shape[2] in (2, 4))
+        self._ability, self._strength, self._mask = ability, strength, mask
+        self._colour, self._alpha = image[..., :channels], image[..., channels:]
+        self._peak = int(np.iinfo(image.dtype).max)
+        self._planes = channels if ability.channels == 1 else 1
+        down, across = tiles_of((height, width), tile, ability.margin, ability.stride, ensemble)
+        self._places = list(itertools.product(down, across))
+        height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
+        self._constants: dict[str, float] = {}
+        self._turns = SYMMETRIES if ensemble else 1
+        self._sums: dict[int, tuple[int, Tensor]] = {}  # of tiles: (turns that came, their sum)
+        self.count = len(self._places) * self._planes * self._turns
+        self.key: Hashable = (height, width)
+        self.pixels = height * width
+        self._made = np.empty((rows, columns, channels), image.dtype)
+
+    def told(self, **constants: float) -> Tiled:
+        """This plan, with columns in which all its rows are alike."""
+        self._constants |= constants
+        return self
+
+    def rows(self, start: int, stop: int) -> Rows:
+        every = [divmod(number, self._turns) for number in range(start, stop)]
+        rows: dict[str, Tensor] = {
+            "image": torch.stack([turned(self._cut(number), turn) for number, turn in every])
+        }
+        if self._mask is not None:
+            holes = [turned(self._holes(number), turn) for number, turn in every]
+            rows["mask"] = torch.stack(holes).ceil().long()
+        for name, value in self._constants.items():
+            rows[name] = torch.full((stop - start,), value)
+        return rows  # type: ignore[return-value]
+
+    def put(self, start: int, made: Rows) -> None:
+        for at, image in enumerate(made["image"].cpu(), start=start):
+            number, turn = divmod(at, self._turns)
+            if self._turns == 1:
+                self._keep(number, image)
+                continue
+            came, total = self._sums.pop(number, (0, torch.zeros(())))
+            total = total + turned_back(image, turn)
+            if came + 1 == self._turns:
+                self._keep(number, total / self._turns)
+            else:
+                self._sums[number] = came + 1, total
+
+    def result(self) -> Pictures:
+        alpha, scale = self._alpha, self._ability.scale
+        if scale > 1:
+            alpha = alpha.repeat(scale, 0).repeat(scale, 1)
+        made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
+        return Pictures(made[None])
+
+    def _keep(self, number: int, image: Tensor) -> None:
+        """What was made of a tile, float32 [C, h, w], goes to its place."""
+        scale = self._ability.scale
+        (y, x), plane = self._place(number)
+        target = self._made[y.a * scale : y.b * scale, x.a * scale : x.b * scale, plane]
+        height, width = target.shape[:2]  # what the image was padded by is left out
+        top, left = (y.a - y.start) * scale, (x.a - x.start) * scale
+        inside = (..., slice(top, top + height), slice(left, left + width))
+        if self._planes == 1 and self._colour.shape[2] < len(image):  # gray, for colour
+            image = image.mean(dim=0, keepdim=True)
+        inner = image[inside]
+        if self._strength != 1 or self._mask is not None:
+            own = self._cut(number, whole=True)[: len(inner)]
+            if scale > 1:
+                own = F.interpolate(own[None], scale_factor=scale, mode="bicubic")[0]
+            weight: Tensor | float = self._strength
+            if self._mask is not None:
+                weight = self._holes(number)[inside] * self._strength
+            inner = torch.lerp(own[inside], inner, torch.as_tensor(weight, dtype=inner.dtype))
+        levels = inner.add(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
+        target[:] = levels.permute(1, 2, 0).numpy()
+
+    def _place(self, number: int) -> tuple[tuple[Span, Span], slice]:
+        tile, plane = divmod(number, self._planes)
+        return self._places[tile], slice(plane, plane + 1) if self._planes > 1 else slice(None)
+
+    def _within(self, number: int) -> Any:
+        """A tile's pixels; beyond the image its last row and column are repeated."""
+        (y, x), _ = self._place(number)
+        height, width = self._colour.shape[:2]
+        down = np.arange(y.start, y.stop).clip(max=height - 1)
+        across = np.arange(x.start, x.stop).clip(max=width - 1)
+        return np.ix_(down, across)
+
+    def _cut(self, number: int, whole: bool = False) -> Tensor:
+        """float32 [C, h, w] in [-1, 1]: one tile. whole: also what the network may not see."""
+        pixels = self._colour[self._within(number)]
+        floats = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)
+        floats = floats.div(self._peak / 2).sub_(1)[self._place(number)[1]]
+        if self._mask is not None and not whole:
+            floats = floats.masked_fill(self._holes(number) > 0, 0.0)
+        missing = len(floats) < self._ability.channels
+        return floats.expand(self._ability.channels, -1, -1) if missing else floats
+
+    def _holes(self, number: int) -> Tensor:
+        """float32 [h, w]: the mask of a tile."""
+        assert self._mask is not None, "asked for where there is one"
+        return torch.from_numpy(self._mask[self._within(number)])
+
+
+def turned(values: Tensor, turn: int) -> Tensor:
+    """[..., s, s] in one of the square's eight symmetries."""
+    flipped = values.flip(-1) if turn >= 4 else values
+    return flipped.rot90(turn % 4, (-2, -1))
+
+
+def turned_back(values: Tensor, turn: int) -> Tensor:
+    straight = values.rot90(-(turn % 4), (-2, -1))
+    return straight.flip(-1) if turn >= 4 else straight
+
+
+def tiles_of(
+    shape: tuple[int, int],
+    tile: int | Literal["auto"],
+    margin: int,
+    stride: int,
+    square: bool = False,
+) -> tuple[list[Span], list[Span]]:
+    """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
+
+    square: so that they may be turned
+    InputError where they would be too small for their margins.
+    """
+    longest = max(shape)
+    least = -(-max(4 * margin, 1) // stride) * stride
+    side = max(AUTO_TILE, least) if tile == "auto" else tile or longest
+    if longest > side and (side < 4 * margin or side % stride):
+        kind = f"a multiple of {stride}" if stride > 1 else "a number"
+        raise InputError(f"tile={tile}: use 0, 'auto' or {kind} from {least}")
+    side = max(side, 2 * margin + stride)
+    side = -(-side // stride) * stride
+    padded = [-(-length // stride) * stride for length in shape]
+    if square:
+        padded = [max(length, min(side, max(padded))) for length in padded]
+    down, across = (list(spans(length, side, margin)) for length in padded)
+    return down, across
