@@ -263,6 +263,8 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
     for source in asked.sources:
         if target.startswith(everywhere(source).rstrip("/") + "/"):
             raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
+    if asked.mask is not None and not (is_remote(asked.mask) or Path(asked.mask).exists()):
+        raise InputError(f"--mask {asked.mask}: no such file or folder")
     sources, items = listed(asked.sources)
     refuse_same_names(sources, items, output)
     return Many(asked, "pictures", sources, items, len(items), rows_for(len(items), asked.workers))

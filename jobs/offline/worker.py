@@ -213,9 +213,7 @@ class Worker:
         try:
             data = bytes_at(*split(place)) if single else bytes_at(place, key_of(item))
         except (FileNotFoundError, NotFound):
-            raise InputError(
-                f"mask: there is no {'such file' if single else key_of(item)}"
-            ) from None
+            raise InputError(f"mask: there is no {place if single else key_of(item)}") from None
         return {"mask": images.decode(data, keep_alpha=True)}
 
     def written(self, end: Ready | Failure) -> Ready | Failure:
