@@ -38,14 +38,23 @@ class Section(BaseModel):
     def override(self, assignments: Iterable[str]) -> Self:
         """A copy with dotted `key=value` overrides (values in YAML).
 
-        Raises InputError with key, value, what is allowed, and the nearest known key.
+        A key that decides what else its section has, as model.network, comes before the others
+        and takes their defaults with it. Raises InputError with key, value, what is allowed, and
+        the nearest known key.
         """
-        tree = self.model_dump()
+        given = []
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             if not equals:
                 raise InputError(f"{assignment!r} is not of the form key=value")
-            set_key(tree, key.strip(), parse_value(key, text), self.keys())
+            given.append((key.strip(), parse_value(key, text)))
+        known, kinds = self.keys(), deciding(type(self))
+        tree = self.model_dump()
+        for key, value in sorted(given, key=lambda pair: pair[0] not in kinds):
+            if key in kinds and flat(tree)[key] != value:
+                section, leaf = key.rsplit(".", 1)
+                set_key(tree, section, {leaf: value}, [section])
+            set_key(tree, key, value, known)
         return self.validated(tree)
 
 
@@ -73,11 +82,21 @@ class Problem:
 def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
     """The first of pydantic's errors about a section."""
     first = error.errors()[0]
-    path, value = first["loc"], first["input"]
+    value = first["input"]
+    path, sections = follow(section, first["loc"])
     key = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        known = fields_at(section, path[:-1])
+        known = [name for each in sections for name in each.model_fields]
         return Problem(key, nearest(str(path[-1]), known), kind="unknown")
+    if first["type"] == "union_tag_invalid":
+        known = list(tagged(sections))
+        kind, tag = first["ctx"]["discriminator"].strip("'"), first["ctx"]["tag"]
+        return Problem(f"{key}.{kind}", nearest(tag, known), tag)
+    if first["type"] == "union_tag_not_found":
+        kind = first["ctx"]["discriminator"].strip("'")
+        return Problem(
+            f"{key}.{kind}", f"give one of {', '.join(tagged(sections))}", kind="missing"
+        )
     if first["type"] == "missing":
         return Problem(key, "give it", kind="missing")
     reason = first["msg"].removeprefix("Value error, ")
@@ -88,18 +107,52 @@ def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
     return Problem(key, reason[0].lower() + reason[1:], value)
 
 
-def fields_at(section: type[BaseModel], path: tuple[int | str, ...]) -> dict[str, FieldInfo]:
-    """The fields of the section that a path leads to, through lists and `Section | None`."""
+def follow(
+    section: type[BaseModel], path: Iterable[int | str]
+) -> tuple[list[int | str], list[type[BaseModel]]]:
+    """(a path of pydantic's as keys, the sections that it leads to, or whose last key is unknown).
+
+    Through lists and `Section | None`. Of sections that a key tells apart pydantic names the one
+    as a part of the path, which is no key.
+    """
+    keys: list[int | str] = []
+    sections = [section]
     for part in path:
-        if isinstance(part, str):
-            annotation = section.model_fields[part].annotation
-            choices = [annotation, *get_args(annotation)]
-            section = next(
-                choice
-                for choice in choices
-                if isinstance(choice, type) and issubclass(choice, BaseModel)
-            )
-    return section.model_fields
+        if isinstance(part, str) and len(sections) > 1 and part in (kinds := tagged(sections)):
+            sections = [kinds[part]]
+            continue
+        keys.append(part)
+        fields = {name: field for each in sections for name, field in each.model_fields.items()}
+        if part in fields:
+            sections = sections_in(fields[str(part)].annotation) or sections
+    return keys, sections
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """Those that a key may hold, in lists too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in sections_in(part)]
+
+
+def tagged(sections: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """Sections by the one value of the key that tells them apart."""
+    return {
+        str(value): section
+        for section in sections
+        for field in section.model_fields.values()
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+        for value in get_args(field.annotation)
+    }
+
+
+def deciding(section: type[BaseModel]) -> set[str]:
+    """Dotted keys that decide which keys their section has: model.network."""
+    return {
+        f"{name}.{field.discriminator}"
+        for name, field in section.model_fields.items()
+        if field.discriminator
+    }
 
 
 def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -107,8 +160,27 @@ def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from walk(field.annotation, f"{prefix}{name}.")
+        elif field.discriminator:
+            yield from told_apart(field, f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+def told_apart(field: FieldInfo, prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """Keys of sections of which a key may hold one: those of the default first, each once."""
+    sections = sections_in(field.annotation)
+    sections.sort(key=lambda each: not isinstance(field.default, each))
+    values = tuple(tagged(sections))
+    kind = FieldInfo(
+        annotation=Literal[values],  # type: ignore[valid-type]
+        default=values[0],
+        description="decides which of the other keys there are",
+    )
+    seen = {f"{prefix}{field.discriminator}": kind}
+    for section in sections:
+        for key, inner in walk(section, prefix):
+            seen.setdefault(key, inner)
+    yield from seen.items()
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,9 +6,18 @@ from collections.abc import Callable
 from genimg.errors import InputError, nearest
 from genimg.recipe import Recipe
 from genimg.recipes.classifier import classifier
-from genimg.recipes.denoiser import dncnn, ffdnet
+from genimg.recipes.denoiser import dncnn, drunet, ffdnet
 from genimg.recipes.detector import detector
 from genimg.recipes.gan import dcgan, lsgan, wgan_gp
+from genimg.recipes.restorer import (
+    colouriser,
+    deblocker,
+    deblurrer,
+    enhancer,
+    inpainter,
+    restorer,
+    upscaler,
+)
 from genimg.recipes.segmenter import segmenter
 from genimg.recipes.vae import conv_vae
 
@@ -19,6 +28,14 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "conv-vae": conv_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,
+    "drunet": drunet,
+    "restorer": restorer,
+    "deblocker": deblocker,
+    "deblurrer": deblurrer,
+    "enhancer": enhancer,
+    "colouriser": colouriser,
+    "inpainter": inpainter,
+    "upscaler": upscaler,
     "classifier": classifier,
     "segmenter": segmenter,
     "detector": detector,

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from genimg.degradations.noise import GaussianNoise
+from genimg.degradations.noise import Noise as GaussianNoise
 from genimg.models.denoising import DnCNN, FFDNet
+from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data
+from genimg.recipes.networks import DRUNetModel, network_of
 from genimg.recipes.restoring import Looked, Restoring
 from genimg.schedule import Train
 from genimg.section import Section
@@ -108,6 +110,13 @@ class FFDNetDenoiser(Denoiser):
         return FFDNet(self.model.width, self.model.blocks, self.data.channels)
 
 
+class DRUNetDenoiser(Denoiser):
+    model: DRUNetModel = DRUNetModel()
+
+    def restorer(self) -> RestoringNetwork:
+        return network_of(self.model, self.data.channels, maps=1, scale=1)
+
+
 class DnCNNDenoiser(Denoiser):
     tells: ClassVar[bool] = False
 
@@ -141,5 +150,17 @@ def dncnn() -> DnCNNDenoiser:
         train=Train(
             images=400_000, batch_size=128, lr=1e-3, decay="cosine", ema_half_life=5_000,
             checkpoint_every=50_000,
+        ),
+    )  # fmt: skip
+
+
+def drunet() -> DRUNetDenoiser:
+    """DRUNet (Zhang et al. 2021), told the noise level; without biases, the best for its size."""
+    return DRUNetDenoiser(
+        recipe="drunet",
+        data=Data(size=64, channels=3, fit="crop", augment="dihedral", holdout=20),
+        train=Train(
+            images=400_000, batch_size=16, lr=1e-3, warmup=1_600, decay="cosine",
+            ema_half_life=5_000, clip_norm=1.0, checkpoint_every=50_000,
         ),
     )  # fmt: skip

@@ -7,72 +7,46 @@ genimg train restorer degradations=[] pairs=true --data FOLDER_WITH_input_AND_ta
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from genimg.degradations import AnyDegradation, Shrink
-from genimg.models.drunet import DRUNet
-from genimg.models.nafnet import NAFNet
+from genimg.degradations import Degradation
+from genimg.degradations.bicubic import Shrink
+from genimg.degradations.blur import Blur
+from genimg.degradations.holes import Holes
+from genimg.degradations.jpeg import JPEG
+from genimg.degradations.light import Gray, Light
+from genimg.degradations.noise import Noise
+from genimg.losses.restoration import RestorationLoss
 from genimg.models.restoring import RestoringNetwork
-from genimg.models.upscaling import EDSR, Plain
+from genimg.recipe import Data
+from genimg.recipes.networks import (
+    DRUNetModel,
+    Model,
+    NAFNetModel,
+    PlainModel,
+    network_of,
+    scales_of,
+)
 from genimg.recipes.restoring import Looked, Restoring
-from genimg.restoring_losses import RestorationLoss
+from genimg.schedule import Train
 from genimg.section import Section
 
 Told = Literal["sigma", "quality", "mask"]
 
+TELLS = {"noise": "sigma", "jpeg": "quality", "holes": "mask"}  # what kinds of damage can tell
 
-class PlainModel(Section):
-    network: Literal["plain"] = "plain"
-    width: int = Field(48, ge=8)
-    """channels of the inner convolutions"""
-    blocks: int = Field(8, ge=1)
-    """residual blocks of two 3x3 convolutions"""
-    unshuffle: Literal[1, 2, 4] = 2
-    """at which part of the resolution it computes: 2 a half; of low resolution images all: 1"""
-    branches: bool = True
-    """parallel branches in training, folded into one convolution for inference (ECBSR)"""
-
-
-class DRUNetModel(Section):
-    network: Literal["drunet"] = "drunet"
-    width: int = Field(32, ge=8)
-    """channels at full resolution, doubling at each halving"""
-    depth: int = Field(3, ge=1, le=4)
-    """halvings"""
-    blocks: int = Field(2, ge=1)
-    """residual blocks at each resolution, down and up"""
-
-
-class NAFNetModel(Section):
-    network: Literal["nafnet"] = "nafnet"
-    width: int = Field(16, ge=8)
-    """channels at full resolution, doubling at each halving"""
-    encoder: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 1, 1), min_length=1, max_length=4)
-    """blocks before each halving"""
-    middle: int = Field(1, ge=0)
-    """blocks at the lowest resolution"""
-    decoder: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 1, 1), min_length=1, max_length=4)
-    """blocks behind each doubling, the lowest first"""
-
-
-class EDSRModel(Section):
-    network: Literal["edsr"] = "edsr"
-    width: int = Field(64, ge=8)
-    """channels of the inner convolutions"""
-    blocks: int = Field(16, ge=1)
-    """residual blocks of two 3x3 convolutions"""
-
-
-Model = Annotated[
-    PlainModel | DRUNetModel | NAFNetModel | EDSRModel, Field(discriminator="network")
-]
+PATCHES = Data(size=96, channels=3, fit="crop", augment="dihedral", holdout=20)
+TRAIN = Train(
+    images=200_000, batch_size=16, lr=1e-3, warmup=1_600, decay="cosine", ema_half_life=5_000,
+    clip_norm=1.0, checkpoint_every=20_000,
+)  # fmt: skip
 
 
 class Evaluate(Section):
-    tests: dict[str, tuple[AnyDegradation, ...]] = Field(min_length=1)
+    tests: dict[str, tuple[Degradation, ...]] = Field(min_length=1)
     """damage that it is judged by, by names in which its metrics end"""
     images: int = Field(100, ge=1)
     """whole held-out images, at most"""
@@ -89,14 +63,14 @@ class Restorer(Restoring):
         "denoise", "deblock", "deblur", "enhance", "colourise", "inpaint", "upscale", "restore"
     ]
     """the operation that its models do"""
-    degradations: tuple[AnyDegradation, ...]
+    degradations: tuple[Degradation, ...]
     """what it learns to undo, in the order in which it happens"""
     tells: tuple[Told, ...] = ()
     """what its network is told of the damage; blind to all else"""
     pairs: bool = False
     """learn from pairs on disk, `input/` and `target/`; degradations come on top of them"""
     model: Model = PlainModel()
-    loss: RestorationLoss = RestorationLoss(absolute=1)
+    loss: RestorationLoss = RestorationLoss()
     evaluation: Evaluate
 
     @model_validator(mode="after")
@@ -108,6 +82,11 @@ class Restorer(Restoring):
                 f"task={self.task}: enlarges by {self.scale}; `upscale` has one `shrink` among its"
                 " degradations, and no other task has"
             )
+        if self.scale not in (known := scales_of(self.model)):
+            raise ValueError(
+                f"model.network={self.model.network}: enlarges by {' or '.join(map(str, known))},"
+                f" and degradations shrink by {self.scale}"
+            )
         if self.data.size % self.scale:
             raise ValueError(
                 f"data.size={self.data.size}: cannot be shrunk by {self.scale}; use a multiple"
@@ -115,8 +94,8 @@ class Restorer(Restoring):
         for key, every in (("degradations", self.degradations), *self.evaluation.tests.items()):
             if scale_of(every) != self.scale and (every or not self.pairs):
                 raise ValueError(f"{key}: shrinks by {scale_of(every)}, others by {self.scale}")
-            missing = set(self.tells) - {name for each in every for name in each.tells}
-            if missing:
+            missing = set(self.tells) - {TELLS.get(each.kind) for each in every}
+            if missing and every:
                 raise ValueError(f"{key}: nothing in it tells {' or '.join(sorted(missing))}")
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
@@ -144,35 +123,144 @@ class Restorer(Restoring):
         return Looked(ours.images, ours.seed, ours.planes, ours.border)
 
     def restorer(self) -> RestoringNetwork:
-        channels, maps, scale = self.data.channels, len(self.tells), self.scale
-        match self.model:
-            case PlainModel() as model:
-                return Plain(
-                    model.width, model.blocks, channels, maps=maps, scale=scale,
-                    unshuffle=model.unshuffle, branches=model.branches,
-                )  # fmt: skip
-            case DRUNetModel() as model:
-                return DRUNet(model.width, model.depth, model.blocks, channels, maps=maps)
-            case NAFNetModel() as model:
-                return NAFNet(
-                    model.width, model.encoder, model.middle, model.decoder, channels, maps=maps
-                )
-            case EDSRModel() as model:
-                return EDSR(model.width, model.blocks, channels, scale=scale)
+        return network_of(self.model, self.data.channels, len(self.tells), self.scale)
 
-    def damage(self) -> Sequence[AnyDegradation]:
+    def damage(self) -> Sequence[Degradation]:
         return self.degradations
 
-    def tests(self) -> Mapping[str, Sequence[AnyDegradation]]:
+    def tests(self) -> Mapping[str, Sequence[Degradation]]:
         return self.evaluation.tests
 
     def loss_of(self, restored: Tensor, clean: Tensor) -> Tensor:
-        return self.loss(restored, clean)
+        return self.loss.between(restored, clean)
 
 
-def scale_of(degradations: Sequence[AnyDegradation]) -> int:
+def scale_of(degradations: Sequence[Degradation]) -> int:
     """By how much they shrink an image, all together."""
     scale = 1
     for each in degradations:
-        scale *= each.factor if isinstance(each, Shrink) else 1
+        scale *= each.scale if isinstance(each, Shrink) else 1
     return scale
+
+
+def deblocker() -> Restorer:
+    """Removes what JPEG leaves, of any quality, saved twice and shifted too (as FBCNN's)."""
+    return Restorer(
+        recipe="deblocker",
+        task="deblock",
+        data=PATCHES,
+        degradations=(JPEG(low=5, high=95, shifted=0.2),),
+        model=PlainModel(width=64),
+        evaluation=Evaluate(
+            tests={f"q{q}": (JPEG(low=q, high=q, exact=True),) for q in (10, 20, 30, 40)}
+        ),
+        train=TRAIN,
+    )
+
+
+def deblurrer() -> Restorer:
+    """NAFNet (Chen et al. 2022), which sharpens what was out of focus or moved, blindly."""
+    return Restorer(
+        recipe="deblurrer",
+        task="deblur",
+        data=PATCHES,
+        degradations=(
+            Blur(of=("gaussian", "motion"), sigma=(0.3, 3.0), length=(1, 15)),
+            Noise(high=3, quantise=True),
+        ),
+        model=NAFNetModel(),
+        evaluation=Evaluate(
+            tests={
+                "gaussian": (Blur(sigma=(1.6, 1.6)), Noise(low=1, high=1, quantise=True)),
+                "motion": (
+                    Blur(of=("motion",), length=(11, 11)),
+                    Noise(low=1, high=1, quantise=True),
+                ),
+            }
+        ),
+        train=TRAIN,
+    )
+
+
+def enhancer() -> Restorer:
+    """Gives light, contrast and natural colours to what has too little of them."""
+    return Restorer(
+        recipe="enhancer",
+        task="enhance",
+        data=PATCHES,
+        degradations=(Light(), Noise(high=10, quantise=True)),
+        model=NAFNetModel(),
+        evaluation=Evaluate(tests={"light": (Light(), Noise(low=5, high=5, quantise=True))}),
+        train=TRAIN,
+    )
+
+
+def colouriser() -> Restorer:
+    """Gives colours to gray images: the likeliest ones, on the average."""
+    return Restorer(
+        recipe="colouriser",
+        task="colourise",
+        data=PATCHES,
+        degradations=(Gray(),),
+        model=DRUNetModel(),
+        evaluation=Evaluate(tests={"gray": (Gray(),)}),
+        train=TRAIN,
+    )
+
+
+def inpainter() -> Restorer:
+    """Fills missing pixels, boxes and strokes, of which it is told where they are."""
+    return Restorer(
+        recipe="inpainter",
+        task="inpaint",
+        data=PATCHES,
+        degradations=(Holes(low=0.05, high=0.8),),
+        tells=("mask",),
+        model=DRUNetModel(),
+        evaluation=Evaluate(
+            tests={
+                "half": (Holes(of=("pixels",), low=0.5, high=0.5),),
+                "boxes": (Holes(of=("boxes",), low=0.1, high=0.1),),
+                "strokes": (Holes(of=("strokes",), low=0.1, high=0.1),),
+            }
+        ),
+        train=TRAIN,
+    )
+
+
+def upscaler() -> Restorer:
+    """Enlarges twice (thrice, four times: by its `shrink`), by plain convolutions 3x3."""
+    shrink = Shrink(scale=2)
+    return Restorer(
+        recipe="upscaler",
+        task="upscale",
+        data=PATCHES,
+        degradations=(shrink,),
+        model=PlainModel(unshuffle=1),
+        evaluation=Evaluate(tests={"shrunk": (shrink,)}, planes="luma", border=2),
+        train=TRAIN,
+    )
+
+
+def restorer() -> Restorer:
+    """Blind to what has befallen an image: blur, noise and JPEG, in this order, or some of them."""
+    noise, jpeg = Noise(low=10, high=10, quantise=True), JPEG(low=40, high=40, exact=True)
+    return Restorer(
+        recipe="restorer",
+        task="restore",
+        data=PATCHES,
+        degradations=(
+            Blur(of=("gaussian", "motion"), sigma=(0.3, 2.0), length=(1, 9), probability=0.5),
+            Noise(high=30, quantise=True, probability=0.7),
+            JPEG(low=30, high=95, probability=0.7),
+        ),
+        model=DRUNetModel(),
+        evaluation=Evaluate(
+            tests={
+                "mixed": (Blur(sigma=(1.0, 1.0)), noise, jpeg),
+                "noise": (noise,),
+                "jpeg": (jpeg,),
+            }
+        ),
+        train=TRAIN,
+    )

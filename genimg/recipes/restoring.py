@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genimg import rng
 from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.degradations import Damaged, Degradation, degrade
+from genimg.degradations import Damage, Damaged, bicubic, degrade
 from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.colour import luma
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
@@ -86,11 +86,11 @@ class Restoring(Recipe):
         """Freshly initialised."""
 
     @abstractmethod
-    def damage(self) -> Sequence[Degradation]:
+    def damage(self) -> Sequence[Damage]:
         """What it learns to undo."""
 
     @abstractmethod
-    def tests(self) -> Mapping[str, Sequence[Degradation]]:
+    def tests(self) -> Mapping[str, Sequence[Damage]]:
         """The damage that it is judged by, by the names that its metrics end in."""
 
     @property
@@ -191,7 +191,7 @@ class Restoring(Recipe):
         clean = clean[..., :height, :width].to(inference.device)
         keys = rng.fold(self.looked.seed, index).to(clean.device)
         for degradations in self.tests().values():
-            made = degrade(degradations, to_floats(clean, clean.device), keys, exact=True)
+            made = degrade(degradations, to_floats(clean, clean.device), keys)
             if damaged:
                 yield to_bytes_range(enlarged(made.images, scale)), clean
             else:
@@ -290,9 +290,4 @@ def maps_of(rows: Rows, told: Sequence[str]) -> Tensor:
 
 def enlarged(images: Tensor, scale: int) -> Tensor:
     """Bicubic, where images are smaller than they should be."""
-    if scale == 1:
-        return images
-    from genimg.degradations.shrink import bicubic
-
-    height, width = images.shape[-2:]
-    return bicubic(images, (height * scale, width * scale))
+    return images if scale == 1 else bicubic(images, scale)

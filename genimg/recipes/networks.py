@@ -1,0 +1,89 @@
+"""The networks that restorers may have, as sections of a recipe."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from genimg.models.drunet import DRUNet
+from genimg.models.nafnet import NAFNet
+from genimg.models.restoring import RestoringNetwork
+from genimg.models.upscaling import EDSR, Plain
+from genimg.section import Section
+
+
+class PlainModel(Section):
+    network: Literal["plain"] = "plain"
+    width: int = Field(48, ge=8)
+    """channels of the inner convolutions"""
+    blocks: int = Field(8, ge=1)
+    """residual blocks of two 3x3 convolutions"""
+    unshuffle: Literal[1, 2, 4] = 2
+    """at which part of the resolution it computes: 2 a half; of low resolution images all: 1"""
+
+
+class DRUNetModel(Section):
+    network: Literal["drunet"] = "drunet"
+    width: int = Field(32, ge=8)
+    """channels at full resolution, doubling at each halving"""
+    depth: int = Field(3, ge=1, le=4)
+    """halvings"""
+    blocks: int = Field(2, ge=1)
+    """residual blocks at each resolution, down and up"""
+
+
+class NAFNetModel(Section):
+    network: Literal["nafnet"] = "nafnet"
+    width: int = Field(16, ge=8)
+    """channels at full resolution, doubling at each halving"""
+    encoder: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 1, 1), min_length=1, max_length=4)
+    """blocks before each halving"""
+    middle: int = Field(1, ge=0)
+    """blocks at the lowest resolution"""
+    decoder: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 1, 1), min_length=1, max_length=4)
+    """blocks behind each doubling, the highest first"""
+
+    @model_validator(mode="after")
+    def levels_agree(self) -> Self:
+        if len(self.encoder) != len(self.decoder):
+            raise ValueError(
+                f"encoder={list(self.encoder)}: has {len(self.encoder)} levels, and decoder"
+                f" {len(self.decoder)}"
+            )
+        return self
+
+
+class EDSRModel(Section):
+    network: Literal["edsr"] = "edsr"
+    width: int = Field(64, ge=8)
+    """channels of the inner convolutions"""
+    blocks: int = Field(16, ge=1)
+    """residual blocks of two 3x3 convolutions"""
+
+
+Model = Annotated[
+    PlainModel | DRUNetModel | NAFNetModel | EDSRModel, Field(discriminator="network")
+]
+
+
+def network_of(
+    model: PlainModel | DRUNetModel | NAFNetModel | EDSRModel, channels: int, maps: int, scale: int
+) -> RestoringNetwork:
+    """Freshly initialised. maps: condition maps that it is told; scale: by which it enlarges."""
+    match model:
+        case PlainModel():
+            return Plain(
+                model.width, model.blocks, channels, maps, scale, unshuffle=model.unshuffle
+            )
+        case EDSRModel():
+            return EDSR(model.width, model.blocks, channels, scale, maps=maps)
+        case DRUNetModel():
+            return DRUNet(model.width, model.depth, model.blocks, channels, maps)
+        case NAFNetModel():
+            return NAFNet(model.width, model.encoder, model.middle, model.decoder, channels, maps)
+
+
+def scales_of(model: PlainModel | DRUNetModel | NAFNetModel | EDSRModel) -> tuple[int, ...]:
+    """By what such a network can enlarge."""
+    if isinstance(model, EDSRModel):
+        return (2, 3, 4)
+    return (1, 2, 3, 4) if isinstance(model, PlainModel) else (1,)
