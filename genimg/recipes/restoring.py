@@ -4,7 +4,7 @@ An image is judged whole: it is damaged in a known way, restored, rounded to byt
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -27,6 +27,8 @@ from genimg.training.restoration import Restoration
 
 TILE = 1024  # pixels: PIXELS in all
 MEASURES = ("psnr", "ssim")
+
+Undo = Callable[[Sequence[Damage], Damaged], Tensor | None]  # -> uint8 [N, C, H, W]
 
 
 class Scores(NamedTuple):
@@ -150,10 +152,10 @@ class Restoring(Recipe):
         return {"psnr": sum(of_tests) / len(of_tests)} | metrics
 
     @torch.no_grad()
-    def measure(self, inference: Inference, data: Dataset, damaged: bool = False) -> Scores:
+    def measure(self, inference: Inference, data: Dataset, undo: Undo | None = None) -> Scores:
         """Of the images that are chosen for it, by all workers together.
 
-        damaged: of the images as they were given, in place of the restored ones
+        undo: restores in place of the network; what it does not undo (None) has no score: NaN
         """
         chosen = torch.from_numpy(data.choose(self.looked.images))
         part = inference.share(len(chosen))
@@ -172,17 +174,30 @@ class Restoring(Recipe):
         for numbers in stacks(by_pixels, shapes):
             index = chosen[numbers]
             clean = torch.stack([data.whole(int(each))["image"] for each in index])
-            scores = [self.scores(*each) for each in self.tried(inference, index, clean, damaged)]
             order = torch.tensor(numbers, device=inference.device).double()
+            scores = [self.scores(inference, index, clean, name, undo) for name in self.tests()]
             rows.append(torch.cat([order[:, None], *scores], dim=1))
         every = inference.gather(torch.cat(rows))
         every = every[every[:, 0].argsort()]  # the same sum whoever did which
-        return Scores(chosen, names, every[:, 1:])
+        return Scores(chosen, names, every[:, 1:].cpu())
 
-    def tried(
-        self, inference: Inference, index: Tensor, clean: Tensor, damaged: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(what came of them, what they should be) of images after each damage: uint8 [N, C, H, W].
+    def scores(
+        self, inference: Inference, index: Tensor, clean: Tensor, test: str, undo: Undo | None
+    ) -> Tensor:
+        """float64 [N, 2]: PSNR and SSIM of images after a damage; as `measure`."""
+        damaged, clean = self.damaged(inference, index, clean, test)
+        made = undo(self.tests()[test], damaged) if undo else self.restored(inference, damaged)
+        if made is None:
+            return torch.full((len(clean), len(MEASURES)), torch.nan, dtype=torch.float64)
+        if self.looked.planes == "luma" and clean.shape[1] == 3:
+            made, clean = luma(made), luma(clean)
+        border = self.looked.border
+        return torch.stack([psnr(made, clean, border), ssim(made, clean, border)], dim=1)
+
+    def damaged(
+        self, inference: Inference, index: Tensor, clean: Tensor, test: str
+    ) -> tuple[Damaged, Tensor]:
+        """(what a damage makes of images, what is to be made of that: uint8 [N, C, H, W]).
 
         index: int64 [N], which decide the damage; clean: uint8 [N, C, H, W]
         """
@@ -190,20 +205,7 @@ class Restoring(Recipe):
         height, width = (side - side % scale for side in clean.shape[-2:])
         clean = clean[..., :height, :width].to(inference.device)
         keys = rng.fold(self.looked.seed, index).to(clean.device)
-        for degradations in self.tests().values():
-            made = degrade(degradations, to_floats(clean, clean.device), keys)
-            if damaged:
-                yield to_bytes_range(enlarged(made.images, scale)), clean
-            else:
-                yield self.restored(inference, made), clean
-
-    def scores(self, made: Tensor, clean: Tensor) -> Tensor:
-        """float64 [N, 2]: PSNR and SSIM of uint8 [N, C, H, W]."""
-        if border := self.looked.border:
-            made, clean = (each[..., border:-border, border:-border] for each in (made, clean))
-        if self.looked.planes == "luma" and made.shape[1] == 3:
-            made, clean = luma(made), luma(clean)
-        return torch.stack([psnr(made, clean), ssim(made, clean)], dim=1)
+        return degrade(self.tests()[test], to_floats(clean, clean.device), keys), clean
 
     def restored(self, inference: Inference, damaged: Damaged) -> Tensor:
         """uint8 [N, C, H, W] of what was damaged: whole, or in tiles of PIXELS at a time."""
