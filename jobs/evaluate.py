@@ -2,15 +2,18 @@
 
 import json as json_
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from jobs.console import PrecisionOption, RegistryOption, run, say, shown
+from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say, shown
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.engine import Engine
+    from genimg.inference import Inference
+    from genimg.recipes.restoring import Restoring
 
 FEWEST_JUDGED = 10  # the inception score is a mean over ten parts
 
@@ -33,6 +36,13 @@ def evaluate(
     samples: Annotated[
         int, typer.Option(min=FEWEST_JUDGED, help="Images that --judge looks at.")
     ] = 10_000,
+    baselines: Annotated[
+        bool, typer.Option(help="Of a restorer: beside what classical methods make of it. Slow.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Of a restorer: a folder for a sheet and a CSV."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
@@ -45,6 +55,9 @@ def evaluate(
     With --judge, a generator is also judged by a classifier: FID on its features, inception
     score, how many images it is sure of (probability 0.9 or more), and the share of each class.
 
+    A restorer is judged beside the damaged images, with --baselines beside classical methods too;
+    -o writes scores.csv, a line an image, and sheet.png, the worst and the best.
+
     Example: genimg evaluate denoiser evaluation.sigmas=[25] --data BSD68
     """
     from genimg import checkpoint
@@ -53,6 +66,7 @@ def evaluate(
     from genimg.engine import Engine
     from genimg.errors import InputError, nearest
     from genimg.judging import refuse_judge
+    from genimg.recipes.restoring import Restoring
     from jobs.model import folder_of, load_engine, with_helpers
     from jobs.runs.addressed import helpers_of
 
@@ -82,18 +96,62 @@ def evaluate(
         )
     recipe = recipe.resolve(dataset.classes)
     helpers, _ = helpers_of(recipe, engine.device)
-    metrics = recipe.evaluate(replace(engine.inference, helpers=helpers), dataset)
+    inference = replace(engine.inference, helpers=helpers)
+    restores = isinstance(recipe, Restoring)
+    if (output or baselines) and not restores:
+        raise InputError(f"{'-o' if output else '--baselines'}: only for models that restore")
+    if restores:
+        metrics, others = restored(recipe, inference, dataset, baselines, output)
+    else:
+        metrics, others = recipe.evaluate(inference, dataset), {}
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         metrics |= judge_samples(engine, critic, dataset, samples)
         protocol["judge"] = {"model": judge, "images": min(samples, len(dataset)),
                              "samples": samples, "seed": 0}  # fmt: skip
     if json:
-        typer.echo(json_.dumps(metrics | {"protocol": protocol}, indent=2))
+        beside = {"beside": others} if others else {}
+        typer.echo(json_.dumps(metrics | beside | {"protocol": protocol}, indent=2))
         return
-    for name, value in metrics.items():
-        typer.echo(f"{name:24} {shown(value)}")
+    typer.echo(table(metrics, others))
     say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
+
+
+def restored(
+    recipe: "Restoring",
+    inference: "Inference",
+    data: "Dataset",
+    classical: bool,
+    output: Path | None,
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """(a restorer's metrics, those of others by their names); what is asked for is written."""
+    from genimg import images
+    from genimg.recipes.report import report, sheet_of
+
+    if output is not None:
+        refuse_blocked(output)
+        output.mkdir(parents=True, exist_ok=True)
+    made = report(recipe, inference, data, classical)
+    means = made.means()
+    metrics = recipe.summary(means.pop("model"))
+    if output is not None:
+        images.write(output / "scores.csv", made.csv().encode())
+        sheet = sheet_of(recipe, inference, data, made.scores["model"])
+        images.save(sheet, output / "sheet.png")
+        say(f"{output}: scores.csv and sheet.png")
+    return metrics, means
+
+
+def table(metrics: dict[str, float], others: dict[str, dict[str, float]]) -> str:
+    """A line a metric: the model's value, and those of others that have one."""
+    lines = (
+        [" ".join([" " * 24, *(f"{name:>16}" for name in ("model", *others))])] if others else []
+    )
+    for name, value in metrics.items():
+        beside = [shown(each[name]) if name in each else "-" for each in others.values()]
+        cells = [f"{shown(value):>16}" if others else shown(value), *(f"{c:>16}" for c in beside)]
+        lines.append(" ".join([f"{name:24}", *cells]))
+    return "\n".join(lines)
 
 
 def trained_on(lineage: dict[str, Any]) -> set[str | None]:

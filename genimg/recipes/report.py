@@ -17,7 +17,7 @@ from genimg.sheets import Shown, extremes, per_image, sheet
 
 EXTREMES = 3  # of the worst images that are shown, and of the best
 
-Undo = Callable[[Damaged], Tensor]  # -> uint8 [N, C, H, W]
+Method = Callable[[Damaged], Tensor]  # -> uint8 [N, C, H, W]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Report:
 def report(
     recipe: Restoring, inference: Inference, data: Dataset, classical: bool = False
 ) -> Report:
-    """classical: also by the methods of genimg.metrics.baselines. InputError where one is missing."""
+    """classical: also by those of genimg.metrics.baselines. InputError where one is missing."""
     found = {
         "model": recipe.measure(inference, data),
         "damaged": recipe.measure(inference, data, lambda _, made: as_it_is(recipe, made)),
@@ -71,7 +71,7 @@ def as_it_is(recipe: Restoring, damaged: Damaged) -> Tensor:
     return to_bytes_range(enlarged(damaged.images, recipe.restorer().scale))
 
 
-def methods_for(every: Sequence[Damage]) -> dict[str, Undo]:
+def methods_for(every: Sequence[Damage]) -> dict[str, Method]:
     """Classical methods that undo such damage, which one degradation makes."""
     kinds = [getattr(each, "kind", "") for each in every]
     if kinds == ["noise"]:
@@ -87,7 +87,7 @@ def methods_for(every: Sequence[Damage]) -> dict[str, Undo]:
     return {}
 
 
-def one_by_one(method: Callable[..., np.ndarray], told: str) -> Undo:
+def one_by_one(method: Callable[..., np.ndarray], told: str) -> Method:
     """A method on one image and what is told of its damage, for several."""
 
     def undo(damaged: Damaged) -> Tensor:

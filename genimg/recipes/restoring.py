@@ -147,9 +147,14 @@ class Restoring(Recipe):
         The workers divide the images by their pixels; large ones are restored in tiles.
         """
         scores = self.measure(inference, data)
-        metrics = dict(zip(scores.names, scores.values.mean(dim=0).tolist(), strict=True))
+        return self.summary(
+            dict(zip(scores.names, scores.values.mean(dim=0).tolist(), strict=True))
+        )
+
+    def summary(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics of each damage, and before them `psnr`: its mean over damages."""
         of_tests = [metrics[f"psnr_{name}"] for name in self.tests()]
-        return {"psnr": sum(of_tests) / len(of_tests)} | metrics
+        return {"psnr": sum(of_tests) / len(of_tests)} | dict(metrics)
 
     @torch.no_grad()
     def measure(self, inference: Inference, data: Dataset, undo: Undo | None = None) -> Scores:
