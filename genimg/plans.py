@@ -22,6 +22,13 @@ from genimg.tiles import Span, spans
 AUTO_TILE = 512  # pixels
 
 
+class Kept:
+    """A plan that keeps what a pass has made as it is."""
+
+    def converted(self, made: Rows) -> Rows:
+        return made
+
+
 class Drawn:
     """Images of latents, which are made as they are needed."""
 
@@ -47,8 +54,11 @@ class Drawn:
     def rows(self, start: int, stop: int) -> Rows:
         return self._rows_of(start, stop)
 
+    def converted(self, made: Rows) -> Rows:
+        return {"image": torch.from_numpy(to_arrays(made["image"]))}
+
     def put(self, start: int, made: Rows) -> None:
-        images = to_arrays(made["image"])
+        images = made["image"].numpy()
         if self._images is None:
             self._images = np.empty((self.count, *images.shape[1:]), np.uint8)
         self._images[start : start + len(images)] = images
@@ -106,7 +116,7 @@ def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
     return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
 
 
-class Tiled:
+class Tiled(Kept):
     """An image of any size, in tiles of one shape that overlap by the network's context.
 
     image: uint8 or uint16 [H, W, C]; C is 1 to 4, and the last of 2 or 4 is alpha, which passes
@@ -221,7 +231,7 @@ def tiles_of(
     return down, across
 
 
-class Fitted:
+class Fitted(Kept):
     """Images brought to the size that the model has learnt.
 
     images: one uint8 or uint16 [H, W, C] of any size, or several; alpha is left out
