@@ -70,8 +70,12 @@ class Plan(Protocol):
         """What goes into a pass, on the CPU."""
         ...
 
+    def converted(self, made: Rows) -> Rows:
+        """What a pass has made, as plans of this key keep it: once for all rows of the pass."""
+        ...
+
     def put(self, start: int, made: Rows) -> None:
-        """Keep what a pass has made of the rows from `start` on; on any device."""
+        """Keep what a pass has made of the rows from `start` on, converted; on any device."""
         ...
 
     def result(self) -> Any:

@@ -110,6 +110,7 @@ class Engine:
             self.drawn(name, joined([plan.rows(start, stop) for plan, start, stop in parts])),
             self.most(parts[0][0]),
         )
+        rows = parts[0][0].converted(rows)
         done = 0
         for plan, start, stop in parts:
             plan.put(start, taken(rows, done, done + stop - start))

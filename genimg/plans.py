@@ -18,6 +18,13 @@ from genimg.pixels import to_bytes_range, with_channels
 from genimg.results import Frames, Latents, Pictures, Values
 
 
+class Kept:
+    """A plan that keeps what a pass has made as it is."""
+
+    def converted(self, made: Rows) -> Rows:
+        return made
+
+
 class Drawn:
     """Images of latents, which are made as they are needed."""
 
@@ -43,8 +50,11 @@ class Drawn:
     def rows(self, start: int, stop: int) -> Rows:
         return self._rows_of(start, stop)
 
+    def converted(self, made: Rows) -> Rows:
+        return {"image": torch.from_numpy(to_arrays(made["image"]))}
+
     def put(self, start: int, made: Rows) -> None:
-        images = to_arrays(made["image"])
+        images = made["image"].numpy()
         if self._images is None:
             self._images = np.empty((self.count, *images.shape[1:]), np.uint8)
         self._images[start : start + len(images)] = images
@@ -102,7 +112,7 @@ def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
     return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
 
 
-class Fitted:
+class Fitted(Kept):
     """Images brought to the size that the model has learnt.
 
     images: one uint8 or uint16 [H, W, C] of any size, or several; alpha is left out

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
+from genimg.plans import Kept
 from genimg.results import Pictures
 from genimg.tiles import Span, spans
 
@@ -21,7 +22,7 @@ SYMMETRIES = 8  # of the square
 MOST = 2**28  # pixels that an image may be enlarged to
 
 
-class Tiled:
+class Tiled(Kept):
     """An image of any size, in tiles of one shape that overlap by the network's context.
 
     image: uint8 or uint16 [H, W, C]; C is 1 to 4, and the last of 2 or 4 is alpha, which passes

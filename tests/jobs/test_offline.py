@@ -260,9 +260,8 @@ def test_runs_cover_numbers_once(numbers: set[int], most: int):
 
 def test_a_model_that_changed_meanwhile_is_refused(home: Path):
     photos = (Source("photos", str(home / "photos")),)
-    job = Job(
-        "classify", {"top": 1}, "judge@1", "another", "registry", "auto", photos, "out", "lines", 16
-    )
+    model = "registry/models/judge/versions/00001"
+    job = Job("classify", {"top": 1}, model, "another", "auto", photos, "out", "lines", 16)
     outcome = Worker(job)(Chunk(items=((0, "01.png"),), key="part"))
     assert "another model now" in outcome.refused
 

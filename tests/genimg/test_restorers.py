@@ -1,0 +1,199 @@
+"""Recipes of restorers: what they undo, what their networks are told, how they are judged."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+import torch
+from genimg.degradations import degrade
+from tiny_recipes import tiny
+
+from genimg import recipes, rng
+from genimg.contracts import Batch
+from genimg.data.opening import open_dataset
+from genimg.engine import Engine
+from genimg.errors import InputError
+from genimg.inference import Inference, to_floats
+from genimg.metrics.fidelity import psnr, ssim
+from genimg.operations import OPERATIONS
+from genimg.pixels import to_bytes_range
+from genimg.recipes.report import report, sheet_of
+from genimg.recipes.restorer import Restorer
+from genimg.recipes.restoring import enlarged, maps_of
+from genimg.training.sync import Alone
+
+CPU = torch.device("cpu")
+NAMES = ["restorer", "deblocker", "deblurrer", "enhancer", "colouriser", "inpainter", "upscaler"]
+
+
+def opened(recipe: Restorer):
+    return open_dataset(recipe.data, recipe.wants, "test")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_untrained_restorer_scores_as_the_damage_does(name):
+    """All begin as the identity, or as an interpolation."""
+    recipe = tiny(name, "evaluation.images=4")
+    inference = Inference(recipe.networks())
+    found = report(recipe, inference, opened(recipe))
+    model, damaged = (found.scores[who].values for who in ("model", "damaged"))
+    assert model.shape == (4, 2 * len(recipe.tests()))
+    if name == "upscaler":  # bilinear, beside bicubic
+        assert (model[:, 0] - damaged[:, 0]).abs().max() < 3
+    else:
+        torch.testing.assert_close(model, damaged)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_brings_them_nearer(name):
+    recipe = tiny(name, "train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0")
+    torch.manual_seed(0)
+    method = recipe.method(CPU)
+    data = opened(recipe)
+    index = np.arange(16)
+    images = to_floats(data.fetch(index, torch.arange(16))["image"], CPU)
+    keys = torch.arange(16)
+    losses = [
+        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"]) for _ in range(40)
+    ]
+    assert losses[-1] < 0.93 * losses[0]
+
+
+def test_scores_are_those_of_whole_images_as_they_are_damaged():
+    recipe = tiny("deblocker", "evaluation.images=4")
+    data = opened(recipe)
+    scores = recipe.measure(Inference(recipe.networks()), data)
+    assert scores.names[:2] == ("psnr_q10", "ssim_q10")
+    for row, index in zip(scores.values, scores.index, strict=True):
+        clean = data.whole(int(index))["image"][None]
+        keys = torch.tensor([int(index)])
+        made = degrade(recipe.tests()["q10"], to_floats(clean, CPU), rng.fold(0, keys))
+        pixels = to_bytes_range(made.images)
+        expected = torch.stack([psnr(pixels, clean), ssim(pixels, clean)], dim=1)
+        torch.testing.assert_close(row[None, :2], expected)
+
+
+def test_an_upscaler_is_judged_by_luma_without_the_border():
+    recipe = tiny("upscaler", "evaluation.images=2")
+    inference = Inference(recipe.networks())
+    data = opened(recipe)
+    scores = report(recipe, inference, data).scores["damaged"]
+    index = scores.index[:1]
+    clean = data.whole(int(index))["image"][None]
+    damaged, truth = recipe.damaged(inference, index, clean, "shrunk")
+    made = to_bytes_range(enlarged(damaged.images, 2))
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
+    y = [(each.double() / 255 * weights).sum(dim=1) + 16 for each in (made, truth)]
+    error = (y[0] - y[1])[..., 2:-2, 2:-2].square().mean()
+    assert float(scores.values[0, 0]) == pytest.approx(
+        10 * np.log10(255**2 / float(error)), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_does_the_task_of_its_recipe(engines, name):
+    engine = engines[name]
+    recipe = recipes.named(name)
+    assert list(engine.abilities) == [recipe.task]
+    operation = OPERATIONS[recipe.task]
+    image = np.random.default_rng(0).integers(0, 256, (23, 37, 3), np.uint8)
+    inputs = {"image": image}
+    if recipe.task == "inpaint":
+        mask = np.zeros((23, 37, 1), np.uint8)
+        mask[5:9, 5:30] = 255
+        inputs["mask"] = mask
+    made = engine(operation(), **inputs).images[0]
+    scale = engine.abilities[recipe.task].scale
+    assert made.shape == (23 * scale, 37 * scale, 3)
+    if recipe.task == "inpaint":
+        assert np.array_equal(made[mask[..., 0] == 0], image[mask[..., 0] == 0])
+    ensemble = engine(operation(ensemble=True), **inputs).images[0]
+    assert ensemble.shape == made.shape
+
+
+def test_what_a_network_is_told_are_maps():
+    rows = {
+        "image": torch.zeros(2, 3, 4, 5),
+        "sigma": torch.tensor([0.0, 51.0]),
+        "quality": torch.tensor([100.0, 10.0]),
+        "mask": torch.ones(2, 4, 5, dtype=torch.int64),
+    }
+    maps = maps_of(rows, ("sigma", "quality", "mask"))
+    assert maps.shape == (2, 3, 4, 5)
+    assert maps[:, :, 3, 4].tolist() == [[0, 0, 1], [pytest.approx(0.2), pytest.approx(0.9), 1]]
+    assert maps_of(rows, ()).shape == (2, 0, 4, 5)
+
+
+def test_a_restorer_that_must_be_told_the_quality_refuses_to_guess():
+    recipe = tiny("deblocker", "tells=[quality]")
+    engine = Engine(recipe, recipe.networks())
+    image = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(InputError, match="quality is missing; this model must be told"):
+        engine(OPERATIONS["deblock"](), image=image)
+    assert engine(OPERATIONS["deblock"](quality=10), image=image).images.shape == (1, 16, 16, 3)
+    blind = tiny("deblocker")
+    with pytest.raises(InputError, match="quality=10: this deblocker takes no quality"):
+        Engine(blind, blind.networks())(OPERATIONS["deblock"](quality=10), image=image)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "told"),
+    [
+        ("deblocker", ["degradations=[]"], "nothing to undo; list some, or set pairs=true"),
+        ("deblocker", ["task=upscale"], "task=upscale: enlarges by 1"),
+        ("upscaler", ["degradations=[{kind: shrink, scale: 3}]"], "shrinks by 2, others by 3"),
+        ("upscaler", ["model.network=drunet"], "model.network=drunet: enlarges by 1, and"),
+        ("deblocker", ["tells=[sigma]"], "degradations: nothing in it tells sigma"),
+        ("deblocker", ["model.network=nafnt"], "model.network='nafnt': .*nearest: nafnet"),
+        ("deblocker", ["model.blocks=x"], "model.blocks='x': input should be a valid integer"),
+        ("deblurrer", ["model.blocks=3"], "unknown key 'model.blocks'"),
+        ("deblurrer", ["model.encoder=[1]"], r"encoder=\[1\]: has 1 levels, and decoder 3"),
+        ("deblocker", ["degradations=[{kind: jpg}]"], "kind"),
+        ("deblocker", ["degradations=[{kind: jpeg, lo: 3}]"], "lo"),
+        ("deblocker", ["evaluation.tests={}"], "evaluation.tests"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(name, overrides, told):
+    with pytest.raises(InputError, match=told):
+        recipes.named(name).override(overrides)
+
+
+def test_another_network_comes_with_its_own_defaults():
+    recipe = recipes.named("deblocker").override(["model.width=24", "model.network=nafnet"])
+    assert recipe.model.model_dump() == {
+        "network": "nafnet",
+        "width": 24,
+        "encoder": (1, 1, 1),
+        "middle": 1,
+        "decoder": (1, 1, 1),
+    }
+    assert recipes.from_json(recipe.model_dump_json()) == recipe
+    same = recipes.named("deblocker").override(["model.network=plain"])
+    assert same == recipes.named("deblocker")
+    assert "model.encoder" in dict(recipe.keys())
+
+
+def test_a_report_has_a_line_an_image_and_the_worst_and_the_best():
+    recipe = tiny("inpainter", "evaluation.images=8")
+    inference = Inference(recipe.networks())
+    data = opened(recipe)
+    made = report(recipe, inference, data, classical=True)
+    assert list(made.scores) == ["model", "damaged", "biharmonic", "linear"]
+    lines = list(csv.DictReader(io.StringIO(made.csv())))
+    assert len(lines) == 8
+    means = made.means()
+    for who, suffix in (("model", ""), ("linear", "_linear")):
+        values = [float(line[f"psnr_half{suffix}"]) for line in lines]
+        assert np.mean(values) == pytest.approx(means[who]["psnr_half"], rel=1e-4)
+    assert means["linear"]["psnr_half"] > means["damaged"]["psnr_half"] + 3
+    picture = sheet_of(recipe, inference, data, made.scores["model"])
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+
+
+def test_classical_methods_are_asked_only_for_what_they_undo():
+    recipe = tiny("restorer", "evaluation.images=2")
+    made = report(recipe, Inference(recipe.networks()), opened(recipe), classical=False)
+    assert set(made.means()) == {"model", "damaged"}
+    assert "psnr_jpeg" in made.means()["damaged"]
