@@ -36,7 +36,7 @@ def non_local_means(image: np.ndarray, sigma: float) -> np.ndarray:
         image.astype(np.float64) / 255, patch_size=5, patch_distance=6, h=0.6 * sigma / 255,
         sigma=sigma / 255, fast_mode=True, channel_axis=-1,
     )  # fmt: skip
-    return _to_bytes(out * 255)
+    return _to_bytes(out.reshape(image.shape) * 255)
 
 
 def bm3d(image: np.ndarray, sigma: float) -> np.ndarray:
