@@ -14,8 +14,7 @@ K2 = 0.03  # and of contrast and structure
 def window_mean(planes: Tensor) -> Tensor:
     """float [..., H, W] -> [..., H - 10, W - 10]: Gaussian means, along the rows, then down."""
     down, along = (_band(side, planes.dtype, planes.device) for side in planes.shape[-2:])
-    with torch.autocast(planes.device.type, enabled=False):
-        return down @ (planes @ along.T)
+    return down @ (planes @ along.T)
 
 
 @lru_cache(maxsize=32)

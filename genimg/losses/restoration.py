@@ -49,8 +49,9 @@ def ssim_loss(restored: Tensor, clean: Tensor) -> Tensor:
     # Of x, y in [0, 1] their sum and difference, whose moments give all that the equation asks
     # for; less a half each, as variances from mean squares are the more exact the smaller these.
     both = torch.stack([restored + clean, restored - clean]) / 2
-    means = window_mean(both)
-    variances = window_mean(both.square()) - means.square()
+    with torch.autocast(restored.device.type, enabled=False):
+        means = window_mean(both)
+        variances = window_mean(both.square()) - means.square()
     total, difference = (means[0] + 1).square() / 2, means[1].square() / 2
     luminance = (total - difference + K1**2) / (total + difference + K1**2)
     total, difference = variances / 2
