@@ -1,13 +1,15 @@
-"""PSNR and SSIM against known values and scikit-image."""
+"""PSNR, SSIM and luma against known values and scikit-image."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from genimg.errors import InputError
+from genimg.metrics.colour import luma
 from genimg.metrics.fidelity import psnr, ssim
 
 
@@ -88,3 +90,59 @@ def test_images_that_cannot_be_compared_are_refused() -> None:
         ssim(a, b[:2])
     with pytest.raises(InputError, match="10x32: SSIM needs 11x11"):
         ssim(a[..., :10], b[..., :10])
+
+
+@pytest.mark.parametrize("crop", [0, 1, 4])
+def test_crop_leaves_out_the_border(crop: int) -> None:
+    a, b = pairs(3)
+    inner = (..., slice(crop, 32 - crop), slice(crop, 40 - crop))
+    for metric in (psnr, ssim):
+        expected = metric(a[inner], b[inner])
+        torch.testing.assert_close(metric(a, b, crop), expected, rtol=1e-12, atol=0)
+    with pytest.raises(InputError, match="crop=16: nothing is left of images of 40x32"):
+        psnr(a, b, 16)
+    with pytest.raises(InputError, match="18x10: SSIM needs"):
+        ssim(a, b, 11)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_bytes_in_float64_score_as_they_do(metric) -> None:
+    a, b = pairs(3)
+    torch.testing.assert_close(
+        metric(a.double(), b.double(), 2), metric(a, b, 2), rtol=1e-12, atol=0
+    )
+
+
+def test_fidelity_of_luma_is_that_of_scikit_image() -> None:
+    a, b = (luma(each) for each in pairs(3))
+    expected = [
+        (
+            peak_signal_noise_ratio(x, y, data_range=255),
+            structural_similarity(
+                x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+            ),
+        )
+        for x, y in zip(a[:, 0].numpy(), b[:, 0].numpy(), strict=True)
+    ]
+    assert psnr(a, b).tolist() == pytest.approx([each for each, _ in expected], rel=1e-10)
+    assert ssim(a, b).tolist() == pytest.approx([each for _, each in expected], rel=1e-9)
+
+
+def test_luma_is_that_of_scikit_image() -> None:
+    images, _ = pairs(3)
+    expected = rgb2ycbcr(images.numpy(), channel_axis=1)[:, :1]
+    np.testing.assert_allclose(luma(images).numpy(), expected, rtol=0, atol=1e-10)
+
+
+def test_luma_goes_from_16_to_235() -> None:
+    ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+    assert luma(ends).flatten().tolist() == pytest.approx([16, 235], abs=1e-10)
+    with pytest.raises(InputError, match="compare them as they are"):
+        luma(ends[:, :1])
+
+
+def test_luma_of_gray_scores_higher_by_its_range() -> None:
+    """219 steps for 255: of gray images the luma's PSNR is 1.32 dB higher."""
+    gray = [each.expand(-1, 3, -1, -1) for each in pairs(1)]
+    gain = psnr(*map(luma, gray)) - psnr(*gray)
+    assert gain.tolist() == pytest.approx([20 * math.log10(255 / 219)] * 4, abs=1e-9)
