@@ -181,7 +181,7 @@ def denoiser_section(output: Path) -> Section:
     import torch
 
     from genimg import images, rng
-    from genimg.data.degradations import gaussian_noise
+    from genimg.degradations.noise import gaussian_noise
     from genimg.data.scenes import Scenes
     from genimg.engine import Engine
     from genimg.metrics.fidelity import psnr

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from genimg import rng
 from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.data.degradations import draw_sigma, gaussian_noise
+from genimg.degradations.noise import draw_sigma, gaussian_noise
 from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
 from genimg.models.denoising import DenoisingNetwork, DnCNN, FFDNet
