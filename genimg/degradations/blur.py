@@ -12,6 +12,7 @@ from genimg.degradations.degradation import Damage, Damaged, Range, draw, word
 from genimg.rng import fold, integers
 
 _REACH = 3  # standard deviations that a Gaussian kernel reaches
+_LEAST = 1e-9  # of a Gaussian's peak
 
 Sigma = Annotated[float, Field(gt=0, le=20)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
@@ -65,7 +66,9 @@ def gaussian_kernels(longer: Tensor, shorter: Tensor, angle: Tensor, radius: int
     along, across = _turned(angle, radius)
     exponent = (along / longer[:, None, None]).square_()
     exponent += (across / shorter[:, None, None]).square_()
-    return _of_sum_one(exponent.mul_(-0.5).exp_())
+    weights = exponent.mul_(-0.5).exp_()
+    # what adds nothing is nothing: processors take many times longer for the smallest of floats
+    return _of_sum_one(weights.masked_fill_(weights < _LEAST, 0))
 
 
 def motion_kernels(length: Tensor, angle: Tensor, radius: int) -> Tensor:
@@ -88,8 +91,9 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     mode = "reflect" if min(images.shape[-2:]) > radius else "replicate"
     padded = F.pad(images, (radius,) * 4, mode=mode)
     # a convolution in PyTorch is a correlation: the kernel is turned by half a turn
-    turned = kernels.flip(1, 2)[:, None]
-    return F.conv2d(padded.transpose(0, 1), turned, groups=len(images)).transpose(0, 1).contiguous()
+    turned = kernels.flip(1, 2).repeat_interleave(images.shape[1], dim=0)[:, None]
+    made = F.conv2d(padded.flatten(0, 1)[None], turned, groups=len(turned))
+    return made.view_as(images)
 
 
 def _turned(angle: Tensor, radius: int) -> tuple[Tensor, Tensor]:

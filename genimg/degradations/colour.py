@@ -1,44 +1,38 @@
 """Colours as JPEG keeps them, in libjpeg's whole numbers: full-range YCbCr of BT.601 (JFIF 1.02).
 
-Fractions are of 16 bits, so every sum here is a whole number that float64 holds exactly.
+Fractions are of 16 bits, and sums of 24, which float32 holds exactly.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BITS = 16
 
-
-def _fraction(value: float) -> int:
-    return round(value * 2**_BITS)
+def _fraction(value: float) -> float:
+    return round(value * 2**16) / 2**16
 
 
 _Y = tuple(map(_fraction, (0.299, 0.587, 0.114)))
-_CB = (-_fraction(0.168735892), -_fraction(0.331264108), _fraction(0.5))
-_CR = (_fraction(0.5), -_fraction(0.418687589), -_fraction(0.081312411))
-_HALF = 2 ** (_BITS - 1)
-_CHROMA = 128 * 2**_BITS + _HALF - 1
+_CB = (-_fraction(0.168735892), -_fraction(0.331264108), 0.5)
+_CR = (0.5, -_fraction(0.418687589), -_fraction(0.081312411))
+_CHROMA = 128.5 - 2**-16  # added to chroma: halves are rounded down
 
 
 def to_ycc(pixels: Tensor) -> list[Tensor]:
-    """Bytes of RGB, float64 [N, 3, H, W] -> those of Y, Cb and Cr, each [N, H, W]."""
+    """Bytes of RGB, float32 [N, 3, H, W] -> those of Y, Cb and Cr, each [N, H, W]."""
+    red, green, blue = pixels.unbind(1)
     return [
-        _floor(_mixed(pixels, weights).add_(offset))
-        for weights, offset in ((_Y, _HALF), (_CB, _CHROMA), (_CR, _CHROMA))
+        (red * r).add_(green, alpha=g).add_(blue, alpha=b).add_(offset).floor_()
+        for (r, g, b), offset in ((_Y, 0.5), (_CB, _CHROMA), (_CR, _CHROMA))
     ]
 
 
 def from_ycc(luma: Tensor, blue: Tensor, red: Tensor) -> Tensor:
-    """Bytes of Y, Cb and Cr, float64 [N, H, W] each -> those of RGB [N, 3, H, W]."""
+    """Bytes of Y, Cb and Cr, float32 [N, H, W] each -> those of RGB [N, 3, H, W]."""
     blue, red = blue - 128, red - 128
-    green = blue * -_fraction(0.344136286) - red * _fraction(0.714136286)
-    added = [
-        _floor(red * _fraction(1.402) + _HALF),
-        _floor(green.add_(_HALF)),
-        _floor(blue * _fraction(1.772) + _HALF),
-    ]
-    return torch.stack([luma + each for each in added], dim=1).clamp_(0, 255)
+    green = (blue * -_fraction(0.344136286)).sub_(red, alpha=_fraction(0.714136286))
+    added = (red.mul_(_fraction(1.402)), green, blue.mul_(_fraction(1.772)))
+    return torch.stack([each.add_(0.5).floor_().add_(luma) for each in added], dim=1).clamp_(0, 255)
 
 
 def halved(planes: Tensor) -> Tensor:
@@ -64,12 +58,3 @@ def twice(planes: Tensor) -> Tensor:
     left = (middle + rows[..., :-2]).add_(8)
     right = (middle + rows[..., 2:]).add_(7)
     return torch.stack([left, right], dim=-1).flatten(2).mul_(1 / 16).floor_()
-
-
-def _mixed(pixels: Tensor, weights: tuple[int, ...]) -> Tensor:
-    red, green, blue = pixels.unbind(1)
-    return red * weights[0] + green * weights[1] + blue * weights[2]
-
-
-def _floor(sums: Tensor) -> Tensor:
-    return sums.mul_(2.0**-_BITS).floor_()

@@ -1,8 +1,8 @@
 """Damage by JPEG: computed in batches on the device, or by libjpeg itself.
 
-The batch computes what libjpeg's default decoder and encoder do (ITU-T T.81; JFIF 1.02): its scaled
-tables, its integers, its averaged and interpolated chroma. Sums are of whole numbers in float64 and
-so exact: an image loses the same in any batch and on any device.
+The batch computes what libjpeg's default encoder and decoder do (ITU-T T.81; JFIF 1.02): its scaled
+tables, its whole numbers, its averaged and interpolated chroma. All sums are exact: an image loses
+the same in any batch and on any device.
 """
 
 import io
@@ -44,8 +44,9 @@ _CHROMA = [
     [99, 99, 99, 99, 99, 99, 99, 99],
     [99, 99, 99, 99, 99, 99, 99, 99],
 ]
-_BITS = 13  # of the fractions of the cosines, as libjpeg keeps them
-_KEPT = 2  # bits of fractions that libjpeg keeps between the two passes of a transform
+_COSINE = 2.0**-13  # what libjpeg rounds cosines to,
+_KEPT = 4  # what it multiplies by between the two passes of a transform, which it rounds,
+_SCALE = 8  # and what its coefficients are multiplied by
 
 
 class JPEG(Levels):
@@ -99,7 +100,7 @@ def jpeg(images: Tensor, quality: Tensor, subsample: bool = True) -> Tensor:
     subsample: chroma at half the resolution (4:2:0), or at the full one
     """
     height, width = images.shape[-2:]
-    levels = to_bytes_range(images).double()
+    levels = to_bytes_range(images).float()
     if images.shape[1] == 1:
         pixels = _coded(levels[:, 0], _tables(quality, "luma"))[:, None]
     else:
@@ -113,7 +114,7 @@ def jpeg(images: Tensor, quality: Tensor, subsample: bool = True) -> Tensor:
         else:
             chroma = [_coded(plane, table) for plane in chroma]
         pixels = from_ycc(luma, *chroma)
-    return pixels.float().div_(127.5).sub_(1)
+    return pixels.div_(127.5).sub_(1)
 
 
 def real(images: Tensor, quality: Tensor, subsample: bool = True) -> Tensor:
@@ -141,49 +142,38 @@ def _tables(quality: Tensor, of: Literal["luma", "chroma"]) -> Tensor:
 
 
 def _coded(planes: Tensor, tables: Tensor) -> Tensor:
-    """Planes of bytes, float64 [N, H, W], transformed, divided by [N, 8, 8], and all that back."""
+    """Planes of bytes, float32 [N, H, W], transformed, divided by [N, 8, 8], and all that back.
+
+    In float64, which holds all sums exactly: so no order of summing rounds a coefficient otherwise.
+    """
     height, width = planes.shape[-2:]
     planes = F.pad(planes[:, None], (0, -width % 8, 0, -height % 8), mode="replicate")[:, 0]
-    blocks = (planes - 128).view(len(planes), -1, 8, planes.shape[-1])  # rows of blocks
-    divisors = tables.repeat(1, 1, planes.shape[-1] // 8)[:, None]
+    count, _, wide = planes.shape
+    cosines = _cosines(planes.device)
+    divisors = tables.repeat(1, 1, wide // 8)[:, None]
 
-    # the transform is scaled by 8, as libjpeg's
-    made = _shifted(_across(blocks, inverse=False), _BITS - _KEPT)
-    made = _shifted(_down(made, inverse=False), _BITS + _KEPT)
-    whole = made.abs().div_(8 * divisors).add_(0.5).floor_()  # half away from zero
-    made = whole.copysign_(made).mul_(divisors)
-    made = _shifted(_down(made, inverse=True), _BITS - _KEPT)
-    made = _shifted(_across(made, inverse=True), _BITS + _KEPT + 3)
-    return made.add_(128).clamp_(0, 255).view_as(planes)[:, :height, :width]
-
-
-def _shifted(values: Tensor, bits: int) -> Tensor:
-    """Whole numbers divided by a power of two and rounded, half up."""
-    return values.mul_(2.0**-bits).add_(0.5).floor_()
-
-
-def _down(blocks: Tensor, inverse: bool) -> Tensor:
-    """The columns of blocks float64 [N, rows, 8, W], transformed."""
-    return _cosines(blocks.device, inverse) @ blocks
-
-
-def _across(blocks: Tensor, inverse: bool) -> Tensor:
-    """The rows of blocks float64 [N, rows, 8, W], transformed."""
-    lines = blocks.reshape(-1, 8)
-    return (lines @ _cosines(blocks.device, inverse).T).view_as(blocks)
+    blocks = planes.double().sub_(128).view(-1, 8)
+    made = (blocks @ (cosines.T * _KEPT)).round_()
+    made = (cosines / _KEPT @ made.view(count, -1, 8, wide)).round_()
+    # divisors a hair smaller, so that halves are rounded away from zero
+    made.div_(divisors * (_SCALE * (1 - 1e-9))).round_().mul_(divisors)
+    made = (cosines.T * _KEPT @ made).round_()
+    made = made.view(-1, 8) @ (cosines / (_KEPT * _SCALE))
+    made = made.add_(128.5).floor_().clamp_(0, 255).float()
+    return made.view_as(planes)[:, :height, :width]
 
 
 @lru_cache(maxsize=4)
-def _cosines(device: torch.device, inverse: bool) -> Tensor:
-    """float64 [8, 8], whole: the transform times sqrt(8) and 2 ** _BITS, or its transpose."""
+def _cosines(device: torch.device) -> Tensor:
+    """float64 [8, 8]: the cosine transform times sqrt(8), rounded as libjpeg's is."""
     place = torch.arange(8, dtype=torch.float64)
     cosines = math.sqrt(2) * torch.cos((2 * place + 1) * place[:, None] * (math.pi / 16))
     cosines[0] = 1
-    whole = (cosines * 2**_BITS).round().to(device)
-    return whole.T.contiguous() if inverse else whole
+    return cosines.div_(_COSINE).round_().mul_(_COSINE).to(device)
 
 
 def _taken(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Pixels [N, C, h, w] of images [N, C, H, W], at rows [N, h] and columns [N, w] of each."""
-    count = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[count, y[:, :, None], x[:, None]].permute(0, 3, 1, 2)
+    places = (y[:, None, :, None] * images.shape[-1] + x[:, None, None]).flatten(2)
+    taken = images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1))
+    return taken.view(*images.shape[:2], y.shape[1], x.shape[1])
