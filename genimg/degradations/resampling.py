@@ -79,7 +79,7 @@ def _weights(
 
     The first pixel of the row that counts, and weights float64 [pixels that count, stop - start].
     """
-    stretch = float(max(1, 1 / scale))
+    stretch = max(1.0, float(1 / scale))
     places = torch.arange(start, stop, dtype=torch.float64)
     centres = (places + 0.5) * scale.denominator / scale.numerator - 0.5
     taps = torch.arange(math.ceil(4 * stretch) + 2)
