@@ -181,8 +181,8 @@ def denoiser_section(output: Path) -> Section:
     import torch
 
     from genimg import images, rng
-    from genimg.data.degradations import gaussian_noise
     from genimg.data.scenes import Scenes
+    from genimg.degradations.noise import gaussian_noise
     from genimg.engine import Engine
     from genimg.metrics.fidelity import psnr
     from genimg.operations.restoring import Denoise

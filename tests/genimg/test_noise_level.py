@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genimg import noise_level
-from genimg.data.degradations import gaussian_noise
+from genimg.degradations.noise import gaussian_noise
 from genimg.noise_level import MOST_PATCHES, _stride, estimate_sigma
 from genimg.rng import fold
 

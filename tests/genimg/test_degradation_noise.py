@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from genimg.data.degradations import draw_sigma, gaussian_noise
+from genimg.degradations.noise import Noise, draw_sigma, gaussian_noise, shot_noise
 from genimg.rng import fold
 
 KEYS = fold(0, torch.arange(2000))
@@ -71,3 +71,40 @@ def test_an_image_is_degraded_alike_in_every_batch() -> None:
     order = torch.tensor([4, 1, 3])
     again = gaussian_noise(images[order], KEYS[order], draw_sigma(KEYS[order], 0, 75))
     assert torch.equal(again, noisy[order])
+
+
+GRAYS = torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_a_section_adds_the_noise_that_it_tells_of() -> None:
+    damaged = Noise(low=5, high=50).damage(GRAYS, KEYS[:4])
+    sigma = damaged.tells["sigma"]
+    assert torch.equal(sigma, draw_sigma(KEYS[:4], 5, 50))
+    assert torch.equal(damaged.images, gaussian_noise(GRAYS, KEYS[:4], sigma))
+
+
+def test_clipped_noise_is_in_range_and_quantised_noise_is_bytes() -> None:
+    free = Noise(low=25, high=25).damage(GRAYS, KEYS[:4]).images
+    clipped = Noise(low=25, high=25, clip=True).damage(GRAYS, KEYS[:4]).images
+    quantised = Noise(low=25, high=25, quantise=True).damage(GRAYS, KEYS[:4]).images
+    assert free.abs().max() > 1
+    assert torch.equal(clipped, free.clamp(-1, 1))
+    levels = (quantised + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(quantised, clipped, rtol=0, atol=0.5 / 127.5 + 1e-6)
+
+
+@pytest.mark.parametrize(("value", "share"), [(-1.0, 0.0), (0.0, 0.5), (1.0, 1.0)])
+def test_shot_noise_has_a_variance_that_grows_with_brightness(value: float, share: float) -> None:
+    images = torch.full((4, 1, 96, 96), value)
+    sigma, shot = torch.full((4,), 3.0), torch.tensor([0.0, 5.0, 20.0, 60.0])
+    noise = (shot_noise(images, KEYS[:4], sigma, shot) - images) * 127.5
+    expected = (9 + share * shot.square()).sqrt().tolist()
+    assert noise.flatten(1).std(dim=1).tolist() == pytest.approx(expected, rel=0.04)
+
+
+def test_no_photons_counted_is_gaussian_noise() -> None:
+    sigma = draw_sigma(KEYS[:4], 0, 75)
+    torch.testing.assert_close(
+        shot_noise(GRAYS, KEYS[:4], sigma, torch.zeros(4)), gaussian_noise(GRAYS, KEYS[:4], sigma)
+    )
