@@ -21,7 +21,8 @@ from genimg.contracts import Ability, Dataset, Rows
 from genimg.data.degradations import draw_sigma, gaussian_noise
 from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
-from genimg.models.denoising import DenoisingNetwork, DnCNN, FFDNet
+from genimg.models.denoising import DnCNN, FFDNet
+from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
@@ -96,7 +97,7 @@ class Denoiser(Recipe):
         return self
 
     @abstractmethod
-    def restorer(self) -> DenoisingNetwork:
+    def restorer(self) -> RestoringNetwork:
         """Freshly initialised."""
 
     def networks(self) -> dict[str, nn.Module]:
@@ -104,28 +105,36 @@ class Denoiser(Recipe):
 
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
         restorer = networks["restorer"]
-        assert isinstance(restorer, DenoisingNetwork)
+        assert isinstance(restorer, RestoringNetwork)
 
         def compute(rows: Rows) -> Rows:
             images = rows["image"]
             sigma = rows["sigma"] if self.told else images.new_zeros(len(images))
-            return {"image": restorer(images, sigma)}
+            return {"image": restorer(images, self.maps(sigma, images))}
 
-        margin, stride = margin_of(restorer), restorer.stride
         told = ("sigma",) if self.told else ()
         ability = Ability(
             compute, self.data.channels, ("image", *told), frozenset(told),
-            margin=margin, stride=stride,
+            margin=restorer.margin, stride=restorer.stride,
         )  # fmt: skip
         return {"denoise": ability}
 
     def method(self, device: torch.device) -> Restoration:
         restorer = Part(self.restorer(), betas=(0.9, 0.99))
-        return Restoration(restorer, self.degrade, self.loss.kind, self.train, device)
+
+        def degrade(images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+            noisy, sigma = self.degrade(images, keys)
+            return noisy, self.maps(sigma, noisy)
+
+        return Restoration(restorer, degrade, self.loss.kind, self.train, device)
 
     def degrade(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         sigma = draw_sigma(keys, self.noise.low, self.noise.high)
         return gaussian_noise(images, keys, sigma), sigma
+
+    def maps(self, sigma: Tensor, images: Tensor) -> Tensor:
+        """What the network is told of noise of sigma [N]: sigma / 255 everywhere, or nothing."""
+        return constant_maps((sigma / 255)[:, None][:, : int(self.told)], images)
 
     @torch.no_grad()
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
@@ -170,13 +179,14 @@ class Denoiser(Recipe):
     def restored(self, inference: Inference, noisy: Tensor, sigma: float) -> Tensor:
         """uint8 [N, C, H, W] of float32 [N, C, H, W]: whole, or in tiles of PIXELS at a time."""
         restorer = inference.networks["restorer"]
-        assert isinstance(restorer, DenoisingNetwork)
+        assert isinstance(restorer, RestoringNetwork)
 
         def restore(tiles: Tensor) -> Tensor:
-            return restorer(tiles, torch.full((len(tiles),), sigma, device=tiles.device))
+            level = torch.full((len(tiles),), sigma, device=tiles.device)
+            return restorer(tiles, self.maps(level, tiles))
 
         height, width = noisy.shape[-2:]
-        margin = margin_of(restorer)
+        margin = restorer.margin
         fits = height * width <= PIXELS
         return tiled(
             lambda tiles: to_bytes_range(inference.run(restore, tiles)),
@@ -221,11 +231,6 @@ class DnCNNDenoiser(Denoiser):
 
     def restorer(self) -> DnCNN:
         return DnCNN(self.model.width, self.model.depth, self.data.channels)
-
-
-def margin_of(restorer: DenoisingNetwork) -> int:
-    """Half of the receptive field, and a multiple of the stride."""
-    return -(-restorer.receptive_field // (2 * restorer.stride)) * restorer.stride
 
 
 def ffdnet() -> FFDNetDenoiser:
