@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from genimg import rng
 from genimg.contracts import Dataset, Rows, Sync
 from genimg.models.rows import FirstConvTranspose2d
+from genimg.models.upscaling import fold
 from genimg.packing import pack
 from genimg.precision import Precision
 from genimg.training.sync import Alone
@@ -183,10 +184,12 @@ def latents(seeds: Tensor, dimensions: int) -> Tensor:
 def prepared(network: nn.Module, precision: Precision) -> nn.Module:
     """A network in evaluation mode made ready to be run often, in place.
 
-    Batch normalisation becomes part of the convolutions before it, and in bfloat16 convolutions
-    keep their weights so, which autocast would cast at each pass. Dense layers stay in float32
-    (see genimg.models.rows.Linear). On CPUs the weights of convolutions are packed.
+    Batch normalisation becomes part of the convolutions before it, the branches of one that is
+    re-parameterised become one, and in bfloat16 convolutions keep their weights so, which autocast
+    would cast at each pass. Dense layers stay in float32 (see genimg.models.rows.Linear). On CPUs
+    the weights of convolutions are packed.
     """
+    fold(network)
     for part in network.modules():
         if isinstance(part, nn.Sequential):
             fold_normalisation(part)

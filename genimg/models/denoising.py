@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
+from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 
 
@@ -24,73 +25,57 @@ class Residual(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-class DenoisingNetwork(nn.Module):
-    """(noisy images [N, C, H, W] in [-1, 1], sigma [N] on the scale of 0 to 255) -> clean ones.
+class FFDNet(RestoringNetwork):
+    """FFDNet (Zhang, Zuo, Zhang 2018): at half resolution, told the noise level of each pixel.
 
-    receptive_field: pixels of the image that a pixel of the result depends on, across
-    stride: tiles begin at multiples of it
-    """
+    Noisy images [N, channels, H, W] in [-1, 1] and maps of sigma / 255 -> clean images.
 
-    receptive_field: int
-    stride: int = 1
-
-
-class FFDNet(DenoisingNetwork):
-    """FFDNet (Zhang, Zuo, Zhang 2018): at half resolution, told the noise level.
-
-    Noisy images [N, channels, H, W] in [-1, 1] and sigma [N] -> clean images.
-
-    The image is unshuffled by two, a map of the noise level joins it, and `blocks` pairs of
-    convolutions of `width` channels run at half resolution. Unlike the paper's network this one
+    The image is unshuffled by two, the maps join it, averaged to that resolution, and `blocks`
+    pairs of convolutions of `width` channels run there. Unlike the paper's network this one
     predicts the noise (as DnCNN does), and has residual blocks (as EDSR does) where the paper has
     batch normalisation: an image does not depend on its batch, and training needs fewer steps.
 
-    sigma: standard deviation of the noise on the scale of 0 to 255. Any H and W are taken; odd
-    ones are padded by repeating the border and cut again.
+    sigma: standard deviation of the noise on the scale of 0 to 255.
     """
 
     stride = 2
 
-    def __init__(self, width: int, blocks: int, channels: int) -> None:
-        super().__init__()
-        first = Conv2d(4 * channels + 1, width, 3, padding=1)
+    def __init__(self, width: int, blocks: int, channels: int, maps: int = 1) -> None:
+        super().__init__(channels, maps)
+        first = Conv2d(4 * channels + maps, width, 3, padding=1)
         last = Conv2d(width, 4 * channels, 3, padding=1)
         for parameter in last.parameters():  # start as the identity
             nn.init.zeros_(parameter)
         self.body = nn.Sequential(first, *(Residual(width) for _ in range(blocks)), nn.ReLU(), last)
-        self.receptive_field = 2 * (2 * (2 * blocks + 2) + 1)  # pixels of the full image
+        self.receptive_field = receptive_field((2, 2 * blocks + 2))
 
-    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        height, width = noisy.shape[-2:]
-        padded = F.pad(noisy, (0, width % 2, 0, height % 2), mode="replicate")
-        planes = F.pixel_unshuffle(padded, 2)
-        level = (
-            (sigma / 255).to(planes.dtype)[:, None, None, None].expand(-1, 1, *planes.shape[-2:])
-        )
-        noise = self.body(torch.cat([planes, level], dim=1))
-        return (padded - F.pixel_shuffle(noise, 2))[..., :height, :width]
+    def restore(self, known: Tensor) -> Tensor:
+        noisy, maps = known[:, : self.channels], known[:, self.channels :]
+        planes = F.pixel_unshuffle(noisy, 2)
+        # in pairs, so that the mean of a constant map is that constant to the last bit
+        rows = maps[..., ::2, :] + maps[..., 1::2, :]
+        levels = (rows[..., ::2] + rows[..., 1::2]) / 4
+        return noisy - F.pixel_shuffle(self.body(torch.cat([planes, levels], dim=1)), 2)
 
 
-class DnCNN(DenoisingNetwork):
+class DnCNN(RestoringNetwork):
     """DnCNN (Zhang, Zuo, Chen, Meng, Zhang 2017), which estimates the noise and is not told sigma.
 
     `depth` convolutions of `width` channels, batch-normalised but for the first and the last.
-    Noisy images [N, channels, H, W] in [-1, 1] and sigma [N] -> clean images.
+    Noisy images [N, channels, H, W] in [-1, 1] and, unlike in the paper, maps if any -> clean ones.
     """
 
-    stride = 1
-
-    def __init__(self, width: int, depth: int, channels: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    def __init__(self, width: int, depth: int, channels: int, maps: int = 0) -> None:
+        super().__init__(channels, maps)
+        layers: list[nn.Module] = [Conv2d(channels + maps, width, 3, padding=1), nn.ReLU()]
         for _ in range(depth - 2):
             inner = Conv2d(width, width, 3, padding=1, bias=False)
             layers += [inner, BatchNorm2d(width), nn.ReLU()]
         self.body = nn.Sequential(*layers, Conv2d(width, channels, 3, padding=1))
-        self.receptive_field = 2 * depth + 1
+        self.receptive_field = receptive_field((1, depth))  # 2 depth + 1
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # section IV.A
 
-    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        return noisy - self.body(noisy)
+    def restore(self, known: Tensor) -> Tensor:
+        return known[:, : self.channels] - self.body(known)

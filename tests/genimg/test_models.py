@@ -8,6 +8,7 @@ from genimg.models.classifier import Classifier
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.models.denoising import DnCNN, FFDNet
+from genimg.models.restoring import RestoringNetwork, constant_maps
 
 SIZES = (16, 32, 64, 128)
 gray_and_colour = pytest.mark.parametrize("channels", [1, 3])
@@ -116,6 +117,12 @@ def test_conv_vae_looks_at_each_image_alone():
     torch.testing.assert_close(*alone_and_in_a_batch(network.decode, torch.randn(5, 5)))
 
 
+def denoised(network: RestoringNetwork, noisy: torch.Tensor, sigma: list[float]) -> torch.Tensor:
+    """What a network makes of images [N, C, H, W] with noise of sigma [N], if it is told that."""
+    levels = torch.tensor(sigma)[:, None][:, : network.maps] / 255
+    return network(noisy, constant_maps(levels, noisy))
+
+
 def busy_ffdnet(channels: int = 3) -> FFDNet:
     """One whose last layer is not zero, so that it does something."""
     network = FFDNet(8, 4, channels)
@@ -129,32 +136,32 @@ def busy_ffdnet(channels: int = 3) -> FFDNet:
 )
 def test_ffdnet_starts_as_the_identity_at_any_size(height, width, channels):
     noisy = torch.randn(2, channels, height, width)
-    assert torch.equal(FFDNet(8, 4, channels)(noisy, torch.tensor([0.0, 50.0])), noisy)
+    assert torch.equal(denoised(FFDNet(8, 4, channels), noisy, [0, 50]), noisy)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8), (8, 5), (7, 7)])
 def test_ffdnet_takes_an_odd_image_for_an_even_one_with_its_border_repeated(height, width):
-    network, noisy, sigma = busy_ffdnet(), torch.randn(2, 3, height, width), torch.tensor([5.0, 9])
+    network, noisy, sigma = busy_ffdnet(), torch.randn(2, 3, height, width), [5, 9]
     even = torch.cat([noisy, noisy[..., -1:, :]], dim=2) if height % 2 else noisy
     even = torch.cat([even, even[..., -1:]], dim=3) if width % 2 else even
-    restored = network(noisy, sigma)
+    restored = denoised(network, noisy, sigma)
     assert restored.shape == noisy.shape
     assert not torch.equal(restored, noisy)
-    torch.testing.assert_close(restored, network(even, sigma)[..., :height, :width])
+    torch.testing.assert_close(restored, denoised(network, even, sigma)[..., :height, :width])
 
 
 def test_ffdnet_looks_at_each_image_and_its_noise_level_alone():
-    network, noisy, sigma = busy_ffdnet(), torch.randn(4, 3, 9, 9), torch.tensor([0.0, 10, 20, 50])
-    alone = torch.cat([network(noisy[i, None], sigma[i, None]) for i in range(4)])
-    torch.testing.assert_close(alone, network(noisy, sigma))
-    same_image = network(noisy[:1].expand(4, -1, -1, -1), sigma)
+    network, noisy, sigma = busy_ffdnet(), torch.randn(4, 3, 9, 9), [0, 10, 20, 50]
+    alone = torch.cat([denoised(network, noisy[i, None], sigma[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(alone, denoised(network, noisy, sigma))
+    same_image = denoised(network, noisy[:1].expand(4, -1, -1, -1), sigma)
     assert not torch.allclose(same_image[0], same_image[3])  # it does listen to sigma
 
 
 def test_ffdnet_sees_no_further_than_it_says():
     network = busy_ffdnet(1)
     noisy = torch.randn(1, 1, 64, 64).requires_grad_()
-    network(noisy, torch.tensor([25.0]))[0, 0, 32, 32].backward()
+    denoised(network, noisy, [25])[0, 0, 32, 32].backward()
     rows, columns = noisy.grad[0, 0].nonzero().unbind(1)
     half = network.receptive_field // 2
     for seen in (rows, columns):
@@ -195,10 +202,10 @@ def test_dncnn_is_the_network_of_its_paper():
 def test_dncnn_reaches_as_far_as_it_says_and_takes_away_what_it_finds():
     network = DnCNN(width=8, depth=4, channels=1).eval()
     image = torch.zeros(1, 1, 33, 33, requires_grad=True)
-    network(image, torch.zeros(1))[0, 0, 16, 16].backward()
+    denoised(network, image, [0])[0, 0, 16, 16].backward()
     rows = image.grad[0, 0].abs().sum(0).nonzero()[:, 0]
     assert rows.min() == 16 - 4
     assert rows.max() == 16 + 4
     assert network.receptive_field == 9
     noise = torch.randn(2, 1, 20, 20)
-    torch.testing.assert_close(network(noise, torch.zeros(2)), noise - network.body(noise))
+    torch.testing.assert_close(denoised(network, noise, [0, 0]), noise - network.body(noise))

@@ -1,0 +1,189 @@
+"""Plain networks of 3x3 convolutions with pixel shuffle: re-parameterised ones, and EDSR."""
+
+import copy
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genimg.models.restoring import RestoringNetwork, receptive_field
+from genimg.models.rows import Conv2d
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class RepConv(nn.Module):
+    """A convolution 3x3 as the sum of several linear branches; images [N, before, H, W].
+
+    In the manner of RepVGG (Ding and others 2021) and ECBSR (Zhang, Zeng, Zhang 2021), without
+    batch normalisation: a 3x3, a 1x1, the input itself times a scale a channel (where `before` is
+    `after`), and a 1x1 to `expansion` times as many channels followed by a 3x3. Only the 3x3 by
+    itself is not zero at first: normal, of standard deviation gain / sqrt(9 before). The expanding
+    convolution has no bias: at the image's border the second sees zeros as the others do, so that
+    the sum is one convolution exactly.
+
+    The branches are added up as kernels, not as images, in training too: the gradients are the
+    same, and a step costs hardly more than that of a single convolution. Inference folds them
+    (genimg.inference.prepared).
+    """
+
+    def __init__(self, before: int, after: int, gain: float = 2**0.5, expansion: int = 2) -> None:
+        super().__init__()
+        inner = expansion * max(before, after)
+        self.weight = nn.Parameter(torch.empty(after, before, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(after))
+        self.point = nn.Parameter(torch.zeros(after, before))
+        self.identity = nn.Parameter(torch.zeros(after)) if before == after else None
+        self.expand = nn.Parameter(torch.empty(inner, before))
+        self.squeeze = nn.Parameter(torch.zeros(after, inner, 3, 3))
+        nn.init.normal_(self.weight, std=gain / (9 * before) ** 0.5)
+        nn.init.kaiming_normal_(self.expand, nonlinearity="linear")
+
+    def kernel(self) -> Tensor:
+        """[after, before, 3, 3]"""
+        center = self.point if self.identity is None else self.point + self.identity.diag()
+        expanded = torch.einsum("omyx,mi->oiyx", self.squeeze, self.expand)
+        return self.weight + expanded + F.pad(center[:, :, None, None], (1, 1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            kernel = self.kernel()  # a sum of small and large numbers: in float32
+        return F.conv2d(images, kernel, self.bias, padding=1)
+
+    @torch.no_grad()
+    def fold(self) -> Conv2d:
+        """The one convolution that it is."""
+        after, before = self.weight.shape[:2]
+        like = {"device": self.weight.device, "dtype": self.weight.dtype}
+        plain = nn.utils.skip_init(Conv2d, before, after, 3, padding=1, **like)
+        assert plain.bias is not None
+        plain.weight.copy_(self.kernel())
+        plain.bias.copy_(self.bias)
+        plain.requires_grad_(self.weight.requires_grad)
+        return plain.train(self.training)
+
+
+def fold(network: nn.Module) -> None:
+    """Put one plain convolution in the place of each re-parameterised one, in place."""
+    for part in list(network.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, RepConv):
+                setattr(part, name, child.fold())
+
+
+def folded(network: AnyModule) -> AnyModule:
+    """A copy of the network with plain convolutions, and the same outputs up to rounding."""
+    network = copy.deepcopy(network)
+    fold(network)
+    return network
+
+
+class Residual(nn.Module):
+    """x + scale * convolution(relu(convolution(x))) (figure 2c, Lim et al. 2017)."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(first, nn.ReLU(), second)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.body(x), alpha=self.scale)
+
+
+class Plain(RestoringNetwork):
+    """Residual blocks of re-parameterised convolutions 3x3 and a pixel shuffle at the end.
+
+    Images [N, channels, H, W] in [-1, 1] (gray, luma or colour) and condition maps [N, maps, H, W]
+    -> images, `scale` times as large. It predicts what to add to the image itself or, where it
+    upscales, to its bilinear interpolation, and starts as that.
+
+    unshuffle: 2 to work at half the resolution (as FFDNet does), with four times the planes: for
+        noise, JPEG and missing pixels, at a quarter of the cost.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        channels: int,
+        maps: int = 0,
+        scale: int = 1,
+        unshuffle: int = 1,
+    ) -> None:
+        super().__init__(channels, maps)
+        self.scale = scale
+        self.stride = unshuffle
+        self.shuffle = unshuffle * scale
+        first = RepConv((channels + maps) * unshuffle**2, width)
+        last = RepConv(width, channels * self.shuffle**2, gain=0)
+        inner = [  # nearly the identity at first, so that depth costs no signal
+            Residual(RepConv(width, width), RepConv(width, width, gain=0.2)) for _ in range(blocks)
+        ]
+        self.body = nn.Sequential(first, *inner, nn.ReLU(), last)
+        self.receptive_field = receptive_field((self.shuffle, 2 * blocks + 2), scale=scale)
+
+    def restore(self, known: Tensor) -> Tensor:
+        images = known[:, : self.channels]
+        found = self.body(F.pixel_unshuffle(known, self.stride) if self.stride > 1 else known)
+        found = F.pixel_shuffle(found, self.shuffle) if self.shuffle > 1 else found
+        return interpolated(images, self.scale) + found
+
+
+class EDSR(RestoringNetwork):
+    """EDSR (Lim, Son, Kim, Nah, Lee 2017): residual blocks without batch normalisation.
+
+    Images [N, channels, H, W] in [-1, 1] and condition maps, if any -> images, `scale` times as
+    large: 2, 3 or 4. EDSR's baseline is 64 wide, of 16 blocks; the large one 256, of 32, with
+    residuals scaled by 0.1 (section 3.3). x4 is reached by two upsamplers of 2. Unlike the paper's
+    it adds what it finds to a bilinear interpolation, and starts as that.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        channels: int,
+        scale: int,
+        residual_scale: float = 1.0,
+        maps: int = 0,
+    ) -> None:
+        assert scale in (2, 3, 4), f"no upsampler for {scale}"
+        super().__init__(channels, maps)
+        self.scale = scale
+        factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
+        self.head = conv(channels + maps, width)
+        self.body = nn.Sequential(
+            *(
+                Residual(conv(width, width), conv(width, width), residual_scale)
+                for _ in range(blocks)
+            ),
+            conv(width, width),
+        )
+        self.upsampler = nn.Sequential()
+        stages = [(scale, 2 * blocks + 2)]
+        for factor in factors:
+            self.upsampler.append(conv(width, width * factor**2))
+            self.upsampler.append(nn.PixelShuffle(factor))
+            cell = stages[-1][0]
+            stages += [(cell, 1), (cell // factor, 0)]
+        self.tail = conv(width, channels)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
+        self.receptive_field = receptive_field(*stages, (1, 1), scale=scale)
+
+    def restore(self, known: Tensor) -> Tensor:
+        head = self.head(known)
+        features = self.upsampler(head + self.body(head))
+        return interpolated(known[:, : self.channels], self.scale) + self.tail(features)
+
+
+def conv(before: int, after: int) -> Conv2d:
+    return Conv2d(before, after, 3, padding=1)
+
+
+def interpolated(images: Tensor, scale: int) -> Tensor:
+    """Images, bilinearly `scale` times as large: reaches one pixel to either side."""
+    if scale == 1:
+        return images
+    return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
