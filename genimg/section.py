@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -172,7 +172,7 @@ def told_apart(field: FieldInfo, prefix: str) -> Iterator[tuple[str, FieldInfo]]
     sections.sort(key=lambda each: not isinstance(field.default, each))
     values = tuple(tagged(sections))
     kind = FieldInfo(
-        annotation=Literal[values],  # type: ignore[valid-type]
+        annotation=cast(Any, Literal[values]),
         default=values[0],
         description="decides which of the other keys there are",
     )

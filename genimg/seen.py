@@ -32,22 +32,22 @@ class Segmented(Tiled):
     ) -> None:
         self._seen = opaque(image)
         super().__init__(ability, with_channels(self._seen, ability.channels), tile)
-        self._mask = np.empty(self._seen.shape[:2], np.uint8)
+        self._classes = np.empty(self._seen.shape[:2], np.uint8)
         self._shown = shown
 
     def put(self, start: int, made: Rows) -> None:
         masks = made["mask"].cpu().numpy()
         for number, mask in enumerate(masks, start=start):
             (y, x), _ = self._place(number)
-            target = self._mask[y.a : y.b, x.a : x.b]
+            target = self._classes[y.a : y.b, x.a : x.b]
             height, width = target.shape  # what the image was padded by is left out
             top, left = y.a - y.start, x.a - x.start
             target[:] = mask[top : top + height, left : left + width]
 
     def result(self) -> Pictures:
         if self._shown == "mask":
-            return Pictures(self._mask[None, ..., None])
-        return Pictures(overlay(self._seen, self._mask)[None])
+            return Pictures(self._classes[None, ..., None])
+        return Pictures(overlay(self._seen, self._classes)[None])
 
 
 def boxes_in(

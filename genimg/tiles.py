@@ -44,17 +44,18 @@ def tiled(
     side: int,
     margin: int,
     stride: int = 1,
+    scale: int = 1,
     at_once: int = 1,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """function(images) for images [N, C, H, W] of any size, a few tiles at a time.
 
-    The result, of the images' size, equals that of the whole where `function` keeps the size and
-    a pixel depends on nothing further than `margin` away.
+    The result equals that of the whole where a pixel depends on nothing further than `margin` away.
 
     side:     of a tile, pixels; a multiple of stride
     stride:   what sides and places of tiles are multiples of; images are padded to it by
               repeating their last row and column
+    scale:    by how much `function` enlarges
     at_once:  tiles given to `function` together, each with all N images: [tiles * N, C, h, w]
     device:   where the function's inputs go; the result stays where the images are
     """
@@ -68,9 +69,11 @@ def tiled(
         tiles = torch.cat([padded[..., y.start : y.stop, x.start : x.stop] for y, x in few])
         done = function(tiles.to(device or images.device))
         if output is None:
-            output = done.new_empty(padded.shape, device=images.device)
+            sides = [side * scale for side in padded.shape[-2:]]
+            output = done.new_empty(len(images), done.shape[1], *sides, device=images.device)
         for tile, (y, x) in zip(done.split(len(images)), few, strict=True):
-            inner = tile[..., y.a - y.start : y.b - y.start, x.a - x.start : x.b - x.start]
-            output[..., y.a : y.b, x.a : x.b] = inner
+            inside = [slice((s.a - s.start) * scale, (s.b - s.start) * scale) for s in (y, x)]
+            there = [slice(s.a * scale, s.b * scale) for s in (y, x)]
+            output[..., there[0], there[1]] = tile[..., inside[0], inside[1]]
     assert output is not None, "an image has at least one tile"
-    return output[..., :height, :width]
+    return output[..., : height * scale, : width * scale]

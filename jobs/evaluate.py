@@ -97,13 +97,13 @@ def evaluate(
     recipe = recipe.resolve(dataset.classes)
     helpers, _ = helpers_of(recipe, engine.device)
     inference = replace(engine.inference, helpers=helpers)
-    restores = isinstance(recipe, Restoring)
-    if (output or baselines) and not restores:
-        raise InputError(f"{'-o' if output else '--baselines'}: only for models that restore")
-    if restores:
+    others: dict[str, dict[str, float]] = {}
+    if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)
+    elif output or baselines:
+        raise InputError(f"{'-o' if output else '--baselines'}: only for models that restore")
     else:
-        metrics, others = recipe.evaluate(inference, dataset), {}
+        metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         metrics |= judge_samples(engine, critic, dataset, samples)

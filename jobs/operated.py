@@ -92,7 +92,7 @@ class Single:
     mask: Path | None = None
 
     def run(self, model: Model, operation: Operation) -> None:
-        inputs = {"image": images.load(self.source, keep_alpha=True)}
+        inputs: dict[str, Any] = {"image": images.load(self.source, keep_alpha=True)}
         if self.mask is not None:
             inputs["mask"] = images.load(self.mask, keep_alpha=True)
         made: Pictures | Values = model.engine()(operation, **inputs)

@@ -54,7 +54,7 @@ def degrade(degradations: Sequence[Damage], images: Tensor, keys: Tensor) -> Dam
     """
     damaged = Damaged(images)
     for place, degradation in enumerate(degradations):
-        damaged = degradation.onto(damaged, fold(keys, place))
+        damaged = degradation.onto(damaged, fold(keys, place) if place else keys)
     return damaged
 
 

@@ -13,6 +13,7 @@ from genimg.section import Section
 
 class PlainModel(Section):
     network: Literal["plain"] = "plain"
+    """decides which of the other keys there are"""
     width: int = Field(48, ge=8)
     """channels of the inner convolutions"""
     blocks: int = Field(8, ge=1)
@@ -23,6 +24,7 @@ class PlainModel(Section):
 
 class DRUNetModel(Section):
     network: Literal["drunet"] = "drunet"
+    """decides which of the other keys there are"""
     width: int = Field(32, ge=8)
     """channels at full resolution, doubling at each halving"""
     depth: int = Field(3, ge=1, le=4)
@@ -33,6 +35,7 @@ class DRUNetModel(Section):
 
 class NAFNetModel(Section):
     network: Literal["nafnet"] = "nafnet"
+    """decides which of the other keys there are"""
     width: int = Field(16, ge=8)
     """channels at full resolution, doubling at each halving"""
     encoder: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 1, 1), min_length=1, max_length=4)
@@ -54,6 +57,7 @@ class NAFNetModel(Section):
 
 class EDSRModel(Section):
     network: Literal["edsr"] = "edsr"
+    """decides which of the other keys there are"""
     width: int = Field(64, ge=8)
     """channels of the inner convolutions"""
     blocks: int = Field(16, ge=1)

@@ -12,7 +12,7 @@ from genimg.degradations import Damage, Damaged
 from genimg.inference import Inference
 from genimg.metrics import baselines
 from genimg.pixels import to_bytes_range
-from genimg.recipes.restoring import Restoring, Scores, enlarged
+from genimg.recipes.restoring import Restoring, Scores, enlarged, pair_of
 from genimg.sheets import Shown, extremes, per_image, sheet
 
 EXTREMES = 3  # of the worst images that are shown, and of the best
@@ -39,7 +39,7 @@ class Report:
 
     def csv(self) -> str:
         """Values of each image, by its place among the sorted files of the data."""
-        names = [f"{index:06d}" for index in self.scores["model"].index.tolist()]
+        names = [f"{index:06d}" for index in self.scores["model"].indices.tolist()]
         columns = {
             f"{name}{'' if who == 'model' else '_' + who}": each.values[:, place].tolist()
             for who, each in self.scores.items()
@@ -112,9 +112,9 @@ def sheet_of(recipe: Restoring, inference: Inference, data: Dataset, scores: Sco
     values = scores.values[:, scores.names.index(f"psnr_{test}")]
     shown = []
     for place in extremes(values.tolist(), EXTREMES):
-        index = scores.index[place : place + 1]
-        clean = data.whole(int(index))["image"][None]
-        damaged, truth = recipe.damaged(inference, index, clean, test)
+        index = scores.indices[place : place + 1]
+        pair = pair_of([data.whole(int(index))])
+        damaged, truth = recipe.damaged(inference, index, pair, test)
         made = recipe.restored(inference, damaged)
         before = as_it_is(recipe, damaged)
         pictures = [each[0].permute(1, 2, 0).cpu().numpy() for each in (before, made, truth)]

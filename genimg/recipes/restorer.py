@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from genimg.degradations import Degradation
-from genimg.degradations.bicubic import Shrink
 from genimg.degradations.blur import Blur
 from genimg.degradations.holes import Holes
 from genimg.degradations.jpeg import JPEG
 from genimg.degradations.light import Gray, Light
 from genimg.degradations.noise import Noise
+from genimg.degradations.resampling import Shrink
 from genimg.losses.restoration import RestorationLoss
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from genimg import rng
 from genimg.budget import PIXELS, shares, stacks
-from genimg.contracts import Ability, Dataset, Rows
+from genimg.contracts import Ability, Dataset, Rows, Stored
 from genimg.degradations import Damage, Damaged, bicubic, degrade
-from genimg.inference import Inference, real_images, to_floats
+from genimg.inference import Inference, to_floats
 from genimg.metrics.colour import luma
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
 from genimg.models.restoring import RestoringNetwork
@@ -28,18 +28,19 @@ from genimg.training.restoration import Restoration
 TILE = 1024  # pixels: PIXELS in all
 MEASURES = ("psnr", "ssim")
 
+Pair = tuple[Tensor, Tensor]
 Undo = Callable[[Sequence[Damage], Damaged], Tensor | None]  # -> uint8 [N, C, H, W]
 
 
 class Scores(NamedTuple):
     """What a restorer was measured by, image by image.
 
-    index: int64 [N], of the images in their data
+    indices: int64 [N], of the images in their data
     names: of the columns, as psnr_25
     values: float64 [N, columns]
     """
 
-    index: Tensor
+    indices: Tensor
     names: tuple[str, ...]
     values: Tensor
 
@@ -178,19 +179,19 @@ class Restoring(Recipe):
         rows = [torch.empty(shape, dtype=torch.float64, device=inference.device)]
         for numbers in stacks(by_pixels, shapes):
             index = chosen[numbers]
-            clean = torch.stack([data.whole(int(each))["image"] for each in index])
+            pair = pair_of([data.whole(int(each)) for each in index])
             order = torch.tensor(numbers, device=inference.device).double()
-            scores = [self.scores(inference, index, clean, name, undo) for name in self.tests()]
+            scores = [self.scores(inference, index, pair, name, undo) for name in self.tests()]
             rows.append(torch.cat([order[:, None], *scores], dim=1))
         every = inference.gather(torch.cat(rows))
         every = every[every[:, 0].argsort()]  # the same sum whoever did which
         return Scores(chosen, names, every[:, 1:].cpu())
 
     def scores(
-        self, inference: Inference, index: Tensor, clean: Tensor, test: str, undo: Undo | None
+        self, inference: Inference, index: Tensor, pair: Pair, test: str, undo: Undo | None
     ) -> Tensor:
         """float64 [N, 2]: PSNR and SSIM of images after a damage; as `measure`."""
-        damaged, clean = self.damaged(inference, index, clean, test)
+        damaged, clean = self.damaged(inference, index, pair, test)
         made = undo(self.tests()[test], damaged) if undo else self.restored(inference, damaged)
         if made is None:
             return torch.full((len(clean), len(MEASURES)), torch.nan, dtype=torch.float64)
@@ -200,17 +201,17 @@ class Restoring(Recipe):
         return torch.stack([psnr(made, clean, border), ssim(made, clean, border)], dim=1)
 
     def damaged(
-        self, inference: Inference, index: Tensor, clean: Tensor, test: str
+        self, inference: Inference, index: Tensor, pair: Pair, test: str
     ) -> tuple[Damaged, Tensor]:
         """(what a damage makes of images, what is to be made of that: uint8 [N, C, H, W]).
 
-        index: int64 [N], which decide the damage; clean: uint8 [N, C, H, W]
+        index: int64 [N], which decide the damage
         """
         scale = self.restorer_of(inference).scale
-        height, width = (side - side % scale for side in clean.shape[-2:])
-        clean = clean[..., :height, :width].to(inference.device)
+        height, width = (side - side % scale for side in pair[0].shape[-2:])
+        given, clean = (each[..., :height, :width].to(inference.device) for each in pair)
         keys = rng.fold(self.looked.seed, index).to(clean.device)
-        return degrade(self.tests()[test], to_floats(clean, clean.device), keys), clean
+        return degrade(self.tests()[test], to_floats(given, clean.device), keys), clean
 
     def restored(self, inference: Inference, damaged: Damaged) -> Tensor:
         """uint8 [N, C, H, W] of what was damaged: whole, or in tiles of PIXELS at a time."""
@@ -262,14 +263,24 @@ class Restoring(Recipe):
     @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """Columns: clean, damaged, restored."""
-        clean = real_images(data, data.choose(8), inference.device)
-        keys = rng.fold(self.looked.seed, torch.arange(len(clean))).to(clean.device)
-        tests = list(self.tests().values())
-        made = degrade(tests[len(tests) // 2], to_floats(clean, clean.device), keys)
+        chosen = torch.from_numpy(data.choose(8))
+        pair = pair_of([data.fetch(chosen.numpy(), chosen.to(data.device or inference.device))])
+        tests = list(self.tests())
+        places = torch.arange(len(chosen))
+        made, clean = self.damaged(inference, places, pair, tests[len(tests) // 2])
         restored = to_floats(self.restored(inference, made), clean.device)
         shown = enlarged(made.images, self.restorer_of(inference).scale)
         columns = torch.stack([to_floats(clean, clean.device), shown, restored], dim=1)
         return columns.flatten(0, 1).clamp(-1, 1).float().cpu(), 6
+
+
+def pair_of(stored: Sequence[Stored]) -> Pair:
+    """(images as given, as they should be), of images [C, H, W] or [N, C, H, W] of one size."""
+    given, clean = (
+        torch.stack([each[name if name in each else "image"] for each in stored])
+        for name in ("image", "target")
+    )
+    return (given, clean) if given.dim() == 4 else (given[0], clean[0])
 
 
 def rows_of(damaged: Damaged) -> Rows:

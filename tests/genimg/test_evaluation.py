@@ -1,7 +1,6 @@
 """What recipes measure, against the same computed with other means."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
 from genimg.models.conv_vae import ConvVAE
 from genimg.pixels import grid
-from genimg.recipes import RECIPES
+from genimg.recipes import RECIPES, restoring
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
@@ -130,9 +129,8 @@ def test_photos_in_tiles_score_as_whole_ones_do(monkeypatch, channels):
     whole = recipe.evaluate(Inference({"restorer": network}), data)
     assert largest == 150 * 132  # padded to be even
     largest = 0
-    module = sys.modules["genimg.recipes.denoiser"]  # the package has a function of that name
-    monkeypatch.setattr(module, "PIXELS", 64 * 64)
-    monkeypatch.setattr(module, "TILE", 64)
+    monkeypatch.setattr(restoring, "PIXELS", 64 * 64)
+    monkeypatch.setattr(restoring, "TILE", 64)
     tiled = recipe.evaluate(Inference({"restorer": network}), data)
     assert largest == 64 * 64
     assert tiled == pytest.approx(whole, rel=1e-4)

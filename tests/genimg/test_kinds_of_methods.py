@@ -108,8 +108,9 @@ def test_a_denoiser_starts_with_the_error_of_the_noise_itself():
     recipe = tiny("ffdnet", "noise.low=25", "noise.high=25", "train.precision=float32")
     batch = batch_at(recipe, 0)
     losses = started(recipe).update(batch, Alone())
-    noisy, sigma = recipe.degrade(batch.rows["image"], batch.keys)
-    assert (sigma == 25).all()
+    noisy, maps = recipe.degraded(batch.rows["image"], batch.keys)
+    assert maps.shape == (len(noisy), 1, 16, 16)
+    assert (maps == 25 / 255).all()
     torch.testing.assert_close(losses["loss"], (noisy - batch.rows["image"]).abs().mean())
     expected = 2 * 25 / 255 * math.sqrt(2 / math.pi)  # of a normal variable
     assert losses["loss"].item() == pytest.approx(expected, rel=0.05)

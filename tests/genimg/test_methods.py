@@ -22,13 +22,13 @@ NORMALISED = ("dcgan", "lsgan", "wgan-gp", "dncnn", "segmenter", "detector")
 
 @every_recipe
 def test_a_step_moves_every_network_counts_its_images_and_tells_finite_losses(name):
-    recipe = tiny(name)
+    recipe = tiny(name, "train.warmup=0")
     method = started(recipe)
     before = method.snapshot()
-    losses = trained(recipe, method, 2)  # two: a network that starts as the identity wakes up
-    assert method.seen == 2 * recipe.train.batch_size
+    losses = trained(recipe, method, 4)  # a network that starts as the identity wakes up by layers
+    assert method.seen == 4 * recipe.train.batch_size
     assert losses[0].keys() == losses[1].keys() != set()
-    for value in (*losses[0].values(), *losses[1].values()):
+    for value in (each for step in losses for each in step.values()):
         assert value.shape == ()
         assert value.isfinite()
         assert not value.requires_grad

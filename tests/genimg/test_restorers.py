@@ -6,12 +6,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from genimg.degradations import degrade
 from tiny_recipes import tiny
 
 from genimg import recipes, rng
 from genimg.contracts import Batch
 from genimg.data.opening import open_dataset
+from genimg.degradations import degrade
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.inference import Inference, to_floats
@@ -20,7 +20,7 @@ from genimg.operations import OPERATIONS
 from genimg.pixels import to_bytes_range
 from genimg.recipes.report import report, sheet_of
 from genimg.recipes.restorer import Restorer
-from genimg.recipes.restoring import enlarged, maps_of
+from genimg.recipes.restoring import enlarged, maps_of, pair_of
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def test_an_untrained_restorer_scores_as_the_damage_does(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_brings_them_nearer(name):
-    recipe = tiny(name, "train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0")
+    recipe = tiny(name, "train.lr=3e-3", "train.warmup=0", "train.images=6400")
     torch.manual_seed(0)
     method = recipe.method(CPU)
     data = opened(recipe)
@@ -55,9 +55,9 @@ def test_training_brings_them_nearer(name):
     images = to_floats(data.fetch(index, torch.arange(16))["image"], CPU)
     keys = torch.arange(16)
     losses = [
-        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"]) for _ in range(40)
+        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"]) for _ in range(80)
     ]
-    assert losses[-1] < 0.93 * losses[0]
+    assert losses[-1] < 0.94 * losses[0]
 
 
 def test_scores_are_those_of_whole_images_as_they_are_damaged():
@@ -65,7 +65,7 @@ def test_scores_are_those_of_whole_images_as_they_are_damaged():
     data = opened(recipe)
     scores = recipe.measure(Inference(recipe.networks()), data)
     assert scores.names[:2] == ("psnr_q10", "ssim_q10")
-    for row, index in zip(scores.values, scores.index, strict=True):
+    for row, index in zip(scores.values, scores.indices, strict=True):
         clean = data.whole(int(index))["image"][None]
         keys = torch.tensor([int(index)])
         made = degrade(recipe.tests()["q10"], to_floats(clean, CPU), rng.fold(0, keys))
@@ -79,9 +79,9 @@ def test_an_upscaler_is_judged_by_luma_without_the_border():
     inference = Inference(recipe.networks())
     data = opened(recipe)
     scores = report(recipe, inference, data).scores["damaged"]
-    index = scores.index[:1]
-    clean = data.whole(int(index))["image"][None]
-    damaged, truth = recipe.damaged(inference, index, clean, "shrunk")
+    index = scores.indices[:1]
+    pair = pair_of([data.whole(int(index))])
+    damaged, truth = recipe.damaged(inference, index, pair, "shrunk")
     made = to_bytes_range(enlarged(damaged.images, 2))
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
     y = [(each.double() / 255 * weights).sum(dim=1) + 16 for each in (made, truth)]
@@ -145,7 +145,7 @@ def test_a_restorer_that_must_be_told_the_quality_refuses_to_guess():
         ("upscaler", ["degradations=[{kind: shrink, scale: 3}]"], "shrinks by 2, others by 3"),
         ("upscaler", ["model.network=drunet"], "model.network=drunet: enlarges by 1, and"),
         ("deblocker", ["tells=[sigma]"], "degradations: nothing in it tells sigma"),
-        ("deblocker", ["model.network=nafnt"], "model.network='nafnt': .*nearest: nafnet"),
+        ("deblocker", ["model.network=nafnt"], "model.network='nafnt': did you mean 'nafnet'"),
         ("deblocker", ["model.blocks=x"], "model.blocks='x': input should be a valid integer"),
         ("deblurrer", ["model.blocks=3"], "unknown key 'model.blocks'"),
         ("deblurrer", ["model.encoder=[1]"], r"encoder=\[1\]: has 1 levels, and decoder 3"),
