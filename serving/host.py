@@ -212,7 +212,9 @@ def warm_up(engine: Engine, max_batch: int) -> None:
     noise = np.random.default_rng(0).integers(
         0, 256, (data.size, data.size, data.channels), np.uint8
     )
-    for name in engine.abilities:
+    left_half = np.zeros((data.size, data.size, 1), np.uint8)
+    left_half[:, : data.size // 2] = 255
+    for name, ability in engine.abilities.items():
         operation = OPERATIONS[name]
         if operation.gives is Kind.PICTURES and not operation.takes:
             for rows in (1, max_batch):
@@ -220,6 +222,9 @@ def warm_up(engine: Engine, max_batch: int) -> None:
                 if made.shape != (rows, *noise.shape):
                     raise InputError(f"{rows} samples have the shape {list(made.shape)}")
         elif operation.takes.get("image") is Kind.PICTURE:
-            made = engine(operation(), image=noise)
-            if operation.gives is Kind.PICTURE and made.images.shape[1:3] != noise.shape[:2]:
+            masks = {key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK}
+            told = {"quality": 50} if "quality" in ability.conditions else {}
+            made = engine(operation.validated(told), image=noise, **masks)
+            sides = tuple(ability.scale * side for side in noise.shape[:2])
+            if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
                 raise InputError(f"the result of {name} has not the shape of the given image")

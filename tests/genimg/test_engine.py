@@ -37,6 +37,7 @@ def asked(engine: Engine, name: str):
     """An operation with its defaults, on some input."""
     given = {
         Kind.PICTURE: lambda: picture(9, 9, 3),
+        Kind.MASK: lambda: picture(9, 9, 1) // 128 * 255,
         Kind.LATENTS: lambda: np.zeros((1, 8), np.float32),
     }
     takes = OPERATIONS[name].takes

@@ -37,7 +37,7 @@ def leaves(group: TyperGroup, path: tuple[str, ...] = ()) -> dict[tuple[str, ...
 
 
 VERBS = leaves(GROUP)
-OWN = [name for name in GROUP.commands if name not in (*OPERATIONS, "restore")]
+OWN = [name for name in GROUP.commands if name not in OPERATIONS]
 """Verbs with a module of their own; those of operations are made of declarations."""
 README = Path(jobs.__file__).parents[1] / "README.md"
 

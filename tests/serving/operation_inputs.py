@@ -10,7 +10,7 @@ from genimg.operations import Kind
 
 def sent(kind: Kind, given: np.ndarray) -> bytes:
     """An input as a file."""
-    if kind is Kind.PICTURE:
+    if kind in (Kind.PICTURE, Kind.MASK):
         return file_of(np.squeeze(given))
     out = io.BytesIO()
     np.save(out, given)

@@ -37,10 +37,20 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
         if kind is Kind.PICTURE:
             image = PICTURES[number % len(PICTURES)]
             inputs[key] = image if image.ndim == 3 else image[..., None]
+        elif kind is Kind.MASK:
+            inputs[key] = mask_for(inputs["image"])
         else:
             random = np.random.default_rng(number)
             inputs[key] = random.normal(size=(2, engine.abilities[name].latent))
     return options, inputs
+
+
+def mask_for(image: np.ndarray) -> np.ndarray:
+    """That marks a part of it, some of that softly."""
+    mask = np.zeros((*image.shape[:2], 1), np.uint8)
+    mask[2:6, 3:] = 255
+    mask[6:8, 3:] = 100
+    return mask
 
 
 def plain(made) -> np.ndarray | list:
@@ -125,7 +135,8 @@ def test_the_verb_gives_what_the_engine_gives(every_recipe, engines, name, tmp_p
     for key, given in inputs.items():
         source = tmp_path / (f"{key}.npy" if operation.takes[key] is Kind.LATENTS else f"{key}.png")
         source.write_bytes(sent(operation.takes[key], given))
-        command += [str(source), "-m", recipe]
+        mask = operation.takes[key] is Kind.MASK
+        command += ["--mask", str(source)] if mask else [str(source), "-m", recipe]
     command += [] if inputs else [recipe]
     output = {Kind.PICTURE: "a.png", Kind.LATENTS: "a.npy", Kind.VALUES: "a.json"}
     command += ["-o", output.get(operation.gives, "folder")]
@@ -173,7 +184,7 @@ def test_what_a_model_does_not_honour_is_refused_by_name(engines, name, recipe):
     engine = engines[recipe]
     for option in OPERATIONS[name].conditions - engine.abilities[name].conditions:
         _, inputs = asked(name, engine, 0)
-        value = 25.0 if option == "sigma" else "x"
+        value = {"sigma": 25.0, "quality": 10}.get(option, "x")
         told = re.escape(f"{option}={value!r}: this {recipe} takes no {option}")
         with pytest.raises(InputError, match=told):
             engine(OPERATIONS[name](**{option: value}), **inputs)
@@ -190,15 +201,20 @@ def test_over_a_folder_it_gives_what_it_gives_of_each(
     options, _ = asked(name, engine, 0)
     monkeypatch.chdir(tmp_path)
     Path("given").mkdir()
+    Path("masks").mkdir()
     for number, image in enumerate(PICTURES):
         Path(f"given/{number}.png").write_bytes(file_of(image))
+        Path(f"masks/{number}.png").write_bytes(file_of(mask_for(image)[..., 0]))
     command = [sys.executable, "-m", "jobs.cli", name, "given", "-m", recipe]
     command += ["--registry", str(every_recipe / "registry")]
     command += ["-o", "made" if operation.gives is Kind.PICTURE else "made.json"]
+    masked = Kind.MASK in operation.takes.values()
+    command += ["--mask", "masks"] if masked else []
     subprocess.run([*command, *(f"--{key}={value}" for key, value in options.items())], check=True)
     for number, image in enumerate(PICTURES):
         given = image if image.ndim == 3 else image[..., None]
-        expected = plain(engine(operation(**options), image=given))[0]
+        mask = {"mask": mask_for(given)} if masked else {}
+        expected = plain(engine(operation(**options), image=given, **mask))[0]
         if operation.gives is Kind.PICTURE:
             made = np.asarray(opened(Path(f"made/{number}.png").read_bytes()))
             assert np.array_equal(made.reshape(expected.shape), expected)
