@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -222,7 +222,9 @@ def warm_up(engine: Engine, max_batch: int) -> None:
                 if made.shape != (rows, *noise.shape):
                     raise InputError(f"{rows} samples have the shape {list(made.shape)}")
         elif operation.takes.get("image") is Kind.PICTURE:
-            masks = {key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK}
+            masks: dict[str, Any] = {
+                key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK
+            }
             told = {"quality": 50} if "quality" in ability.conditions else {}
             made = engine(operation.validated(told), image=noise, **masks)
             sides = tuple(ability.scale * side for side in noise.shape[:2])

@@ -1,0 +1,99 @@
+"""`genimg degrade`: damages images as a recipe's degradations do, to make material for tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import Meter, refuse_blocked, run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genimg.degradations import Damage
+
+
+def degrade(
+    sources: Annotated[list[str], typer.Argument(help="Images, folders or s3:// prefixes.")],
+    degradations: Annotated[
+        str, typer.Option(help="A list in YAML, as recipes have it: '[{kind: noise, high: 25}]'.")
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="A folder or s3:// prefix.")],
+    masks: Annotated[
+        str | None, typer.Option(help="A folder or prefix for masks of what is missing (holes).")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides the damage, with the image's place.")
+    ] = 0,
+) -> None:
+    """Damage images: noise, blur, JPEG, shrinking, holes, light, gray, in the order of the list.
+
+    Every image becomes a PNG of its name. With `exact: true` JPEG is that of libjpeg itself.
+
+    Example: genimg degrade photos -o noisy --degradations '[{kind: noise, low: 25, high: 25}]'
+    """
+    import torch
+
+    from cluster.places import open_storage
+    from genimg.data.remote import is_remote
+    from genimg.degradations.holes import Holes
+    from genimg.errors import InputError
+    from genimg.rng import fold
+    from jobs.offline.inputs import listed, refuse_same_names
+    from jobs.offline.job import key_of
+    from jobs.offline.worker import bytes_at
+
+    every = list_of(degradations)
+    if masks is not None and not any(isinstance(each, Holes) for each in every):
+        raise InputError(f"--masks {masks}: nothing of the list makes holes")
+    for place in filter(None, (output, masks)):
+        if not is_remote(place):
+            refuse_blocked(Path(place))
+    places, items = listed(sources)
+    refuse_same_names(places, items, output)
+    made, holes = open_storage(output), open_storage(masks) if masks else None
+    with Meter("degrade", len(items)) as meter:
+        for number, item in enumerate(items):
+            data = bytes_at(places[item[0]].place, item[1])
+            key = fold(seed, torch.tensor([number]))
+            image, mask = damaged(every, data, key)
+            made.write(key_of(item), image)
+            if holes is not None:
+                holes.write(key_of(item), mask)
+            meter.update(number + 1, {})
+    typer.echo(f"{output}: {len(items):,} images")
+
+
+def list_of(text: str) -> "tuple[Damage, ...]":
+    """Degradations of a list in YAML. Raises InputError."""
+    from genimg.degradations import Degradation
+    from genimg.errors import InputError
+    from genimg.section import Section, parse_value
+
+    class Given(Section):
+        degradations: tuple[Degradation, ...]
+
+    value = parse_value("--degradations", text)
+    if not isinstance(value, list) or not value:
+        raise InputError(f"--degradations {text!r}: give a list, as '[{{kind: noise, high: 25}}]'")
+    return Given.validated({"degradations": value}).degradations
+
+
+def damaged(every: "Sequence[Damage]", data: bytes, key: "Tensor") -> tuple[bytes, bytes]:
+    """(an image damaged, the mask of what is missing or nothing) of an image file, as PNG."""
+    from genimg import images
+    from genimg.degradations import degrade
+    from genimg.pixels import to_bytes_range, to_tensor
+
+    made = degrade(every, to_tensor(images.decode(data))[None], key)
+
+    def encoded(pixels: "Tensor") -> bytes:
+        return images.encode(to_bytes_range(pixels)[0].permute(1, 2, 0).numpy())
+
+    mask = encoded(made.tells["mask"] * 2 - 1) if "mask" in made.tells else b""
+    return encoded(made.images), mask
+
+
+if __name__ == "__main__":
+    run(degrade)
