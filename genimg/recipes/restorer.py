@@ -30,7 +30,7 @@ from genimg.recipes.networks import (
     network_of,
     scales_of,
 )
-from genimg.recipes.restoring import Looked, Restoring
+from genimg.recipes.restoring import Looked, More, Restoring
 from genimg.schedule import Train
 from genimg.section import Section
 
@@ -56,6 +56,8 @@ class Evaluate(Section):
     """what is compared: all channels, or of colour images the luma of BT.601 in 16 to 235"""
     border: int = Field(0, ge=0)
     """pixels that are cut off all around before"""
+    more: tuple[More, ...] = ()
+    """measures beside PSNR and SSIM: ms_ssim (161 pixels or more), psnr_b (gray or luma; JPEG)"""
 
 
 class Restorer(Restoring):
@@ -97,6 +99,9 @@ class Restorer(Restoring):
             missing = set(self.tells) - {TELLS.get(each.kind) for each in every}
             if missing and every:
                 raise ValueError(f"{key}: nothing in it tells {' or '.join(sorted(missing))}")
+        colour = self.data.channels == 3 and self.evaluation.planes != "luma"
+        if colour and "psnr_b" in self.evaluation.more:
+            raise ValueError("evaluation.more=[psnr_b]: is of gray images, or of planes=luma")
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
         return self
@@ -120,7 +125,7 @@ class Restorer(Restoring):
     @property
     def looked(self) -> Looked:
         ours = self.evaluation
-        return Looked(ours.images, ours.seed, ours.planes, ours.border)
+        return Looked(ours.images, ours.seed, ours.planes, ours.border, ours.more)
 
     def restorer(self) -> RestoringNetwork:
         return network_of(self.model, self.data.channels, len(self.tells), self.scale)

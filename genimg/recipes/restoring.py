@@ -16,8 +16,10 @@ from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Ability, Dataset, Rows, Stored
 from genimg.degradations import Damage, Damaged, bicubic, degrade
 from genimg.inference import Inference, to_floats
+from genimg.metrics.blocking import psnr_b
 from genimg.metrics.colour import luma
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
+from genimg.metrics.multiscale import ms_ssim
 from genimg.models.restoring import RestoringNetwork
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
@@ -26,7 +28,7 @@ from genimg.training.method import Part
 from genimg.training.restoration import Restoration
 
 TILE = 1024  # pixels: PIXELS in all
-MEASURES = ("psnr", "ssim")
+More = Literal["ms_ssim", "psnr_b"]
 
 Pair = tuple[Tensor, Tensor]
 Undo = Callable[[Sequence[Damage], Damaged], Tensor | None]  # -> uint8 [N, C, H, W]
@@ -52,12 +54,29 @@ class Looked(NamedTuple):
     seed: decides the damage
     planes: that are compared: all, or of colour images the luma of BT.601
     border: pixels that are cut off all around before
+    more: measures beside PSNR and SSIM
     """
 
     images: int
     seed: int = 0
     planes: Literal["all", "luma"] = "all"
     border: int = 0
+    more: tuple[More, ...] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return ("psnr", "ssim", *self.more)
+
+    def compared(self, made: Tensor, clean: Tensor) -> Tensor:
+        """float64 [N, measures] of uint8 [N, C, H, W]."""
+        if self.planes == "luma" and clean.shape[1] == 3:  # rounded, as MATLAB's rgb2ycbcr of bytes
+            made, clean = luma(made).round(), luma(clean).round()
+        values = [psnr(made, clean, self.border), ssim(made, clean, self.border)]
+        for name in self.more:
+            values += [
+                psnr_b(made, clean) if name == "psnr_b" else ms_ssim(made, clean, self.border)
+            ]
+        return torch.stack(values, dim=1)
 
 
 class Restoring(Recipe):
@@ -174,7 +193,9 @@ class Restoring(Recipe):
         sync = inference.sync
         by_pixels = shares([height * width for height, width in shapes], sync.world)[sync.rank]
 
-        names = tuple(f"{measure}_{name}" for name in self.tests() for measure in MEASURES)
+        names = tuple(
+            f"{measure}_{name}" for name in self.tests() for measure in self.looked.measures
+        )
         shape = (0, 1 + len(names))  # the number of the image comes first
         rows = [torch.empty(shape, dtype=torch.float64, device=inference.device)]
         for numbers in stacks(by_pixels, shapes):
@@ -190,15 +211,13 @@ class Restoring(Recipe):
     def scores(
         self, inference: Inference, index: Tensor, pair: Pair, test: str, undo: Undo | None
     ) -> Tensor:
-        """float64 [N, 2]: PSNR and SSIM of images after a damage; as `measure`."""
+        """float64 [N, measures] of images after a damage; as `measure`."""
         damaged, clean = self.damaged(inference, index, pair, test)
         made = undo(self.tests()[test], damaged) if undo else self.restored(inference, damaged)
         if made is None:
-            return torch.full((len(clean), len(MEASURES)), torch.nan, dtype=torch.float64)
-        if self.looked.planes == "luma" and clean.shape[1] == 3:
-            made, clean = luma(made), luma(clean)
-        border = self.looked.border
-        return torch.stack([psnr(made, clean, border), ssim(made, clean, border)], dim=1)
+            shape = (len(clean), len(self.looked.measures))
+            return torch.full(shape, torch.nan, dtype=torch.float64)
+        return self.looked.compared(made, clean)
 
     def damaged(
         self, inference: Inference, index: Tensor, pair: Pair, test: str
@@ -243,13 +262,17 @@ class Restoring(Recipe):
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         looked = self.looked
-        luma = " of the luma of BT.601" if looked.planes == "luma" and data.channels == 3 else ""
+        luma = (
+            " of the luma of BT.601, rounded,"
+            if looked.planes == "luma" and data.channels == 3
+            else ""
+        )
         cut = f"{looked.border} pixels cut off all around" if looked.border else "no crop"
         return {
             "images": min(looked.images, len(data)),
             "seed": looked.seed,
             "detector": "none: pixels",
-            "method": f"PSNR and SSIM{luma} of whole images rounded to bytes; {cut};"
+            "method": f"{', '.join(looked.measures)}{luma} of whole images rounded to bytes; {cut};"
             f" damage: {self.damage_told()}",
         }
 

@@ -74,6 +74,14 @@ def test_scores_are_those_of_whole_images_as_they_are_damaged():
         torch.testing.assert_close(row[None, :2], expected)
 
 
+def test_more_measures_are_told_of_each_damage():
+    recipe = tiny("deblocker", "data.channels=1", "data.size=24", "evaluation.more=[psnr_b]")
+    metrics = recipe.evaluate(Inference(recipe.networks()), opened(recipe))
+    assert list(metrics)[:4] == ["psnr", "psnr_q10", "ssim_q10", "psnr_b_q10"]
+    assert metrics["psnr_b_q10"] < metrics["psnr_q10"] - 0.5  # its blocks are counted
+    assert "psnr_b" in recipe.protocol(opened(recipe))["method"]
+
+
 def test_an_upscaler_is_judged_by_luma_without_the_border():
     recipe = tiny("upscaler", "evaluation.images=2")
     inference = Inference(recipe.networks())
@@ -84,7 +92,7 @@ def test_an_upscaler_is_judged_by_luma_without_the_border():
     damaged, truth = recipe.damaged(inference, index, pair, "shrunk")
     made = to_bytes_range(enlarged(damaged.images, 2))
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
-    y = [(each.double() / 255 * weights).sum(dim=1) + 16 for each in (made, truth)]
+    y = [((each.double() / 255 * weights).sum(dim=1) + 16).round() for each in (made, truth)]
     error = (y[0] - y[1])[..., 2:-2, 2:-2].square().mean()
     assert float(scores.values[0, 0]) == pytest.approx(
         10 * np.log10(255**2 / float(error)), abs=1e-6
@@ -152,6 +160,7 @@ def test_a_restorer_that_must_be_told_the_quality_refuses_to_guess():
         ("deblocker", ["degradations=[{kind: jpg}]"], "kind"),
         ("deblocker", ["degradations=[{kind: jpeg, lo: 3}]"], "lo"),
         ("deblocker", ["evaluation.tests={}"], "evaluation.tests"),
+        ("deblocker", ["evaluation.more=[psnr_b]"], "is of gray images"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(name, overrides, told):
