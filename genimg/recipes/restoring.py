@@ -233,7 +233,10 @@ class Restoring(Recipe):
         return degrade(self.tests()[test], to_floats(given, clean.device), keys), clean
 
     def restored(self, inference: Inference, damaged: Damaged) -> Tensor:
-        """uint8 [N, C, H, W] of what was damaged: whole, or in tiles of PIXELS at a time."""
+        """uint8 [N, C, H, W] of what was damaged: whole, or in tiles of PIXELS at a time.
+
+        As the operation does it: what a mask does not mark comes back as it was.
+        """
         restorer = self.restorer_of(inference)
         images = damaged.images
         channels = images.shape[1]
@@ -243,7 +246,7 @@ class Restoring(Recipe):
 
         height, width = images.shape[-2:]
         fits = height * width <= PIXELS
-        return tiled(
+        made = tiled(
             lambda tiles: to_bytes_range(inference.run(restore, tiles)),
             torch.cat([images, maps_of(rows_of(damaged), self.told)], dim=1),
             side=max(height, width) + 2 * restorer.margin + restorer.stride
@@ -253,6 +256,9 @@ class Restoring(Recipe):
             stride=restorer.stride,
             scale=restorer.scale,
         )
+        if "mask" not in self.told:
+            return made
+        return torch.where(damaged.tells["mask"] > 0, made, to_bytes_range(images))
 
     @staticmethod
     def restorer_of(inference: Inference) -> RestoringNetwork:

@@ -74,6 +74,21 @@ def test_scores_are_those_of_whole_images_as_they_are_damaged():
         torch.testing.assert_close(row[None, :2], expected)
 
 
+def test_an_inpainter_is_judged_by_what_it_fills():
+    recipe = tiny("inpainter", "evaluation.images=4")
+    networks = recipe.networks()
+    with torch.no_grad():
+        networks["restorer"].tail.weight.normal_()  # it changes everything
+    data = opened(recipe)
+    inference = Inference(networks)
+    pair = pair_of([data.whole(0)])
+    damaged, clean = recipe.damaged(inference, torch.tensor([0]), pair, "half")
+    made = recipe.restored(inference, damaged)
+    holes = (damaged.tells["mask"] > 0).expand_as(made)
+    assert torch.equal(made[~holes], clean[~holes])
+    assert not torch.equal(made[holes], clean[holes])
+
+
 def test_more_measures_are_told_of_each_damage():
     recipe = tiny("deblocker", "data.channels=1", "data.size=24", "evaluation.more=[psnr_b]")
     metrics = recipe.evaluate(Inference(recipe.networks()), opened(recipe))
