@@ -19,6 +19,7 @@ from genimg.inference import (
     prepared,
     rows_at_once,
 )
+from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
 from genimg.packing import FEW_CHANNELS, Packed, Phases, can_be_packed
 from genimg.precision import resolved
@@ -139,7 +140,8 @@ def test_a_prepared_network_computes_what_it_did_before(name):
         inputs, function = (torch.randn(4, network.latent),), "decode"
     else:
         inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
-        inputs += (torch.full((4,), 25.0),) if name in ("ffdnet", "dncnn") else ()
+        if isinstance(network, RestoringNetwork):
+            inputs += (constant_maps(torch.full((4, network.maps), 0.1), *inputs),)
         function = "forward"
 
     def computed(network: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
