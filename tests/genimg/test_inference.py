@@ -19,7 +19,7 @@ from genimg.inference import (
     prepared,
     rows_at_once,
 )
-from genimg.models.restoring import RestoringNetwork
+from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
 from genimg.packing import FEW_CHANNELS, Packed, Phases, can_be_packed
 from genimg.precision import resolved
@@ -141,7 +141,7 @@ def test_a_prepared_network_computes_what_it_did_before(name):
     else:
         inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
         if isinstance(network, RestoringNetwork):
-            inputs += (torch.full((4, network.maps, data.size, data.size), 0.1),)
+            inputs += (constant_maps(torch.full((4, network.maps), 0.1), *inputs),)
         function = "forward"
 
     def computed(network: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
