@@ -20,7 +20,7 @@ from genimg.metrics.blocking import psnr_b
 from genimg.metrics.colour import luma
 from genimg.metrics.fidelity import WINDOW, psnr, ssim
 from genimg.metrics.multiscale import ms_ssim
-from genimg.models.restoring import RestoringNetwork
+from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
 from genimg.tiles import tiled
@@ -322,16 +322,14 @@ def maps_of(rows: Rows, told: Sequence[str]) -> Tensor:
     sigma: in 255ths; quality: 1 is the worst; mask: 1 where a pixel is missing.
     """
     images = rows["image"]
-    shape = (len(images), 1, *images.shape[-2:])
     maps = [images.new_empty(len(images), 0, *images.shape[-2:])]
     for name in told:
         if name == "mask":
-            maps.append(rows["mask"].reshape(shape).to(images.dtype))
-        elif name == "sigma":
-            maps.append((rows["sigma"] / 255).to(images.dtype).view(-1, 1, 1, 1).expand(shape))
+            mask = rows["mask"].view(len(images), 1, *images.shape[-2:])
+            maps.append(mask.to(images.dtype))
         else:
-            worse = 1 - rows["quality"] / 100
-            maps.append(worse.to(images.dtype).view(-1, 1, 1, 1).expand(shape))
+            level = rows["sigma"] / 255 if name == "sigma" else 1 - rows["quality"] / 100
+            maps.append(constant_maps(level[:, None], images))
     return torch.cat(maps, dim=1)
 
 
