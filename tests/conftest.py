@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from local_s3 import new_bucket, s3_server
 
 settings.register_profile("genimg", deadline=None)  # the machine may be busy
 settings.load_profile("genimg")
+
+# A script in the background ignores Ctrl-C, and all that it starts would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
