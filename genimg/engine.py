@@ -65,19 +65,12 @@ class Engine:
             natively.
         verified: somebody has read every byte just now, as `Registry.fetch` does.
         """
-        folder = Path(folder)
-        if verified:
-            checkpoint.read_manifest(folder)
-        else:
-            checkpoint.verify(folder)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
-        networks = recipe.networks()
-        load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+        recipe, networks = trained(folder, device, verified=verified)
         chosen = resolved(precision, torch.device(device))
         for network in networks.values():
-            prepared(network.to(device).eval().requires_grad_(False), chosen)
+            prepared(network, chosen)
         return cls(recipe, networks, chosen)
 
     def __call__(
@@ -177,6 +170,26 @@ class Engine:
             }
             taken = {name: each for name, each in columns(every) if name in ability.takes}
             yield ability.compute, cast(Rows, taken)
+
+
+def trained(
+    folder: Path | str, device: str | torch.device, *, verified: bool = False
+) -> tuple[Recipe, dict[str, nn.Module]]:
+    """(recipe, networks) of a checkpoint folder; as `Engine.load`, but not made ready to serve.
+
+    The networks are as they were trained, but frozen and in evaluation mode.
+    """
+    folder = Path(folder)
+    if verified:
+        checkpoint.read_manifest(folder)
+    else:
+        checkpoint.verify(folder)
+    recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
+    networks = recipe.networks()
+    load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+    for network in networks.values():
+        network.to(device).eval().requires_grad_(False)
+    return recipe, networks
 
 
 def columns(rows: Rows) -> Iterator[tuple[str, Tensor]]:

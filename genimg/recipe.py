@@ -48,6 +48,7 @@ class Recipe(Section):
 
     wants: ClassVar[tuple[str, ...]] = ("image",)  # columns that it trains on and is judged by
     helpers: ClassVar[Mapping[str, str]] = {}  # other models: names -> keys that refer to them
+    teachers: ClassVar[frozenset[str]] = frozenset()  # those of them that training alone needs
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
 
     recipe: str
@@ -126,13 +127,27 @@ class Recipe(Section):
         """The metric by which the best of its checkpoints is chosen, and which way is better."""
         return self.objective
 
-    def helped_by(self) -> dict[str, str]:
-        """References to the models that it asks for help, by what they are for."""
+    def helped_by(self, training: bool = True) -> dict[str, str]:
+        """References to the models that it asks for help, by what they are for.
+
+        training: with those that training alone needs
+        """
         values = flat(self.model_dump())
-        return {name: values[key] for name, key in self.helpers.items() if values[key]}
+        return {
+            name: values[key]
+            for name, key in self.helpers.items()
+            if values[key] and (training or name not in self.teachers)
+        }
 
     def refuse_helper(self, name: str, helper: Recipe) -> None:
         """InputError where a model of a recipe is no use as its helper of a name."""
+
+    def helped(self, method: Method, teachers: Mapping[str, Mapping[str, nn.Module]]) -> None:
+        """Give its method, before it begins or goes on, what it learns from.
+
+        teachers: their networks by name, as they were trained: in float32 and evaluation mode,
+            frozen, on the method's device
+        """
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
         """This recipe with what only the data knows filled in; most need nothing.

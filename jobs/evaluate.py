@@ -79,7 +79,7 @@ def evaluate(
         engine.recipe.need("sample", engine.abilities)
         refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
-    recipe = with_helpers(recipe, registry)
+    recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
@@ -95,8 +95,8 @@ def evaluate(
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
-    helpers, _ = helpers_of(recipe, engine.device)
-    inference = replace(engine.inference, helpers=helpers)
+    helpers = helpers_of(recipe, engine.device, training=False)
+    inference = replace(engine.inference, helpers=helpers.engines)
     others: dict[str, dict[str, float]] = {}
     if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)

@@ -90,12 +90,13 @@ class Model:
         return Engine.load(self.folder, precision=chosen, verified=self.verified)
 
 
-def with_helpers(recipe: Recipe, registry: str) -> Recipe:
+def with_helpers(recipe: Recipe, registry: str, training: bool = True) -> Recipe:
     """A recipe whose helpers are named by addresses of their files, which do not change.
 
-    InputError where one is no use to it. They are copied to this machine.
+    InputError where one is no use to it. They are copied to this machine. training: with those
+    that training alone needs
     """
-    for name, reference in recipe.helped_by().items():
+    for name, reference in recipe.helped_by(training).items():
         helper = Model.named(reference, registry)
         recipe.refuse_helper(name, helper.recipe())
         address = address_of(reference, registry)

@@ -23,6 +23,7 @@ from genimg.losses.likelihood import (
 from genimg.losses.restoration import (
     RestorationLoss,
     charbonnier,
+    features_l1,
     fourier_l1,
     psnr_loss,
     ssim_loss,
@@ -35,6 +36,7 @@ __all__ = [
     "discretised_gaussian_nll",
     "discriminator_least_squares",
     "discriminator_logistic",
+    "features_l1",
     "fourier_l1",
     "gaussian_kl",
     "gaussian_nll",

@@ -1,4 +1,7 @@
-"""Losses of adversarial networks and of critics, and the penalties on their gradients."""
+"""Losses of adversarial networks and of critics, and the penalties on their gradients.
+
+Logits [N] of images; or [N, 1, H, W] of places in them, which count alike.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -4,7 +4,7 @@ Images are float32 [N, C, H, W] in [-1, 1], and each loss is a scalar: a mean ov
 it is a worker's part of the mean over a global batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -69,6 +69,15 @@ def fourier_l1(restored: Tensor, clean: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean()
 
 
+def features_l1(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of feature maps [N, F, H, W], then the mean over such layers.
+
+    (The perceptual loss of Johnson et al. 2016, in the L1 of ESRGAN, Wang et al. 2018.)
+    """
+    layers = [F.l1_loss(r.float(), c.float()) for r, c in zip(restored, clean, strict=True)]
+    return torch.stack(layers).mean()
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "absolute": F.l1_loss,
     "squared": F.mse_loss,
@@ -95,14 +104,16 @@ class RestorationLoss(Section):
 
     @model_validator(mode="after")
     def something_counts(self) -> Self:
-        if not any(weight for _, weight in self):
+        weights = {name: value for name, value in self if isinstance(value, float)}
+        if not any(weights.values()):
             raise ValueError(
                 "all weights of the loss are 0; give one above 0, as absolute=1 "
-                f"(of {', '.join(type(self).model_fields)})"
+                f"(of {', '.join(weights)})"
             )
         return self
 
     def between(self, restored: Tensor, clean: Tensor) -> Tensor:
         """The weighted sum of the losses of float32 [N, C, H, W] in [-1, 1]: a scalar."""
-        counted = [weight * LOSSES[name](restored, clean) for name, weight in self if weight]
-        return torch.stack(counted).sum()
+        weights = {name: getattr(self, name) for name in LOSSES}
+        counted = [w * LOSSES[name](restored, clean) for name, w in weights.items() if w]
+        return torch.stack(counted).sum() if counted else restored.new_zeros(())

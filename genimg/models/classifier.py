@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from genimg.models.rows import Conv2d, Linear
 
+STAGES = 3
+LAYERS = 7  # of a stage: two blocks, and pooling
+
 
 class Classifier(nn.Module):
     """Images [N, channels, size, size] in [-1, 1] -> logits [N, classes].
@@ -15,9 +18,10 @@ class Classifier(nn.Module):
 
     def __init__(self, width: int, features: int, channels: int, classes: int) -> None:
         super().__init__()
+        self.channels = channels
         layers: list[nn.Module] = []
         before = channels
-        for stage in range(3):
+        for stage in range(STAGES):
             after = width * 2**stage
             layers += [*block(before, after), *block(after, after), nn.MaxPool2d(2)]
             before = after
@@ -28,6 +32,19 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> the penultimate layer, float [N, features], non-negative."""
         return F.relu(self.to_features(self.body(images)))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Images [N, C, H, W], of 4 pixels or more -> what each stage sees in them.
+
+        Its last convolution's features before the activation, as ESRGAN takes VGG's (section 3.3,
+        Wang et al. 2018), and before pooling: [N, width * 2^i, H // 2^i, W // 2^i] of stage i.
+        """
+        seen: list[Tensor] = []
+        for start in range(0, STAGES * LAYERS, LAYERS):
+            maps = self.body[start : start + LAYERS - 2](images)
+            seen.append(maps)
+            images = F.max_pool2d(F.relu(maps), 2)
+        return seen
 
     def forward(self, images: Tensor) -> Tensor:
         return self.to_logits(self.features(images))

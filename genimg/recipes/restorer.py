@@ -7,10 +7,11 @@ genimg train restorer degradations=[] pairs=true --data FOLDER_WITH_input_AND_ta
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from genimg.degradations import Degradation
 from genimg.degradations.blur import Blur
@@ -19,9 +20,8 @@ from genimg.degradations.jpeg import JPEG
 from genimg.degradations.light import Gray, Light
 from genimg.degradations.noise import Noise
 from genimg.degradations.resampling import Shrink
-from genimg.losses.restoration import RestorationLoss
 from genimg.models.restoring import RestoringNetwork
-from genimg.recipe import Data
+from genimg.recipe import Data, Recipe
 from genimg.recipes.networks import (
     DRUNetModel,
     Model,
@@ -31,8 +31,11 @@ from genimg.recipes.networks import (
     scales_of,
 )
 from genimg.recipes.restoring import Looked, More, Restoring
+from genimg.recipes.stages import Loss, help_method, method_of, refuse_start
 from genimg.schedule import Train
 from genimg.section import Section
+from genimg.training.method import Method
+from genimg.training.restoration import Restoration
 
 Told = Literal["sigma", "quality", "mask"]
 
@@ -61,6 +64,9 @@ class Evaluate(Section):
 
 
 class Restorer(Restoring):
+    helpers: ClassVar[Mapping[str, str]] = {"start": "start", "features": "loss.features"}
+    teachers: ClassVar[frozenset[str]] = frozenset({"start", "features"})
+
     task: Literal[
         "denoise", "deblock", "deblur", "enhance", "colourise", "inpaint", "upscale", "restore"
     ]
@@ -72,7 +78,9 @@ class Restorer(Restoring):
     pairs: bool = False
     """learn from pairs on disk, `input/` and `target/`; degradations come on top of them"""
     model: Model = PlainModel()
-    loss: RestorationLoss = RestorationLoss()
+    start: str | None = None
+    """a restorer of the same network (NAME, NAME@ALIAS, NAME@7), whose weights it begins with"""
+    loss: Loss = Loss()
     evaluation: Evaluate
 
     @model_validator(mode="after")
@@ -138,6 +146,18 @@ class Restorer(Restoring):
 
     def loss_of(self, restored: Tensor, clean: Tensor) -> Tensor:
         return self.loss.between(restored, clean)
+
+    def method(self, device: torch.device) -> Restoration:
+        return method_of(self, self.loss, device)
+
+    def refuse_helper(self, name: str, helper: Recipe) -> None:
+        if name == "features":
+            helper.need("classify")
+        else:
+            refuse_start(self, helper, f"start={self.start}")
+
+    def helped(self, method: Method, teachers: Mapping[str, Mapping[str, nn.Module]]) -> None:
+        help_method(method, teachers)
 
 
 def scale_of(degradations: Sequence[Degradation]) -> int:

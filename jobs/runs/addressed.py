@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from genimg.engine import Engine
     from genimg.recipe import Recipe
@@ -45,13 +47,25 @@ def digest_of(folder: Path) -> str:
     return checkpoint.read_manifest(folder).digest()
 
 
-def helpers_of(recipe: Recipe, device: torch.device) -> tuple[dict[str, Engine], dict[str, str]]:
-    """(engines, digests) of a recipe's helpers, by what they are for; it names them by address."""
-    from genimg.engine import Engine
+@dataclass(frozen=True)
+class Helpers:
+    """A recipe's helpers, by what they are for."""
 
-    engines, digests = {}, {}
-    for name, address in recipe.helped_by().items():
+    engines: dict[str, Engine] = field(default_factory=dict)  # that judge
+    teachers: dict[str, dict[str, nn.Module]] = field(default_factory=dict)  # see Recipe.helped
+    digests: dict[str, str] = field(default_factory=dict)  # of all
+
+
+def helpers_of(recipe: Recipe, device: torch.device, training: bool = True) -> Helpers:
+    """A recipe's helpers, which it names by address. training: with its teachers."""
+    from genimg.engine import Engine, trained
+
+    helpers = Helpers()
+    for name, address in recipe.helped_by(training).items():
         folder, verified = folder_at(address)
-        engines[name] = Engine.load(folder, device, verified=verified)
-        digests[name] = digest_of(folder)
-    return engines, digests
+        if name in recipe.teachers:
+            _, helpers.teachers[name] = trained(folder, device, verified=verified)
+        else:
+            helpers.engines[name] = Engine.load(folder, device, verified=verified)
+        helpers.digests[name] = digest_of(folder)
+    return helpers

@@ -67,6 +67,8 @@ def work(
     folder = RunFolder(job.storage, job.run)
     torch.manual_seed(recipe.train.seed)  # initial weights, alike on every worker
     method = recipe.method(device)
+    helpers = helpers_of(recipe, device)
+    recipe.helped(method, helpers.teachers)
     tell = warn if sync.rank == 0 else ignore
     data = open_dataset(recipe.data, recipe.wants, device=device, warn=tell)
     train_data, held_out = data.hold_out(recipe.data.holdout)
@@ -81,7 +83,6 @@ def work(
     if method.seen >= recipe.train.images:
         return True
 
-    helpers, digests = helpers_of(recipe, device)
     loader = Loader(
         train_data,
         batch_size=recipe.train.batch_size,
@@ -100,11 +101,11 @@ def work(
             recorder = stack.enter_context(
                 Recorder(recipe, folder, past, data.fingerprint, sync.world)
             )
-            if digests:
+            if helpers.digests:
                 named = recipe.helped_by()
                 recorder.lineage["helpers"] = {
                     name: {"model": named[name], "digest": digest}
-                    for name, digest in digests.items()
+                    for name, digest in helpers.digests.items()
                 }
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
@@ -128,7 +129,7 @@ def work(
             if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
-            inference = Inference.of_copies(method.averages, precision, sync, most, helpers)
+            inference = Inference.of_copies(method.averages, precision, sync, most, helpers.engines)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
                 recorder.save(method, metrics, grid(*recipe.preview(inference, held_out)))

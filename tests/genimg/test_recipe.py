@@ -21,7 +21,7 @@ from genimg.section import allowed, flat, parse_value
 ALL_KEYS = [
     (name, key)
     for name in RECIPES
-    for key in flat(recipes.named(name).model_dump())
+    for key in recipes.named(name).keys()  # noqa: SIM118  (it is no mapping)
     if key != "recipe"
 ]
 
@@ -97,8 +97,11 @@ def test_an_override_is_refused_by_name_or_round_trips(data):
     else:
         refusal = key
     assert recipes.from_json(changed.model_dump_json()) == changed
-    assert set(changed.differences(recipe)) <= {key}
-    assert key in refusal
+    deciding = key == "model.network"  # its section comes with other keys
+    assert deciding or set(changed.differences(recipe)) <= {key}
+    assert (
+        key.rpartition(".")[2] in refusal
+    )  # some are refused by their section, which stands first
     assert "\n" not in refusal
 
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # before there is a group: its default arguments would keep it alive
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
+from second_stages import ADVERSARIAL, PERCEPTUAL, helped
 from tiny_recipes import tiny
 from torch import nn
 
@@ -36,6 +37,7 @@ VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
+    "deblocker-second-stage": ("deblocker", *SHAPE, *ADVERSARIAL, *PERCEPTUAL),
     "dcgan-bfloat16": ("dcgan", *SHAPE, "train.precision=bfloat16"),
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -63,6 +65,8 @@ def steps(recipe: Recipe, sync) -> dict[str, torch.Tensor]:
     """What is held after each of a few steps, and the workers' mean losses."""
     torch.manual_seed(0)
     method = recipe.method(CPU)
+    if recipe.helped_by():
+        helped(recipe, method)
     loader = Loader(
         open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
