@@ -106,11 +106,28 @@ def test_evaluate_prints_metrics_for_people_and_for_programs(command):
     assert (protocol["data"], protocol["split"], protocol["images"]) == ("scenes", "test", 4)
     assert protocol["precision"] == "float32"
     assert {"fingerprint", "precision", "seed", "detector", "method"} <= protocol.keys()
+    damaged = metrics.pop("beside")["damaged"]
     assert set(metrics) == {"psnr", "psnr_25", "ssim_25", "psnr_50", "ssim_50"}
+    assert set(damaged) == set(metrics) - {"psnr"}
     assert metrics["psnr"] == pytest.approx((metrics["psnr_25"] + metrics["psnr_50"]) / 2)
     assert metrics["psnr_25"] > metrics["psnr_50"] > 10
-    lines = printed(command(f"{arguments} --precision float32")).splitlines()
-    assert [line.split() for line in lines] == [[k, f"{v:.4g}"] for k, v in metrics.items()]
+    head, *lines = printed(command(f"{arguments} --precision float32")).splitlines()
+    assert head.split() == ["model", "damaged"]
+    beside = {name: f"{value:.4g}" for name, value in damaged.items()}
+    assert [line.split() for line in lines] == [
+        [name, f"{value:.4g}", beside.get(name, "-")] for name, value in metrics.items()
+    ]
+
+
+def test_a_restorers_evaluation_leaves_a_sheet_and_a_line_an_image(command, home: Path):
+    printed(command("evaluate ffdnet evaluation.sigmas=[25] --data scenes -o judged"))
+    lines = Path("judged/scores.csv").read_text().splitlines()
+    assert lines[0] == "image,psnr_25,ssim_25,psnr_25_damaged,ssim_25_damaged"
+    assert len(lines) == 5
+    assert Image.open("judged/sheet.png").width > 3 * 16
+    ended = command("evaluate dcgan -o judged")
+    assert ended.code == 2
+    assert "-o: only for models that restore" in ended.err
 
 
 def test_a_model_may_be_asked_for_in_either_precision(command, home: Path):
@@ -153,7 +170,7 @@ def test_evaluate_on_a_models_own_data_looks_at_what_was_held_out(command, tiny,
     metrics = json.loads(printed(ended))
     said = "runs/own was trained on own: only the 20 images that were held out are looked at"
     assert said in ended.err
-    protocol = metrics.pop("protocol")
+    protocol, _ = metrics.pop("protocol"), metrics.pop("beside", None)
     assert (protocol["split"], protocol["images"]) == ("held-out", 20)
     assert metrics == pytest.approx(kept, rel=1e-5)
 
