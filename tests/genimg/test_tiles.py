@@ -1,5 +1,7 @@
 """Tiles give what the whole gives; images are divided and stacked by their pixels."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -59,8 +61,21 @@ def test_shares_are_everything_once_and_fair(costs, world):
     assert len(parts) == world
     assert sorted(item for part in parts for item in part) == list(range(len(costs)))
     loads = [sum(costs[item] for item in part) for part in parts]
-    fair = max([sum(costs) / world, *costs])
-    assert max(loads) <= fair * (4 / 3) + max(costs, default=0) / 3
+    largest = max(costs, default=0)
+    assert max(loads) <= sum(costs) / world + (1 - 1 / world) * largest + 1e-9  # Graham 1966
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 3))
+def test_no_shares_could_be_much_fairer(costs, world):
+    loads = [sum(costs[item] for item in part) for part in shares(costs, world)]
+    best = min(
+        max(
+            sum(costs[i] for i, owner in enumerate(owners) if owner == rank)
+            for rank in range(world)
+        )
+        for owners in itertools.product(range(world), repeat=len(costs))
+    )
+    assert max(loads) <= best * (4 / 3 - 1 / (3 * world)) + 1e-9  # Graham 1969
 
 
 def test_photos_are_divided_by_pixels_not_by_number():
