@@ -170,9 +170,14 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
 
     models: what each can, by its reference.
     """
+    restored = ("restore", "deblock", "deblur", "enhance", "colourise", "upscale")
+    restores = "curl -F image=@photo.png '{url}/v1/images/NAME?model={model}' -o better.png"
     lines = {
         "sample": "curl -X POST '{url}/v1/images/sample?n=16&model={model}' -o grid.png",
         "denoise": "curl -F image=@noisy.png '{url}/v1/images/denoise?model={model}' -o clean.png",
+        **{name: restores.replace("NAME", name) for name in restored},
+        "inpaint": "curl -F image=@photo.png -F mask=@mask.png"
+        " '{url}/v1/images/inpaint?model={model}' -o filled.png",
         "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
         "segment": "curl -F image=@photo.png '{url}/v1/images/segment?model={model}' -o seen.png",
         "detect": "curl -F image=@photo.png '{url}/v1/images/detect?model={model}'",

@@ -113,7 +113,7 @@ class Upscale(Tiling):
 
     name: ClassVar[str] = "upscale"
 
-    scale: Literal[2, 3, 4] | None = None
+    scale: int | None = Field(None, ge=2, le=4)
     """how much larger; without it, as the model does"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:

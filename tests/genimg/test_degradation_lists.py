@@ -96,7 +96,7 @@ def test_no_degradations_change_nothing() -> None:
 def test_they_follow_one_another_each_with_its_own_luck() -> None:
     noise = Noise(low=10, high=50)
     damaged = degrade([noise, Gray(), noise], images(), KEYS)
-    first = noise.damage(images(), fold(KEYS, 0))
+    first = noise.damage(images(), KEYS)
     second = noise.damage(Gray().damage(first.images, KEYS).images, fold(KEYS, 2))
     assert torch.equal(damaged.images, second.images)
     assert torch.equal(damaged.tells["sigma"], second.tells["sigma"])
@@ -120,7 +120,7 @@ def test_the_last_that_befell_an_image_is_told_and_all_holes() -> None:
 def test_a_mask_shrinks_with_its_image() -> None:
     holes = Holes(of=("boxes",))
     tells = degrade([holes, KINDS["shrink"](scale=2)], images(height=26, width=34), KEYS).tells
-    mask = holes.damage(images(height=26, width=34), fold(KEYS, 0)).tells["mask"]
+    mask = holes.damage(images(height=26, width=34), KEYS).tells["mask"]
     assert tells["mask"].shape == (8, 1, 13, 17)
     assert torch.equal(tells["mask"], torch.nn.functional.max_pool2d(mask, 2))
 

@@ -27,6 +27,9 @@ OF_THE_MODEL = {
     "output_format",
     "model",
     "latents",
+    "mask",
+    "quality",
+    "scale",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
