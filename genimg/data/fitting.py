@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ class Place:
     window: tuple[int, int]
 
 
+@lru_cache(maxsize=1024)  # images of a set are of few sizes, and it is asked for each
 def placed(image: tuple[int, int], size: int, fit: Fit) -> Place:
     """Where an image of (height, width) goes.
 

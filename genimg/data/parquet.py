@@ -119,8 +119,13 @@ class Shards:
                 whole[name] = [stored[name][:0]] * len(indices)
 
         def read(places: np.ndarray) -> None:
-            for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
-                group = self._cache.get(int(groups[place]))
+            group: RowGroup | None = None
+            among = zip(
+                places.tolist(), groups[places].tolist(), rows[places].tolist(), strict=True
+            )
+            for place, number, row in among:
+                if group is None or group.number != number:
+                    group = self._cache.get(number)
                 found = self._rows_of(group, row) or self._after(int(indices[place]))
                 for name, value in found.items():
                     (whole if name in whole else stored)[name][place] = value

@@ -106,7 +106,7 @@ def test_ctrl_c_on_a_cluster_of_its_own_saves_and_ends_it(
     assert "the same command goes on" in output
     assert 640 <= int(newest(run).name) < 3840
 
-    done = subprocess.run(line, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert state(run) == state(alone)
 
