@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import cast
 
@@ -19,6 +19,9 @@ from genimg.errors import InputError
 
 _KEYS, _CROPS, _AUGMENTATION = 11, 12, 13  # tags that keep the uses of a key apart
 
+MOST_AT_ONCE = 8  # batches
+VALUES_AT_ONCE = 2**22  # of images, float32: 16 MB
+
 
 class Loader:
     """Iterating yields Batch after Batch, without end.
@@ -28,8 +31,8 @@ class Loader:
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
     augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
-    prefetch: batches prepared ahead by a background thread, on a GPU in a stream of its own: it
-        computes beside the training, and neither waits for the other
+    prefetch: how far ahead a background thread prepares batches (some at once: see at_once), on a
+        GPU in a stream of its own: it computes beside the training, and neither waits for the other
     """
 
     def __init__(
@@ -57,22 +60,40 @@ class Loader:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
-            prepare = Prefetch(self.batch, self.device)
+            prepare = Prefetch(self.batches, self.device)
             pending: deque[Future[Callable[[], Batch]]] = deque()
+            at_once = self.at_once
             try:
                 while True:
                     while len(pending) <= self.prefetch:
-                        pending.append(thread.submit(prepare, self.seen))
-                        self.seen += self.batch_size
+                        pending.append(thread.submit(prepare, self.seen, at_once))
+                        self.seen += at_once * self.batch_size
                     receive = pending.popleft().result()
-                    yield receive()
+                    yield from apart(receive(), at_once, self.batch_size)
             finally:
                 for future in pending:
                     future.cancel()
 
+    @property
+    def at_once(self) -> int:
+        """Batches that are prepared in one go: several, while they are small.
+
+        A call into PyTorch costs as much for few numbers as for many, and there are some two
+        hundred in a batch, each of which the thread that trains would have to wait for.
+        """
+        pixels = self.dataset.channels * self.dataset.size**2
+        largest = max(1, (self.share.stop - self.share.start) * pixels)
+        return max(1, min(MOST_AT_ONCE, VALUES_AT_ONCE // largest))
+
     def batch(self, seen: int) -> Batch:
         """This worker's part of the global batch that starts at position `seen`."""
-        positions = np.arange(seen, seen + self.batch_size, dtype=np.int64)[self.share]
+        return self.batches(seen, 1)
+
+    def batches(self, seen: int, count: int) -> Batch:
+        """As batch(), of so many global batches, one after the other."""
+        starts = seen + self.batch_size * np.arange(count, dtype=np.int64)
+        inside = np.arange(self.batch_size, dtype=np.int64)[self.share]
+        positions = (starts[:, None] + inside).reshape(-1)
         keys = rng.fold(self.seed, _KEYS, torch.from_numpy(positions))
         uses = torch.stack([keys, rng.fold(keys, _CROPS), rng.fold(keys, _AUGMENTATION)])
         keys, crops, turns = to_device(uses, self.device)
@@ -82,7 +103,19 @@ class Loader:
         stored = self.dataset.fetch(indices, crops)
         stored = {name: to_device(column, self.device) for name, column in stored.items()}
         rows = cast("Rows", ready(self.augment(stored, turns)))
-        return Batch(rows, keys, self.batch_size)
+        return Batch(rows, keys, count * self.batch_size)
+
+
+def apart(batches: Batch, count: int, total: int) -> Iterator[Batch]:
+    """`count` batches out of what was prepared in one go; each is `total` images over all workers.
+
+    They share memory with it, and one another with none.
+    """
+    here = len(batches.keys) // count
+    columns = cast("dict[str, Tensor]", batches.rows)
+    for start in range(0, len(batches.keys), here):
+        rows = {name: column[start : start + here] for name, column in columns.items()}
+        yield Batch(cast("Rows", rows), batches.keys[start : start + here], total)
 
 
 class Prefetch:
@@ -92,21 +125,21 @@ class Prefetch:
     function that the training's thread calls: its stream, not the thread, waits for the batch.
     """
 
-    def __init__(self, batch: Callable[[int], Batch], device: torch.device) -> None:
-        self.batch = batch
+    def __init__(self, batches: Callable[[int, int], Batch], device: torch.device) -> None:
+        self.batches = batches
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self.stream:  # for what was put on the device so far, as a data set's pixels
             self.stream.wait_stream(torch.cuda.current_stream(device))
 
-    def __call__(self, seen: int) -> Callable[[], Batch]:
-        """Prepare the batch at a position; called in the background."""
+    def __call__(self, seen: int, count: int) -> Callable[[], Batch]:
+        """Prepare so many batches from a position on; called in the background."""
         if self.stream is None:
-            batch = self.batch(seen)
-            return lambda: batch
+            batches = self.batches(seen, count)
+            return lambda: batches
         with torch.cuda.stream(self.stream):
-            batch = self.batch(seen)
+            batches = self.batches(seen, count)
             ready = self.stream.record_event()
-        return lambda: received(batch, ready)
+        return lambda: received(batches, ready)
 
 
 def received(batch: Batch, ready: torch.cuda.Event) -> Batch:

@@ -136,9 +136,15 @@ def real(images: Tensor, quality: Tensor, subsample: bool = True) -> Tensor:
 
 def _tables(quality: Tensor, of: Literal["luma", "chroma"]) -> Tensor:
     """float64 [N, 8, 8]: what coefficients are divided by, as libjpeg scales its tables."""
-    base = torch.tensor(_LUMA if of == "luma" else _CHROMA).to(quality.device)
+    base = _base(of, quality.device)
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     return ((base * percent[:, None, None] + 50) // 100).clamp_(1, 255).double()
+
+
+@lru_cache(maxsize=8)
+def _base(of: Literal["luma", "chroma"], device: torch.device) -> Tensor:
+    """int64 [8, 8]"""
+    return torch.tensor(_LUMA if of == "luma" else _CHROMA, device=device)
 
 
 def _coded(planes: Tensor, tables: Tensor) -> Tensor:

@@ -67,5 +67,5 @@ def luma(images: Tensor) -> Tensor:
     """[N, 1, H, W] of [N, C, H, W]: full-range luma of RGB (C = 3), or the one channel itself."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(LUMA, device=images.device)
-    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return torch.add(LUMA[0] * red, green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])

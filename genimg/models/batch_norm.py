@@ -75,11 +75,11 @@ class _Normalise(torch.autograd.Function):
         statistics.
         """
         x, weight, mean, variance = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
         through, scale, shift = torch.ops.aten.native_batch_norm_backward(  # mean, variance fixed
-            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            gradient, x, weight, mean, variance, mean, inverse, False, ctx.eps, [True, True, True]
         )
         of_scale, of_shift = ctx.division.mean(torch.stack([scale, shift])).unbind()
-        inverse = (variance + ctx.eps).rsqrt()
         factor = -weight * inverse / (x.numel() / x.shape[1])
         slope = factor * inverse * of_scale
         level = factor * of_shift - slope * mean

@@ -30,5 +30,5 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
         return images
     if channels == 3:
         return images.expand(-1, 3, -1, -1)
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
-    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

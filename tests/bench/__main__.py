@@ -27,6 +27,7 @@ import bench_offline
 import bench_order
 import bench_parquet
 import bench_ray
+import bench_restoring
 import bench_scenes
 import bench_serving
 import bench_tune
@@ -40,6 +41,7 @@ from jobs.runs.recorder import commit
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "scenes": bench_scenes.measure,
     "loop": bench_loop.measure,
+    "restoring": bench_restoring.measure,
     "order": bench_order.measure,
     "parquet": bench_parquet.measure,
     "engine": bench_engine.measure,
