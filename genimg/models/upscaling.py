@@ -1,7 +1,7 @@
 """Plain networks of 3x3 convolutions with pixel shuffle: re-parameterised ones, and EDSR."""
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,16 @@ class RepConv(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             kernel = self.kernel()  # a sum of small and large numbers: in float32
         return F.conv2d(images, kernel, self.bias, padding=1)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Weights of the one convolution that it is mean the same with branches of zeros."""
+        beside = {f"{prefix}{name}": each for name, each in self.named_parameters()}
+        for name in ("weight", "bias"):
+            beside.pop(prefix + name)
+        if not beside.keys() & state.keys():
+            state |= {name: torch.zeros_like(each) for name, each in beside.items()}
+            state[f"{prefix}expand"] = self.expand.detach()  # with zeros it would learn nothing
+        super()._load_from_state_dict(state, prefix, *others)
 
     @torch.no_grad()
     def fold(self) -> Conv2d:

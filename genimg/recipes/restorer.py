@@ -20,6 +20,7 @@ from genimg.degradations.jpeg import JPEG
 from genimg.degradations.light import Gray, Light
 from genimg.degradations.noise import Noise
 from genimg.degradations.resampling import Shrink
+from genimg.models.filling import Filled
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data, Recipe
 from genimg.recipes.networks import (
@@ -136,7 +137,8 @@ class Restorer(Restoring):
         return Looked(ours.images, ours.seed, ours.planes, ours.border, ours.more)
 
     def restorer(self) -> RestoringNetwork:
-        return network_of(self.model, self.data.channels, len(self.tells), self.scale)
+        network = network_of(self.model, self.data.channels, len(self.tells), self.scale)
+        return Filled(network) if self.tells == ("mask",) else network
 
     def damage(self) -> Sequence[Degradation]:
         return self.degradations
