@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genimg import checkpoint, recipes, rng
 from genimg.contracts import Plan, Rows
+from genimg.errors import InputError
 from genimg.inference import Inference, latents, prepared, rows_at_once
 from genimg.operations import Operation
 from genimg.precision import Precision, resolved
@@ -186,7 +187,15 @@ def trained(
         checkpoint.verify(folder)
     recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
     networks = recipe.networks()
-    load_states(networks, checkpoint.read_tensors(folder, checkpoint.WEIGHTS))
+    weights = checkpoint.read_tensors(folder, checkpoint.WEIGHTS)
+    try:
+        load_states(networks, weights)
+    except RuntimeError as error:
+        first = str(error).split("\n", 2)[1].strip()[:100]
+        raise InputError(
+            f"{folder / checkpoint.WEIGHTS}: not the weights of this recipe's networks, as this"
+            f" genimg knows them ({first}...); serve it by the version that made it, or train anew"
+        ) from None
     for network in networks.values():
         network.to(device).eval().requires_grad_(False)
     return recipe, networks

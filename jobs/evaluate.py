@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genimg.inference import Inference
     from genimg.recipes.restoring import Restoring
 
+SMALLEST = 12  # pixels, of images that a restorer is judged by
 FEWEST_JUDGED = 10  # the inception score is a mean over ten parts
 
 
@@ -84,7 +85,14 @@ def evaluate(
         if key.startswith("model.") or key in ("data.size", "data.channels"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     wants, device = recipe.wants, engine.device
-    opened = open_dataset(recipe.data, wants, cast(Split, split), device, warn=say)
+    try:
+        opened = open_dataset(recipe.data, wants, cast(Split, split), device, warn=say)
+    except InputError:
+        if not isinstance(recipe, Restoring) or recipe.data.fit != "crop":
+            raise
+        # It looks at whole images, which may be smaller than the patches that it learned from.
+        smaller = recipe.data.model_copy(update={"size": SMALLEST})
+        opened = open_dataset(smaller, wants, cast(Split, split), device, warn=say)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     if opened.fingerprint in trained_on(checkpoint.read_manifest(folder).lineage):

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     """(folder, whether every byte of it was verified) of a checkpoint path, or of NAME,
-    NAME@ALIAS or NAME@7 in a registry.
+    NAME@ALIAS or NAME@7 in a registry, or among the models that are bundled.
 
     A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
     here once.
     """
-    from cluster.places import open_storage
-    from cluster.registry import Registry
+    from cluster.fallback import over
+    from genimg import bundled
     from genimg.checkpoint import MANIFEST
 
     if model.startswith("s3://"):
@@ -40,21 +40,21 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
         from genimg.errors import InputError
 
         raise InputError(f"{model}: not a checkpoint folder (no {MANIFEST}) nor a run with one")
-    models = Registry(open_storage(registry))
+    models = over(registry, bundled.FOLDER)
     return models.fetch(models.resolve(model)), True
 
 
 def address_of(model: str, registry: str) -> str:
     """Of a model's files, a checkpoint's folder or a version's in a registry: it means the same to
     any process, later too."""
-    from cluster.places import open_storage
-    from cluster.registry import Registry
+    from cluster.fallback import over
+    from genimg import bundled
 
     if model.startswith("s3://"):
         return model
     if "/" in model or Path(model).expanduser().is_dir():
         return everywhere(str(folder_of(model, registry)[0]))
-    models = Registry(open_storage(everywhere(registry)))
+    models = over(everywhere(registry), bundled.FOLDER)
     return models.address(models.resolve(model))
 
 

@@ -45,6 +45,7 @@ def list_(
     Example: genimg models list shapes
     """
     from cluster.versions import Damaged, Unknown
+    from genimg import bundled
 
     store = open_registry(registry)
     rows = []
@@ -62,8 +63,10 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    beneath = f"bundled with genimg: {', '.join(bundled.names())}"
     if not rows:
         typer.echo(f"there are no models in {store.storage} yet; see genimg models register --help")
+        typer.echo(beneath)
         return
     table = Table()
     for heading in ("model", "version", "aliases", "created (UTC)", "metrics"):
@@ -74,6 +77,7 @@ def list_(
         cells = (row["name"], str(row["version"]), ", ".join(row["aliases"]), created, metrics)
         table.add_row(*map(escape, cells))
     Console().print(table)
+    typer.echo(beneath)
 
 
 @app.command()
@@ -86,7 +90,11 @@ def show(
 
     Example: genimg models show shapes@production
     """
-    store = open_registry(registry)
+    from cluster.fallback import over
+    from genimg import bundled
+    from genimg.compact import CARD
+
+    store = over(registry, bundled.FOLDER)
     version = store.resolve(reference)
     aliases = store.aliases(version.name)
     row = describe(version, aliases.held_by(version.number))
@@ -119,6 +127,8 @@ def show(
     for move in row["history"]:
         table.add_row(escape(move["at"]), escape(sentence(version.name, move)))
     Console().print(table)
+    if CARD in version.files:
+        typer.echo((store.fetch(version) / CARD).read_text())
 
 
 @app.command()
@@ -128,6 +138,13 @@ def register(
         str, typer.Argument(metavar="FOLDER", help="Checkpoint folder of a run, here or s3://.")
     ],
     with_training_state: WithTrainingState = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights in float16, folded: half the bytes or fewer.")
+    ] = False,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="A Markdown file: data, licence, figures, what it is not good at."),
+    ] = None,
     registry: RegistryOption = "registry",
 ) -> None:
     """Copy what serving needs of a checkpoint into the registry, as the model's next version.
@@ -139,14 +156,26 @@ def register(
     Example: genimg models register shapes runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
+    from genimg.errors import InputError
     from jobs.runs.addressed import fetch_checkpoint
 
+    if with_training_state and (half or card):
+        raise InputError(
+            "--with-training-state: a training goes on from a checkpoint as it is; leave out"
+            f" {'--half' if half else '--card'}"
+        )
+    try:
+        text = None if card is None else card.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--card {card}: {error}") from None
     if folder.startswith("s3://"):
         place = fetch_checkpoint(folder)
     else:
         place = Path(folder).expanduser()
         checkpoint.verify(place)
-    version = register_checkpoint(name, place, registry, with_training_state=with_training_state)
+    version = register_checkpoint(
+        name, place, registry, with_training_state=with_training_state, half=half, card=text
+    )
     typer.echo(f"registered {version.reference}")
 
 

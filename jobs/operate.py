@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genimg import bundled
 from genimg.operations import OPERATIONS, Kind, Operation, Tiling, restoring
 from genimg.section import allowed
-from jobs.console import PrecisionOption, RegistryOption
+from jobs.console import PrecisionOption, RegistryOption, say
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
@@ -69,7 +70,11 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         if reads:
             files = "An image." if draws else "Images, folders or s3:// prefixes of images."
         parameters.append(("sources", Annotated[list[str], typer.Argument(help=files)], ...))
-        option = typer.Option("--model", "-m", help=f"Required. {MODEL}")
+        here = bundled.model_for(operation.name)
+        instead = f"  \\[default: {here}, which comes with genimg]" if here else ""
+        option = typer.Option(
+            "--model", "-m", help=f"{'' if here else 'Required. '}{MODEL}{instead}"
+        )
         parameters.append(("model", Annotated[str | None, option], None))
     else:
         parameters.append(("model", Annotated[str, typer.Argument(help=MODEL)], ...))
@@ -112,7 +117,8 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
 def example(operation: type[Operation]) -> str:
     """A command line that works, given the files and the model."""
     given = "latents.npy" if Kind.LATENTS in operation.takes.values() else "image.png"
-    model = f"{given} -m MODEL" if operation.takes else "shapes@best"
+    named = "" if bundled.model_for(operation.name) else " -m MODEL"
+    model = f"{given}{named}" if operation.takes else "shapes@best"
     output = {
         Kind.PICTURE: " -o result.png",
         Kind.PICTURES: " -o grid.png",
@@ -138,26 +144,44 @@ def perform(
     shard_rows: int | None = None,
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
-    from genimg.errors import InputError
-
+    given = {key: value for key, value in options.items() if value is not None}
     if model is None:
-        first, *others = sources or ["image.png"]
-        # as `genimg restore MODEL FILE` was written once
-        old = others and not Path(first).exists()
-        files, name = (" ".join(others), first) if old else (" ".join([first, *others]), "MODEL")
-        line = f"genimg {operation.name} {files} -m {name}"
-        raise InputError(f"no model is given: name it with -m, as in {line}")
+        refuse_old_form(operation, sources or [])
+    valid = operation.validated(given)
 
     from jobs.model import Model  # which takes a second
     from jobs.operated import Asked, prepared
 
-    given = {key: value for key, value in options.items() if value is not None}
-    valid = operation.validated(given)
     asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows, mask)
     work = prepared(valid, asked)
-    wanted = Model.named(model, registry, precision)
+    wanted = Model.named(model or bundled_model(valid, sources or []), registry, precision)
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
     recipe.allow(valid)
     work.run(wanted, valid)
+
+
+def refuse_old_form(operation: type[Operation], sources: Sequence[str]) -> None:
+    """InputError for what was written `genimg restore MODEL FILE` once."""
+    from genimg.errors import InputError
+
+    first, *others = sources or [""]
+    if others and not (Path(first).exists() or first.startswith("s3://")):
+        line = f"genimg {operation.name} {' '.join(others)} -m {first}"
+        raise InputError(f"no model is given: name it with -m, as in {line}")
+
+
+def bundled_model(operation: Operation, sources: Sequence[str]) -> str:
+    """The model that comes with genimg for an operation, or InputError."""
+    from genimg.errors import InputError
+
+    scale = getattr(operation, "scale", None)
+    if name := bundled.model_for(operation.name, scale):
+        say(f"model: {name}, of those that come with genimg; -m names another")
+        return name
+    line = f"genimg {operation.name} {' '.join(sources or ['image.png'])} -m MODEL"
+    by = "" if scale is None else f" that enlarges by {scale}"
+    raise InputError(
+        f"no model is given, and none{by} comes with genimg: name it with -m, as in {line}"
+    )

@@ -23,7 +23,10 @@ def serve(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="NAME, NAME@ALIAS or NAME@7, instead of a file; may be repeated."),
+        typer.Option(
+            help="NAME, NAME@ALIAS or NAME@7, instead of a file; may be repeated.  "
+            "[default: the models that are bundled]"
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on.  [default: the file's, or 8000]")
@@ -107,11 +110,12 @@ def read_options(
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
+    from genimg import bundled
     from genimg.errors import InputError
     from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
     if not config and not models:
-        raise InputError("no model is given: name one with --model, or a file with --config")
+        models = bundled.names()
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
     tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
@@ -141,14 +145,15 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
 
     RegistryError where one is not in the registry, before a replica looks for it.
     """
-    from cluster.places import open_storage
-    from cluster.registry import Registry
+    from cluster.fallback import over
+    from genimg import bundled
     from genimg.recipes import RECIPES
 
-    registry = Registry(open_storage(settings.registry))
+    registry = over(settings.registry, bundled.FOLDER)
     found: dict[str, tuple[str, ...]] = {}
     for model in settings.models:
-        recipe = registry.resolve(model.ref).lineage.get("recipe")
+        version = registry.resolve(model.ref)
+        recipe = version.lineage.get("recipe")
         found[model.ref] = ()
         if recipe in RECIPES:
             found[model.ref] = RECIPES[recipe]().can()

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cluster.places import open_storage
-from cluster.registry import Registry
+from cluster.fallback import over
 from cluster.versions import Version, parse_reference
+from genimg import bundled
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import OPERATIONS, Kind
@@ -42,7 +42,8 @@ class _Served:
 
 
 class Host:
-    """Answers requests to one reference (`NAME`, `NAME@ALIAS`, `NAME@7`) out of a registry.
+    """Answers requests to one reference (`NAME`, `NAME@ALIAS`, `NAME@7`) out of a registry, or of
+    the models that are bundled.
 
     The constructor loads and warms up, which takes seconds, and raises RegistryError, StorageError
     or InputError where that cannot be done. Afterwards the reference is watched: a version that it
@@ -65,7 +66,7 @@ class Host:
         self.limits = limits or Limits()
         self.device = device
         self.cache = cache
-        self._registry = Registry(open_storage(registry))
+        self._registry = over(registry, bundled.FOLDER)
         self._rejected: Rejected | None = None
         self._info: tuple[tuple[_Served, Rejected | None], ModelInfo] | None = None
         name = parse_reference(settings.ref)[0]

@@ -56,17 +56,20 @@ def register_checkpoint(
     folder: Path,
     registry: str,
     *,
-    with_training_state: bool,
+    with_training_state: bool = False,
     origin: Mapping[str, Any] | None = None,
+    half: bool = False,
+    card: str | None = None,
 ) -> Version:
     """Register a verified checkpoint folder, with its own metrics and lineage.
 
-    origin: what the lineage says besides. Raises InputError where a training state is asked for
-    that is not there.
+    origin: what the lineage says besides. half, card: as for genimg.compact. Raises InputError
+    where a training state is asked for that is not there.
     """
     from cluster.places import open_storage
     from cluster.registry import Registry
     from genimg import checkpoint
+    from genimg.compact import compact
 
     lineage = checkpoint.read_manifest(folder).lineage | dict(origin or {})
     metrics = checkpoint.read_json(folder, checkpoint.METRICS)
@@ -74,5 +77,6 @@ def register_checkpoint(
         if with_training_state:
             checkpoint.need_training_state(folder)
         else:
-            folder = checkpoint.without_training_state(folder, Path(scratch) / "version")
+            folder = compact(folder, Path(scratch) / "version", half=half, card=card)
+            lineage |= checkpoint.read_manifest(folder).lineage
         return Registry(open_storage(registry)).register(name, folder, metrics, lineage)

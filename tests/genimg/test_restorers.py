@@ -33,7 +33,7 @@ def opened(recipe: Restorer):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_untrained_restorer_scores_as_the_damage_does(name):
-    """All begin as the identity, or as an interpolation."""
+    """All begin as the identity, as an interpolation, or as a smooth guess of what is missing."""
     recipe = tiny(name, "evaluation.images=4")
     inference = Inference(recipe.networks())
     found = report(recipe, inference, opened(recipe))
@@ -41,6 +41,8 @@ def test_an_untrained_restorer_scores_as_the_damage_does(name):
     assert model.shape == (4, 2 * len(recipe.tests()))
     if name == "upscaler":  # bilinear, beside bicubic
         assert (model[:, 0] - damaged[:, 0]).abs().max() < 3
+    elif name == "inpainter":
+        assert (model[:, ::2] - damaged[:, ::2]).min() > 0
     else:
         torch.testing.assert_close(model, damaged)
 

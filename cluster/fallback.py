@@ -1,0 +1,52 @@
+"""A registry to be read, whose names fall back on those of another one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.aliases import Aliases
+from cluster.places import open_storage
+from cluster.registry import Registry
+from cluster.storage import Storage
+from cluster.versions import Unknown, Version, parse_reference
+
+
+class Fallback(Registry):
+    """What a registry has no version of is looked for in the one beneath; its own come first."""
+
+    def __init__(self, storage: Storage, beneath: Registry) -> None:
+        super().__init__(storage)
+        self.beneath = beneath
+
+    def numbers(self, name: str) -> list[int]:
+        home = self._home(name)
+        try:
+            return super().numbers(name) if home is self else home.numbers(name)
+        except Unknown as error:
+            known = sorted({*error.known, *self.beneath.names()})
+            raise Unknown(str(error), error.given, known) from None
+
+    def resolve(self, reference: str) -> Version:
+        home = self._home(parse_reference(reference)[0])
+        return super().resolve(reference) if home is self else home.resolve(reference)
+
+    def aliases(self, name: str) -> Aliases:
+        home = self._home(name)
+        return super().aliases(name) if home is self else home.aliases(name)
+
+    def fetch(self, version: Version, cache: Path | None = None) -> Path:
+        home = self._home(version.name)
+        return super().fetch(version, cache) if home is self else home.fetch(version, cache)
+
+    def address(self, version: Version) -> str:
+        home = self._home(version.name)
+        return super().address(version) if home is self else home.address(version)
+
+    def _home(self, name: str) -> Registry:
+        """Looks beneath first, which is on this machine."""
+        there: Sequence[str] = self.beneath.names()
+        return self.beneath if name in there and not self._committed(name) else self
+
+
+def over(place: str, beneath: Path) -> Registry:
+    """The registry at an address, over one in a folder of this machine."""
+    return Fallback(open_storage(place), Registry(open_storage(str(beneath))))

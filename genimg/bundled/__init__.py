@@ -1,0 +1,26 @@
+"""The models that come with genimg: a registry, to be read, that names fall back on.
+
+    models/NAME/versions/00001/    as in any registry, with card.md: data, licence, figures, limits
+
+They were registered by `genimg models register NAME CHECKPOINT --half --card CARD --registry
+genimg/bundled`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+_NAMED = ("denoise", "deblock", "inpaint", "restore")  # as what they do
+
+
+def names() -> list[str]:
+    """Of the models that are here, sorted."""
+    return sorted(each.name for each in (FOLDER / "models").glob("*"))
+
+
+def model_for(operation: str, scale: int | None = None) -> str | None:
+    """The model that does an operation where none is named; None where there is none."""
+    if operation == "upscale":
+        return f"upscale-x{scale or 2}" if scale in (None, 2, 4) else None
+    return operation if operation in _NAMED else None
