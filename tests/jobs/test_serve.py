@@ -60,7 +60,6 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # (options, what the line must say)
 OPTIONS = [
-    ("", "no model is given", "--model", "a file with --config"),
     ("--model dcgna", "there is no model 'dcgna'", "did you mean 'dcgan'?"),
     ("--model dcgan@bset", "dcgan has no alias 'bset'", "did you mean 'best'?"),
     ("--model dcgan@4", "dcgan has no version 4", "known: 1"),

@@ -1,0 +1,165 @@
+"""The models that come with genimg: whole, small, described, and of use."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from cluster.fallback import over
+from cluster.registry import Registry
+from genimg import bundled, checkpoint
+from genimg.compact import CARD, compact
+from genimg.degradations.holes import Holes
+from genimg.degradations.jpeg import real
+from genimg.degradations.noise import Noise
+from genimg.degradations.resampling import bicubic
+from genimg.engine import Engine, trained
+from genimg.metrics.fidelity import psnr
+from genimg.models.upscaling import fold
+from genimg.pixels import to_bytes_range
+from jobs.cli import app
+
+data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
+KEYS = torch.tensor([7])
+
+
+def photograph() -> torch.Tensor:
+    """float32 [1, 3, 128, 128] in [-1, 1]."""
+    crop = data.astronaut()[60:188, 160:288]
+    return torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def damaged(name: str, clean: torch.Tensor) -> torch.Tensor:
+    match name:
+        case "denoise" | "denoise-gray":
+            return Noise(low=25, high=25, quantise=True).damage(clean, KEYS).images
+        case "deblock":
+            return real(clean, torch.tensor([15]))
+        case "restore":
+            noisy = Noise(low=10, high=10, quantise=True).damage(clean, KEYS).images
+            return real(noisy, torch.tensor([40]))
+        case "inpaint":
+            return Holes(of=("pixels",), low=0.5, high=0.5).damage(clean, KEYS).images
+        case _:
+            scale = int(name[-1])
+            return bicubic(clean, (clean.shape[2] // scale, clean.shape[3] // scale)).clamp(-1, 1)
+
+
+def written(images: torch.Tensor, path: Path) -> Path:
+    pixels = to_bytes_range(images)[0].permute(1, 2, 0).numpy()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
+    return path
+
+
+def read(path: Path, channels: int) -> torch.Tensor:
+    image = np.array(Image.open(path).convert("RGB" if channels == 3 else "L"))
+    return torch.from_numpy(image.reshape(*image.shape[:2], channels)).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("name", bundled.names())
+def test_one_command_makes_a_photograph_better(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no registry is there
+    clean = photograph()
+    clean = clean.mean(dim=1, keepdim=True) if name == "denoise-gray" else clean
+    damage = damaged(name, clean)
+    given = written(damage, tmp_path / "given.png")
+    operation, _, which = name.partition("-")
+    command = [operation, str(given), "-o", "made.png"]
+    if which == "gray":
+        command += ["-m", name]
+    if operation == "upscale":
+        command += ["--scale", which[1]]
+    if name == "inpaint":
+        holes = Holes(of=("pixels",), low=0.5, high=0.5).damage(clean, KEYS).tells["mask"]
+        command += ["--mask", str(written(2 * holes - 1, tmp_path / "mask.png"))]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    truth = to_bytes_range(clean)
+    made = psnr(read(tmp_path / "made.png", clean.shape[1]), truth).item()
+    plain = bicubic(damage, truth.shape[-2:]) if damage.shape != clean.shape else damage
+    before = psnr(to_bytes_range(plain), truth).item()
+    least = {"denoise": 6, "denoise-gray": 6, "inpaint": 12, "upscale-x2": 1.5}.get(name, 0.8)
+    assert made > before + least
+
+
+@pytest.mark.parametrize("name", bundled.names())
+def test_each_is_whole_and_has_a_card(name):
+    models = Registry(over("unused", bundled.FOLDER).beneath.storage)
+    assert models.verify(name) == []
+    folder = models.fetch(models.resolve(name))
+    card = (folder / CARD).read_text()
+    for heading in ("Data", "Training", "Figures", "What it is not good at"):
+        assert f"\n## {heading}\n" in card
+    assert "licen" in card or "may be used" in card
+    assert not (folder / checkpoint.TRAINING).exists()
+
+
+def test_all_together_are_small():
+    assert sum(path.stat().st_size for path in bundled.FOLDER.rglob("*")) < 16e6
+
+
+def test_a_registry_s_own_name_comes_first(tmp_path):
+    models = over(str(tmp_path), bundled.FOLDER)
+    version = models.resolve("denoise")
+    assert models.fetch(version) == Path(models.address(version))
+    assert bundled.FOLDER in models.fetch(version).parents
+    source = Path(models.fetch(models.resolve("deblock")))
+    own = tmp_path / "own"
+    shutil.copytree(source, own, ignore=shutil.ignore_patterns("version.json"))
+    registered = Registry(models.storage).register("denoise", own, {"psnr": 1.0}, {})
+    assert models.resolve("denoise") == registered
+    assert models.fetch(registered).is_relative_to(tmp_path)
+    assert models.resolve("deblock").number == 1
+
+
+def test_one_that_is_nowhere_is_told_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(photograph(), tmp_path / "photo.png")
+    done = CliRunner().invoke(app, ["denoise", "photo.png", "-o", "x.png", "-m", "denoiz"])
+    assert done.exit_code == 2
+    assert "denoise" in str(done.exception or done.output)
+
+
+def test_half_precision_is_nearly_the_same_and_can_be_gone_on_from(tmp_path):
+    """Weights that are folded are those of the 3x3 of a re-parameterised convolution."""
+    source = bundled.FOLDER / "models" / "upscale-x2" / "versions" / "00001"
+    recipe, networks = trained(source, "cpu")
+    network = networks["restorer"]
+    with torch.no_grad():  # as if it were trained on: all branches count
+        for each in network.parameters():
+            each.add_(torch.randn_like(each), alpha=0.002)
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    weights = {f"restorer.{name}": each.contiguous() for name, each in network.state_dict().items()}
+    checkpoint.fill(
+        folder, recipe=recipe.model_dump_json(), weights=weights, training={}, progress={},
+        metrics={}, samples=b"", lineage={},
+    )  # fmt: skip
+    small = compact(folder, tmp_path / "small", half=True, card="# it\n")
+    checkpoint.verify(small)
+    sizes = [(each / checkpoint.WEIGHTS).stat().st_size for each in (folder, small)]
+    assert sizes[1] < 0.2 * sizes[0]
+    (again,) = trained(small, "cpu")[1].values()
+    images, nothing = photograph(), torch.empty(1, 0, 128, 128)
+    expected, got = network(images, nothing), again(images, nothing)
+    assert (expected - got).abs().max() < 0.02
+    fold(again)
+    torch.testing.assert_close(again(images, nothing), got, rtol=0, atol=1e-4)
+
+
+def test_weights_of_other_networks_are_refused_in_words(tmp_path):
+    source = bundled.FOLDER / "models" / "denoise" / "versions" / "00001"
+    other = bundled.FOLDER / "models" / "deblock" / "versions" / "00001"
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    recipe = (other / checkpoint.RECIPE).read_text()
+    checkpoint.fill(
+        folder, recipe=recipe, weights=checkpoint.read_tensors(source, checkpoint.WEIGHTS),
+        training={}, progress={}, metrics={}, samples=b"", lineage={},
+    )  # fmt: skip
+    with pytest.raises(Exception, match="not the weights of this recipe's networks"):
+        Engine.load(folder)
