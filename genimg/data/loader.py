@@ -31,8 +31,9 @@ class Loader:
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
     augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
-    prefetch: how far ahead a background thread prepares batches (some at once: see at_once), on a
-        GPU in a stream of its own: it computes beside the training, and neither waits for the other
+    prefetch: batches prepared ahead by a background thread, at least (some at once: see at_once);
+        on a GPU in a stream of its own: it computes beside the training, and neither waits for the
+        other
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Loader:
             prepare = Prefetch(self.batches, self.device)
             pending: deque[Future[Callable[[], Batch]]] = deque()
             at_once = self.at_once
+            ahead = -(-self.prefetch // at_once)
             try:
                 while True:
-                    while len(pending) <= self.prefetch:
+                    while len(pending) <= ahead:
                         pending.append(thread.submit(prepare, self.seen, at_once))
                         self.seen += at_once * self.batch_size
                     receive = pending.popleft().result()
