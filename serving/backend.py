@@ -64,7 +64,7 @@ class LocalBackend:
             raise
 
     async def call(self, model: str | None, request: Request) -> Answer:
-        chosen = choose(await self.models(), model, request.operation.name)
+        chosen = choose(await self.models(), model, request.operation.name, scale_of(request))
         return await self._hosts[chosen.id].call(request)
 
     async def models(self) -> list[ModelInfo]:
@@ -104,9 +104,17 @@ def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
     raise ApiError(404, "model_not_found", message, "model")
 
 
-def choose(models: Sequence[ModelInfo], asked: str | None, capability: str) -> ModelInfo:
+def scale_of(request: Request) -> int | None:
+    """By how much a request wants its image enlarged, where it says so."""
+    return getattr(request.operation, "scale", None)
+
+
+def choose(
+    models: Sequence[ModelInfo], asked: str | None, capability: str, scale: int | None = None
+) -> ModelInfo:
     """The model that answers: the one asked for, or the first with the capability.
 
+    scale: of those that enlarge the first that does so by this, if there is one.
     Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
     is being loaded.
     """
@@ -117,9 +125,9 @@ def choose(models: Sequence[ModelInfo], asked: str | None, capability: str) -> M
         if not model.can(capability):
             raise cannot(model, capability)
         return model
-    for model in models:
-        if model.can(capability):
-            return model
+    able = [model for model in models if model.can(capability)]
+    if able:
+        return next((model for model in able if scale in (None, model.scale)), able[0])
     for model in models:
         if model.state == "loading":
             raise model_loading(model.id)
@@ -129,10 +137,16 @@ def choose(models: Sequence[ModelInfo], asked: str | None, capability: str) -> M
 
 
 async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
-    """The one restoring operation of a model (None: of the first that has any), or ApiError."""
+    """The one restoring operation of a model, or ApiError.
+
+    asked: None: of the first that restores any damage, or else of the first that restores some
+    """
     models = await backend.models()
-    model = find(models, asked) if asked is not None else None
-    model = model or next((each for each in models if restoring(each.capabilities)), None)
+    if asked is not None:
+        model: ModelInfo | None = find(models, asked)
+    else:
+        able_to = [each for each in models if restoring(each.capabilities)]
+        model = next((each for each in able_to if each.can(Tiling.name)), next(iter(able_to), None))
     able = restoring(model.capabilities) if model else []
     if not (model and able):
         choose(models, asked, Tiling.name)  # raises: none can

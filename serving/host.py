@@ -151,6 +151,7 @@ class Host:
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
+            scale=max(each.scale for each in engine.abilities.values()),
             classes=next((each.classes for each in engine.abilities.values() if each.classes), ()),
             precision=engine.precision,
             metrics=version.metrics,

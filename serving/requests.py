@@ -78,6 +78,7 @@ class ModelInfo:
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
+    scale: int | None = None  # by which it enlarges images; 1 where it does not
     classes: tuple[str, ...] = ()  # that it tells apart, by their numbers
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
