@@ -10,12 +10,23 @@ demo: .venv/ready
 	$(BIN)/genimg demo
 
 test: .venv/ready lint
-	$(TEST_ENV) $(BIN)/pytest -m 'not slow and not ray' -n auto --dist loadfile
-	$(TEST_ENV) $(BIN)/pytest -m 'not slow and ray'
+	$(call tested,not slow and)
 
 test-all: .venv/ready lint
-	$(TEST_ENV) $(BIN)/pytest -m 'not ray' -n auto --dist loadfile
-	$(TEST_ENV) $(BIN)/pytest -m ray
+	$(call tested,)
+
+# What starts Ray clusters runs one by one, and mostly waits; beside it all else, as many at once as
+# there are cores. $(1): a marker that both halves must fit
+define tested
+	@log=$$(mktemp); \
+	$(TEST_ENV) $(BIN)/pytest -m '$(1) ray' >$$log 2>&1 & ray=$$!; \
+	trap 'kill $$ray 2>/dev/null' INT TERM; \
+	$(TEST_ENV) $(BIN)/pytest -m '$(1) not ray' -n auto --dist loadfile; without=$$?; \
+	echo 'and those that start Ray clusters:'; \
+	wait $$ray; with=$$?; \
+	cat $$log; rm -f $$log; \
+	exit $$(( without > with ? without : with ))
+endef
 
 lint: .venv/ready
 	$(BIN)/ruff check .
