@@ -127,6 +127,11 @@ class Recipe(Section):
         """The metric by which the best of its checkpoints is chosen, and which way is better."""
         return self.objective
 
+    @property
+    def last_is_best(self) -> bool:
+        """Whether no metric tells the best of its checkpoints, and so the last one is."""
+        return False
+
     def helped_by(self, training: bool = True) -> dict[str, str]:
         """References to the models that it asks for help, by what they are for.
 

@@ -204,7 +204,8 @@ def finish(
 
     chosen = folder.best(recipe)
     metric, _ = recipe.chosen_by
-    for seen, what in {done[-1]: "last", chosen: f"best (by {metric})"}.items():
+    best = "last (of a second stage the best)" if recipe.last_is_best else f"best (by {metric})"
+    for seen, what in {done[-1]: "last", chosen: best}.items():
         values = "  ".join(f"{k} {shown(v)}" for k, v in folder.metrics(seen).items())
         say(f"{what} checkpoint: {values}")
         print(folder.path(seen))

@@ -120,6 +120,10 @@ class Restorer(Restoring):
         return ("image", "target") if self.pairs else ("image",)
 
     @property
+    def last_is_best(self) -> bool:
+        return self.loss.adversarial > 0  # pleasing the eye costs PSNR, more the longer it learns
+
+    @property
     def scale(self) -> int:
         return scale_of(self.degradations)
 

@@ -213,7 +213,9 @@ class RunFolder:
 
 
 def best(recipe: Recipe, history: History) -> int:
-    """Images seen at the evaluation that the recipe's objective ranks first."""
+    """Images seen at the evaluation that the recipe's objective ranks first, or at the last."""
+    if recipe.last_is_best:
+        return history[-1][0]
     name, direction = recipe.chosen_by
     sign = 1 if direction == "max" else -1
     values = [sign * metrics.get(name, math.nan) for _, metrics in history]

@@ -18,6 +18,7 @@ from genimg.recipe import Recipe
 from genimg.training.adversarial_restoration import AdversarialRestoration
 from genimg.training.restoration import Restoration
 from genimg.training.sync import Alone
+from jobs.runs.folder import best
 
 FIRST = ("train.warmup=0", "train.lr=0.01", "train.ema_half_life=20")
 
@@ -27,6 +28,13 @@ def begun(recipe: Recipe, first: nn.Module) -> Restoration:
     recipe.helped(method, {"start": {"restorer": first}})
     assert isinstance(method, Restoration)
     return method
+
+
+def test_the_last_checkpoint_of_a_second_stage_is_its_best():
+    """PSNR, by which first stages are chosen, falls the longer it learns to please the eye."""
+    history = [(10, {"psnr": 30.0}), (20, {"psnr": 31.0}), (30, {"psnr": 25.0})]
+    assert best(tiny("deblocker"), history) == 20
+    assert best(tiny("deblocker", "loss.adversarial=0.1"), history) == 30
 
 
 # what it begins with
