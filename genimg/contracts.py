@@ -181,6 +181,10 @@ class Dataset(Protocol):
         """`columns` of one image before any crop to `size`; image uint8 [C, H, W] and so on."""
         ...
 
+    def name(self, index: int) -> str:
+        """What a person calls an image: its file's name, or its number."""
+        ...
+
     def choose(self, count: int) -> np.ndarray:
         """int64 indices, ascending, of `count` images that stand for all; all if there are fewer.
 

@@ -59,7 +59,7 @@ def load_images(
     too small to be cropped from.
     """
     held = held_columns(source, columns)
-    kept = 0
+    kept: list[str] = []
     broken: list[BrokenImage] = []
     arrays = {name: Growing(name, len(source), channels, size, fit) for name in held}
     for index, rows in enumerate(_read_all(source, held, channels, size, fit)):
@@ -69,16 +69,16 @@ def load_images(
                 raise _too_many(broken, tolerate_broken)
         else:
             for name, row in rows.items():
-                arrays[name].put(kept, row)
-            kept += 1
+                arrays[name].put(len(kept), row)
+            kept.append(source.names[index])
         if progress and ((index + 1) % CHUNK == 0 or index + 1 == len(source)):
             progress(index + 1, len(source))
     if not kept:
         raise InputError(f"none of the {len(source)} images can be read, first {broken[0]}")
 
-    stored = {name: array.joined(kept) for name, array in arrays.items()}
+    stored = {name: array.joined(len(kept)) for name, array in arrays.items()}
     report = BrokenReport(tuple(b.name for b in broken), tuple(b.reason for b in broken))
-    return Images(stored, source.classes, columns).to(device), report
+    return Images(stored, source.classes, columns, tuple(kept)).to(device), report
 
 
 def held_columns(source: Source, columns: tuple[str, ...]) -> tuple[str, ...]:

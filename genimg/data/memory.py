@@ -31,6 +31,7 @@ class Images:
              random crops are taken
     classes: names of the classes of columns
     columns: what `fetch` gives; all of `stored`, if not given
+    names: of the images' files, where they come from such
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Images:
         stored: Mapping[str, Tensor | Ragged],
         classes: Mapping[str, tuple[str, ...]] | None = None,
         columns: tuple[str, ...] | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
         images = stored["image"]
         self._images = Square(images) if isinstance(images, Tensor) else images
@@ -46,6 +48,7 @@ class Images:
         self._stores = {name: self._store(name, column) for name, column in stored.items()}
         assert {len(store) for store in self._stores.values()} == {len(self._images)}
         self._rows = np.arange(len(self._images))  # what a subset has fewer of
+        self._names = names
         self.columns = tuple(stored) if columns is None else columns
         self.classes = dict(classes or {})
         self.fingerprint = _digest(self._stores, self.classes)
@@ -97,6 +100,10 @@ class Images:
         """`columns` of one image before any crop; views, not to be written to."""
         row = int(self._rows[index])
         return {name: self._stores[name].whole(row) for name in self.columns}
+
+    def name(self, index: int) -> str:
+        row = int(self._rows[index])
+        return self._names[row] if self._names else f"{row:06d}"
 
     def subset(self, indices: np.ndarray) -> Images:
         """The images at int64 `indices`, in that order; shares the pixels."""

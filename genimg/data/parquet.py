@@ -135,6 +135,9 @@ class Shards:
         tensors = {name: torch.from_numpy(column) for name, column in stored.items()}
         return crop(tensors, whole, keys.cpu()) if whole else tensors
 
+    def name(self, index: int) -> str:
+        return f"{index:06d}"
+
     def whole(self, index: int) -> Stored:
         """`columns` of one image before any crop; resized or padded, as in memory."""
         groups, rows = self._find(np.array([index]))

@@ -286,6 +286,9 @@ class Scenes:
     def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
         return self._drawn(compose(self.scene_keys(indices), self.simple), keys.device)
 
+    def name(self, index: int) -> str:
+        return f"{index:06d}"
+
     def whole(self, index: int) -> Stored:
         scene = self._drawn(compose(self.scene_keys(np.array([index])), self.simple), CPU)
         return {name: column[0] for name, column in scene.items()}

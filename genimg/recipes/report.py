@@ -22,9 +22,13 @@ Method = Callable[[Damaged], Tensor]  # -> uint8 [N, C, H, W]
 
 @dataclass(frozen=True)
 class Report:
-    """A restorer's scores by who restored: `model`, `damaged` (nobody), and classical methods."""
+    """A restorer's scores by who restored: `model`, `damaged` (nobody), and classical methods.
+
+    names: of the images
+    """
 
     scores: dict[str, Scores]
+    names: list[str]
 
     def means(self) -> dict[str, dict[str, float]]:
         """By who restored, by metric; only what that one can undo."""
@@ -38,15 +42,14 @@ class Report:
         }
 
     def csv(self) -> str:
-        """Values of each image, by its place among the sorted files of the data."""
-        names = [f"{index:06d}" for index in self.scores["model"].indices.tolist()]
+        """Values of each image, by its name."""
         columns = {
             f"{name}{'' if who == 'model' else '_' + who}": each.values[:, place].tolist()
             for who, each in self.scores.items()
             for place, name in enumerate(each.names)
             if not each.values[:, place].isnan().all()
         }
-        return per_image(names, columns)
+        return per_image(self.names, columns)
 
 
 def report(
@@ -64,7 +67,8 @@ def report(
             return methods_for(every)[name](made) if name in methods_for(every) else None
 
         found[name] = recipe.measure(inference, data, undo)
-    return Report(found)
+    names = [data.name(index) for index in found["model"].indices.tolist()]
+    return Report(found, names)
 
 
 def as_it_is(recipe: Restoring, damaged: Damaged) -> Tensor:
@@ -118,6 +122,6 @@ def sheet_of(recipe: Restoring, inference: Inference, data: Dataset, scores: Sco
         made = recipe.restored(inference, damaged)
         before = as_it_is(recipe, damaged)
         pictures = [each[0].permute(1, 2, 0).cpu().numpy() for each in (before, made, truth)]
-        caption = f"{int(index):06d}, {test}: {values[place]:.2f} dB"
+        caption = f"{data.name(int(index))}, {test}: {values[place]:.2f} dB"
         shown.append(Shown(caption, *pictures))
     return sheet(shown)

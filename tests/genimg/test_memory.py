@@ -95,6 +95,16 @@ def test_channels_are_converted(tmp_path, stored, asked):
     assert array.shape[2] == stored
 
 
+def test_images_are_called_by_their_files_also_where_some_are_left_out(tmp_path):
+    for name in ("b", "a", "d", "e"):
+        write(tmp_path / f"{name}.png", 4, 4)
+    (tmp_path / "c.png").write_bytes(b"no image")
+    images = loaded(tmp_path, size=4, fit="resize", channels=3, tolerate_broken=1)
+    assert [images.name(i) for i in range(4)] == ["a.png", "b.png", "d.png", "e.png"]
+    assert images.subset(np.array([2, 0])).name(0) == "d.png"
+    assert numbered(3).name(1) == "000001"
+
+
 def test_labels_go_with_their_images(tmp_path):
     for label, name in enumerate(("ant", "bee", "cow")):
         write(tmp_path / name / "1.png", 8, 8, seed=label)

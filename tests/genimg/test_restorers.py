@@ -56,8 +56,10 @@ def test_training_brings_them_nearer(name):
     index = np.arange(16)
     images = to_floats(data.fetch(index, torch.arange(16))["image"], CPU)
     keys = torch.arange(16)
+    steps = 160 if name == "inpainter" else 80  # which begins with a good guess
     losses = [
-        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"]) for _ in range(80)
+        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"])
+        for _ in range(steps)
     ]
     assert losses[-1] < 0.94 * losses[0]
 
@@ -208,6 +210,7 @@ def test_a_report_has_a_line_an_image_and_the_worst_and_the_best():
     assert list(made.scores) == ["model", "damaged", "biharmonic", "linear"]
     lines = list(csv.DictReader(io.StringIO(made.csv())))
     assert len(lines) == 8
+    assert [line["image"] for line in lines] == made.names
     means = made.means()
     for who, suffix in (("model", ""), ("linear", "_linear")):
         values = [float(line[f"psnr_half{suffix}"]) for line in lines]
