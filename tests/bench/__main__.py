@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_engine
+import bench_files
 import bench_large
 import bench_loop
 import bench_memory
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "ray": bench_ray.measure,
     "serving": bench_serving.measure,
     "large": bench_large.measure,
+    "files": bench_files.measure,
     "offline": bench_offline.measure,
     "tune": bench_tune.measure,
     "memory": bench_memory.measure,
