@@ -17,7 +17,12 @@ from genimg.plans import Kept
 from genimg.results import Pictures
 from genimg.tiles import Span, spans
 
-AUTO_TILE = 512  # pixels, or what the network's context makes necessary
+# Sides of tiles, unless the network's context makes larger ones necessary. The larger they are, the
+# less is computed twice, and the more memory it takes: of which huge images need some themselves.
+AUTO_TILE, WIDE_TILE = 1024, 1536  # WIDE_TILE: for networks that see far
+SMALL_TILE = 512
+FAR = 64  # pixels of context to either side
+HUGE = 2**26  # pixels
 SYMMETRIES = 8  # of the square
 MOST = 2**28  # pixels that an image may be enlarged to
 
@@ -189,14 +194,33 @@ def tiles_of(
     """
     longest = max(shape)
     least = -(-max(4 * margin, 1) // stride) * stride
-    side = max(AUTO_TILE, least) if tile == "auto" else tile or longest
+    if tile == "auto":
+        sizes = (SMALL_TILE, AUTO_TILE, WIDE_TILE)
+        bold = (shape[0] * shape[1] < HUGE) + (margin > FAR)
+        side = max(sizes[bold], least)
+    else:
+        side = tile or longest
     if longest > side and (side < 4 * margin or side % stride):
         kind = f"a multiple of {stride}" if stride > 1 else "a number"
         raise InputError(f"tile={tile}: use 0, 'auto' or {kind} from {least}")
     side = max(side, 2 * margin + stride)
     side = -(-side // stride) * stride
     padded = [-(-length // stride) * stride for length in shape]
+    sides = [side, side]
     if square:
         padded = [max(length, min(side, max(padded))) for length in padded]
-    down, across = (list(spans(length, side, margin)) for length in padded)
+    elif tile == "auto":
+        sides = [evenly(length, side, margin, stride) for length in padded]
+    down, across = (
+        list(spans(length, each, margin)) for length, each in zip(padded, sides, strict=True)
+    )
     return down, across
+
+
+def evenly(length: int, side: int, margin: int, stride: int) -> int:
+    """The side of as many tiles as ones of `side` would be, with as little as can be twice."""
+    if length <= side:
+        return side
+    count = -(-(length - 2 * margin) // (side - 2 * margin))
+    least = -(-(length - 2 * margin) // count) + 2 * margin
+    return min(side, -(-least // stride) * stride)

@@ -13,7 +13,7 @@ from PIL import Image
 from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.tiled import Tiled, tiles_of
+from genimg.tiled import WIDE_TILE, Tiled, tiles_of
 
 
 def blur(margin: int, stride: int, scale: int):
@@ -87,7 +87,23 @@ def test_a_plan_keeps_bytes_and_no_floats():
     )
     kept += sum(v.nbytes for v in vars(plan).values() if isinstance(v, torch.Tensor))
     assert kept <= image.nbytes
-    assert plan.rows(3, 4)["image"].shape == (1, 3, 512, 512)
+    assert plan.rows(3, 4)["image"].shape == (1, 3, 1012, 1012)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 6000), st.integers(1, 6000)),
+    margin=st.sampled_from([0, 17, 38, 144, 224]),
+)
+def test_tiles_are_as_even_as_their_number_allows(shape, margin):
+    stride = 16 if margin % 16 == 0 else 1
+    chosen = tiles_of(shape, "auto", margin, stride)
+    for length, spans in zip(shape, chosen, strict=True):
+        side = spans[0].stop - spans[0].start
+        padded = -(-length // stride) * stride
+        assert side <= max(WIDE_TILE, padded if len(spans) == 1 else 0)
+        if len(spans) > 1:  # narrower ones would be more
+            step = side - stride - 2 * margin
+            assert step <= 0 or (padded - 2 * margin) > len(spans) * step
 
 
 def test_strength_mixes_and_alpha_passes_through():
