@@ -4,7 +4,9 @@ BIN := .venv/bin
 # PyTorch and Ray would each take all cores for every process of a test run.
 TEST_ENV := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: setup demo test test-all lint bench clean
+
+setup: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/genimg demo

@@ -34,12 +34,15 @@ class Fallback(Registry):
         return super().aliases(name) if home is self else home.aliases(name)
 
     def fetch(self, version: Version, cache: Path | None = None) -> Path:
-        home = self._home(version.name)
-        return super().fetch(version, cache) if home is self else home.fetch(version, cache)
+        beneath = version.place == str(self.beneath.storage)
+        return self.beneath.fetch(version, cache) if beneath else super().fetch(version, cache)
 
     def address(self, version: Version) -> str:
-        home = self._home(version.name)
-        return super().address(version) if home is self else home.address(version)
+        beneath = version.place == str(self.beneath.storage)
+        return self.beneath.address(version) if beneath else super().address(version)
+
+    def place_of(self, name: str) -> str:
+        return str(self._home(name).storage)
 
     def _home(self, name: str) -> Registry:
         """Looks beneath first, which is on this machine."""

@@ -118,6 +118,10 @@ class Registry:
         folder = place / version.name / f"{version.number:05d}-{version.digest[:16]}"
         return copy_of(self.storage, prefix, folder, verify, Damaged)
 
+    def place_of(self, name: str) -> str:
+        """Of the storage that a model's versions are read from."""
+        return str(self.storage)
+
     def address(self, version: Version) -> str:
         """Where a version's files are: of a folder, or s3://."""
         return f"{self.storage}/{_prefix(version.name, version.number)}"
@@ -194,7 +198,7 @@ class Registry:
             data, _ = self.storage.read(_marker(name, number))
         except NotFound:
             raise Unknown(f"{name} has no version {number} any more") from None
-        return decode(data, f"{name}@{number}")
+        return replace(decode(data, f"{name}@{number}"), place=str(self.storage))
 
     def _locate(self, reference: str) -> tuple[str, int]:
         """(name, number) of a reference; does not look into version.json."""

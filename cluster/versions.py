@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Version:
     metrics: Mapping[str, float]  # NaN where a metric came out as no finite number
     lineage: Mapping[str, Any]  # JSON values: recipe, run, data fingerprint, code version
     files: Mapping[str, File]  # by name relative to the version's folder; version.json is not in it
+    place: str = field(default="", compare=False)  # of the storage that it was read from
 
     @property
     def reference(self) -> str:

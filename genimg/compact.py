@@ -6,6 +6,7 @@ from pathlib import Path
 
 from genimg import checkpoint, hashed_files
 from genimg.engine import trained
+from genimg.errors import InputError
 from genimg.models.upscaling import fold
 from genimg.training.method import flatten_states
 
@@ -31,12 +32,19 @@ def compact(folder: Path, place: Path, *, half: bool = False, card: str | None =
             name: each.half() if each.is_floating_point() else each
             for name, each in flatten_states(networks).items()
         }
+        for name, each in tensors.items():
+            if each.is_floating_point() and not each.isfinite().all():
+                raise InputError(
+                    f"{folder / checkpoint.WEIGHTS}: {name} has values beyond float16's 65504;"
+                    " register it without --half"
+                )
         for name in (checkpoint.WEIGHTS, checkpoint.SAMPLES):
             (place / name).unlink(missing_ok=True)  # a link to the original: not to be written to
             files.pop(name, None)
         files[checkpoint.WEIGHTS] = hashed_files.write_tensors(place / checkpoint.WEIGHTS, tensors)
         lineage["weights"] = "float16, folded"
     if card is not None:
+        (place / CARD).unlink(missing_ok=True)  # likewise
         files[CARD] = hashed_files.write(place / CARD, card.encode())
     (place / checkpoint.MANIFEST).write_text(
         checkpoint.Manifest(checkpoint.FORMAT, files, lineage).text()

@@ -148,6 +148,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def at_hand(self) -> bool:
+        """Whether `fetch` reads and decodes nothing: pixels are in memory, or drawn."""
+        ...
+
+    @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the classes that label, mask and boxes count, by column, where they are known.
 

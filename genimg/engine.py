@@ -75,18 +75,26 @@ class Engine:
         return cls(recipe, networks, chosen)
 
     def __call__(
-        self, operation: Operation, *, alive: Callable[[], bool] = lambda: True, **inputs: Any
+        self,
+        operation: Operation,
+        *,
+        alive: Callable[[], bool] = lambda: True,
+        progress: Callable[[int, int], None] = lambda done, count: None,
+        **inputs: Any,
     ) -> Any:
         """What an operation gives for its inputs: one of genimg.results.
 
         alive: asked before each pass; where it is not, Stopped is raised.
+        progress: told behind each pass how many rows are done, and of how many
         """
         plan = self.plan(operation, **inputs)
         most = self.most(plan)
         for start in range(0, plan.count, most):
             if not alive():
                 raise Stopped
-            self.compute(operation.name, [(plan, start, min(start + most, plan.count))])
+            stop = min(start + most, plan.count)
+            self.compute(operation.name, [(plan, start, stop)])
+            progress(stop, plan.count)
         return plan.result()
 
     def plan(self, operation: Operation, **inputs: Any) -> Plan:

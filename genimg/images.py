@@ -22,6 +22,7 @@ Format = Literal["png", "jpeg", "webp", "bmp", "tiff"]
 # What decode() tries. Pillow knows many more, some of which start other programs (EPS).
 READABLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MOST_SIDES = {"jpeg": 65_500, "webp": 16_383}  # pixels, of the formats that have a limit
 WRITABLE_SUFFIXES: dict[str, Format] = {
     ".png": "png",
     ".jpg": "jpeg",
@@ -232,6 +233,7 @@ def encode(
     assert array.ndim == 3, array.shape
     assert array.shape[2] in (1, 2, 3, 4), array.shape
     assert array.dtype == np.uint8 or (array.dtype == np.uint16 and array.shape[2] == 1)
+    refuse_sides(format, array.shape[1], array.shape[0])
     if array.dtype == np.uint16 and format not in ("png", "tiff"):
         raise InputError(f"{format} holds 8 bits a channel; write 16-bit images as png or tiff")
     if array.shape[2] in (2, 4) and format in ("jpeg", "bmp"):
@@ -261,13 +263,25 @@ def encode(
     return out.getvalue()
 
 
+def refuse_sides(format: Format, width: int, height: int) -> None:
+    """InputError where a format cannot hold an image so wide or so high."""
+    most = MOST_SIDES.get(format)
+    if most is not None and max(width, height) > most:
+        raise InputError(
+            f"{width}x{height}: {format} holds at most {most:,} pixels a side; write it as png"
+        )
+
+
 def load(
-    path: str | Path, channels: Channels | None = None, keep_alpha: bool = False
+    path: str | Path,
+    channels: Channels | None = None,
+    keep_alpha: bool = False,
+    animated: bool = True,
 ) -> np.ndarray:
     """The image in a file as [H, W, C]; see decode(). Raises InputError naming the file."""
     path = Path(path)
     try:
-        return decode(path.read_bytes(), channels, keep_alpha=keep_alpha)
+        return decode(path.read_bytes(), channels, keep_alpha=keep_alpha, animated=animated)
     except BrokenImage as error:
         raise BrokenImage(error.reason, str(path)) from error
     except OSError as error:

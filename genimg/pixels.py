@@ -28,6 +28,9 @@ def to_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(channels_first).float().div_(127.5).sub_(1)
 
 
+FAINT = 1 / 32
+
+
 def to_bytes_range(images: Tensor) -> Tensor:
     """float [-1, 1] (clamped; any shape) as uint8, rounded half to even."""
     return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
@@ -50,9 +53,12 @@ def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
 def marked(mask: np.ndarray) -> np.ndarray:
     """float32 [H, W], 0 to 1, of a picture uint8 or uint16 [H, W, 1 to 4] that is a mask.
 
-    Where it has alpha, what is transparent is marked; else what is white.
+    Where it has alpha, what is transparent is marked; else what is white. What is marked by less
+    than FAINT is not: black and opaque are seldom so to the last bit.
     """
     peak = np.iinfo(mask.dtype).max
     if mask.shape[2] in (2, 4):
-        return 1 - mask[..., -1].astype(np.float32) / peak
-    return mask.astype(np.float32).mean(axis=2) / peak
+        holes = 1 - mask[..., -1].astype(np.float32) / peak
+    else:
+        holes = mask.astype(np.float32).mean(axis=2) / peak
+    return np.where(holes < FAINT, 0, holes).astype(np.float32)

@@ -140,6 +140,11 @@ def restored(
         refuse_blocked(output)
         output.mkdir(parents=True, exist_ok=True)
     made = report(recipe, inference, data, classical)
+    if made.left_out:
+        say(
+            f"left out: {', '.join(made.left_out)}, for want of a package: pip install"
+            " 'genimg[baselines]' bm3d"
+        )
     means = made.means()
     metrics = recipe.summary(means.pop("model"))
     if output is not None:

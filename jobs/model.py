@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster.places import everywhere
-from jobs.runs.addressed import fetch_checkpoint
+from jobs.runs.addressed import BUNDLED, folder_at
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
@@ -25,8 +25,8 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     from genimg import bundled
     from genimg.checkpoint import MANIFEST
 
-    if model.startswith("s3://"):
-        return fetch_checkpoint(model), True
+    if model.startswith(("s3://", BUNDLED)):
+        return folder_at(model)
     path = Path(model).expanduser()
     if (path / MANIFEST).is_file():
         return path, False
@@ -50,12 +50,15 @@ def address_of(model: str, registry: str) -> str:
     from cluster.fallback import over
     from genimg import bundled
 
-    if model.startswith("s3://"):
+    if model.startswith(("s3://", BUNDLED)):
         return model
     if "/" in model or Path(model).expanduser().is_dir():
         return everywhere(str(folder_of(model, registry)[0]))
     models = over(everywhere(registry), bundled.FOLDER)
-    return models.address(models.resolve(model))
+    version = models.resolve(model)
+    if version.place == str(bundled.FOLDER):
+        return f"{BUNDLED}{version.reference}"
+    return models.address(version)
 
 
 @dataclass(frozen=True)

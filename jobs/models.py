@@ -167,7 +167,8 @@ def register(
     try:
         text = None if card is None else card.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--card {card}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--card {card}: {reason}") from None
     if folder.startswith("s3://"):
         place = fetch_checkpoint(folder)
     else:

@@ -124,9 +124,10 @@ def example(operation: type[Operation]) -> str:
         Kind.PICTURES: " -o grid.png",
         Kind.FRAMES: " -o frames.webp",
     }.get(operation.gives, "")
+    mask = " --mask mask.png" if Kind.MASK in operation.takes.values() else ""
     many = " -n 64" if "n" in operation.model_fields else ""
     seed = " --seed 0" if "seed" in operation.model_fields else ""
-    return f"genimg {operation.name} {model}{many}{seed}{output}"
+    return f"genimg {operation.name} {model}{mask}{many}{seed}{output}"
 
 
 def perform(
@@ -177,11 +178,25 @@ def bundled_model(operation: Operation, sources: Sequence[str]) -> str:
     from genimg.errors import InputError
 
     scale = getattr(operation, "scale", None)
+    if operation.name == "denoise" and len(sources) == 1 and is_gray(sources[0]):
+        say("model: denoise-gray, as the image is gray; -m names another")
+        return "denoise-gray"
     if name := bundled.model_for(operation.name, scale):
-        say(f"model: {name}, of those that come with genimg; -m names another")
+        say(f"model: {name}; -m names another")
         return name
     line = f"genimg {operation.name} {' '.join(sources or ['image.png'])} -m MODEL"
-    by = "" if scale is None else f" that enlarges by {scale}"
+    by = "" if scale is None else f" that enlarges by {scale} (but by 2 and 4)"
     raise InputError(
         f"no model is given, and none{by} comes with genimg: name it with -m, as in {line}"
     )
+
+
+def is_gray(source: str) -> bool:
+    """Whether it is one image on this machine, of one channel and perhaps alpha."""
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            return image.getbands() in (("L",), ("L", "A"), ("1",), ("I",)) or image.mode == "I;16"
+    except OSError:
+        return False  # what is wrong with it is told where it is read

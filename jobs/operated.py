@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from genimg.errors import InputError
 from genimg.operations import Kind, Operation
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
-from jobs.console import refuse_blocked, say
+from jobs.console import Meter, refuse_blocked, say
 from jobs.model import address_of
 from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
@@ -58,7 +59,7 @@ class Drawing:
         inputs: dict[str, Any] = {}
         if self.source is not None:
             inputs = (
-                {"image": images.load(self.source, keep_alpha=True)}
+                {"image": images.load(self.source, keep_alpha=True, animated=False)}
                 if Kind.PICTURE in operation.takes.values()
                 else {"latents": latents_in(str(self.source))}
             )
@@ -92,10 +93,25 @@ class Single:
     mask: Path | None = None
 
     def run(self, model: Model, operation: Operation) -> None:
-        inputs: dict[str, Any] = {"image": images.load(self.source, keep_alpha=True)}
+        pixels = images.load(self.source, keep_alpha=True, animated=False)
+        inputs: dict[str, Any] = {"image": pixels}
         if self.mask is not None:
-            inputs["mask"] = images.load(self.mask, keep_alpha=True)
-        made: Pictures | Values = model.engine()(operation, **inputs)
+            inputs["mask"] = images.load(self.mask, keep_alpha=True, animated=False)
+        engine = model.engine()
+        format = images.WRITABLE_SUFFIXES.get(self.output.suffix.lower())
+        if format and operation.gives is Kind.PICTURE:
+            scale = engine.recipe.need(operation.name, engine.abilities).scale
+            images.refuse_sides(format, scale * pixels.shape[1], scale * pixels.shape[0])
+        with ExitStack() as stack:
+            meters: list[Meter] = []
+
+            def progress(done: int, count: int) -> None:
+                if count > 1 and not meters:  # a large image, in tiles
+                    meters.append(stack.enter_context(Meter(f"{self.source.name}, tiles", count)))
+                for meter in meters:
+                    meter.update(done, {})
+
+            made: Pictures | Values = engine(operation, progress=progress, **inputs)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         profile = images.profile(self.source.read_bytes())
         images.save(made.only(), self.output, profile=profile)

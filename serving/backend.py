@@ -126,11 +126,14 @@ def choose(
             raise cannot(model, capability)
         return model
     able = [model for model in models if model.can(capability)]
-    if able:
-        return next((model for model in able if scale in (None, model.scale)), able[0])
-    for model in models:
+    for model in able:
+        if scale in (None, model.scale):
+            return model
+    for model in models:  # which perhaps can
         if model.state == "loading":
             raise model_loading(model.id)
+    if able:
+        return able[0]
     valid = ", ".join(model.id for model in models)
     message = f"none of the served models can {capability}: {valid}"
     raise ApiError(400, "invalid_value", message, "model")

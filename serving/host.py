@@ -91,7 +91,7 @@ class Host:
             self._registry,
             settings.ref,
             poll_s,
-            serving=lambda: self._served.version.number,
+            serving=lambda: self._served.version,
             swap=self._swap,
             settled=self._settled,
             refused=self._refused,

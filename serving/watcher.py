@@ -18,10 +18,14 @@ LONGEST_PAUSE = 60.0  # seconds between tries to serve a version that was refuse
 
 @dataclass(frozen=True)
 class Target:
-    """What a reference names, and how often its alias has moved: there and back is a move too."""
+    """What a reference names, and how often its alias has moved: there and back is a move too.
+
+    place: where that version is: a model of one's own may take the name of a bundled one
+    """
 
     number: int
     moves: int = 0
+    place: str = ""
 
 
 def target_of(registry: Registry, reference: str) -> Target:
@@ -30,14 +34,15 @@ def target_of(registry: Registry, reference: str) -> Target:
     Does not read the version itself, which may be damaged.
     """
     name, selector = parse_reference(reference)
+    place = registry.place_of(name)
     if isinstance(selector, int):
-        return Target(selector)
+        return Target(selector, place=place)
     if selector is None:
-        return Target(registry.numbers(name)[-1])
+        return Target(registry.numbers(name)[-1], place=place)
     aliases = registry.aliases(name)
     if selector not in aliases.holders:
         raise Unknown(f"{name} has no alias {selector!r}; promote a version to it")
-    return Target(aliases.holders[selector], aliases.moves(selector))
+    return Target(aliases.holders[selector], aliases.moves(selector), place)
 
 
 class Watcher:
@@ -53,7 +58,7 @@ class Watcher:
         registry: Registry,
         reference: str,
         poll_s: float,
-        serving: Callable[[], int],
+        serving: Callable[[], Version],
         swap: Callable[[Version], None],
         settled: Callable[[], None],
         refused: Callable[[int, str], None],
@@ -92,17 +97,21 @@ class Watcher:
     def _look(self) -> None:
         try:
             target = target_of(self.registry, self.reference)
+            own = str(self.registry.storage)
+            if self.serving().place == own != target.place:  # what it names instead was not meant
+                raise Unknown(f"there is no such model in {own} any more")
         except Exception as error:
             self.unreachable()
             if self._reachable:  # said once, not at every look
                 logger.warning(
                     "%s: cannot be looked up (%s); version %d goes on",
-                    self.reference, error, self.serving(),
+                    self.reference, error, self.serving().number,
                 )  # fmt: skip
             self._reachable = False
             return
         self._reachable = True
-        if target.number == self.serving():
+        served = self.serving()
+        if (target.number, target.place) == (served.number, served.place):
             self._failed = None
             self.settled()
         elif target != self._failed or time.monotonic() >= self._again_at:
@@ -120,7 +129,7 @@ class Watcher:
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning(
                 "%s: version %d is refused (%s); version %d goes on",
-                self.reference, target.number, reason, self.serving(),
+                self.reference, target.number, reason, self.serving().number,
             )  # fmt: skip
             self.refused(target.number, reason)
         else:

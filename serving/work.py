@@ -18,6 +18,7 @@ from genimg.errors import InputError
 from genimg.operations import Kind, Tiling
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
+from genimg.tiled import SYMMETRIES, WIDE_TILE
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
 from serving.requests import Request, Timings
@@ -98,6 +99,11 @@ def weight(request: Request, limits: Limits) -> int:
         if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
             reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
             raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
+        if getattr(operation, "ensemble", False):  # in tiles that can be turned, eight times
+            width, height = (
+                max(side, min(WIDE_TILE, max(width, height))) for side in (width, height)
+            )
+            width *= SYMMETRIES
         total += 1 + int(width * height) // 1_000_000
     return max(total, int(getattr(operation, "n", 1)))
 
@@ -114,11 +120,21 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
     }
     if isinstance(operation, Tiling):  # gives the depth and alpha that came
         # a format that cannot hold it is refused now
-        written(request, inputs["image"][None, :1, :1])
+        format, _ = written(request, inputs["image"][None, :1, :1])
+        refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
     key = (version, operation.name, plan.key)
     most = min(most, engine.most(plan))
     return Work(request, engine, plan, key, most, time.perf_counter())
+
+
+def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limits: Limits) -> None:
+    """ApiError or InputError for an image [H, W, C] that becomes too large to be answered with."""
+    height, width = (scale * side for side in shape[:2])
+    if height * width > limits.max_pixels:
+        reason = f"{width}x{height} would come of it, and {limits.max_pixels:,} pixels are the most"
+        raise ApiError(400, "image_too_large", f"image: {reason}", "image")
+    images.refuse_sides(format, width, height)
 
 
 def finish(work: Work) -> Made:

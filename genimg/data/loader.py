@@ -78,11 +78,13 @@ class Loader:
 
     @property
     def at_once(self) -> int:
-        """Batches that are prepared in one go: several, while they are small.
+        """Batches that are prepared in one go: several, while they are small and at hand.
 
         A call into PyTorch costs as much for few numbers as for many, and there are some two
         hundred in a batch, each of which the thread that trains would have to wait for.
         """
+        if not self.dataset.at_hand:
+            return 1
         pixels = self.dataset.channels * self.dataset.size**2
         largest = max(1, (self.share.stop - self.share.start) * pixels)
         return max(1, min(MOST_AT_ONCE, VALUES_AT_ONCE // largest))

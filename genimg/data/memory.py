@@ -69,6 +69,10 @@ class Images:
         return self._images.content.device
 
     @property
+    def at_hand(self) -> bool:
+        return True
+
+    @property
     def nbytes(self) -> int:
         """Bytes that it takes, shared with other subsets."""
         return sum(store.content.nbytes for store in self._stores.values())
@@ -126,7 +130,8 @@ class Images:
         """
         if count >= len(self):
             raise InputError(
-                f"data.holdout={count}: there are only {len(self)} images; hold out fewer"
+                f"data.holdout={count}: there are only {len(self)} images; hold out fewer, as"
+                f" data.holdout={max(1, len(self) // 10)}"
             )
         order = balanced_order(len(self), self._label_numbers(), seed_from(HOLDOUT, 0))
         return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))

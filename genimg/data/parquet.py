@@ -102,6 +102,10 @@ class Shards:
         """Rows met so far that could not be read: names and reasons."""
         return tuple(self._broken.values())
 
+    @property
+    def at_hand(self) -> bool:
+        return False
+
     def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         """int64 indices at int64 `positions` of the endless order; each epoch a permutation."""
         self._next = (positions, seed, batch_size)
@@ -169,7 +173,8 @@ class Shards:
         """
         if count >= len(self):
             raise InputError(
-                f"data.holdout={count}: there are only {len(self)} images; hold out fewer"
+                f"data.holdout={count}: there are only {len(self)} images; hold out fewer, as"
+                f" data.holdout={max(1, len(self) // 10)}"
             )
         rows = self._rows(self._chosen_by(HOLDOUT, count))
         skipped = np.sort(np.concatenate([self._skipped, rows]))

@@ -276,6 +276,10 @@ class Scenes:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def at_hand(self) -> bool:
+        return True
+
     def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         return positions % self.length if self.bounded else positions
 

@@ -1,8 +1,9 @@
 """Damage by JPEG: computed in batches on the device, or by libjpeg itself.
 
-The batch computes what libjpeg's default encoder and decoder do (ITU-T T.81; JFIF 1.02): its scaled
-tables, its whole numbers, its averaged and interpolated chroma. All sums are exact: an image loses
-the same in any batch and on any device.
+The batch computes nearly what libjpeg's default encoder and decoder do (ITU-T T.81; JFIF 1.02): its
+scaled tables, its whole numbers, its averaged and interpolated chroma; some coefficients of a
+hundred are rounded otherwise, and chroma of a few pixels across is interpolated otherwise. All sums
+are exact: an image loses the same in any batch and on any device.
 """
 
 import io

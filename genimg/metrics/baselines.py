@@ -7,6 +7,7 @@ bicubic beside it, which is what makes its low resolutions: see the degradations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,12 @@ INPAINTING: dict[str, Inpaint] = {
 def _to_bytes(image: np.ndarray) -> np.ndarray:
     """Any numbers on the scale of 0 to 255 as uint8, clipped and rounded half to even."""
     return image if image.dtype == np.uint8 else image.round().clip(0, 255).astype(np.uint8)
+
+
+def is_here(method: str) -> bool:
+    """Whether this installation has what a method needs."""
+    needs = {"bm3d": "bm3d", "linear": "scipy"}.get(method, "skimage")
+    return find_spec(needs) is not None
 
 
 def _needed(module: str, package: str, method: str) -> Any:

@@ -25,10 +25,12 @@ class Report:
     """A restorer's scores by who restored: `model`, `damaged` (nobody), and classical methods.
 
     names: of the images
+    left_out: methods that this installation lacks something for
     """
 
     scores: dict[str, Scores]
     names: list[str]
+    left_out: list[str]
 
     def means(self) -> dict[str, dict[str, float]]:
         """By who restored, by metric; only what that one can undo."""
@@ -55,20 +57,21 @@ class Report:
 def report(
     recipe: Restoring, inference: Inference, data: Dataset, classical: bool = False
 ) -> Report:
-    """classical: also by those of genimg.metrics.baselines. InputError where one is missing."""
+    """classical: also by those of genimg.metrics.baselines that can be computed here."""
     found = {
         "model": recipe.measure(inference, data),
         "damaged": recipe.measure(inference, data, lambda _, made: as_it_is(recipe, made)),
     }
     methods = sorted({name for every in recipe.tests().values() for name in methods_for(every)})
-    for name in methods if classical else ():
+    left_out = [name for name in methods if classical and not baselines.is_here(name)]
+    for name in sorted(set(methods) - set(left_out)) if classical else ():
 
         def undo(every: Sequence[Damage], made: Damaged, name: str = name) -> Tensor | None:
             return methods_for(every)[name](made) if name in methods_for(every) else None
 
         found[name] = recipe.measure(inference, data, undo)
     names = [data.name(index) for index in found["model"].indices.tolist()]
-    return Report(found, names)
+    return Report(found, names, left_out)
 
 
 def as_it_is(recipe: Restoring, damaged: Damaged) -> Tensor:

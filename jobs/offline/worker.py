@@ -184,7 +184,7 @@ class Worker:
     def read(self, item: Item) -> Ready | Failure:
         try:
             data = self.bytes_of(item)
-            pixels = images.decode(data, keep_alpha=True)
+            pixels = images.decode(data, keep_alpha=True, animated=False)
             plan = self.engine.plan(self.operation, image=pixels, **self.mask_of(item))
         except images.BrokenImage as error:
             return Failure(item, error.reason)
@@ -214,7 +214,7 @@ class Worker:
             data = bytes_at(*split(place)) if single else bytes_at(place, key_of(item))
         except (FileNotFoundError, NotFound):
             raise InputError(f"mask: there is no {place if single else key_of(item)}") from None
-        return {"mask": images.decode(data, keep_alpha=True)}
+        return {"mask": images.decode(data, keep_alpha=True, animated=False)}
 
     def written(self, end: Ready | Failure) -> Ready | Failure:
         """A picture encoded and written."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from genimg.recipe import Recipe
 
 
+BUNDLED = "bundled:"  # begins the address of a model that comes with genimg
+
+
 def fetch_checkpoint(address: str) -> Path:
     """The local copy of a checkpoint in S3, verified."""
     import hashlib
@@ -36,6 +39,13 @@ def fetch_checkpoint(address: str) -> Path:
 
 def folder_at(address: str) -> tuple[Path, bool]:
     """(folder, whether every byte of it was verified) of a checkpoint that any process finds."""
+    from cluster.places import open_storage
+    from cluster.registry import Registry
+    from genimg import bundled
+
+    if address.startswith(BUNDLED):  # wherever genimg lies on this machine
+        models = Registry(open_storage(str(bundled.FOLDER)))
+        return models.fetch(models.resolve(address.removeprefix(BUNDLED))), True
     remote = address.startswith("s3://")
     return (fetch_checkpoint(address) if remote else Path(address)), remote
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cluster.fallback import over
 from cluster.registry import Registry
+from cluster.versions import Unknown
 from genimg import bundled, checkpoint
 from genimg.compact import CARD, compact
 from genimg.degradations.holes import Holes
@@ -18,10 +19,13 @@ from genimg.degradations.jpeg import real
 from genimg.degradations.noise import Noise
 from genimg.degradations.resampling import bicubic
 from genimg.engine import Engine, trained
+from genimg.errors import InputError
 from genimg.metrics.fidelity import psnr
 from genimg.models.upscaling import fold
 from genimg.pixels import to_bytes_range
 from jobs.cli import app
+from jobs.model import address_of, folder_of
+from jobs.runs.addressed import folder_at
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
@@ -86,6 +90,16 @@ def test_one_command_makes_a_photograph_better(name, tmp_path, monkeypatch):
     assert made > before + least
 
 
+def test_what_is_gray_is_denoised_by_the_model_for_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gray = photograph().mean(dim=1, keepdim=True)
+    written(Noise(low=25, high=25, quantise=True).damage(gray, KEYS).images, Path("noisy.png"))
+    line = ["denoise", "noisy.png", "--sigma", "25", "-o", "made.png"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "denoise-gray" in done.output
+    assert psnr(read(Path("made.png"), 1), to_bytes_range(gray)).item() > 27
+
+
 @pytest.mark.parametrize("name", bundled.names())
 def test_each_is_whole_and_has_a_card(name):
     models = Registry(over("unused", bundled.FOLDER).beneath.storage)
@@ -120,8 +134,8 @@ def test_one_that_is_nowhere_is_told_with_those_that_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(photograph(), tmp_path / "photo.png")
     done = CliRunner().invoke(app, ["denoise", "photo.png", "-o", "x.png", "-m", "denoiz"])
-    assert done.exit_code == 2
-    assert "denoise" in str(done.exception or done.output)
+    assert isinstance(done.exception, Unknown)
+    assert {"denoise", "deblock"} <= set(done.exception.known)
 
 
 def test_half_precision_is_nearly_the_same_and_can_be_gone_on_from(tmp_path):
@@ -163,3 +177,69 @@ def test_weights_of_other_networks_are_refused_in_words(tmp_path):
     )  # fmt: skip
     with pytest.raises(Exception, match="not the weights of this recipe's networks"):
         Engine.load(folder)
+
+
+def test_a_card_that_is_replaced_leaves_the_original_alone(tmp_path):
+    """Files of a version are linked, where the disk allows it."""
+    models = over(str(tmp_path / "registry"), bundled.FOLDER)
+    source = models.fetch(models.resolve("deblock"))
+    before = (source / CARD).read_bytes()
+    small = compact(source, tmp_path / "small", card="# another\n")
+    assert (small / CARD).read_text() == "# another\n"
+    assert (source / CARD).read_bytes() == before
+    checkpoint.verify(small)
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path):
+    source = bundled.FOLDER / "models" / "denoise-gray" / "versions" / "00001"
+    weights = checkpoint.read_tensors(source, checkpoint.WEIGHTS)
+    name = next(iter(weights))
+    weights = {key: each.float() for key, each in weights.items()}
+    weights[name].view(-1)[0] = 1e5
+    folder = tmp_path / "large"
+    folder.mkdir()
+    checkpoint.fill(
+        folder, recipe=(source / checkpoint.RECIPE).read_text(), weights=weights, training={},
+        progress={}, metrics={}, samples=b"", lineage={},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="beyond float16's 65504"):
+        compact(folder, tmp_path / "small", half=True)
+
+
+def test_it_is_known_by_an_address_that_is_good_on_any_machine(tmp_path):
+    address = address_of("denoise", str(tmp_path))
+    assert address == "bundled:denoise@1"
+    folder, verified = folder_at(address)
+    assert verified
+    assert folder == folder_of("denoise", str(tmp_path))[0] == folder_of(address, "nowhere")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [("made.webp", (4100, 2), "16,383 pixels a side"), ("made.jpg", (16400, 1), "65,500 pixels")],
+)
+def test_what_a_format_cannot_hold_is_refused_before_it_is_computed(name, size, told, tmp_path):
+    Image.new("RGB", size).save(tmp_path / "wide.png")
+    command = ["upscale", str(tmp_path / "wide.png"), "--scale", "4", "-o", str(tmp_path / name)]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, InputError)
+    assert told in str(done.exception)
+
+
+def test_an_animation_is_refused(tmp_path):
+    frames = [Image.new("L", (32, 32), level) for level in (0, 128)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    command = ["deblock", str(tmp_path / "moving.gif"), "-o", str(tmp_path / "made.png")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, InputError)
+    assert "has several frames" in str(done.exception)
+
+
+def test_what_is_nearly_opaque_is_no_hole(tmp_path):
+    pixels = np.full((40, 40, 4), 254, np.uint8)
+    pixels[10:20, 10:20, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "holed.png")
+    command = ["inpaint", str(tmp_path / "holed.png"), "-o", str(tmp_path / "filled.png")]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    made = np.array(Image.open(tmp_path / "filled.png").convert("RGB"))
+    assert (made[:9] == 254).all()

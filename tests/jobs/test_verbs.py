@@ -33,9 +33,10 @@ def test_recipes_lists_all_and_describes_one(command):
     listed = printed(command("recipes"))
     for name in RECIPES:
         assert name in listed
-    described = printed(command("recipes ffdnet"))
-    known = recipes.named("ffdnet").keys()
-    assert all(key in described for key in known if key != "recipe")
+    for name in RECIPES:
+        described = printed(command(f"recipes {name}"))
+        known = recipes.named(name).keys()
+        assert all(key in described for key in known if key != "recipe")
     text = printed(command("recipes ffdnet --json"))
     assert recipes.from_json(text) == recipes.named("ffdnet")
 

@@ -1,15 +1,20 @@
 """The models that come with genimg, served together: which of them answers what."""
 
+import shutil
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from live_server import file_of, opened, pixels, running
+from live_server import file_of, opened, pixels, running, until
 
+from cluster.places import open_storage
+from cluster.registry import Registry
 from genimg import bundled
 from serving.app import create_app
 from serving.backend import LocalBackend
-from serving.settings import Settings
+from serving.host import Host
+from serving.settings import ModelSettings, Settings
 
 PICTURE = file_of(pixels(24, 32, 3))
 
@@ -57,3 +62,33 @@ def test_a_scale_that_none_has_is_refused_by_one_that_enlarges(client):
     assert "enlarges by 2" in answer.json()["error"]["message"]
     scales = {each["id"]: each["scale"] for each in client.get("/v1/models").json()["data"]}
     assert scales == {"deblock": 1, "restore": 1, "upscale-x2": 2, "upscale-x4": 4}
+
+
+def test_what_would_become_too_large_is_refused_by_what_comes_out(client):
+    wide = file_of(pixels(4, 4100, 3))
+    answer = client.post("/v1/images/upscale?scale=4&output_format=webp", content=wide)
+    assert answer.status_code == 400, answer.text
+    assert "16,383 pixels a side" in answer.json()["error"]["message"]
+    large = file_of(pixels(2100, 2100, 3))
+    answer = client.post("/v1/images/upscale?scale=4", content=large)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["code"] == "image_too_large"
+    assert "8400x8400 would come of it" in answer.json()["error"]["message"]
+
+
+def test_a_model_of_one_s_own_takes_over_from_the_bundled_one_of_its_name(tmp_path):
+    source = bundled.FOLDER / "models" / "denoise-gray" / "versions" / "00001"
+    own = tmp_path / "own"
+    shutil.copytree(source, own, ignore=shutil.ignore_patterns("version.json"))
+    registry = Registry(open_storage(str(tmp_path / "registry")))
+    host = Host(ModelSettings(ref="denoise"), str(registry.storage), poll_s=0.1)
+    try:
+        assert host.info().recipe == "drunet"
+        version = registry.register("denoise", own, {}, {})
+        until(lambda: host.info().recipe == "ffdnet")
+        assert version.number == 1  # as the bundled one is
+        registry.remove(version.reference)
+        time.sleep(0.5)
+        assert host.info().recipe == "ffdnet"  # and nothing that was not meant
+    finally:
+        host.close()
