@@ -15,7 +15,7 @@ from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
 from genimg.plans import Kept
 from genimg.results import Pictures
-from genimg.tiles import Span, spans
+from genimg.tiles import Span, mirrored, spans
 
 # Sides of tiles, unless the network's context makes larger ones necessary. The larger they are, the
 # less is computed twice, and the more memory it takes: of which huge images need some themselves.
@@ -146,11 +146,11 @@ class Tiled(Kept):
         return self._places[tile], slice(plane, plane + 1) if self._planes > 1 else slice(None)
 
     def _within(self, number: int) -> Any:
-        """A tile's pixels; beyond the image its last row and column are repeated."""
+        """A tile's pixels; beyond the image it is mirrored."""
         (y, x), _ = self._place(number)
         height, width = self._colour.shape[:2]
-        down = np.arange(y.start, y.stop).clip(max=height - 1)
-        across = np.arange(x.start, x.stop).clip(max=width - 1)
+        down = mirrored(y.start, y.stop, height).numpy()
+        across = mirrored(x.start, x.stop, width).numpy()
         return np.ix_(down, across)
 
     def _cut(self, number: int, whole: bool = False) -> Tensor:

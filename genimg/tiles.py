@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,6 +36,28 @@ def spans(length: int, side: int, margin: int) -> Iterator[Span]:
         decided = end
 
 
+def mirrored(start: int, stop: int, length: int) -> Tensor:
+    """int64 [stop - start]: the places 0 to length - 1 that are seen from `start` to `stop`, were
+    there mirrors at the first and the last of them."""
+    places = torch.arange(start, stop).remainder(max(2 * (length - 1), 1))
+    return torch.minimum(places, 2 * (length - 1) - places).clamp_(min=0)
+
+
+def extended(images: Tensor, before: int, below: int, right: int) -> Tensor:
+    """Images [..., H, W] mirrored by so many pixels above and to the left, below, and to the right.
+
+    Repeating the last row would draw streaks of a noisy image, which look like something.
+    """
+    height, width = images.shape[-2:]
+    if before or below:
+        rows = mirrored(-before, height + below, height).to(images.device)
+        images = images.index_select(-2, rows)
+    if before or right:
+        columns = mirrored(-before, width + right, width).to(images.device)
+        images = images.index_select(-1, columns)
+    return images
+
+
 def tiled(
     function: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -54,13 +75,13 @@ def tiled(
 
     side:     of a tile, pixels; a multiple of stride
     stride:   what sides and places of tiles are multiples of; images are padded to it by
-              repeating their last row and column
+              mirroring them at their last row and column
     scale:    by how much `function` enlarges
     at_once:  tiles given to `function` together, each with all N images: [tiles * N, C, h, w]
     device:   where the function's inputs go; the result stays where the images are
     """
     height, width = images.shape[-2:]
-    padded = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
+    padded = extended(images, 0, -height % stride, -width % stride)
     rows, columns = (list(spans(length, side, margin)) for length in padded.shape[-2:])
     places = list(itertools.product(rows, columns))
     output: Tensor | None = None

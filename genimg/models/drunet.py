@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
+from genimg.tiles import extended
 
 
 class Block(nn.Module):
@@ -35,6 +36,10 @@ class DRUNet(RestoringNetwork):
     noise level that training left out is denoised like the others (Mohan and others 2020). Unlike
     the paper's network this one predicts what to add to the image, and so starts as the identity,
     which learned faster.
+
+    At inference an image is mirrored at its borders, by `stride` pixels. A convolution sees zeros
+    beyond them, mid gray, which without biases is a strong edge: on BSD68 at sigma 25 the outermost
+    eight pixels gained 0.5 dB.
     """
 
     def __init__(self, width: int, depth: int, blocks: int, channels: int, maps: int) -> None:
@@ -65,6 +70,9 @@ class DRUNet(RestoringNetwork):
         )
 
     def restore(self, known: Tensor) -> Tensor:
+        height, width = known.shape[-2:]
+        edge = 0 if self.training else self.stride
+        known = extended(known, edge, edge, edge)
         features = self.head(known)
         seen: list[Tensor] = []
         for down in self.down:
@@ -74,7 +82,8 @@ class DRUNet(RestoringNetwork):
         features = self.bottom(features)
         for level in reversed(range(len(self.up))):
             features = self.up[level](features + seen[level + 1])
-        return known[:, : self.channels] + self.tail(features + seen[0])
+        restored = known[:, : self.channels] + self.tail(features + seen[0])
+        return restored[..., edge : edge + height, edge : edge + width]
 
 
 def plain(before: int, after: int) -> Conv2d:

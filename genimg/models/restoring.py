@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from genimg.tiles import extended
 
 
 class RestoringNetwork(nn.Module, ABC):
@@ -51,10 +52,9 @@ class RestoringNetwork(nn.Module, ABC):
 
 
 def padded(images: Tensor, stride: int) -> Tensor:
-    """Images whose sides are multiples of the stride: the last row and column are repeated."""
+    """Images whose sides are multiples of the stride: mirrored at the last row and column."""
     height, width = images.shape[-2:]
-    missing = (0, -width % stride, 0, -height % stride)
-    return F.pad(images, missing, mode="replicate") if any(missing) else images
+    return extended(images, 0, -height % stride, -width % stride)
 
 
 def constant_maps(levels: Tensor, images: Tensor) -> Tensor:

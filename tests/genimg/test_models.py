@@ -140,10 +140,12 @@ def test_ffdnet_starts_as_the_identity_at_any_size(height, width, channels):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8), (8, 5), (7, 7)])
-def test_ffdnet_takes_an_odd_image_for_an_even_one_with_its_border_repeated(height, width):
+def test_ffdnet_takes_an_odd_image_for_an_even_one_that_is_mirrored(height, width):
     network, noisy, sigma = busy_ffdnet(), torch.randn(2, 3, height, width), [5, 9]
-    even = torch.cat([noisy, noisy[..., -1:, :]], dim=2) if height % 2 else noisy
-    even = torch.cat([even, even[..., -1:]], dim=3) if width % 2 else even
+    even = (
+        torch.cat([noisy, noisy[..., max(height - 2, 0), None, :]], dim=2) if height % 2 else noisy
+    )
+    even = torch.cat([even, even[..., max(width - 2, 0), None]], dim=3) if width % 2 else even
     restored = denoised(network, noisy, sigma)
     assert restored.shape == noisy.shape
     assert not torch.equal(restored, noisy)

@@ -14,6 +14,7 @@ from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
 from genimg.tiled import WIDE_TILE, Tiled, tiles_of
+from genimg.tiles import extended
 
 
 def blur(margin: int, stride: int, scale: int):
@@ -115,10 +116,10 @@ def test_strength_mixes_and_alpha_passes_through():
 
 
 def shifted() -> Ability:
-    """A network that moves what it sees a pixel to the right."""
+    """A network that moves what it sees a pixel to the right, as if it were mirrored there."""
 
     def compute(rows: Rows) -> Rows:
-        return {"image": F.pad(rows["image"], (1, 0, 0, 0), mode="replicate")[..., :-1]}
+        return {"image": extended(rows["image"], 1, 0, 0)[..., 1:, :-1]}
 
     return Ability(compute, 3, margin=1)
 
@@ -128,7 +129,7 @@ def shifted() -> Ability:
 def test_an_ensemble_is_the_mean_of_the_eight_symmetries(height, width, at_once):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     side = max(height, width)
-    square = np.pad(image, ((0, side - height), (0, side - width), (0, 0)), "edge")
+    square = np.pad(image, ((0, side - height), (0, side - width), (0, 0)), "reflect")
     total = np.zeros(square.shape)
     for flipped in (False, True):
         for turns in range(4):

@@ -82,7 +82,7 @@ def test_an_inpainter_is_judged_by_what_it_fills():
     recipe = tiny("inpainter", "evaluation.images=4")
     networks = recipe.networks()
     with torch.no_grad():
-        networks["restorer"].tail.weight.normal_()  # it changes everything
+        networks["restorer"].network.tail.weight.normal_()  # it changes everything
     data = opened(recipe)
     inference = Inference(networks)
     pair = pair_of([data.whole(0)])

@@ -102,7 +102,11 @@ WRONG = [
     ("sample dcgan -o s3://bucket/grid.png", "-o: give a path on this machine"),
     # operations on files
     ("deblur photos/0.png -o out.png", "no model is given", "genimg deblur photos/0.png -m"),
-    ("upscale photos/0.png -o out.png --scale 3", "none that enlarges by 3 comes", "-m MODEL"),
+    (
+        "upscale photos/0.png -o out.png --scale 3",
+        "none that enlarges by 3 (but by 2 and 4)",
+        "-m MODEL",
+    ),
     ("restore ffdnet photos/0.png -o out.png", "no model is given", "photos/0.png -m ffdnet"),
     ("restore photos/0.png -o out.png -m dcgan", "a dcgan model cannot restore", "it can: sample"),
     ("denoise photos/0.png -m ffdnet", "-o is missing"),
