@@ -233,7 +233,8 @@ def test_parts_learn_at_rates_of_their_own():
 def test_the_loss_falls_on_a_batch_that_is_shown_again_and_again(name):
     recipe = tiny(name, "train.images=8000", "train.warmup=0")
     method, batch = started(recipe), batch_at(recipe, 0)
-    losses = [method.update(batch, Alone()).get("loss") for _ in range(25)]
+    steps = 120 if name == "inpainter" else 25  # which begins with a good guess
+    losses = [method.update(batch, Alone()).get("loss") for _ in range(steps)]
     if losses[0] is None:
         pytest.skip(f"the losses of {name} need not fall")
     assert losses[-1] < losses[0]
