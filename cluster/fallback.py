@@ -1,6 +1,5 @@
 """A registry to be read, whose names fall back on those of another one."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.aliases import Aliases
@@ -46,8 +45,8 @@ class Fallback(Registry):
 
     def _home(self, name: str) -> Registry:
         """Looks beneath first, which is on this machine."""
-        there: Sequence[str] = self.beneath.names()
-        return self.beneath if name in there and not self._committed(name) else self
+        there = name in self.beneath.names()
+        return self.beneath if there and not self._committed(name) else self
 
 
 def over(place: str, beneath: Path) -> Registry:

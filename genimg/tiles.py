@@ -36,10 +36,12 @@ def spans(length: int, side: int, margin: int) -> Iterator[Span]:
         decided = end
 
 
-def mirrored(start: int, stop: int, length: int) -> Tensor:
+def mirrored(
+    start: int, stop: int, length: int, device: torch.device | str | None = None
+) -> Tensor:
     """int64 [stop - start]: the places 0 to length - 1 that are seen from `start` to `stop`, were
     there mirrors at the first and the last of them."""
-    places = torch.arange(start, stop).remainder(max(2 * (length - 1), 1))
+    places = torch.arange(start, stop, device=device).remainder(max(2 * (length - 1), 1))
     return torch.minimum(places, 2 * (length - 1) - places).clamp_(min=0)
 
 
@@ -50,10 +52,10 @@ def extended(images: Tensor, before: int, below: int, right: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     if before or below:
-        rows = mirrored(-before, height + below, height).to(images.device)
+        rows = mirrored(-before, height + below, height, images.device)
         images = images.index_select(-2, rows)
     if before or right:
-        columns = mirrored(-before, width + right, width).to(images.device)
+        columns = mirrored(-before, width + right, width, images.device)
         images = images.index_select(-1, columns)
     return images
 

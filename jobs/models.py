@@ -1,7 +1,6 @@
 """`genimg models`: keep trained models as numbered versions, and say which one is in use."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +11,10 @@ from rich.table import Table
 
 from jobs.console import RegistryOption, run, say
 from jobs.runs.registration import WithTrainingState, register_checkpoint
+from jobs.versions import as_text, describe, figure, print_move, sentence
 
 if TYPE_CHECKING:
-    from cluster.aliases import Promotion
     from cluster.registry import Registry
-    from cluster.versions import Version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -319,44 +317,6 @@ def comparison(text: str | None) -> Any:
     if not metric or direction not in ("min", "max"):
         raise InputError(f"--better {text!r}: give METRIC:min or METRIC:max, as in fid:min")
     return metric, direction
-
-
-def describe(version: "Version", aliases: list[str]) -> dict[str, Any]:
-    """What lists say of a version, in JSON values; metrics that are no number are null."""
-    return {
-        "name": version.name,
-        "version": version.number,
-        "aliases": aliases,
-        "created": version.created,
-        "metrics": {
-            name: value if math.isfinite(value) else None for name, value in version.metrics.items()
-        },
-    }
-
-
-def print_move(name: str, move: "Promotion") -> None:
-    if move.version == move.previous:
-        typer.echo(f"{name}@{move.alias} names version {move.version} already")
-    else:
-        typer.echo(sentence(name, vars(move)))
-
-
-def sentence(name: str, move: dict[str, Any]) -> str:
-    """One move of an alias in words."""
-    after, before = (
-        "nothing" if number is None else f"version {number}"
-        for number in (move["version"], move["previous"])
-    )
-    alias = f"{name}@{move['alias']}"
-    return f"{alias} names {after} (before: {before}), {move['action']} by {move['by']}"
-
-
-def figure(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.5g}"
-
-
-def as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 if __name__ == "__main__":

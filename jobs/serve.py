@@ -152,8 +152,7 @@ def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
     registry = over(settings.registry, bundled.FOLDER)
     found: dict[str, tuple[str, ...]] = {}
     for model in settings.models:
-        version = registry.resolve(model.ref)
-        recipe = version.lineage.get("recipe")
+        recipe = registry.resolve(model.ref).lineage.get("recipe")
         found[model.ref] = ()
         if recipe in RECIPES:
             found[model.ref] = RECIPES[recipe]().can()

@@ -22,6 +22,7 @@ from genimg.recipes.classifier import Classifier
 from genimg.recipes.denoiser import DnCNNDenoiser
 from genimg.recipes.gan import GAN
 from genimg.recipes.restoring import Restoring
+from genimg.schedule import Train
 
 
 def batches(pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -43,6 +44,26 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
         for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
+
+
+def descend(
+    train: Train,
+    step: int,
+    loss: Tensor,
+    network: nn.Module,
+    average: nn.Module,
+    adam: torch.optim.Optimizer,
+) -> None:
+    """The end of a step: backward, clipped, at the rate that the schedule has there."""
+    steps, warmup = train.images / train.batch_size, train.warmup / train.batch_size
+    adam.zero_grad()
+    loss.backward()
+    if train.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
+    rise = min(1, (step + 1) / (warmup + 1))
+    adam.param_groups[0]["lr"] = train.lr * rise * (1 + math.cos(math.pi * step / steps)) / 2
+    adam.step()
+    follow(average, network, 0.5 ** (train.batch_size / train.ema_half_life))
 
 
 def dcgan(recipe: GAN, pixels: Tensor, device: torch.device, bfloat16: bool) -> Iterator[None]:
@@ -94,22 +115,13 @@ def classifier(
     network.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters(), train.lr, betas=(0.9, 0.99), fused=True)
-    decay = 0.5 ** (train.batch_size / train.ema_half_life)
-    steps, warmup = train.images / train.batch_size, train.warmup / train.batch_size
 
     for step, indices in enumerate(batches(pixels, train.batch_size)):
         images, wanted = floats(pixels[indices], device), labels[indices].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits = network(images)
         loss = F.cross_entropy(logits.float(), wanted)
-        adam.zero_grad()
-        loss.backward()
-        if train.clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
-        rise = min(1, (step + 1) / (warmup + 1))
-        adam.param_groups[0]["lr"] = train.lr * rise * (1 + math.cos(math.pi * step / steps)) / 2
-        adam.step()
-        follow(average, network, decay)
+        descend(train, step, loss, network, average, adam)
         yield
 
 
@@ -121,8 +133,6 @@ def restorer(
     network = recipe.restorer().to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters(), train.lr, betas=(0.9, 0.99), fused=True)
-    decay = 0.5 ** (train.batch_size / train.ema_half_life)
-    steps, warmup = train.images / train.batch_size, train.warmup / train.batch_size
     across = torch.arange(size, device=device)
     count, channels = photos.shape[:2]
     plane = torch.arange(channels, device=device)[None, :, None, None]
@@ -143,14 +153,7 @@ def restorer(
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             restored = network(damaged, maps).float()
         loss = recipe.loss_of(restored, clean)
-        adam.zero_grad()
-        loss.backward()
-        if train.clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
-        rise = min(1, (step + 1) / (warmup + 1))
-        adam.param_groups[0]["lr"] = train.lr * rise * (1 + math.cos(math.pi * step / steps)) / 2
-        adam.step()
-        follow(average, network, decay)
+        descend(train, step, loss, network, average, adam)
         step += 1
         yield
 

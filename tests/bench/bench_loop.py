@@ -72,10 +72,13 @@ def bfloat16(recipe: Recipe) -> bool:
     return resolved(recipe.train.precision, device()) == "bfloat16"
 
 
-def over_bare_loop(recipe: Recipe, data: Images, bare: Iterator[None], quick: bool) -> Row:
-    """By turns about as many images as there are between two lines of the log."""
+def over_bare_loop(
+    recipe: Recipe, data: Images, bare: Iterator[None], quick: bool, steps: int | None = None
+) -> Row:
+    """By turns `steps`, or about as many images as there are between two lines of the log."""
     train = recipe.train
-    steps = 3 if quick else round(train.log_every / train.batch_size)
+    if steps is None:
+        steps = 3 if quick else round(train.log_every / train.batch_size)
     images = steps * train.batch_size
     with training(recipe, data, steps) as ours:
         return compared(

@@ -8,11 +8,12 @@ beforehand, noise by a DataLoader's workers, float32, contiguous tensors.
 
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import bare_loops
 import torch
-from bench_loop import AT_LEAST, bfloat16, take, training, tried_kernels
+from bench_loop import bfloat16, over_bare_loop, take, training, tried_kernels
 from measuring import Row, compared, device, finish_queued_work, rate
 from torch import Tensor
 
@@ -32,7 +33,12 @@ def measure(quick: bool) -> list[Row]:
     with tried_kernels():
         for name in ("ffdnet", "deblocker", "upscaler", "inpainter", "deblurrer"):
             recipe, data = prepared(name)
-            rows += [over_bare_loop(recipe, data, quick), degrading(recipe, data, quick)]
+            photos = photos_of(data)
+            bare = bare_loops.restorer(recipe, photos, device(), bfloat16(recipe))
+            rows += [
+                over_bare_loop(recipe, data, bare, quick, steps_of(recipe, quick)),
+                degrading(recipe, photos, bare, quick),
+            ]
         if device().type == "cuda":
             rows.append(over_public(*prepared("dncnn", "data.channels=1"), quick))
     return rows
@@ -53,29 +59,11 @@ def steps_of(recipe: Restoring, quick: bool) -> int:
     return max(2, round((800 if device().type == "cuda" else 96) / recipe.train.batch_size))
 
 
-def over_bare_loop(recipe: Restoring, data: Images, quick: bool) -> Row:
-    steps = steps_of(recipe, quick)
-    images = steps * recipe.train.batch_size
-    bare = bare_loops.restorer(recipe, photos_of(data), device(), bfloat16(recipe))
-    with training(recipe, data, steps) as ours:
-        return compared(
-            f"loop: {recipe.recipe}, patches of {recipe.data.size}",
-            "images/s",
-            lambda: rate(ours, images),
-            lambda: rate(lambda: take(bare, steps), images),
-            rounds=3 if quick else 11,
-            at_least=AT_LEAST,
-            note=about(recipe),
-        )
-
-
-def degrading(recipe: Restoring, data: Images, quick: bool) -> Row:
+def degrading(recipe: Restoring, photos: Tensor, bare: Iterator[None], quick: bool) -> Row:
     """Seconds of a step that damaging its images takes, over those of the whole step."""
     steps = steps_of(recipe, quick)
-    bare = bare_loops.restorer(recipe, photos_of(data), device(), bfloat16(recipe))
-    batch = recipe.train.batch_size
-    patches = bare_loops.floats(photos_of(data)[:batch, :, : recipe.data.size, : recipe.data.size],
-                                device())  # fmt: skip
+    batch, size = recipe.train.batch_size, recipe.data.size
+    patches = bare_loops.floats(photos[:batch, :, :size, :size], device())
     keys = rng.fold(0, torch.arange(batch)).to(device())
 
     def damaging() -> None:
