@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
 from genimg.models.rows import Conv2d
+from genimg.tiles import extended
 
 
 class Trunk(nn.Module):
@@ -55,8 +56,8 @@ class Trunk(nn.Module):
 class UNet(nn.Module):
     """Images [N, channels, H, W] in [-1, 1] -> logits [N, classes, H, W], a class a pixel.
 
-    Any H and W are taken: what is missing to a multiple of the trunk's stride is padded by
-    repeating the border, and cut again.
+    Any H and W are taken: what is missing to a multiple of the trunk's stride is mirrored at the
+    border, as tiles are, and cut again.
     """
 
     def __init__(self, width: int, depth: int, channels: int, classes: int) -> None:
@@ -74,8 +75,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        missing = (0, -width % self.stride, 0, -height % self.stride)
-        padded = F.pad(images, missing, mode="replicate") if any(missing) else images
+        padded = extended(images, 0, -height % self.stride, -width % self.stride)
         return self.to_logits(self.trunk(padded))[..., :height, :width]
 
 
