@@ -61,11 +61,7 @@ class Tiled(Kept):
                 f"image of {width}x{height}: {columns}x{rows} would come of it, and {MOST:,} pixels"
                 " are the most; give a smaller one"
             )
-        if mask is not None and mask.shape != (height, width):
-            raise InputError(
-                f"mask of {mask.shape[1]}x{mask.shape[0]} for an image of {width}x{height};"
-                " give one of its size"
-            )
+        assert mask is None or mask.shape == (height, width), f"mask {mask.shape} of {image.shape}"
         channels = image.shape[2] - (image.shape[2] in (2, 4))
         self._ability, self._strength, self._mask = ability, strength, mask
         self._colour, self._alpha = image[..., :channels], image[..., channels:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,10 +194,10 @@ def bundled_model(operation: Operation, sources: Sequence[str]) -> str:
 
 def is_gray(source: str) -> bool:
     """Whether it is one image on this machine, of one channel and perhaps alpha."""
-    from PIL import Image
+    from genimg import images
 
     try:
-        with Image.open(source) as image:
-            return image.getbands() in (("L",), ("L", "A"), ("1",), ("I",)) or image.mode == "I;16"
-    except OSError:
+        image = images.opened(Path(source).read_bytes(), sys.maxsize)
+    except (OSError, images.BrokenImage):
         return False  # what is wrong with it is told where it is read
+    return image.getbands() in (("L",), ("L", "A"), ("1",), ("I",)) or image.mode == "I;16"

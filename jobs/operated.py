@@ -97,6 +97,7 @@ class Single:
         inputs: dict[str, Any] = {"image": pixels}
         if self.mask is not None:
             inputs["mask"] = images.load(self.mask, keep_alpha=True, animated=False)
+        operation.check(inputs)
         engine = model.engine()
         format = images.WRITABLE_SUFFIXES.get(self.output.suffix.lower())
         if format and operation.gives is Kind.PICTURE:

@@ -52,6 +52,7 @@ def quality(format: Format, compression: int | None) -> int | None:
     return None if compression is None or format not in _LOSSY else max(compression, 1)
 
 
-def unsupported() -> ApiError:
-    message = "image: these bytes are none that are read here; give PNG, JPEG, WebP, BMP, TIFF, GIF"
-    return ApiError(415, "unsupported_image_media_type", message, "image")
+def unsupported(name: str = "image") -> ApiError:
+    known = "PNG, JPEG, WebP, BMP, TIFF, GIF"
+    message = f"{name}: these bytes are none that are read here; give {known}"
+    return ApiError(415, "unsupported_image_media_type", message, name)

@@ -83,8 +83,9 @@ async def received(
             raise ApiError(415, "unsupported_media_type", message)
         return Received(values, texts, query=query)
     images = {key: _image(key, values.pop(key), key in texts) for key in beside if key in values}
-    if any(written_as(data) is None for data in images.values()):
-        raise unsupported()
+    for key, data in images.items():
+        if written_as(data) is None:
+            raise unsupported(key)
     read = _latents if keys == LATENTS_KEYS else _image
     given = [(key, values.pop(key)) for key in keys if key in values]
     found = [read(keys[0], came.file, False)] if came.file else []

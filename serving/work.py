@@ -95,7 +95,7 @@ def weight(request: Request, limits: Limits) -> int:
             if total > limits.max_images:
                 raise bad_value("latents", f"{total} rows", f"at most {limits.max_images}")
             continue
-        width, height = _read(images.size, data, max_pixels=limits.max_pixels)
+        width, height = _read(images.size, data, name, max_pixels=limits.max_pixels)
         if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
             reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
             raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
@@ -115,7 +115,9 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
     """
     operation = request.operation
     inputs = {
-        name: latents_in(data) if operation.takes[name] is Kind.LATENTS else _decoded(data, limits)
+        name: latents_in(data)
+        if operation.takes[name] is Kind.LATENTS
+        else _decoded(data, name, limits)
         for name, data in request.files.items()
     }
     if isinstance(operation, Tiling):  # gives the depth and alpha that came
@@ -217,20 +219,21 @@ def latents_in(data: bytes) -> np.ndarray:
     raise ApiError(400, "invalid_value", message, "latents") from None
 
 
-def _decoded(data: bytes, limits: Limits) -> Any:
-    return _read(images.decode, data, max_pixels=limits.max_pixels, keep_alpha=True, animated=False)
+def _decoded(data: bytes, name: str, limits: Limits) -> Any:
+    most = limits.max_pixels
+    return _read(images.decode, data, name, max_pixels=most, keep_alpha=True, animated=False)
 
 
-def _read(function: Any, data: bytes, **options: Any) -> Any:
-    """function(data), with what it finds wrong as the API's errors."""
+def _read(function: Any, data: bytes, name: str, **options: Any) -> Any:
+    """function(data), with what it finds wrong as the API's errors; `name` is what it came as."""
     try:
         return function(data, **options)
     except images.TooLarge as error:
-        raise ApiError(400, "image_too_large", f"image: {error}", "image") from None
+        raise ApiError(400, "image_too_large", f"{name}: {error}", name) from None
     except images.Unsupported:
         if written_as(data) is None:
-            raise unsupported() from None
-        message = "image: damaged or truncated (its header cannot be read)"
-        raise ApiError(400, "invalid_image", message, "image") from None
+            raise unsupported(name) from None
+        message = f"{name}: damaged or truncated (its header cannot be read)"
+        raise ApiError(400, "invalid_image", message, name) from None
     except images.BrokenImage as error:
-        raise ApiError(400, "invalid_image", f"image: {error}", "image") from None
+        raise ApiError(400, "invalid_image", f"{name}: {error}", name) from None

@@ -59,6 +59,24 @@ class Damage(Section):
     probability: float = Field(1.0, ge=0, le=1)
     """share of the images that are damaged; the others keep their pixels exactly"""
 
+    def told(self) -> str:
+        """Itself in words: its kind and strength, then all else but what is off."""
+        values = self.model_dump()
+        words = [values.pop("kind")]
+        if values.pop("probability") != 1:
+            words.append(f"of {self.probability:g}")
+        if "low" in values:
+            words.append(between(values.pop("low"), values.pop("high")))
+        for key, value in values.items():
+            if value is True:
+                words.append(key)
+            elif isinstance(value, tuple):
+                numbers = all(isinstance(each, float) for each in value)
+                words.append(f"{key} {between(*value) if numbers else ' '.join(value)}")
+            elif value:
+                words.append(f"{key} {value}")
+        return " ".join(words)
+
     @abstractmethod
     def apply(self, images: Tensor, keys: Tensor) -> Damaged:
         """All images damaged, whatever the probability; shapes as in damage()."""
@@ -102,6 +120,10 @@ class Levels(Damage):
         if self.low > self.high:
             raise ValueError(f"low={self.low:g}: must be at most high={self.high:g}")
         return self
+
+
+def between(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def word(text: str) -> int:

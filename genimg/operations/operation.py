@@ -36,6 +36,9 @@ class Operation(Section):
         """What is to be computed for these inputs. Raises InputError where they cannot be used."""
         raise NotImplementedError(f"{self.name} is asked of a model by a name of its own")
 
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """What is wrong with the inputs, whichever model computes: told before one is loaded."""
+
     def exact(self) -> bool:
         """Whether each value of its pictures means something, so that none may be changed."""
         return False

@@ -134,17 +134,33 @@ class Inpaint(Tiling):
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "mask": Kind.MASK}
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.tiled import Tiled
+
+        image, holes = self.marked(inputs)
+        return Tiled(ability, image, self.tile, self.strength, self.ensemble, holes)
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        self.marked(inputs)
+
+    @staticmethod
+    def marked(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The image and, float32 [H, W] of 0 to 1, what of it is to be filled."""
         from genimg.errors import InputError
         from genimg.pixels import marked
-        from genimg.tiled import Tiled
 
         image, mask = inputs["image"], inputs.get("mask")
         if mask is not None:
             holes = marked(mask)
+            (height, width), (own_height, own_width) = image.shape[:2], mask.shape[:2]
+            if (height, width) != (own_height, own_width):
+                raise InputError(
+                    f"mask of {own_width}x{own_height} for an image of {width}x{height};"
+                    " give one of its size"
+                )
         elif image.shape[2] in (2, 4):
             holes, image = marked(image), image[..., :-1]
         else:
             raise InputError("mask is missing; give one, or an image that is transparent in places")
         if holes.min() > 0:
             raise InputError("mask: marks all of the image, of which nothing is left to go by")
-        return Tiled(ability, image, self.tile, self.strength, self.ensemble, holes)
+        return image, holes

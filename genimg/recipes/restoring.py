@@ -285,7 +285,7 @@ class Restoring(Recipe):
     def damage_told(self) -> str:
         """The damage that it is judged by, in words."""
         return "; ".join(
-            f"{name}: {' then '.join(str(each) for each in every)}"
+            f"{name}: {' then '.join(each.told() for each in every) or 'as it came'}"
             for name, every in self.tests().items()
         )
 

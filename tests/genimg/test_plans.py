@@ -13,6 +13,7 @@ from PIL import Image
 from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
+from genimg.operations.restoring import Inpaint
 from genimg.tiled import WIDE_TILE, Tiled, tiles_of
 from genimg.tiles import extended
 
@@ -176,8 +177,11 @@ def test_only_what_a_mask_marks_is_replaced_and_none_of_it_is_seen(
 
 
 def test_a_mask_of_another_size_is_refused():
+    inputs = {"image": np.zeros((5, 9, 3), np.uint8), "mask": np.zeros((4, 9, 1), np.uint8)}
     with pytest.raises(InputError, match="mask of 9x4 for an image of 9x5; give one of its size"):
-        Tiled(shifted(), np.zeros((5, 9, 3), np.uint8), mask=np.zeros((4, 9), np.float32))
+        Inpaint().plan(shifted(), inputs)
+    with pytest.raises(InputError, match="mask of 9x4 for an image of 9x5"):
+        Inpaint().check(inputs)  # before there is a model
 
 
 def test_an_image_that_would_become_too_large_is_refused_before_anything_is_computed():

@@ -160,3 +160,19 @@ def test_what_is_not_honoured_with_json_is_refused(asking):
     error = asking.post("/v1/images/detect", params=wrong, files=files).json()["error"]
     assert error["param"] == "output_format"
     assert "response_format" in error["message"]
+
+
+def test_what_is_wrong_with_a_mask_is_told_of_the_mask(asking):
+    given, whole = file_of(pixels(16, 16, 3)), file_of(pixels(16, 16, 1)[..., 0])
+    for mask, status, reason in (
+        (whole[: len(whole) // 2], 400, "mask: damaged or truncated"),
+        (b"no image", 415, "mask: these bytes"),
+        (file_of(pixels(8, 16, 1)[..., 0]), 400, "mask of 16x8 for an image of 16x16"),
+        (file_of(np.full((16, 16), 255, np.uint8)), 400, "mask: marks all of the image"),
+    ):
+        files = {"image": given, "mask": mask}
+        answer = asking.post("/v1/images/inpaint", params={"model": "inpainter"}, files=files)
+        assert answer.status_code == status, answer.text
+        error = answer.json()["error"]
+        assert reason in error["message"]
+        assert error["param"] == "mask"
