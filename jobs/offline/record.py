@@ -21,16 +21,19 @@ FAILURES = "failures.jsonl"  # what failed of a job, and why, a line each
 def claim(job: Job, overwrite: bool) -> Job:
     """The job as it goes on: begun now, or before, where a record says so.
 
-    InputError where another job has left its results there, unless these are to be overwritten.
+    InputError where another job has left its results there, unless these are to be overwritten. One
+    of which nothing came but failures, as of a wrong model or mask, is in nobody's way.
     """
     storage = open_storage(job.output)
     try:
         text = storage.read(RECORD)[0].decode()
     except NotFound:
         text = ""
-    if text and not overwrite:
-        before = recorded(text, job)
-        if different := differences(before, job):
+    before = recorded(text, job) if text and not overwrite else None
+    if before and (different := differences(before, job)) and fruitless(before):
+        before = None
+    if before:
+        if different:
             key, (theirs, ours) = next(iter(different.items()))
             raise InputError(
                 f"{job.output}: there are results of a job with {key}={theirs}, and this one has"
@@ -81,6 +84,12 @@ def done_before(job: Job) -> set[str]:
     """Keys of results that this job has left already."""
     entries = open_storage(job.output).entries("")
     return {entry.key for entry in entries if entry.modified >= job.since}
+
+
+def fruitless(job: Job) -> bool:
+    """Whether a job has ended, with nothing but failures."""
+    keys = {entry.key for entry in open_storage(job.output).entries("")}
+    return FAILURES in keys and not keys - {RECORD, FAILURES}
 
 
 def recorded(text: str, job: Job) -> Job:

@@ -36,3 +36,14 @@ def register(registry: Registry, checkpoint: Path) -> Register:
         return registry.register(name, checkpoint, metrics, {"run": "night"})
 
     return one
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of two files beside each other, one of them empty, and one further down."""
+    source = tmp_path / "source"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "a.bin").write_bytes(b"a" * 1000)
+    (source / "empty").write_bytes(b"")
+    (source / "deep" / "er" / "b.json").write_text("{}")
+    return source

@@ -1,18 +1,13 @@
-"""What every Storage promises, on disk and on S3; and what only one of them can show."""
+"""What every Storage promises, on disk and on S3."""
 
 import multiprocessing
-import os
-import resource
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from folders import contents
 
-from cluster.disk import LocalStorage
 from cluster.places import open_storage
 from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageError
 
@@ -20,16 +15,6 @@ from cluster.storage import AlreadyExists, Changed, NotFound, Storage, StorageEr
 @pytest.fixture
 def storage(place: str) -> Storage:
     return open_storage(place)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    (source / "deep" / "er").mkdir(parents=True)
-    (source / "a.bin").write_bytes(b"a" * 1000)
-    (source / "empty").write_bytes(b"")
-    (source / "deep" / "er" / "b.json").write_text("{}")
-    return source
 
 
 def test_reads_what_was_written(storage: Storage):
@@ -230,91 +215,6 @@ def test_readers_never_see_half_an_object_or_half_a_folder(
     assert contents(storage.download("x/9", tmp_path / "copy")) == whole
 
 
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from cluster.disk import LocalStorage
-copyfile, copied = shutil.copyfile, []
-def copy_one_and_die(source, target):
-    if copied:
-        Path(target).write_bytes(b"the beginning")
-        os.kill(os.getpid(), signal.SIGKILL)
-    copied.append(copyfile(source, target))
-shutil.copyfile = copy_one_and_die
-LocalStorage(Path(sys.argv[1])).upload(Path(sys.argv[2]), "x/1")
-"""
-
-
-def test_a_killed_upload_leaves_nothing_to_see_and_keeps_nobody_waiting(
-    tmp_path: Path, folder: Path
-):
-    storage = LocalStorage(tmp_path / "store")
-    command = [sys.executable, "-c", KILLED, str(storage.root), str(folder)]
-    assert subprocess.run(command, env=environment(), check=False).returncode == -9
-    assert any(path.name == "a.bin" for path in storage.root.rglob("*"))  # it was under way
-    assert storage.list("") == []
-    assert storage.children("x") == []
-    with pytest.raises(NotFound):
-        storage.download("x/1", tmp_path / "copy")
-    storage.upload(folder, "x/2")  # a neighbour clears it away
-    assert [path.name for path in (storage.root / "x").iterdir()] == ["2"]
-    storage.upload(folder, "x/1")
-    assert contents(storage.root / "x" / "1") == contents(folder)
-
-
-WRITING = """
-import itertools, sys
-from pathlib import Path
-from cluster.disk import LocalStorage
-storage = LocalStorage(Path(sys.argv[1]))
-for number in itertools.count():
-    storage.write(f"{number}", b"data")
-"""
-
-
-def test_a_write_that_was_killed_leaves_at_most_the_part_of_what_it_had_not_written(tmp_path: Path):
-    storage = LocalStorage(tmp_path)
-    for turn in range(1, 9):
-        command = [sys.executable, "-c", WRITING, str(storage.root)]
-        process = subprocess.Popen(command, env=environment())
-        while process.poll() is None and not storage.exists(f"{20 * turn}"):
-            time.sleep(0.0001)
-        process.kill()
-        process.wait()
-        written = storage.list("")
-        hidden = {path.name for path in tmp_path.iterdir()} - set(written)
-        assert hidden <= {f".{len(written)}.genimg-part"}
-        for number in range(len(written) + 1):  # the command again: nothing is left
-            storage.write(f"{number}", b"again")
-        assert {path.name for path in tmp_path.iterdir()} == set(storage.list(""))
-
-
-def test_nothing_but_the_objects_stays_on_disk(tmp_path: Path, folder: Path):
-    storage = LocalStorage(tmp_path / "store")
-    storage.create("a/b", b"one")
-    storage.replace("a/b", b"two", storage.read("a/b")[1])
-    storage.upload(folder, "a/c")
-    storage.delete("a/c/deep")
-    assert sorted(contents(storage.root)) == ["a/b", "a/c/a.bin", "a/c/empty"]
-
-
-def test_what_the_system_refuses_is_one_storage_error(tmp_path: Path):
-    storage = LocalStorage(tmp_path)
-    storage.write("a", b"")
-    with pytest.raises(StorageError, match=r"a.*(exists|directory)"):
-        storage.create("a/b", b"beneath an object")
-    with pytest.raises(StorageError, match="too long"):
-        storage.write("x" * 300, b"")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def increment(storage: Storage, key: str, times: int) -> None:
     while times:
         data, etag = storage.read(key)
@@ -342,20 +242,3 @@ def together(count: int, work: Callable[[int], object]) -> list[Exception | None
     for thread in threads:
         thread.join()
     return outcomes
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-
-
-def test_a_copy_that_the_disk_refuses_is_blamed_on_where_it_should_go(tmp_path: Path, folder: Path):
-    storage = LocalStorage(tmp_path / "store")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(StorageError) as told:
-            storage.upload(folder, "here")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(told.value).startswith(f"{storage}/")
-    assert storage.list("") == []

@@ -307,6 +307,15 @@ def test_a_wrong_option_stands_in_nobodys_way(command, home: Path):
     printed(command("decode right.npy -m dcgan -o each"))
 
 
+def test_a_job_of_nothing_but_failures_stands_in_nobodys_way(command, home: Path):
+    (home / "bad").mkdir()
+    (home / "bad/one.png").write_bytes(b"no image")
+    assert command("denoise bad -o clean --sigma 25 -m ffdnet").code == 1
+    images.save(np.zeros((9, 9, 3), np.uint8), home / "bad/one.png")
+    printed(command("denoise bad -o clean --sigma 30 -m ffdnet"))
+    assert command("denoise bad -o clean --sigma 25 -m ffdnet").code == 2
+
+
 def test_the_precision_of_a_job_is_that_in_which_it_began(command, home: Path):
     (home / "photos/broken.png").write_bytes(b"no image")
     command("denoise photos -o clean --sigma 25 -m ffdnet")
