@@ -88,10 +88,14 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         ("output", Annotated[str | None, typer.Option("-o", "--output", help=text)], default)
     )
     for key, field in operation.model_fields.items():
-        flags = (f"-{key}",) if len(key) == 1 else (f"--{key.replace('_', '-')}",)
+        flag = f"-{key}" if len(key) == 1 else f"--{key.replace('_', '-')}"
+        if field.annotation is bool:
+            option = typer.Option(flag, help=field.description, show_default=False)
+            parameters.append((key, Annotated[bool | None, option], None))
+            continue
         about = f"{field.description} ({allowed(field)})"
         shown = "" if field.default is None else f"  \\[default: {field.default}]"
-        option = typer.Option(*flags, help=about + shown, show_default=False)
+        option = typer.Option(flag, help=about + shown, show_default=False)
         parameters.append((key, Annotated[str | None, option], None))
     if operation.gives is Kind.PICTURES:
         columns = typer.Option("--columns", help="Columns of the grid.")
@@ -133,7 +137,7 @@ def example(operation: type[Operation]) -> str:
 
 def perform(
     operation: type[Operation],
-    options: dict[str, str | None],
+    options: dict[str, str | bool | None],
     model: str | None,
     output: str | None,
     precision: str,

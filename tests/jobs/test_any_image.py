@@ -82,6 +82,13 @@ def test_every_size_keeps_its_sides(verb):
         assert made(verb, "given.png", *more).size == (scale * width, scale * height)
 
 
+def test_eight_symmetries_are_asked_for_without_a_value():
+    Image.fromarray(noise(24, 36)).save("given.png")
+    once, ensemble = made("denoise", "given.png"), made("denoise", "--ensemble", "given.png")
+    assert ensemble.size == once.size == (36, 24)
+    assert np.abs(np.asarray(ensemble, float) - np.asarray(once, float)).max() > 0
+
+
 def colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
