@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
+from genimg.models.restoring import padded
 from genimg.models.rows import Conv2d
-from genimg.tiles import extended
 
 
 class Trunk(nn.Module):
@@ -75,8 +75,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        padded = extended(images, 0, -height % self.stride, -width % self.stride)
-        return self.to_logits(self.trunk(padded))[..., :height, :width]
+        return self.to_logits(self.trunk(padded(images, self.stride)))[..., :height, :width]
 
 
 def twice(before: int, after: int) -> nn.Sequential:

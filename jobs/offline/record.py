@@ -30,15 +30,14 @@ def claim(job: Job, overwrite: bool) -> Job:
     except NotFound:
         text = ""
     before = recorded(text, job) if text and not overwrite else None
-    if before and (different := differences(before, job)) and fruitless(before):
-        before = None
-    if before:
-        if different:
-            key, (theirs, ours) = next(iter(different.items()))
-            raise InputError(
-                f"{job.output}: there are results of a job with {key}={theirs}, and this one has"
-                f" {ours}; name another place, or --overwrite"
-            )
+    different = differences(before, job) if before else {}
+    if different and not fruitless(job):
+        key, (theirs, ours) = next(iter(different.items()))
+        raise InputError(
+            f"{job.output}: there are results of a job with {key}={theirs}, and this one has"
+            f" {ours}; name another place, or --overwrite"
+        )
+    if before and not different:
         job = replace(
             job,
             options=before.options,
@@ -87,7 +86,7 @@ def done_before(job: Job) -> set[str]:
 
 
 def fruitless(job: Job) -> bool:
-    """Whether a job has ended, with nothing but failures."""
+    """Whether the job that was where this one writes has ended, with nothing but failures."""
     keys = {entry.key for entry in open_storage(job.output).entries("")}
     return FAILURES in keys and not keys - {RECORD, FAILURES}
 
