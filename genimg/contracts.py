@@ -63,15 +63,19 @@ class Plan(Protocol):
     """An operation on given inputs, cut into rows that may ride in any batch."""
 
     count: int  # rows
-    key: Hashable  # plans of equal keys may share a pass
     pixels: int  # of an image in a row: bounds the rows of a pass
+
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        """(key, stop): rows from this one up to `stop` may share a pass, also with rows of other
+        plans whose key is equal."""
+        ...
 
     def rows(self, start: int, stop: int) -> Rows:
         """What goes into a pass, on the CPU."""
         ...
 
     def converted(self, made: Rows) -> Rows:
-        """What a pass has made, as plans of this key keep it: once for all rows of the pass."""
+        """What a pass has made, as plans of its key keep it: once for all rows of the pass."""
         ...
 
     def put(self, start: int, made: Rows) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -89,12 +89,14 @@ class Engine:
         """
         plan = self.plan(operation, **inputs)
         most = self.most(plan)
-        for start in range(0, plan.count, most):
+        start = 0
+        while start < plan.count:
             if not alive():
                 raise Stopped
-            stop = min(start + most, plan.count)
+            stop = min(start + most, plan.lap(start)[1])
             self.compute(operation.name, [(plan, start, stop)])
             progress(stop, plan.count)
+            start = stop
         return plan.result()
 
     def plan(self, operation: Operation, **inputs: Any) -> Plan:
@@ -106,7 +108,7 @@ class Engine:
         return min(self.inference.most, rows_at_once(round(plan.pixels**0.5), self.device))
 
     def compute(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> None:
-        """One pass of an operation: rows start to stop of each plan, of plans of equal keys."""
+        """One pass of an operation: rows start to stop of each plan, in laps of equal keys."""
         rows = self.rows(
             name,
             self.drawn(name, joined([plan.rows(start, stop) for plan, start, stop in parts])),
@@ -125,15 +127,17 @@ class Engine:
         than a pass has rows.
         """
         parts: list[tuple[Plan, int, int]] = []
+        key: Hashable = None
         room = 0
         for plan in plans:
-            if parts and plan.key != parts[0][0].key:
-                yield from self._done(name, parts)
-                parts = []
             start = 0
             while start < plan.count:
-                room = room if parts else self.most(plan)
-                stop = min(start + room, plan.count)
+                own, end = plan.lap(start)
+                if parts and own != key:
+                    yield from self._done(name, parts)
+                    parts = []
+                key, room = own, room if parts else self.most(plan)
+                stop = min(start + room, end)
                 parts.append((plan, start, stop))
                 room -= stop - start
                 start = stop

@@ -18,14 +18,24 @@ from genimg.pixels import to_bytes_range, with_channels
 from genimg.results import Frames, Latents, Pictures, Values
 
 
-class Kept:
+class Alike:
+    """A plan of which all rows may share a pass."""
+
+    count: int
+    key: Hashable
+
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        return self.key, self.count
+
+
+class Kept(Alike):
     """A plan that keeps what a pass has made as it is."""
 
     def converted(self, made: Rows) -> Rows:
         return made
 
 
-class Drawn:
+class Drawn(Alike):
     """Images of latents, which are made as they are needed."""
 
     def __init__(
@@ -41,7 +51,7 @@ class Drawn:
         column: which of the two
         """
         self.count = count
-        self.key: Hashable = (ability.latent, column)
+        self.key = (ability.latent, column)
         self.pixels = (ability.side or 1) ** 2
         self._rows_of = rows_of
         self._result = result
@@ -131,7 +141,7 @@ class Fitted(Kept):
             if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or not image.size:
                 raise InputError(f"image of shape {list(image.shape)}: expected [H, W, 1 to 4]")
         self.count = len(self._images)
-        self.key: Hashable = None
+        self.key = None
         self.pixels = ability.side**2
         self._ability = ability
         self._result = result

@@ -23,7 +23,7 @@ AUTO_TILE, WIDE_TILE = 1024, 1536  # WIDE_TILE: for networks that see far
 SMALL_TILE = 512
 FAR = 64  # pixels of context to either side
 HUGE = 2**26  # pixels
-SYMMETRIES = 8  # of the square
+SYMMETRIES = 8  # of the square: four that keep a tile's shape, and four that lay it down
 MOST = 2**28  # pixels that an image may be enlarged to
 
 
@@ -34,7 +34,8 @@ class Tiled(Kept):
         through. A gray model is given the channels of a colour image one by one.
     tile: side in pixels; 0 is all at once
     strength: 0 gives the image (enlarged, if that is what is done), 1 what was computed
-    ensemble: the mean of what becomes of each tile in its eight symmetries
+    ensemble: the mean of what becomes of each tile in its eight symmetries; all planes of a tile
+        come four times as it stands, and then four times lying
     mask: float32 [H, W], 0 to 1: what is to be replaced; the network sees nothing of that, and all
         else comes back as it was
 
@@ -67,14 +68,15 @@ class Tiled(Kept):
         self._colour, self._alpha = image[..., :channels], image[..., channels:]
         self._peak = int(np.iinfo(image.dtype).max)
         self._planes = channels if ability.channels == 1 else 1
-        down, across = tiles_of((height, width), tile, ability.margin, ability.stride, ensemble)
+        down, across = tiles_of((height, width), tile, ability.margin, ability.stride)
         self._places = list(itertools.product(down, across))
         height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
         self._constants: dict[str, float] = {}
         self._turns = SYMMETRIES if ensemble else 1
-        self._sums: dict[int, tuple[int, Tensor]] = {}  # of tiles: (turns that came, their sum)
+        # of planes of tiles: (turns that came, their sum)
+        self._sums: dict[int, tuple[frozenset[int], Tensor]] = {}
         self.count = len(self._places) * self._planes * self._turns
-        self.key: Hashable = (height, width)
+        self._shape = height, width
         self.pixels = height * width
         self._made = np.empty((rows, columns, channels), image.dtype)
 
@@ -83,8 +85,16 @@ class Tiled(Kept):
         self._constants |= constants
         return self
 
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        height, width = self._shape
+        if self._turns == 1 or height == width:
+            return self._shape, self.count
+        rows = self._planes * self._turns // 2
+        lying = row // rows % 2
+        return (width, height) if lying else (height, width), (row // rows + 1) * rows
+
     def rows(self, start: int, stop: int) -> Rows:
-        every = [divmod(number, self._turns) for number in range(start, stop)]
+        every = [self._turn(row) for row in range(start, stop)]
         rows: dict[str, Tensor] = {
             "image": torch.stack([turned(self._cut(number), turn) for number, turn in every])
         }
@@ -96,17 +106,18 @@ class Tiled(Kept):
         return rows  # type: ignore[return-value]
 
     def put(self, start: int, made: Rows) -> None:
-        for at, image in enumerate(made["image"].cpu(), start=start):
-            number, turn = divmod(at, self._turns)
+        for row, image in enumerate(made["image"].cpu(), start=start):
+            number, turn = self._turn(row)
             if self._turns == 1:
                 self._keep(number, image)
                 continue
-            came, total = self._sums.pop(number, (0, torch.zeros(())))
-            total = total + turned_back(image, turn)
-            if came + 1 == self._turns:
+            came, total = self._sums.get(number, (frozenset(), torch.zeros(())))
+            if turn in came:  # where a pass failed, its rows and those before may come again
+                continue
+            self._sums[number] = came, total = came | {turn}, total + turned_back(image, turn)
+            if len(came) == self._turns:
                 self._keep(number, total / self._turns)
-            else:
-                self._sums[number] = came + 1, total
+                del self._sums[number]
 
     def result(self) -> Pictures:
         alpha, scale = self._alpha, self._ability.scale
@@ -137,6 +148,15 @@ class Tiled(Kept):
         levels = inner.add(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
         target[:] = levels.permute(1, 2, 0).numpy()
 
+    def _turn(self, row: int) -> tuple[int, int]:
+        """(plane of a tile, its turn) of a row: uneven turns lie."""
+        if self._turns == 1:
+            return row, 0
+        tile, within = divmod(row, self._planes * self._turns)
+        lying, within = divmod(within, self._planes * self._turns // 2)
+        plane, half = divmod(within, self._turns // 2)
+        return tile * self._planes + plane, 2 * half + lying
+
     def _place(self, number: int) -> tuple[tuple[Span, Span], slice]:
         tile, plane = divmod(number, self._planes)
         return self._places[tile], slice(plane, plane + 1) if self._planes > 1 else slice(None)
@@ -166,7 +186,7 @@ class Tiled(Kept):
 
 
 def turned(values: Tensor, turn: int) -> Tensor:
-    """[..., s, s] in one of the square's eight symmetries."""
+    """[..., h, w] in one of the square's eight symmetries."""
     flipped = values.flip(-1) if turn >= 4 else values
     return flipped.rot90(turn % 4, (-2, -1))
 
@@ -177,15 +197,10 @@ def turned_back(values: Tensor, turn: int) -> Tensor:
 
 
 def tiles_of(
-    shape: tuple[int, int],
-    tile: int | Literal["auto"],
-    margin: int,
-    stride: int,
-    square: bool = False,
+    shape: tuple[int, int], tile: int | Literal["auto"], margin: int, stride: int
 ) -> tuple[list[Span], list[Span]]:
     """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
 
-    square: so that they may be turned
     InputError where they would be too small for their margins.
     """
     longest = max(shape)
@@ -203,9 +218,7 @@ def tiles_of(
     side = -(-side // stride) * stride
     padded = [-(-length // stride) * stride for length in shape]
     sides = [side, side]
-    if square:
-        padded = [max(length, min(side, max(padded))) for length in padded]
-    elif tile == "auto":
+    if tile == "auto":
         sides = [evenly(length, side, margin, stride) for length in padded]
     down, across = (
         list(spans(length, each, margin)) for length, each in zip(padded, sides, strict=True)

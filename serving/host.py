@@ -102,13 +102,13 @@ class Host:
     async def call(self, request: Request) -> Answer:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
         served, limits = self._served, self.limits
-        engine, version = served.engine, served.version.number
+        engine = served.engine
         if request.operation.name not in engine.abilities:
             raise cannot(self.info(), request.operation.name)
         check(request, engine, limits)
 
         def plan() -> Work:
-            return planned(request, engine, version, limits, self.settings.max_batch_size)
+            return planned(request, engine, limits, self.settings.max_batch_size)
 
         try:
             if not request.files:

@@ -22,9 +22,9 @@ class Work(Protocol):
         """Rows."""
         ...
 
-    @property
-    def key(self) -> Hashable:
-        """Works of equal keys may share a pass."""
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        """(key, stop): rows from this one up to `stop` may share a pass, also with those of other
+        works whose key is equal."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class _Entry(Generic[Item, Result]):
 class Passes(Generic[Item, Result]):
     """One thread runs `compute(parts)`, a pass at a time; any event loop may submit.
 
-    The work that has waited longest is in the next pass, with others of its key up to its `most`
+    The work that has waited longest is in the next pass, with others of its lap's key up to its `most`
     rows. What has rows left then goes behind the others, so that nothing waits for more than one
     pass of a work however large. Between passes a work is dropped where its caller has gone.
 
@@ -177,15 +177,16 @@ class Passes(Generic[Item, Result]):
         room = 0
         for entry in list(self._ready):
             assert entry.item is not None, "what is ready is prepared"
-            if parts and entry.item.key != key:
+            own, end = entry.item.lap(entry.taken)
+            if parts and own != key:
                 continue
             self._ready.remove(entry)
             if entry.future.cancelled():
                 continue
             if not parts:
-                key, room = entry.item.key, entry.item.most
+                key, room = own, entry.item.most
             self._start(entry)
-            stop = min(entry.taken + room, entry.item.count)
+            stop = min(entry.taken + room, end)
             parts.append((entry, entry.taken, stop))
             room -= stop - entry.taken
             entry.taken = stop

@@ -18,7 +18,7 @@ from genimg.errors import InputError
 from genimg.operations import Kind, Tiling
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
-from genimg.tiled import SYMMETRIES, WIDE_TILE
+from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
 from serving.requests import Request, Timings
@@ -32,7 +32,6 @@ class Work:
     request: Request
     engine: Engine
     plan: Plan
-    key: Hashable
     most: int  # rows in a pass
     submitted: float  # time.perf_counter()
     begun: float | None = None
@@ -41,6 +40,10 @@ class Work:
     @property
     def count(self) -> int:
         return self.plan.count
+
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        key, stop = self.plan.lap(row)
+        return (self.engine, self.request.operation.name, key), stop
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,13 @@ def weight(request: Request, limits: Limits) -> int:
         if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
             reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
             raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
-        if getattr(operation, "ensemble", False):  # in tiles that can be turned, eight times
-            width, height = (
-                max(side, min(WIDE_TILE, max(width, height))) for side in (width, height)
-            )
+        if getattr(operation, "ensemble", False):
             width *= SYMMETRIES
         total += 1 + int(width * height) // 1_000_000
     return max(total, int(getattr(operation, "n", 1)))
 
 
-def planned(request: Request, engine: Engine, version: int, limits: Limits, most: int) -> Work:
+def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work:
     """The work of a request; decodes its files.
 
     most: rows in a pass, however small they are.
@@ -125,9 +125,8 @@ def planned(request: Request, engine: Engine, version: int, limits: Limits, most
         format, _ = written(request, inputs["image"][None, :1, :1])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
-    key = (version, operation.name, plan.key)
     most = min(most, engine.most(plan))
-    return Work(request, engine, plan, key, most, time.perf_counter())
+    return Work(request, engine, plan, most, time.perf_counter())
 
 
 def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limits: Limits) -> None:

@@ -42,7 +42,7 @@ class Tiling(AnySize):
     strength: float = Field(1.0, ge=0, le=1)
     """0 gives the image back, 1 the restored one"""
     ensemble: bool = False
-    """mean of what comes of the image in its eight symmetries; better, and takes as much longer"""
+    """mean of what comes of the image in its eight symmetries; better, and takes eight times as long"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
         from genimg.tiled import Tiled

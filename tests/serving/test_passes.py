@@ -23,6 +23,13 @@ class Rows:
     key: Hashable = None
     most: int = 4
     made: list[int] = field(default_factory=list)
+    every: int = 0  # so many rows have a key of their own
+
+    def lap(self, row: int) -> tuple[Hashable, int]:
+        if not self.every:
+            return self.key, self.count
+        number = row // self.every
+        return (self.key, number), min((number + 1) * self.every, self.count)
 
 
 class Gate:
@@ -40,7 +47,8 @@ class Gate:
         self.entered.set()
         assert self.open.wait(30)
         assert sum(stop - start for _, start, stop in parts) <= parts[0][0].most
-        assert len({work.key for work, _, _ in parts}) == 1
+        assert len({work.lap(start)[0] for work, start, _ in parts}) == 1
+        assert all(stop <= work.lap(start)[1] for work, start, stop in parts)
         if any(work.value < 0 for work, _, _ in parts):
             raise ValueError(f"negative: {[work.value for work, _, _ in parts]}")
         for work, start, stop in parts:
@@ -80,7 +88,10 @@ async def queued(queue: Queue, weight: int) -> None:
 
 
 WORKS = st.lists(
-    st.tuples(st.integers(-3, 20), st.integers(1, 9), st.sampled_from("ab")), max_size=25
+    st.tuples(
+        st.integers(-3, 20), st.integers(1, 9), st.sampled_from("ab"), st.sampled_from([0, 1, 3])
+    ),
+    max_size=25,
 )
 
 
@@ -89,12 +100,15 @@ def test_every_work_gets_its_own_result_in_passes_of_bounded_size(works, most):
     async def all_at_once() -> list[object]:
         queue = Queue(Gate(open=True))
         try:
-            calls = [queue.ask(value, count, key, most) for value, count, key in works]
+            calls = [
+                queue.ask(value, count, key, most, every=every)
+                for value, count, key, every in works
+            ]
             return await asyncio.gather(*calls, return_exceptions=True)
         finally:
             await asyncio.to_thread(queue.close)
 
-    for (value, _, _), result in zip(works, asyncio.run(all_at_once()), strict=True):
+    for (value, *_), result in zip(works, asyncio.run(all_at_once()), strict=True):
         if value < 0:
             assert isinstance(result, ValueError)
         else:
