@@ -6,9 +6,10 @@ of them inside the library.
 
 import io
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from uuid import uuid4
 
 import numpy as np
@@ -36,6 +37,10 @@ JPEG_QUALITY = 95
 MAX_PROFILE_BYTES = 4 << 20  # a larger ICC profile is left out; those of printers have 0.5 to 3 MB
 _SIGNED = 2  # TIFF 6.0, SampleFormat
 _WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
+
+
+# Pillow warns of large images; here a limit is asked of each, and refused in a line.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BrokenImage(InputError):
@@ -118,14 +123,16 @@ def size(data: bytes, max_pixels: int = 64_000_000) -> tuple[int, int]:
     return opened(data, max_pixels).size
 
 
-def opened(data: bytes, max_pixels: int) -> Image.Image:
-    """Pillow's image, of which only the header was read."""
+def opened(data: bytes | BinaryIO, max_pixels: int) -> Image.Image:
+    """Pillow's image of an encoded one or an open file, of which only the header was read."""
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
+        image: Image.Image = Image.open(file, formats=READABLE)
     except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
         raise TooLarge(f"too many pixels ({error})") from None
     except UnidentifiedImageError:
-        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        file.seek(0)
+        if file.read(4).startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
             raise BrokenImage("damaged, or a kind of TIFF that is not read; save it anew") from None
         raise Unsupported(f"not an image in {', '.join(READABLE)}") from None
     except Exception as error:  # on damaged headers Pillow's parsers raise almost anything

@@ -53,12 +53,22 @@ def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
 def marked(mask: np.ndarray) -> np.ndarray:
     """float32 [H, W], 0 to 1, of a picture uint8 or uint16 [H, W, 1 to 4] that is a mask.
 
-    Where it has alpha, what is transparent is marked; else what is white. What is marked by less
-    than FAINT is not: black and opaque are seldom so to the last bit.
+    Where it is transparent anywhere, what is transparent is marked; else what is white.
     """
     peak = np.iinfo(mask.dtype).max
+    colours = mask
     if mask.shape[2] in (2, 4):
-        holes = 1 - mask[..., -1].astype(np.float32) / peak
-    else:
-        holes = mask.astype(np.float32).mean(axis=2) / peak
+        if mask[..., -1].min() < peak:
+            return transparent(mask)
+        colours = mask[..., :-1]
+    return _plainly(colours.astype(np.float32).mean(axis=2) / peak)
+
+
+def transparent(image: np.ndarray) -> np.ndarray:
+    """float32 [H, W], 0 to 1: how far a picture uint8 or uint16 [H, W, 2 or 4] is transparent."""
+    return _plainly(1 - image[..., -1].astype(np.float32) / np.iinfo(image.dtype).max)
+
+
+def _plainly(holes: np.ndarray) -> np.ndarray:
+    """What is marked by less than FAINT is not: black and opaque are seldom so to the last bit."""
     return np.where(holes < FAINT, 0, holes).astype(np.float32)

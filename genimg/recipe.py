@@ -100,6 +100,7 @@ class Recipe(Section):
                 raise InputError(
                     f"{name}={value!r}: this {self.recipe} takes no {name}; leave it out"
                 )
+        operation.suits(ability)
         return ability
 
     def need(self, name: str, abilities: Mapping[str, Ability] | None = None) -> Ability:

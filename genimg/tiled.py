@@ -196,6 +196,19 @@ def turned_back(values: Tensor, turn: int) -> Tensor:
     return straight.flip(-1) if turn >= 4 else straight
 
 
+def least_tile(margin: int, stride: int) -> int:
+    """The side of the smallest tiles, of which at least half is no margin."""
+    return -(-max(4 * margin, 1) // stride) * stride
+
+
+def refuse_tile(side: int, margin: int, stride: int) -> None:
+    """InputError for a side of tiles that large images cannot be cut into."""
+    least = least_tile(margin, stride)
+    if side < least or side % stride:
+        kind = f"a multiple of {stride}" if stride > 1 else "a number"
+        raise InputError(f"tile={side}: use 0, 'auto' or {kind} from {least}")
+
+
 def tiles_of(
     shape: tuple[int, int], tile: int | Literal["auto"], margin: int, stride: int
 ) -> tuple[list[Span], list[Span]]:
@@ -204,16 +217,15 @@ def tiles_of(
     InputError where they would be too small for their margins.
     """
     longest = max(shape)
-    least = -(-max(4 * margin, 1) // stride) * stride
+    least = least_tile(margin, stride)
     if tile == "auto":
         sizes = (SMALL_TILE, AUTO_TILE, WIDE_TILE)
         bold = (shape[0] * shape[1] < HUGE) + (margin > FAR)
         side = max(sizes[bold], least)
     else:
         side = tile or longest
-    if longest > side and (side < 4 * margin or side % stride):
-        kind = f"a multiple of {stride}" if stride > 1 else "a number"
-        raise InputError(f"tile={tile}: use 0, 'auto' or {kind} from {least}")
+    if longest > side:
+        refuse_tile(side, margin, stride)
     side = max(side, 2 * margin + stride)
     side = -(-side // stride) * stride
     padded = [-(-length // stride) * stride for length in shape]

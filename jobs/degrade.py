@@ -29,7 +29,8 @@ def degrade(
 ) -> None:
     """Damage images: noise, blur, JPEG, shrinking, holes, light, gray, in the order of the list.
 
-    Every image becomes a PNG of its name. With `exact: true` JPEG is that of libjpeg itself.
+    Every image becomes a PNG of its name; what cannot be read is listed, and the rest done. With
+    `exact: true` JPEG is that of libjpeg itself.
 
     Example: genimg degrade photos -o noisy --degradations '[{kind: noise, low: 25, high: 25}]'
     """
@@ -42,7 +43,9 @@ def degrade(
     from genimg.rng import fold
     from jobs.offline.inputs import listed, refuse_same_names
     from jobs.offline.job import key_of
-    from jobs.offline.worker import bytes_at
+    from jobs.offline.record import FAILURES, write_failures
+    from jobs.offline.told import tell
+    from jobs.offline.worker import bytes_at, in_a_line
 
     every = list_of(degradations)
     if masks is not None and not any(isinstance(each, Holes) for each in every):
@@ -53,16 +56,25 @@ def degrade(
     places, items = listed(sources)
     refuse_same_names(places, items, output)
     made, holes = open_storage(output), open_storage(masks) if masks else None
+    failed: list[list[str]] = []
     with Meter("degrade", len(items)) as meter:
-        for number, item in enumerate(items):
-            data = bytes_at(places[item[0]].place, item[1])
+        for number, (source, name) in enumerate(items):
             key = fold(seed, torch.tensor([number]))
-            image, mask = damaged(every, data, key)
-            made.write(key_of(item), image)
-            if holes is not None:
-                holes.write(key_of(item), mask)
-            meter.update(number + 1, {})
-    typer.echo(f"{output}: {len(items):,} images")
+            try:
+                data = bytes_at(places[source].place, name)
+                image, mask = damaged(every, data, key)
+            except (InputError, OSError) as error:
+                failed.append([places[source].told(name), in_a_line(error)])
+            else:
+                made.write(key_of((source, name)), image)
+                if holes is not None:
+                    holes.write(key_of((source, name)), mask)
+            meter.update(number + 1, {"failed": len(failed)} if failed else {})
+    write_failures(made, failed)
+    tell(failed, f"{output}/{FAILURES}" if failed else "")
+    typer.echo(f"{output}: {len(items) - len(failed):,} images")
+    if failed:
+        raise typer.Exit(1)
 
 
 def list_of(text: str) -> "tuple[Damage, ...]":
@@ -86,7 +98,7 @@ def damaged(every: "Sequence[Damage]", data: bytes, key: "Tensor") -> tuple[byte
     from genimg.degradations import degrade
     from genimg.pixels import to_bytes_range, to_tensor
 
-    made = degrade(every, to_tensor(images.decode(data))[None], key)
+    made = degrade(every, to_tensor(images.decode(data, animated=False))[None], key)
 
     def encoded(pixels: "Tensor") -> bytes:
         return images.encode(to_bytes_range(pixels)[0].permute(1, 2, 0).numpy())

@@ -106,7 +106,8 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     if not draws or (operation.gives is Kind.PICTURES and not reads):
         workers = typer.Option("--workers", help="Processes on a Ray cluster. Left out: this one.")
         parameters.append(("workers", Annotated[int | None, workers], None))
-        overwrite = typer.Option("--overwrite", help="Replace what another job has left there.")
+        replaced = "Replace what another job has left there, or the image itself."
+        overwrite = typer.Option("--overwrite", help=replaced)
         parameters.append(("overwrite", Annotated[bool, overwrite], False))
     parameters.append(("precision", PrecisionOption, "auto"))
     parameters.append(("registry", RegistryOption, "registry"))
@@ -193,6 +194,7 @@ def bundled_model(operation: Operation, sources: Sequence[str]) -> str:
     by = "" if scale is None else f" that enlarges by {scale} (but by 2 and 4)"
     raise InputError(
         f"no model is given, and none{by} comes with genimg: name it with -m, as in {line}"
+        " (`genimg recipes` tells what can be trained)"
     )
 
 
@@ -201,7 +203,8 @@ def is_gray(source: str) -> bool:
     from genimg import images
 
     try:
-        image = images.opened(Path(source).read_bytes(), sys.maxsize)
+        with Path(source).open("rb") as file:
+            image = images.opened(file, sys.maxsize)
     except (OSError, images.BrokenImage):
         return False  # what is wrong with it is told where it is read
     return image.getbands() in (("L",), ("L", "A"), ("1",), ("I",)) or image.mode == "I;16"

@@ -19,6 +19,7 @@ from genimg.errors import InputError
 from genimg.operations import Kind, Operation
 from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
+from genimg.tiled import refuse_tile
 from jobs.console import Meter, refuse_blocked, say
 from jobs.model import address_of
 from jobs.offline.inputs import latents_in, listed, refuse_same_names
@@ -132,6 +133,10 @@ class Many:
 
     def run(self, model: Model, operation: Operation) -> None:
         asked = self.asked
+        ability = model.recipe().allow(operation)
+        tile = getattr(operation, "tile", "auto")
+        if isinstance(tile, int) and tile:  # not only when a large image comes
+            refuse_tile(tile, ability.margin, ability.stride)
         output = self._folder()
         job = Job(
             operation=operation.name,
@@ -267,13 +272,16 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         if asked.workers is not None:
             raise InputError(f"--workers {asked.workers}: only with a folder or prefix of images")
         refuse_blocked(Path(output).parent)
+        if not asked.overwrite and everywhere(output) == everywhere(asked.sources[0]):
+            raise InputError(f"-o {output}: is the image itself; name another, or --overwrite")
         mask = None if asked.mask is None else Path(asked.mask)
         if mask is not None and not mask.is_file():
             raise InputError(f"--mask {mask}: no such file")
         return Single(Path(asked.sources[0]), Path(output), mask)
     if suffix in images.WRITABLE_SUFFIXES:
         listed(asked.sources)  # what is not there at all is told first
-        raise InputError(f"-o {output}: give a folder, as the source is one")
+        why = "there are several images" if len(asked.sources) > 1 else "the source is one"
+        raise InputError(f"-o {output}: give a folder, as {why}")
     if not is_remote(output):
         refuse_blocked(Path(output))
     target = everywhere(output).rstrip("/") + "/"

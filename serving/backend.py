@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
@@ -114,9 +114,10 @@ def choose(
 ) -> ModelInfo:
     """The model that answers: the one asked for, or the first with the capability.
 
-    scale: of those that enlarge the first that does so by this, if there is one.
+    scale: of those that enlarge the first that does so by this.
     Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
-    is being loaded.
+    is being loaded: also where none is asked for and that may be the first, so that which of them
+    answers does not depend on which was ready.
     """
     if asked is not None:
         model = find(models, asked)
@@ -125,18 +126,27 @@ def choose(
         if not model.can(capability):
             raise cannot(model, capability)
         return model
-    able = [model for model in models if model.can(capability)]
-    for model in able:
-        if scale in (None, model.scale):
-            return model
-    for model in models:  # which perhaps can
-        if model.state == "loading":
-            raise model_loading(model.id)
+    able = []
+    for model in in_order(models):
+        if model.can(capability):
+            if scale in (None, model.scale):
+                return model
+            able.append(model)
     if able:
-        return able[0]
+        scales = " and ".join(sorted({str(model.scale) for model in able}))
+        raise bad_value("scale", scale, f"the served models enlarge by {scales}")
     valid = ", ".join(model.id for model in models)
     message = f"none of the served models can {capability}: {valid}"
     raise ApiError(400, "invalid_value", message, "model")
+
+
+def in_order(models: Sequence[ModelInfo]) -> Iterator[ModelInfo]:
+    """Models, of which some are looked through for the first that can do something; ApiError 503
+    at one that is being loaded, which perhaps can."""
+    for model in models:
+        if model.state == "loading":
+            raise model_loading(model.id)
+        yield model
 
 
 async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
@@ -145,11 +155,17 @@ async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
     asked: None: of the first that restores any damage, or else of the first that restores some
     """
     models = await backend.models()
+    model: ModelInfo | None
     if asked is not None:
-        model: ModelInfo | None = find(models, asked)
+        model = find(models, asked)
     else:
-        able_to = [each for each in models if restoring(each.capabilities)]
-        model = next((each for each in able_to if each.can(Tiling.name)), next(iter(able_to), None))
+        model = None
+        for each in in_order(models):
+            if each.can(Tiling.name):
+                model = each
+                break
+            if model is None and restoring(each.capabilities):
+                model = each
     able = restoring(model.capabilities) if model else []
     if not (model and able):
         choose(models, asked, Tiling.name)  # raises: none can

@@ -102,7 +102,7 @@ class Host:
     async def call(self, request: Request) -> Answer:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
         served, limits = self._served, self.limits
-        engine = served.engine
+        engine, version = served.engine, served.version.number
         if request.operation.name not in engine.abilities:
             raise cannot(self.info(), request.operation.name)
         check(request, engine, limits)

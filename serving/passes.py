@@ -52,9 +52,9 @@ class _Entry(Generic[Item, Result]):
 class Passes(Generic[Item, Result]):
     """One thread runs `compute(parts)`, a pass at a time; any event loop may submit.
 
-    The work that has waited longest is in the next pass, with others of its lap's key up to its `most`
-    rows. What has rows left then goes behind the others, so that nothing waits for more than one
-    pass of a work however large. Between passes a work is dropped where its caller has gone.
+    The work that has waited longest is in the next pass, with others of its lap's key up to its
+    `most` rows. What has rows left then goes behind the others, so that nothing waits for more than
+    one pass of a work however large. Between passes a work is dropped where its caller has gone.
 
     Where a pass of several fails, each of them runs again by itself: only the bad one fails.
 

@@ -31,11 +31,14 @@ class Listing:
     has_split: bool
 
 
-def arrange(paths: Iterable[str], split: Split, strip_top: bool) -> Listing:
+def arrange(paths: Iterable[str], split: Split, strip_top: bool, labelled: bool = True) -> Listing:
     """What is what among paths of images, at least one.
 
-    `strip_top` passes over a single folder that everything is in. Raises InputError where that
-    can be read in two ways.
+    strip_top: a single folder that everything is in is passed over
+    labelled: classes are wanted; without, images beside class folders are just images, like those
+        in them
+
+    Raises InputError where that can be read in two ways.
     """
     paths = sorted(paths)  # there may be millions: no list of their parts is made
     first = {path.partition("/")[0] for path in paths}
@@ -66,7 +69,8 @@ def arrange(paths: Iterable[str], split: Split, strip_top: bool) -> Listing:
             name: [path for path, chosen in zip(its, inside, strict=True) if chosen]
             for name, its in files.items()
         }
-    return Listing(files, labels_at(depth, files["image"], classes), classes, has_split)
+    labels = labels_at(depth, files["image"], classes, labelled)
+    return Listing(files, labels, classes, has_split)
 
 
 def folders_at(depth: int, paths: list[str]) -> set[str]:
@@ -115,12 +119,16 @@ def paired(column: str, depth: int, paths: list[str]) -> dict[str, list[str]]:
     return {"image": [*images.values()], column: [beside[name] for name in images]}
 
 
-def labels_at(depth: int, paths: list[str], classes: tuple[str, ...]) -> np.ndarray | None:
+def labels_at(
+    depth: int, paths: list[str], classes: tuple[str, ...], labelled: bool
+) -> np.ndarray | None:
     """int64 [N]: the class of each image by its folder that deep; None where there are none."""
     in_class = [path.count("/") > depth for path in paths]
     if not any(in_class):
         return None
     if not all(in_class):
+        if not labelled:
+            return None
         raise InputError(
             f"some images lie in class folders ({paths[in_class.index(True)]}) and some do not"
             f" ({paths[in_class.index(False)]}); move these into a folder, or name one folder"

@@ -92,7 +92,8 @@ class FileSource(Files):
         """columns: those that notes are read for; None: all that there are"""
         self._tree = tree
         self.nbytes = tree.nbytes
-        listing = arrange(tree.paths, split, strip_top)
+        labelled = columns is None or "label" in columns
+        listing = arrange(tree.paths, split, strip_top, labelled)
         self.files, self.has_split = listing.files, listing.has_split
         self.values: dict[str, Sequence[Any] | np.ndarray] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
@@ -135,7 +136,8 @@ def open_source(
 ) -> Source:
     """The images at a path, in whichever form they come (see FORMS), and what is beside them.
 
-    Subfolders are classes, in the order of their names. Folders `train` and `test` (or `val`) on
+    Subfolders are classes, in the order of their names; where `label` is not among the columns,
+    images may lie beside them. Folders `train` and `test` (or `val`) on
     top, MNIST's `train-` and `t10k-` files and the keys `x_train` and `x_test` of an .npz are
     splits; without them every split is everything. A single folder on top of an archive is
     passed over. Folders of PAIRS (see genimg.data.listing) give masks and targets, files that

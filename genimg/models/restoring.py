@@ -13,7 +13,7 @@ class RestoringNetwork(nn.Module, ABC):
 
     The maps say what is known of the damage at each pixel: sigma / 255 everywhere, or 1 where a
     pixel is missing. A blind network has none: K = 0, an empty tensor. Any H, W >= 1 are taken:
-    they are padded to the stride by repeating the border, and cut again.
+    they are padded to the stride by mirroring the border, and cut again.
 
     No pixel depends on where it lies, but for its place within the stride, nor on anything further
     than `margin` away: tiles (genimg.tiles) give what the whole gives.

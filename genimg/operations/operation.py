@@ -36,6 +36,9 @@ class Operation(Section):
         """What is to be computed for these inputs. Raises InputError where they cannot be used."""
         raise NotImplementedError(f"{self.name} is asked of a model by a name of its own")
 
+    def suits(self, ability: Ability) -> None:
+        """InputError for options with which a model of this ability can do nothing."""
+
     def check(self, inputs: Mapping[str, Any]) -> None:
         """What is wrong with the inputs, whichever model computes: told before one is loaded."""
 

@@ -42,7 +42,7 @@ class Tiling(AnySize):
     strength: float = Field(1.0, ge=0, le=1)
     """0 gives the image back, 1 the restored one"""
     ensemble: bool = False
-    """mean of what comes of the image in its eight symmetries; better, and takes eight times as long"""
+    """mean of what comes of the image in its eight symmetries: better, for eight times the work"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
         from genimg.tiled import Tiled
@@ -79,15 +79,15 @@ class Deblock(Tiling):
     quality: int | None = Field(None, ge=1, le=100)
     """JPEG quality that the image was saved in, for models that must be told"""
 
-    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+    def suits(self, ability: Ability) -> None:
         from genimg.errors import InputError
 
-        plan = super().plan(ability, inputs)
-        if "quality" not in ability.conditions:
-            return plan
-        if self.quality is None:
+        if "quality" in ability.conditions and self.quality is None:
             raise InputError("quality is missing; this model must be told the JPEG quality")
-        return plan.told(quality=self.quality)
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        plan = super().plan(ability, inputs)
+        return plan if self.quality is None else plan.told(quality=self.quality)
 
 
 class Deblur(Tiling):
@@ -116,7 +116,7 @@ class Upscale(Tiling):
     scale: int | None = Field(None, ge=2, le=4)
     """how much larger; without it, as the model does"""
 
-    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+    def suits(self, ability: Ability) -> None:
         from genimg.errors import InputError
 
         if self.scale not in (None, ability.scale):
@@ -124,7 +124,6 @@ class Upscale(Tiling):
                 f"scale={self.scale}: this model enlarges by {ability.scale}; leave it out, or name"
                 " another model"
             )
-        return super().plan(ability, inputs)
 
 
 class Inpaint(Tiling):
@@ -146,7 +145,7 @@ class Inpaint(Tiling):
     def marked(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
         """The image and, float32 [H, W] of 0 to 1, what of it is to be filled."""
         from genimg.errors import InputError
-        from genimg.pixels import marked
+        from genimg.pixels import marked, transparent
 
         image, mask = inputs["image"], inputs.get("mask")
         if mask is not None:
@@ -158,7 +157,7 @@ class Inpaint(Tiling):
                     " give one of its size"
                 )
         elif image.shape[2] in (2, 4):
-            holes, image = marked(image), image[..., :-1]
+            holes, image = transparent(image), image[..., :-1]
         else:
             raise InputError("mask is missing; give one, or an image that is transparent in places")
         if holes.min() > 0:

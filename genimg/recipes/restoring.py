@@ -216,7 +216,7 @@ class Restoring(Recipe):
         made = undo(self.tests()[test], damaged) if undo else self.restored(inference, damaged)
         if made is None:
             shape = (len(clean), len(self.looked.measures))
-            return torch.full(shape, torch.nan, dtype=torch.float64)
+            return torch.full(shape, torch.nan, dtype=torch.float64, device=clean.device)
         return self.looked.compared(made, clean)
 
     def damaged(

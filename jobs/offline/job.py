@@ -108,7 +108,6 @@ class Outcome:
     count: int  # things done, also if that was some time ago
     failed: list[list[str]] = field(default_factory=list)  # [what, why]
     refused: str = ""  # why nothing more of the job can be done
-    precision: str = ""  # in which it was computed, if it was
 
 
 def key_of(item: Item) -> str:

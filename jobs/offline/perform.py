@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genimg.errors import InputError
 from jobs.console import Meter, say
 from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of, key_of
-from jobs.offline.record import done_before, forget, note
+from jobs.offline.record import done_before, forget
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
@@ -47,23 +46,9 @@ def perform(
                 if outcome.refused:
                     forget(job)
                     raise InputError(outcome.refused)
-                job = computed_in(job, outcome.precision)
                 failed += outcome.failed
                 tick(0 if here else outcome.count + len(outcome.failed))
     return failed
-
-
-def computed_in(job: Job, precision: str) -> Job:
-    """The job, of which it is known then in which precision it is computed: by all alike."""
-    if not precision or precision == job.precision:
-        return job
-    if job.precision != "auto":
-        raise InputError(
-            f"some workers compute in {job.precision} and some in {precision}; give --precision"
-        )
-    job = replace(job, precision=precision)
-    note(job)
-    return job
 
 
 def outcomes_of(

@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.places import open_storage
-from cluster.storage import NotFound
+from cluster.storage import Changed, NotFound, Storage
 from genimg.errors import InputError
 from jobs.offline.job import Job
 
 RECORD = "operation.json"  # which job the results are of
 SHARD = re.compile(r"shard-\d{5,}-of-\d{5,}\.parquet")
+PART = re.compile(r"part-\d{6,}-of-\d{6,}\.jsonl")
 FAILURES = "failures.jsonl"  # what failed of a job, and why, a line each
 
 
@@ -38,6 +39,7 @@ def claim(job: Job, overwrite: bool) -> Job:
             f" {ours}; name another place, or --overwrite"
         )
     if before and not different:
+        storage.delete(FAILURES)  # which are tried again
         job = replace(
             job,
             options=before.options,
@@ -57,9 +59,19 @@ def claim(job: Job, overwrite: bool) -> Job:
     return replace(job, since=job.since or written.modified)
 
 
-def note(job: Job) -> None:
-    """Write the record of a job again, of which more is known now."""
-    open_storage(job.output).write(RECORD, job.text().encode())
+def settled(job: Job, precision: str) -> str:
+    """The precision in which all of a job is computed: the one that its record tells, or from now
+    on this one, in which a process would compute that loaded the model first."""
+    storage = open_storage(job.output)
+    while True:
+        data, etag = storage.read(RECORD)
+        if (told := Job.read(data.decode()).precision) != "auto":
+            return told
+        try:
+            storage.replace(RECORD, replace(job, precision=precision).text().encode(), etag)
+        except Changed:
+            continue
+        return precision
 
 
 def forget(job: Job) -> None:
@@ -71,7 +83,11 @@ def forget(job: Job) -> None:
 
 def release(job: Job, failed: Sequence[Sequence[str]]) -> None:
     """All was tried: what failed is listed."""
-    storage = open_storage(job.output)
+    write_failures(open_storage(job.output), failed)
+
+
+def write_failures(storage: Storage, failed: Sequence[Sequence[str]]) -> None:
+    """[what, why] of each, a line each; no file where nothing failed."""
     if failed:
         lines = [json.dumps({"file": what, "reason": why}) + "\n" for what, why in failed]
         storage.write(FAILURES, "".join(lines).encode())
@@ -87,8 +103,17 @@ def done_before(job: Job) -> set[str]:
 
 def fruitless(job: Job) -> bool:
     """Whether the job that was where this one writes has ended, with nothing but failures."""
-    keys = {entry.key for entry in open_storage(job.output).entries("")}
-    return FAILURES in keys and not keys - {RECORD, FAILURES}
+    storage = open_storage(job.output)
+    keys = {entry.key for entry in storage.entries("")}
+    results = keys - {RECORD, FAILURES}
+    return FAILURES in keys and all(
+        PART.fullmatch(key) and tells_of_failures(storage, key) for key in sorted(results)
+    )
+
+
+def tells_of_failures(storage: Storage, part: str) -> bool:
+    """Whether a file of what is told of images tells of none."""
+    return all("error" in json.loads(line) for line in storage.read(part)[0].splitlines())
 
 
 def recorded(text: str, job: Job) -> Job:

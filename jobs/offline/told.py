@@ -21,9 +21,9 @@ _TOLD = 3  # failures that are told at the terminal
 def tell(failed: Sequence[Sequence[str]], where: str) -> None:
     """Tell of what failed, at the terminal.
 
-    where: the place of its list, or empty.
+    where: the place of its list; empty: there is none, so that all are told.
     """
-    for what, why in failed[:_TOLD]:
+    for what, why in failed[: _TOLD if where else None]:
         say(f"failed: {what}: {why}")
     if len(failed) > _TOLD or where:
         listed = f"; all are in {where}; the same command tries them again" if where else ""

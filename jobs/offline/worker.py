@@ -26,11 +26,13 @@ from genimg.operations.drawing import Drawing
 from genimg.results import Latents, Pictures, Values
 from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
+from jobs.offline.record import settled
 from jobs.runs.addressed import digest_of, folder_at
 
 T = TypeVar("T")
 R = TypeVar("R")
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
+ASKED = 16  # results of which the storage is asked at a time
 AHEAD = 4  # images that are read before they are needed
 BEHIND = 2  # images that are computed, and not written yet
 
@@ -57,7 +59,7 @@ class Worker:
         """engine: that of the job's model, where this process has it already."""
         self.job = job
         if engine is not None:
-            self.engine = engine
+            self.engine = self.agreed(engine)
         self.operation = job.asked
         self.output = open_storage(job.output)
 
@@ -74,15 +76,24 @@ class Worker:
 
     def outcome(self, chunk: Chunk, failed: list[list[str]]) -> Outcome:
         """Of a chunk of which all was tried."""
-        precision = self.engine.precision if "engine" in self.__dict__ else ""
-        return Outcome(len(chunk) - len(failed), failed, precision=precision)
+        return Outcome(len(chunk) - len(failed), failed)
 
     @cached_property
     def engine(self) -> Engine:
         folder, verified = folder_at(self.job.model)
         if digest_of(folder) != self.job.digest:
             raise InputError(f"{self.job.model}: another model now than when the job began")
-        return Engine.load(folder, precision=self.job.precision, verified=verified)
+        engine = Engine.load(folder, precision=self.job.precision, verified=verified)
+        return self.agreed(engine)
+
+    def agreed(self, engine: Engine) -> Engine:
+        """The engine, in the precision in which the whole job is computed."""
+        if self.job.precision != "auto":
+            return engine
+        precision = settled(self.job, engine.precision)
+        if precision == engine.precision:
+            return engine
+        return Engine.load(folder_at(self.job.model)[0], precision=precision, verified=True)
 
     # images that are read
 
@@ -132,17 +143,10 @@ class Worker:
         }
 
     def missing(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Those without a picture. They are made in order: where several in a row have none, all
-        behind have none either, and the storage is not asked for each."""
-        found: list[Item] = []
-        in_a_row = 0
-        for number, item in enumerate(items):
-            if in_a_row > CODERS + BEHIND:
-                return [*found, *items[number:]]
-            done = self.is_done(key_of(item))
-            in_a_row = 0 if done else in_a_row + 1
-            found += [] if done else [item]
-        return found
+        """Those without a picture."""
+        with ThreadPoolExecutor(ASKED) as pool:
+            done = pool.map(lambda item: self.is_done(key_of(item)), items)
+            return [item for item, there in zip(items, done, strict=True) if not there]
 
     def computed(
         self, items: Iterable[Item], coders: ThreadPoolExecutor
@@ -189,8 +193,6 @@ class Worker:
         except images.BrokenImage as error:
             return Failure(item, error.reason)
         except InputError as error:
-            if str(error).partition("=")[0] in type(self.operation).model_fields:
-                raise  # an option, with which no image would go well
             return Failure(item, str(error))
         except (RuntimeError, MemoryError) as error:
             return Failure(item, in_a_line(error))

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from local_s3 import free_port
+from photo_folders import write_photos
 
 # Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
 _SMALL = ["train.batch_size=32", "train.precision=float32", "data.holdout=32", "train.seed=7"]
@@ -142,3 +144,12 @@ def alone(classifier: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     storage = tmp_path_factory.mktemp("alone")
     train("classifier", classifier, workers="0", storage=str(storage))
     return storage / "classifier"
+
+
+@pytest.fixture
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a registry with dcgan, ffdnet, judge; and `photos`, 20 images."""
+    shutil.copytree(models / "registry", tmp_path / "registry")
+    write_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

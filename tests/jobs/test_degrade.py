@@ -37,6 +37,15 @@ def test_files_are_damaged_as_a_recipe_damages_them(command):
     assert files("again") == files("made") != files("other")
 
 
+def test_what_cannot_be_read_is_listed_and_the_rest_done(command):
+    first, *others = sorted(files("photos"))
+    Path("photos", first).write_bytes(b"no image")
+    ended = command("degrade photos -o made --degradations '[{kind: noise}]'")
+    assert ended.code == 1
+    assert f"failed: photos/{first}: not an image" in ended.err
+    assert files("made").keys() == {*others, "failures.jsonl"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

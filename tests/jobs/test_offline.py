@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from photo_folders import files, printed, write_photos
+from photo_folders import files, printed
 
 from genimg import images
 from genimg.data.opening import open_dataset
@@ -17,40 +15,33 @@ from genimg.engine import Engine
 from genimg.operations.restoring import Denoise
 from genimg.recipe import Data
 from jobs.model import folder_of
-from jobs.offline.job import Chunk, Job, Source
+from jobs.offline.job import Job
 from jobs.offline.record import claim
-from jobs.offline.worker import Worker, runs
-
-
-@pytest.fixture(autouse=True)
-def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a registry with dcgan, ffdnet, judge; and `photos`, 20 images."""
-    shutil.copytree(models / "registry", tmp_path / "registry")
-    write_photos(tmp_path / "photos")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def engine_of(name: str) -> Engine:
     return Engine.load(folder_of(name, "registry")[0])
 
 
-def test_each_image_of_a_folder_is_what_it_would_be_alone(command, home: Path):
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def test_each_image_of_a_folder_is_what_it_would_be_alone(command, here: Path):
     assert printed(command("denoise photos -o clean --sigma 25 -m ffdnet")) == "clean\n"
     engine = engine_of("ffdnet")
     made = files("clean")
     assert made.keys() == files("photos").keys() | {"operation.json"}
     for name in files("photos"):
-        pixels = images.load(home / "photos" / name, keep_alpha=True)
+        pixels = images.load(here / "photos" / name, keep_alpha=True)
         alone = engine(Denoise(sigma=25), image=pixels).images[0]
         assert np.array_equal(images.decode(made[name]), alone), name
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
-    whole = (home / "photos/02.png").read_bytes()
-    (home / "photos/02.png").write_bytes(whole[:60])
-    (home / "photos/notes.txt").write_text("no image")
-    (home / "photos/.hidden.png").write_bytes(whole)
+def test_what_cannot_be_read_is_listed_and_the_rest_done(command, here: Path):
+    whole = (here / "photos/02.png").read_bytes()
+    (here / "photos/02.png").write_bytes(whole[:60])
+    (here / "photos/notes.txt").write_text("no image")
+    (here / "photos/.hidden.png").write_bytes(whole)
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 1
     assert "failed: photos/02.png: damaged or truncated" in ended.err
@@ -64,8 +55,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
     assert line["file"] == "photos/02.png"
     assert "truncated" in line["reason"]
 
-    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
-    (home / "photos/02.png").write_bytes(whole)
+    times = {path: path.stat().st_mtime_ns for path in (here / "clean").rglob("*.png")}
+    (here / "photos/02.png").write_bytes(whole)
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert "19 of 20 are done already" in ended.err
     assert printed(ended) == "clean\n"
@@ -73,10 +64,10 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(command, home: Path):
     assert all(path.stat().st_mtime_ns == when for path, when in times.items())
 
 
-def test_results_of_one_job_are_not_taken_for_those_of_another(command, home: Path):
+def test_results_of_one_job_are_not_taken_for_those_of_another(command, here: Path):
     printed(command("denoise photos -o clean --sigma 25 -m ffdnet"))
     before = files("clean")
-    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
+    times = {path: path.stat().st_mtime_ns for path in (here / "clean").rglob("*.png")}
     ended = command("denoise photos -o clean --sigma 30 -m ffdnet")
     assert ended.code == 2
     assert "there are results of a job with sigma=25.0, and this one has 30.0" in ended.err
@@ -92,7 +83,7 @@ def test_results_of_one_job_are_not_taken_for_those_of_another(command, home: Pa
     assert all(after[name] != before[name] for name in after)
 
 
-def test_shards_of_two_jobs_never_lie_together(command, home: Path):
+def test_shards_of_two_jobs_never_lie_together(command, here: Path):
     printed(command("sample dcgan -n 5 --seed 0 --shard-rows 2 -o drawn"))
     ended = command("sample dcgan -n 3 --seed 100 --shard-rows 2 -o drawn")
     assert ended.code == 2
@@ -102,58 +93,58 @@ def test_shards_of_two_jobs_never_lie_together(command, home: Path):
     assert sorted(shards) == [f"shard-0000{number}-of-00002.parquet" for number in range(2)]
 
 
-def test_classes_are_not_written_where_they_would_be_changed(command, home: Path):
+def test_classes_are_not_written_where_they_would_be_changed(command, here: Path):
     ended = command("segment photos/01.png --show mask -o mask.jpg -m ffdnet")
     assert ended.code == 2
     assert "JPEG would change classes" in ended.err
 
 
-def test_one_image_may_go_into_a_folder(command, home: Path):
+def test_one_image_may_go_into_a_folder(command, here: Path):
     printed(command("denoise photos/01.png -o one --sigma 25 -m ffdnet"))
     assert files("one").keys() == {"01.png", "operation.json"}
 
 
-def test_what_is_told_of_images_is_one_file_of_any_form(command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_what_is_told_of_images_is_one_file_of_any_form(command, here: Path):
+    (here / "photos/broken.png").write_bytes(b"no image")
     for suffix in ("json", "jsonl"):
         ended = command(f"classify photos -o told.{suffix} -m judge --top 1")
         assert ended.code == 1
         assert "photos/broken.png" in ended.err
     names = {f"photos/{name}" for name in files("photos")}
-    told = json.loads((home / "told.json").read_text())
+    told = json.loads((here / "told.json").read_text())
     assert told.keys() == names - {"photos/broken.png"}
-    lines = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (here / "told.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == sorted(names)
     assert {line["file"]: line["classify"] for line in lines if "classify" in line} == told
     assert [line["file"] for line in lines if "error" in line] == ["photos/broken.png"]
 
-    part = home / "told.jsonl.parts/part-000000-of-000002.jsonl"
+    part = here / "told.jsonl.parts/part-000000-of-000002.jsonl"
     assert part.is_file()
-    (home / "photos/broken.png").unlink()
+    (here / "photos/broken.png").unlink()
     again = printed(command("classify photos -o told.json -m judge --top 1 --overwrite"))
     assert again == "told.json\n"
-    assert json.loads((home / "told.json").read_text()) == told
-    assert not (home / "told.json.parts").exists()
+    assert json.loads((here / "told.json").read_text()) == told
+    assert not (here / "told.json.parts").exists()
     assert json.loads(printed(command("classify photos -m judge --top 1"))) == told
 
 
-def test_lines_of_a_part_that_are_good_are_not_made_again(home: Path, command):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_lines_of_a_part_that_are_good_are_not_made_again(here: Path, command):
+    (here / "photos/broken.png").write_bytes(b"no image")
     command("classify photos -o told.jsonl -m judge --top 1")
-    parts = sorted((home / "told.jsonl.parts").glob("part-*"))
+    parts = sorted((here / "told.jsonl.parts").glob("part-*"))
     for part in parts:  # a mark that tells whether a line is the one of before
         lines = [json.loads(line) for line in part.read_text().splitlines()]
         marked = [line | ({"classify": "kept"} if "classify" in line else {}) for line in lines]
         part.write_text("".join(json.dumps(line) + "\n" for line in marked))
     shutil.copy("photos/01.png", "photos/broken.png")
     printed(command("classify photos -o told.jsonl -m judge --top 1"))
-    lines = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (here / "told.jsonl").read_text().splitlines()]
     made = [line["file"] for line in lines if line["classify"] != "kept"]
     assert made == ["photos/broken.png"]
-    assert not (home / "told.jsonl.parts").exists()
+    assert not (here / "told.jsonl.parts").exists()
 
 
-def test_samples_in_shards_are_those_in_files_and_in_a_grid(command, home: Path):
+def test_samples_in_shards_are_those_in_files_and_in_a_grid(command, here: Path):
     ended = command("sample dcgan -n 20 --seed 3 --shard-rows 8 -o shards")
     assert printed(ended) == "shards: 20 images\n"
     names = [f"shard-0000{number}-of-00003.parquet" for number in range(3)]
@@ -161,14 +152,14 @@ def test_samples_in_shards_are_those_in_files_and_in_a_grid(command, home: Path)
     printed(command("sample dcgan -n 20 --seed 3 -o each"))
     alone = files("each")
     del alone["operation.json"]
-    rows = [row for name in names for row in pq.read_table(home / "shards" / name).to_pylist()]
+    rows = [row for name in names for row in pq.read_table(here / "shards" / name).to_pylist()]
     assert {f"{row['name']}.png": row["image"] for row in rows} == alone
     assert [row["name"] for row in rows] == [f"seed-{seed:06d}" for seed in range(3, 23)]
     data = open_dataset(Data(source="shards", size=16, holdout=1), ("image",))
     assert len(data) == 20
 
 
-def test_a_random_seed_goes_on_as_the_one_that_was_drawn(command, home: Path):
+def test_a_random_seed_goes_on_as_the_one_that_was_drawn(command, here: Path):
     job = Job(
         operation="sample",
         options={"n": 40, "seed": -1},
@@ -187,7 +178,7 @@ def test_a_random_seed_goes_on_as_the_one_that_was_drawn(command, home: Path):
     assert claim(job, overwrite=True).options["seed"] != first.options["seed"]
 
 
-def test_decoded_latents_become_a_file_each(command, home: Path, tmp_path: Path):
+def test_decoded_latents_become_a_file_each(command, here: Path, tmp_path: Path):
     generator = engine_of("dcgan")
     if "decode" not in generator.abilities:
         pytest.skip("this generator does not decode")
@@ -200,36 +191,18 @@ def test_decoded_latents_become_a_file_each(command, home: Path, tmp_path: Path)
         rows = [{"file": str(n), "encode": row.tolist()} for n, row in enumerate(latents)]
         text = json.dumps({row["file"]: row["encode"] for row in rows})
         text = text if form == "json" else "\n".join(map(json.dumps, rows))
-        (home / f"latents.{form}").write_text(text)
+        (here / f"latents.{form}").write_text(text)
         printed(command(f"decode latents.{form} -m dcgan -o {form}"))
         assert all(files(form)[name] == files("each")[name] for name in names)
     for wrong in (b"", b"none", b"[1]"):
         for suffix in ("npy", "json", "jsonl"):
-            (home / f"wrong.{suffix}").write_bytes(wrong)
+            (here / f"wrong.{suffix}").write_bytes(wrong)
             ended = command(f"decode wrong.{suffix} -m dcgan -o wrong")
             assert ended.code == 2
             assert "give what `genimg encode` writes" in ended.err
 
 
-def test_an_image_with_which_a_pass_fails_is_told_and_the_others_are_done(
-    command, home, monkeypatch
-):
-    compute = Engine.compute
-
-    def failing(self, name, parts):
-        if any(bool((plan.rows(0, 1)["image"] == -1).all()) for plan, *_ in parts):
-            raise RuntimeError("out of memory\n for this one")
-        compute(self, name, parts)
-
-    images.save(np.zeros((8, 8, 3), np.uint8), home / "photos/poison.png")
-    monkeypatch.setattr(Engine, "compute", failing)
-    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
-    assert ended.code == 1
-    assert "failed: photos/poison.png: out of memory for this one" in ended.err
-    assert len(list((home / "clean").rglob("*.png"))) == 20
-
-
-def test_refused_before_anything_is_written(command, home: Path):
+def test_refused_before_anything_is_written(command, here: Path):
     for arguments, told in (
         ("denoise photos -o photos -m ffdnet", "lies in photos, whose images are read"),
         ("denoise photos -o ./photos/clean -m ffdnet", "lies in photos, whose images are read"),
@@ -242,84 +215,56 @@ def test_refused_before_anything_is_written(command, home: Path):
         ("classify photos -o told.npy -m judge", "one of .json .jsonl"),
         ("classify photos -o told.json -m ffdnet", "a ffdnet model cannot classify"),
         ("denoise empty -o clean -m ffdnet", "empty: no images in it"),
+        ("denoise photos -o clean --tile 10 -m ffdnet", "tile=10: use 0, 'auto' or"),
+        ("denoise photos/01.png photos/02.png -o clean.png -m ffdnet", "as there are several"),
+        ("denoise photos/01.png -o photos/01.png -m ffdnet", "is the image itself"),
     ):
-        (home / "empty").mkdir(exist_ok=True)
-        before = files(home)
+        (here / "empty").mkdir(exist_ok=True)
+        before = files(here)
         ended = command(arguments)
         assert ended.code == 2, arguments
         assert told in ended.err, arguments
-        assert files(home) == before, arguments
+        assert files(here) == before, arguments
 
 
-@given(st.sets(st.integers(0, 200)), st.integers(1, 20))
-def test_runs_cover_numbers_once(numbers: set[int], most: int):
-    found = list(runs(sorted(numbers), most))
-    assert [n for start, stop in found for n in range(start, stop)] == sorted(numbers)
-    assert all(0 < stop - start <= most for start, stop in found)
-
-
-def test_a_model_that_changed_meanwhile_is_refused(home: Path):
-    photos = (Source("photos", str(home / "photos")),)
-    model = "registry/models/judge/versions/00001"
-    job = Job("classify", {"top": 1}, model, "another", "auto", photos, "out", "lines", 16)
-    outcome = Worker(job)(Chunk(items=((0, "01.png"),), key="part"))
-    assert "another model now" in outcome.refused
-
-
-def test_an_image_for_which_there_is_no_memory_is_told_and_the_others_are_done(
-    command, home, monkeypatch
-):
-    plan = Engine.plan
-
-    def failing(self, operation, **inputs):
-        if inputs["image"].shape[:2] == (8, 8):
-            raise MemoryError("cannot allocate")
-        return plan(self, operation, **inputs)
-
-    images.save(np.zeros((8, 8, 3), np.uint8), home / "photos/large.png")
-    monkeypatch.setattr(Engine, "plan", failing)
-    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
-    assert ended.code == 1
-    assert "failed: photos/large.png: cannot allocate" in ended.err
-    assert len(list((home / "clean").rglob("*.png"))) == 20
-
-
-def test_images_that_came_and_went_leave_no_lines(command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_images_that_came_and_went_leave_no_lines(command, here: Path):
+    (here / "photos/broken.png").write_bytes(b"no image")
     assert command("classify photos -o told.jsonl -m judge").code == 1
-    (home / "photos/broken.png").unlink()
-    (home / "photos/02.png").unlink()
+    (here / "photos/broken.png").unlink()
+    (here / "photos/02.png").unlink()
     shutil.copy("photos/01.png", "photos/00-new.png")
     printed(command("classify photos -o told.jsonl -m judge"))
-    told = [json.loads(line)["file"] for line in (home / "told.jsonl").read_text().splitlines()]
+    told = [json.loads(line)["file"] for line in (here / "told.jsonl").read_text().splitlines()]
     assert told == sorted(f"photos/{name}" for name in files("photos"))
 
 
-def test_a_wrong_option_stands_in_nobodys_way(command, home: Path):
-    images.save(np.zeros((300, 300, 3), np.uint8), home / "photos/wide.png")
-    ended = command("denoise photos -o clean --sigma 25 --tile 10 -m ffdnet")
-    assert ended.code == 2
-    assert "tile=10: use 0, 'auto' or" in ended.err
-    printed(command("denoise photos -o clean --sigma 25 -m ffdnet"))
+def test_a_wrong_option_stands_in_nobodys_way(command, here: Path):
     np.save("narrow.npy", np.zeros((2, 3), np.float32))
     assert "this model takes [N, 8]" in command("decode narrow.npy -m dcgan -o each").err
     np.save("right.npy", np.zeros((2, 8), np.float32))
     printed(command("decode right.npy -m dcgan -o each"))
 
 
-def test_a_job_of_nothing_but_failures_stands_in_nobodys_way(command, home: Path):
-    (home / "bad").mkdir()
-    (home / "bad/one.png").write_bytes(b"no image")
+def test_a_job_of_nothing_but_failures_stands_in_nobodys_way(command, here: Path):
+    (here / "bad").mkdir()
+    (here / "bad/one.png").write_bytes(b"no image")
     assert command("denoise bad -o clean --sigma 25 -m ffdnet").code == 1
-    images.save(np.zeros((9, 9, 3), np.uint8), home / "bad/one.png")
+    images.save(np.zeros((9, 9, 3), np.uint8), here / "bad/one.png")
     printed(command("denoise bad -o clean --sigma 30 -m ffdnet"))
     assert command("denoise bad -o clean --sigma 25 -m ffdnet").code == 2
+    (here / "bad/one.png").write_bytes(b"no image")
+    assert command("classify bad -o told.json --top 1 -m judge").code == 1
+    assert command("classify bad -o told.json --top 2 -m judge").code == 1
+    images.save(np.zeros((9, 9, 3), np.uint8), here / "bad/one.png")
+    (here / "bad/two.png").write_bytes(b"no image")
+    assert command("classify bad -o told.json --top 2 -m judge").code == 1
+    assert "top=2" in command("classify bad -o told.json --top 1 -m judge").err
 
 
-def test_the_precision_of_a_job_is_that_in_which_it_began(command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_the_precision_of_a_job_is_that_in_which_it_began(command, here: Path):
+    (here / "photos/broken.png").write_bytes(b"no image")
     command("denoise photos -o clean --sigma 25 -m ffdnet")
-    record = json.loads((home / "clean/operation.json").read_text())
+    record = json.loads((here / "clean/operation.json").read_text())
     assert record["precision"] in ("float32", "bfloat16")
     other = "float32" if record["precision"] == "bfloat16" else "bfloat16"
     ended = command(f"denoise photos -o clean --sigma 25 -m ffdnet --precision {other}")
@@ -330,14 +275,14 @@ def test_the_precision_of_a_job_is_that_in_which_it_began(command, home: Path):
     assert files("clean")["broken.png"] == files("clean")["01.png"]
 
 
-def test_encoded_images_that_fail_shift_no_rows(command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_encoded_images_that_fail_shift_no_rows(command, here: Path):
+    (here / "photos/broken.png").write_bytes(b"no image")
     ended = command("classify photos -o told.npy -m judge")
     assert ended.code == 2  # what is no array is never one
-    assert not (home / "told.npy").exists()
+    assert not (here / "told.npy").exists()
 
 
-def test_an_odd_name_is_named(command, home: Path):
+def test_an_odd_name_is_named(command, here: Path):
     shutil.copy("photos/01.png", "photos/a\nb.png")
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 2

@@ -11,21 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from photo_folders import files, printed, write_photos
+from photo_folders import files, printed
 
 from cluster.places import open_storage
 from genimg import images
 from genimg.data.opening import open_dataset
 from genimg.recipe import Data
 
-
-@pytest.fixture(autouse=True)
-def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a registry with dcgan, ffdnet, judge; and `photos`, 20 images."""
-    shutil.copytree(models / "registry", tmp_path / "registry")
-    write_photos(tmp_path / "photos")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def killed_once(arguments: str, under_way) -> None:
@@ -43,12 +36,12 @@ def killed_once(arguments: str, under_way) -> None:
         process.wait()
 
 
-def test_killed_it_goes_on_and_does_nothing_twice(command, home: Path):
+def test_killed_it_goes_on_and_does_nothing_twice(command, here: Path):
     for number in range(300):
         shutil.copy("photos/01.png", f"photos/copy-{number:03d}.png")
     arguments = "denoise photos -o clean --sigma 25 -m ffdnet"
-    killed_once(arguments, lambda: len(list((home / "clean").glob("**/*.png"))) > 30)
-    times = {path: path.stat().st_mtime_ns for path in (home / "clean").rglob("*.png")}
+    killed_once(arguments, lambda: len(list((here / "clean").glob("**/*.png"))) > 30)
+    times = {path: path.stat().st_mtime_ns for path in (here / "clean").rglob("*.png")}
     assert 30 < len(times) < 320
     assert all(images.load(path).size for path in times)  # each is whole
     ended = command(arguments)
@@ -61,8 +54,8 @@ def test_killed_it_goes_on_and_does_nothing_twice(command, home: Path):
 
 
 @pytest.mark.ray
-def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, home: Path):
-    (home / "photos/broken.png").write_bytes(b"no image")
+def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, here: Path):
+    (here / "photos/broken.png").write_bytes(b"no image")
     for name, workers in (("alone", ""), ("together", "--workers 2")):
         ended = command(f"denoise photos -o {name} --sigma 25 -m ffdnet {workers}")
         assert ended.code == 1
@@ -76,12 +69,12 @@ def test_on_a_cluster_it_is_as_in_one_process(ray_cluster, command, home: Path):
         for each in made:
             del each["operation.json"]  # which tells of the folder itself
         assert made[0] == made[1]
-    assert (home / "alone.jsonl").read_bytes() == (home / "together.jsonl").read_bytes()
+    assert (here / "alone.jsonl").read_bytes() == (here / "together.jsonl").read_bytes()
 
 
 @pytest.mark.ray
-def test_from_s3_to_s3(ray_cluster, command, home: Path, bucket: str, monkeypatch):
-    monkeypatch.setenv("GENIMG_CACHE", str(home / "cache"))
+def test_from_s3_to_s3(ray_cluster, command, here: Path, bucket: str, monkeypatch):
+    monkeypatch.setenv("GENIMG_CACHE", str(here / "cache"))
     storage = open_storage(f"{bucket}/photos")
     for name, data in files("photos").items():
         storage.write(name, data)
@@ -105,7 +98,7 @@ def test_from_s3_to_s3(ray_cluster, command, home: Path, bucket: str, monkeypatc
 
 
 @pytest.mark.ray
-def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home: Path):
+def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, here: Path):
     import psutil
 
     for number in range(400):
@@ -114,7 +107,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home
     command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
     environment = os.environ | {"RAY_ADDRESS": ""}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    made = home / "clean"
+    made = here / "clean"
     until = time.monotonic() + 120
     while len(list(made.glob("**/*.png"))) < 30:
         assert process.poll() is None, "it ended before a worker could be killed"
@@ -133,21 +126,21 @@ def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, home
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_image_that_kills_its_workers_is_listed_and_the_others_are_done(ray_cluster, home: Path):
-    os.mkfifo(home / "photos/poison.png")  # whoever reads it waits, and is then killed
+def test_an_image_that_kills_its_workers_is_listed_and_the_others_are_done(ray_cluster, here: Path):
+    os.mkfifo(here / "photos/poison.png")  # whoever reads it waits, and is then killed
     arguments = "denoise photos -o clean --sigma 25 -m ffdnet --workers 2"
     command = [sys.executable, "-m", "jobs.cli", *arguments.split()]
     environment = os.environ | {"RAY_ADDRESS": ""}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     killed = 0
     while process.poll() is None:
-        killed += reader_killed(home / "photos/poison.png")
+        killed += reader_killed(here / "photos/poison.png")
         time.sleep(0.05)
     assert killed == 4
     assert process.returncode == 1
     assert process.stderr is not None
     assert "failed: photos/poison.png: 4 workers were lost over it" in process.stderr.read()
-    lines = (home / "clean/failures.jsonl").read_text().splitlines()
+    lines = (here / "clean/failures.jsonl").read_text().splitlines()
     failed = {json.loads(line)["file"].removeprefix("photos/") for line in lines}
     assert "poison.png" in failed
     assert len(failed) <= 2  # those of its chunk at most
