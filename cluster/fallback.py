@@ -22,7 +22,10 @@ class Fallback(Registry):
             return super().numbers(name) if home is self else home.numbers(name)
         except Unknown as error:
             known = sorted({*error.known, *self.beneath.names()})
-            raise Unknown(str(error), error.given, known) from None
+            message = (
+                f"there is no model {name!r} in {self.storage}, nor one that comes with genimg"
+            )
+            raise Unknown(message, error.given, known) from None
 
     def resolve(self, reference: str) -> Version:
         home = self._home(parse_reference(reference)[0])

@@ -84,10 +84,11 @@ def serve(
     from cluster.local import connect
 
     began = time.monotonic()
+    every = ", ".join(each.ref for each in settings.models)
+    say(f"loading {every}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
-        models = ", ".join(each.ref for each in settings.models)
-        say(f"serving {models} at {url} after {time.monotonic() - began:.0f} s")
+        say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
         for line in examples(url, able):
             say(f"  {line}")
         say("Ctrl-C stops it")

@@ -190,6 +190,7 @@ def finish(
     if not folder.complete(recipe):
         title = f"{folder.name} ({recipe.recipe})"
         try:
+            say(f"run {folder.name}: {folder.url}/{folder.name}")
             with stop_requests() as stop, Meter(title, recipe.train.images) as meter:
                 launch(stop, meter.update)
         except Diverged as error:
