@@ -30,8 +30,8 @@ class Stopped(Exception):
 class Engine:
     """Runs the operations that its recipe has abilities for; any other raises InputError.
 
-    A row gives the same bits in whatever pass it is computed; which sizes of passes do is found
-    out here, by some passes.
+    A row gives the same bits in whatever pass it is computed; whether passes of a size do that is
+    found out when one is first wanted, or of all sizes by `settle`.
     """
 
     def __init__(
@@ -44,6 +44,11 @@ class Engine:
         most = rows_at_once(recipe.data.size, self.device)
         inference = Inference(networks, precision, most=most)
         self.inference = inference.establish(*self._examples(most))
+
+    def settle(self) -> None:
+        """Find out now which sizes of passes may be: no request has to wait for that then."""
+        assert self.inference.sizes is not None, "they are established"
+        self.inference.sizes.all()
 
     @property
     def precision(self) -> Precision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self, cast
@@ -45,7 +46,7 @@ class Inference:
     together: each computes its `share` of the rows and `gather` gives everyone those of all.
 
     most: rows in one pass, at most.
-    sizes: rows that a pass may have, where only some give a row the same bits; None: any.
+    sizes: of passes in which a row has the same bits; None: any, whatever comes of it.
     helpers: engines of the models that a recipe names as such, by what it calls them.
     """
 
@@ -53,7 +54,7 @@ class Inference:
     precision: Precision = "float32"
     sync: Sync = Alone()  # noqa: RUF009  (it holds nothing)
     most: int = CHUNK
-    sizes: tuple[int, ...] | None = None
+    sizes: Sizes | None = None
     helpers: Mapping[str, Engine] = field(default_factory=dict)
 
     @classmethod
@@ -106,36 +107,21 @@ class Inference:
         return cast(Rows, self._run(cast(_Compute, compute), columns, most))
 
     def establish(self, *examples: tuple[Callable[[Rows], Rows], Rows]) -> Self:
-        """With the `sizes` that give the same bits on this machine, found out by passes.
+        """With the `sizes` that give the same bits on this machine, tried by passes when wanted.
 
-        examples: what will be computed, each with `most` rows. Numerical libraries choose their
-        kernels by the size of a pass, by the hardware and by its settings. A full pass always
-        counts as right.
+        examples: what will be computed, each with `most` rows.
         """
-        smaller = [size for size in PROBED if size < self.most]
-        agreeing = {*smaller, self.most}
-        for compute, example in examples:
-            function, rows = cast(_Compute, compute), cast("dict[str, Tensor]", example)
-            assert all(len(each) == self.most for each in rows.values())
-            expected = self._once(function, rows)
-            for size in smaller:  # rows that stood last in the full pass stand first
-                if size in agreeing:
-                    made = self._once(function, {name: each[-size:] for name, each in rows.items()})
-                    agrees = all(
-                        torch.equal(each, expected[name][-size:]) for name, each in made.items()
-                    )
-                    agreeing -= set() if agrees else {size}
-        return replace(self, sizes=tuple(sorted(agreeing)))
+        every = [(cast(_Compute, one), cast("dict[str, Tensor]", rows)) for one, rows in examples]
+        assert all(len(each) == self.most for _, rows in every for each in rows.values())
+        return replace(self, sizes=Sizes(self.most, self._once, every))
 
     def _run(
         self, compute: _Compute, rows: dict[str, Tensor], most: int | None = None
     ) -> dict[str, Tensor]:
         most = min(most or self.most, self.most)
-        sizes = self.sizes and tuple(size for size in self.sizes if size <= most)
-        sizes = (most,) if sizes == () else sizes  # every pass of one size, then
         parts: list[dict[str, Tensor]] = []
         start, count = 0, len(next(iter(rows.values())))
-        for number, size in division(count, sizes, most):
+        for number, size in division(count, self.sizes, most):
             taken = {
                 name: filled(each[start : start + number], size) for name, each in rows.items()
             }
@@ -153,18 +139,72 @@ class Inference:
             return {name: each.float() for name, each in compute(rows).items()}
 
 
-def division(
-    count: int, sizes: tuple[int, ...] | None, most: int = CHUNK
-) -> Iterator[tuple[int, int]]:
+class Sizes:
+    """Sizes of passes that give a row the same bits on this machine.
+
+    Numerical libraries choose their kernels by the size of a pass, by the hardware and by its
+    settings. A full pass counts as right; a smaller one is compared with it when it is first
+    wanted: a program that restores one image need not wait for what others need.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        once: Callable[[_Compute, dict[str, Tensor]], dict[str, Tensor]],
+        examples: Sequence[tuple[_Compute, dict[str, Tensor]]],
+    ) -> None:
+        """once: makes a pass. examples: what is computed in passes, with rows for a full one"""
+        self.tried = tuple(size for size in PROBED if size < most)
+        self._once = once
+        self._examples = examples
+        self._expected: list[dict[str, Tensor]] = []
+        self._agree = {most: True}
+        self._lock = threading.Lock()
+
+    def agrees(self, size: int) -> bool:
+        with self._lock:
+            if size not in self._agree:
+                self._expected = self._expected or [self._once(*each) for each in self._examples]
+                self._agree[size] = all(
+                    self._agrees(size, *both)
+                    for both in zip(self._examples, self._expected, strict=True)
+                )
+            return self._agree[size]
+
+    def all(self) -> tuple[int, ...]:
+        """Every size that agrees, ascending; all are tried."""
+        for size in self.tried:
+            self.agrees(size)
+        return tuple(sorted(size for size, agrees in self._agree.items() if agrees))
+
+    def best(self, count: int, most: int) -> int:
+        """The largest size for at most `count` rows, or the smallest for more, up to `most`."""
+        sizes = [size for size in (*self.tried, max(self._agree)) if size <= most]
+        fitting = [size for size in sizes if size <= count]
+        for size in (*fitting[::-1], *sizes[len(fitting) :]):
+            if self.agrees(size):
+                return size
+        return most  # all passes have this one, then
+
+    def _agrees(
+        self,
+        size: int,
+        example: tuple[_Compute, dict[str, Tensor]],
+        expected: dict[str, Tensor],
+    ) -> bool:
+        """Whether rows that stood last in the full pass come out alike where they stand first."""
+        compute, rows = example
+        made = self._once(compute, {name: each[-size:] for name, each in rows.items()})
+        return all(torch.equal(each, expected[name][-size:]) for name, each in made.items())
+
+
+def division(count: int, sizes: Sizes | None, most: int = CHUNK) -> Iterator[tuple[int, int]]:
     """`count` rows in passes: (rows, size) of each, the size being one of `sizes` if given.
 
     The largest that fits comes first; only where none does is a pass larger than its rows.
     """
     while count:
-        if sizes is None:
-            size = min(count, most)
-        else:
-            size = max((size for size in sizes if size <= count), default=min(sizes))
+        size = min(count, most) if sizes is None else sizes.best(count, most)
         rows = min(count, size)
         yield rows, size
         count -= rows

@@ -206,10 +206,14 @@ class Host:
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:
-    """Run an engine at the batch sizes 1 and `max_batch`. Raises InputError where it is no use."""
+    """Run an engine at the batch sizes 1 and `max_batch`, and find out what sizes it may have.
+
+    Raises InputError where it is no use.
+    """
     for name, network in engine.networks.items():
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise InputError(f"the {name} has weights that are no finite numbers")
+    engine.settle()
     data = engine.recipe.data
     noise = np.random.default_rng(0).integers(
         0, 256, (data.size, data.size, data.channels), np.uint8
