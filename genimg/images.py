@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 from uuid import uuid4
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genimg.errors import InputError, nearest
 
@@ -91,7 +91,7 @@ def decode(
         if not animated:
             _refuse_several(image)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        turn_upright(image)
         image = _without_inks(_sixteen_bits(image))
     except BrokenImage:
         raise
@@ -140,6 +140,12 @@ def opened(data: bytes | BinaryIO, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise TooLarge(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
     return image
+
+
+def turn_upright(image: Image.Image) -> None:
+    """Turn a loaded image as its EXIF orientation says. Most have none, which is soon seen."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _refuse_several(image: Image.Image) -> None:

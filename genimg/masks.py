@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from genimg import images
 from genimg.images import BrokenImage
@@ -26,7 +26,7 @@ def decode(data: bytes, max_pixels: int = 64_000_000) -> np.ndarray:
         )
     try:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        images.turn_upright(image)
         return np.array(image, np.uint8)[..., None]
     except Exception as error:  # on damaged pixels Pillow raises almost anything
         raise BrokenImage(f"damaged or truncated ({error})") from error
