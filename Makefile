@@ -23,7 +23,7 @@ define tested
 	@log=$$(mktemp); \
 	$(TEST_ENV) $(BIN)/pytest -m '$(1) ray' >$$log 2>&1 & ray=$$!; \
 	trap 'kill $$ray 2>/dev/null' INT TERM; \
-	$(TEST_ENV) $(BIN)/pytest -m '$(1) not ray' -n auto --dist loadfile; without=$$?; \
+	$(TEST_ENV) $(BIN)/pytest -m '$(1) not ray' -n auto --dist loadfile --no-loadscope-reorder; without=$$?; \
 	echo 'and those that start Ray clusters:'; \
 	wait $$ray; with=$$?; \
 	cat $$log; rm -f $$log; \

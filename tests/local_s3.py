@@ -21,14 +21,19 @@ def s3_server(*options: str) -> Iterator[str]:
     try:
         while True:
             assert process.poll() is None, "the S3 server did not start"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+            if listens(port):
+                break
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

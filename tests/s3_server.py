@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto import settings
+from moto import backends, settings
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
@@ -67,6 +67,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.check_rights_after is not None:
         settings.INITIAL_NO_AUTH_ACTION_COUNT = float(options.check_rights_after)
+    modules = list(backends.list_of_moto_modules())  # which it looks for at each request, twice
+    backends.list_of_moto_modules = lambda: modules
     every, seconds = options.stall_every
     app = Faulty(
         DomainDispatcherApplication(create_backend_app), options.fail_every, (int(every), seconds)

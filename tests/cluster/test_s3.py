@@ -75,9 +75,9 @@ def test_moves_of_aliases_at_once_survive_faults(
         promote(Registry(open_storage(place)), version.reference, f"alias{number}")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(move, range(24)))
+        list(pool.map(move, range(10)))
     moves = [move.alias for move in Registry(open_storage(place)).aliases("dcgan").history]
-    assert sorted(moves) == sorted(f"alias{number}" for number in range(24))
+    assert sorted(moves) == sorted(f"alias{number}" for number in range(10))
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """Engines of small trained checkpoints: same bytes in any batch, what they do, what they refuse."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from engine_calls import picture, sample
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genimg import checkpoint, recipes
@@ -49,7 +50,7 @@ def pictures(engine: Engine, count: int) -> np.ndarray:
     return np.stack([picture(data.size, data.size, data.channels, seed=i) for i in range(count)])
 
 
-def able(engines: dict[str, Engine], capability: str) -> list[Engine]:
+def able(engines: Mapping[str, Engine], capability: str) -> list[Engine]:
     found = [engine for engine in engines.values() if capability in engine.abilities]
     assert found
     return found
@@ -111,7 +112,9 @@ def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
     ]
 
 
-@settings(max_examples=25)
+@example(n=64, seed=3)
+@example(n=65, seed=0)
+@settings(max_examples=8)
 @given(n=st.integers(1, 70), seed=st.integers(0, 80))
 def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n, seed):
     for engine, expected in one_by_one:
@@ -120,7 +123,7 @@ def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n,
         assert np.array_equal(images, expected[seed : seed + n])
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     asked_for=st.lists(st.tuples(st.integers(0, 140), st.integers(1, 9)), min_size=1, max_size=9),
     factor=st.sampled_from([1.0, 0.7]),

@@ -11,7 +11,6 @@ from training_steps import CPU, batch_at, differing, started, trained
 from genimg.contracts import Batch, Sync
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
-from genimg.recipes import RECIPES
 from genimg.schedule import average_decay
 from genimg.training.kernels import kernels
 from genimg.training.method import Method, Part
@@ -110,7 +109,7 @@ def test_after_a_step_networks_know_of_no_workers(name):
 
 
 @every_recipe
-@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])  # one of which auto is
 def test_a_restored_snapshot_goes_on_bit_for_bit(name, precision):
     recipe = tiny(name, f"train.precision={precision}")
     method = started(recipe)
@@ -229,12 +228,12 @@ def test_parts_learn_at_rates_of_their_own():
     assert list(method.averages) == ["slow"]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "dcgan"])
+@pytest.mark.parametrize(
+    "name", ["conv-vae", "ffdnet", "dncnn", "drunet", "classifier", "segmenter", "detector"]
+)
 def test_the_loss_falls_on_a_batch_that_is_shown_again_and_again(name):
+    """Those of GANs need not; those of other restorers fall in test_restorers."""
     recipe = tiny(name, "train.images=8000", "train.warmup=0")
     method, batch = started(recipe), batch_at(recipe, 0)
-    steps = 120 if name == "inpainter" else 25  # which begins with a good guess
-    losses = [method.update(batch, Alone()).get("loss") for _ in range(steps)]
-    if losses[0] is None:
-        pytest.skip(f"the losses of {name} need not fall")
+    losses = [method.update(batch, Alone())["loss"] for _ in range(25)]
     assert losses[-1] < losses[0]

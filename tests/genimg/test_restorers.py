@@ -53,12 +53,11 @@ def test_training_brings_them_nearer(name):
     torch.manual_seed(0)
     method = recipe.method(CPU)
     data = opened(recipe)
-    index = np.arange(16)
-    images = to_floats(data.fetch(index, torch.arange(16))["image"], CPU)
-    keys = torch.arange(16)
-    steps = 160 if name == "inpainter" else 80  # which begins with a good guess
+    keys = torch.arange(8)
+    images = to_floats(data.fetch(keys.numpy(), keys)["image"], CPU)
+    steps = 100 if name == "inpainter" else 40  # which begins with a good guess
     losses = [
-        float(method.update(Batch({"image": images}, keys, 16), Alone())["loss"])
+        float(method.update(Batch({"image": images}, keys, 8), Alone())["loss"])
         for _ in range(steps)
     ]
     assert losses[-1] < 0.94 * losses[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from engine_calls import denoise, picture
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genimg.errors import InputError
@@ -12,7 +12,11 @@ from genimg.noise_level import estimate_sigma
 from genimg.operations.restoring import Denoise
 
 
-@settings(max_examples=40)
+@example("ffdnet", 1, 1, 4, np.uint16)
+@example("gray", 1, 1, 3, np.uint8)
+@example("ffdnet", 1, 40, 2, np.uint8)
+@example("gray", 37, 1, 4, np.uint16)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(["ffdnet", "gray"]),
     height=st.integers(1, 40),

@@ -25,7 +25,7 @@ from genimg.training.method import Method
 from genimg.training.sync import Alone, Collective
 
 CPU = torch.device("cpu")
-STEPS = 3
+STEPS = 2
 # Ten images: uneven shares for three workers. Two channels a group, or group normalisation would
 # cancel some biases' gradients to noise, which Adam makes as large as any other step.
 SHAPE = ("train.batch_size=10", "train.precision=float32", "model.width=16")

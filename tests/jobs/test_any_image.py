@@ -24,8 +24,8 @@ SIZES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded_once():
-    """Each model once, which takes seconds."""
+def loaded_once(loaded_soon):
+    """Each model once, which takes a second."""
     engines, load = {}, Model.engine
 
     def engine(model: Model) -> Engine:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_s3 import free_port
+from local_s3 import free_port, listens
 
 from cluster.places import open_storage
 from cluster.registry import Registry
@@ -60,6 +60,10 @@ def head(s3: str) -> Iterator[Head]:
     try:
         found = Head(f"http://127.0.0.1:{dashboard}", environment)
         end = time.monotonic() + 180
+        while not listens(dashboard):  # each `ray` that asks in vain takes seconds of a core
+            assert process.poll() is None, Path(folder, "log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.2)
         while (ended := submit(found, "true")).returncode != 0:
             assert process.poll() is None, Path(folder, "log").read_text()
             assert time.monotonic() < end, ended.stdout + ended.stderr

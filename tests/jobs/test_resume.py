@@ -1,6 +1,7 @@
 """An interrupted run, resumed, ends in the same bits as one that was not: every recipe.
 
-On one worker in this process and in a new one; on two workers in two processes over gloo.
+On one worker in this process and in a new one, in the precision of the machine; on two workers in
+two processes over gloo, in float32.
 """
 
 import json
@@ -66,29 +67,33 @@ def final(storage: Path, run: str, seen: int = 64) -> Path:
     return folder.fetch(seen, storage)
 
 
-@every_recipe
-@pytest.mark.parametrize("precision", ["auto", "float32"])
-def test_stopped_at_a_checkpoint_and_resumed(name, precision, tmp_path):
-    recipe = tiny(name, f"train.precision={precision}")
-    run(recipe, tmp_path, "whole")
-    run(recipe, tmp_path, "halves", should_stop=after(2))
-    assert RunFolder(str(tmp_path), "halves").checkpoints() == [32]
-    assert run(recipe, tmp_path, "halves") == []
-    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "halves"))
+@pytest.fixture(scope="module", params=RECIPES)
+def whole(request, tmp_path_factory) -> tuple[Recipe, Path]:
+    """A recipe, and a storage with its run `whole` that nothing interrupted."""
+    recipe = tiny(request.param, "data.augment=flip", "train.keep=9")
+    storage = tmp_path_factory.mktemp(request.param)
+    run(recipe, storage, "whole")
+    return recipe, storage
 
 
-@every_recipe
-def test_stopped_thrice_between_checkpoints_and_resumed(name, tmp_path):
-    recipe = tiny(name, "data.augment=flip", "train.keep=9")
-    run(recipe, tmp_path, "whole")
+def test_stopped_at_a_checkpoint_and_resumed(whole):
+    recipe, storage = whole
+    run(recipe, storage, "halves", should_stop=after(2))
+    assert RunFolder(str(storage), "halves").checkpoints() == [32]
+    assert run(recipe, storage, "halves") == []
+    assert_same_state(final(storage, "whole"), final(storage, "halves"))
+
+
+def test_stopped_thrice_between_checkpoints_and_resumed(whole):
+    recipe, storage = whole
     for lines in (1, 1, 1):
-        run(recipe, tmp_path, "parts", should_stop=after(lines))
-    run(recipe, tmp_path, "parts")
-    assert RunFolder(str(tmp_path), "parts").checkpoints() == [16, 32, 48, 64]
+        run(recipe, storage, "parts", should_stop=after(lines))
+    run(recipe, storage, "parts")
+    assert RunFolder(str(storage), "parts").checkpoints() == [16, 32, 48, 64]
     # the history tells of more evaluations; what they share is the same
-    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "parts"), ignore=("history",))
-    whole, parts = (dict(RunFolder(str(tmp_path), n).history()) for n in ("whole", "parts"))
-    assert {seen: parts[seen] for seen in whole} == whole
+    assert_same_state(final(storage, "whole"), final(storage, "parts"), ignore=("history",))
+    alone, parts = (dict(RunFolder(str(storage), n).history()) for n in ("whole", "parts"))
+    assert {seen: parts[seen] for seen in alone} == alone
 
 
 NEW_PROCESS = """
@@ -116,7 +121,7 @@ def two_workers(rank: int, storage: Path) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     sync = Collective()
     for name in RECIPES:
-        recipe = tiny(name, "train.batch_size=16")
+        recipe = tiny(name, "train.batch_size=16", "train.precision=float32")
         run(recipe, storage, f"{name}-whole", sync)
         first_wants_to_stop = after(2) if rank == 0 else lambda: False
         run(recipe, storage, f"{name}-halves", sync, should_stop=first_wants_to_stop)
@@ -131,7 +136,7 @@ def two_workers(rank: int, storage: Path) -> None:
 
 def only_the_first_reads(storage: Path, sync: Collective) -> None:
     """Resumed from a storage of which the second worker sees nothing, both have the same state."""
-    recipe = tiny("dcgan", "train.batch_size=16")
+    recipe = tiny("dcgan", "train.batch_size=16", "train.precision=float32")
     method = recipe.method(CPU)
     folder = RunFolder(str(storage if sync.rank == 0 else storage / "nowhere"), "dcgan-whole")
     fingerprint = open_dataset(recipe.data, recipe.wants).fingerprint
@@ -149,7 +154,7 @@ def only_the_first_reads(storage: Path, sync: Collective) -> None:
 
 def changed_data_are_refused_by_all(storage: Path, sync: Collective) -> None:
     """Although the second worker alone sees other data."""
-    recipe = tiny("dcgan", "train.batch_size=16")
+    recipe = tiny("dcgan", "train.batch_size=16", "train.precision=float32")
     fingerprint = open_dataset(recipe.data, recipe.wants).fingerprint if sync.rank == 0 else "other"
     folder = RunFolder(str(storage), "dcgan-whole")
     with pytest.raises(InputError, match="the data changed since its checkpoint at 64 images"):

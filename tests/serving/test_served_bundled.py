@@ -16,11 +16,12 @@ from serving.backend import LocalBackend
 from serving.host import Host
 from serving.settings import ModelSettings, Settings
 
+pytestmark = pytest.mark.usefixtures("loaded_soon")
 PICTURE = file_of(pixels(24, 32, 3))
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def client(loaded_soon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Of a server whose registry has no model of its own."""
     names = ["deblock", "restore", "upscale-x2", "upscale-x4"]
     settings = Settings.validated(
