@@ -25,17 +25,6 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def loaded_soon() -> Iterator[None]:
-    """Engines try out no passes but those of one row and full ones as they load.
-
-    Of the models that are bundled, that takes a fifth of the time, and results are the same.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genimg.inference.PROBED", (1,))
-        yield
-
-
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """An S3 that this process, and those that it starts, find by the usual AWS variables."""

@@ -24,7 +24,7 @@ SIZES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded_once(loaded_soon):
+def loaded_once():
     """Each model once, which takes a second."""
     engines, load = {}, Model.engine
 

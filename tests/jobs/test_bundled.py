@@ -28,7 +28,6 @@ from jobs.model import address_of, folder_of
 from jobs.runs.addressed import folder_at
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
-pytestmark = pytest.mark.usefixtures("loaded_soon")
 KEYS = torch.tensor([7])
 
 

@@ -16,8 +16,16 @@ from serving.backend import LocalBackend
 from serving.host import Host
 from serving.settings import ModelSettings, Settings
 
-pytestmark = pytest.mark.usefixtures("loaded_soon")
 PICTURE = file_of(pixels(24, 32, 3))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_soon() -> Iterator[None]:
+    """Of sizes of passes one row and full ones alone are tried when a model is loaded: that of all
+    takes most of the time, and is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genimg.inference.PROBED", (1,))
+        yield
 
 
 @pytest.fixture(scope="module")
