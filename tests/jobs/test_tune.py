@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.places import open_storage
@@ -129,17 +131,14 @@ def test_twelve_trials_on_two_cpus_never_stall(ray_cluster, command, tiny, tmp_p
 
 
 def trial_processes() -> list[int]:
-    """Processes in which a trial's driver runs, as Ray names them."""
+    """Processes of this cluster in which a trial's driver runs, as Ray names them."""
     found = []
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
-            try:
-                title = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
             # the second between two calls, when Ray names the class that Tune made of ours
             if title.startswith("ray::") and ("TrialRun" in title or "ResourceTrain" in title):
-                found.append(int(place.name))
+                found.append(process.pid)
     return found
 
 
