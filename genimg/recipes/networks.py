@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from genimg.models.drunet import DRUNet
+from genimg.models.gated import GatedUNet
 from genimg.models.nafnet import NAFNet
 from genimg.models.restoring import RestoringNetwork
 from genimg.models.upscaling import EDSR, Plain
@@ -64,14 +65,22 @@ class EDSRModel(Section):
     """residual blocks of two 3x3 convolutions"""
 
 
-Model = Annotated[
-    PlainModel | DRUNetModel | NAFNetModel | EDSRModel, Field(discriminator="network")
-]
+class GatedModel(Section):
+    network: Literal["gated"] = "gated"
+    """decides which of the other keys there are"""
+    width: int = Field(24, ge=8)
+    """channels at full resolution, doubling at each halving"""
+    depth: int = Field(3, ge=1, le=4)
+    """halvings"""
+    blocks: int = Field(2, ge=1)
+    """residual blocks of gated convolutions at each resolution, down and up"""
 
 
-def network_of(
-    model: PlainModel | DRUNetModel | NAFNetModel | EDSRModel, channels: int, maps: int, scale: int
-) -> RestoringNetwork:
+AnyModel = PlainModel | DRUNetModel | NAFNetModel | EDSRModel | GatedModel
+Model = Annotated[AnyModel, Field(discriminator="network")]
+
+
+def network_of(model: AnyModel, channels: int, maps: int, scale: int) -> RestoringNetwork:
     """Freshly initialised. maps: condition maps that it is told; scale: by which it enlarges."""
     match model:
         case PlainModel():
@@ -84,9 +93,11 @@ def network_of(
             return DRUNet(model.width, model.depth, model.blocks, channels, maps)
         case NAFNetModel():
             return NAFNet(model.width, model.encoder, model.middle, model.decoder, channels, maps)
+        case GatedModel():
+            return GatedUNet(model.width, model.depth, model.blocks, channels, maps)
 
 
-def scales_of(model: PlainModel | DRUNetModel | NAFNetModel | EDSRModel) -> tuple[int, ...]:
+def scales_of(model: AnyModel) -> tuple[int, ...]:
     """By what such a network can enlarge."""
     if isinstance(model, EDSRModel):
         return (2, 3, 4)

@@ -138,6 +138,17 @@ def test_a_model_does_the_task_of_its_recipe(engines, name):
     assert ensemble.shape == made.shape
 
 
+def test_holes_are_filled_by_gated_convolutions_too():
+    recipe = tiny("inpainter", "model.network=gated", "evaluation.images=2")
+    method = recipe.method(CPU)
+    keys = torch.arange(8)
+    data = opened(recipe)
+    images = to_floats(data.fetch(keys.numpy(), keys)["image"], CPU)
+    for _ in range(2):
+        assert method.update(Batch({"image": images}, keys, 8), Alone())["loss"] > 0
+    assert "psnr_half" in recipe.evaluate(Inference(method.averages), data)
+
+
 def test_what_a_network_is_told_are_maps():
     rows = {
         "image": torch.zeros(2, 3, 4, 5),

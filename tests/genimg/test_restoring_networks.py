@@ -13,6 +13,7 @@ from torch import nn
 from genimg.inference import prepared
 from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.drunet import DRUNet
+from genimg.models.gated import Gated, GatedUNet
 from genimg.models.nafnet import NAFNet
 from genimg.models.restoring import RestoringNetwork, constant_maps, receptive_field
 from genimg.models.upscaling import BESIDE, EDSR, Plain, RepConv, folded, interpolated
@@ -27,6 +28,8 @@ NETWORKS: dict[str, Callable[[], RestoringNetwork]] = {
     "drunet, flat": lambda: DRUNet(8, 0, 2, 3, 1),
     "nafnet": lambda: NAFNet(8, (1, 1), 1, (1, 1), 3, 1, window=3),
     "nafnet, uneven": lambda: NAFNet(8, (2,), 0, (1,), 1, 0, window=5),
+    "gated": lambda: GatedUNet(8, 2, 1, 3, 1),
+    "gated, flat": lambda: GatedUNet(8, 0, 1, 1, 0),
     "plain": lambda: Plain(8, 2, 3),
     "plain, half": lambda: Plain(8, 2, 1, maps=1, unshuffle=2),
     "plain x2": lambda: Plain(8, 1, 3, scale=2),
@@ -289,6 +292,18 @@ def test_folding_a_network_changes_nothing_but_its_layers(name, dtype, error):
     again = folded(NETWORKS[name]()).to(dtype).eval()  # a checkpoint of folded weights is read so
     again.load_state_dict(plain.state_dict())
     assert torch.equal(again(images, maps), plain(images, maps))
+
+
+@torch.no_grad()
+def test_a_gate_decides_how_much_of_a_feature_there_is():
+    gated = Gated(3, 4)
+    x = torch.randn(2, 3, 5, 6)
+    features, gates = F.conv2d(x, gated.both.weight, gated.both.bias, padding=1).split(4, dim=1)
+    expected = torch.where(features > 0, features, features.exp() - 1) / (1 + (-gates).exp())
+    torch.testing.assert_close(gated(x), expected)
+    gated.both.bias[4:] = -1e4  # closed
+    assert (gated(x) == 0).all()
+    assert Gated(3, 4, kernel=2)(x[..., :4, :]).shape == (2, 4, 2, 3)
 
 
 def test_parameters_of_folded_networks():

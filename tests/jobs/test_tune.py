@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.places import open_storage
@@ -132,6 +131,8 @@ def test_twelve_trials_on_two_cpus_never_stall(ray_cluster, command, tiny, tmp_p
 
 def trial_processes() -> list[int]:
     """Processes of this cluster in which a trial's driver runs, as Ray names them."""
+    import psutil  # which comes with Ray
+
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
