@@ -25,35 +25,35 @@ def serve(
         list[str] | None,
         typer.Option(
             help="NAME, NAME@ALIAS or NAME@7, instead of a file; may be repeated.  "
-            "[default: the models that are bundled]"
+            "\\[default: the models that are bundled]"
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on.  [default: the file's, or 8000]")
+        int | None, typer.Option(help="Port to listen on.  \\[default: the file's, or 8000]")
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="0.0.0.0 lets others in.  [default: the file's, or 127.0.0.1]"),
+        typer.Option(help="0.0.0.0 lets others in.  \\[default: the file's, or 127.0.0.1]"),
     ] = None,
     registry: Annotated[
         str | None,
         typer.Option(
             help="Folder or s3:// of the model registry.  "
-            "[default: the file's, $GENIMG_REGISTRY, or registry]"
+            "\\[default: the file's, $GENIMG_REGISTRY, or registry]"
         ),
     ] = None,
     replicas: Annotated[
         str | None,
         typer.Option(
             help="Processes that take requests: N, or MIN..MAX to follow the load.  "
-            "[default: the file's, or 1]"
+            "\\[default: the file's, or 1]"
         ),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
             help="float32, bfloat16, or auto: bfloat16 where the hardware multiplies it natively.  "
-            "[default: the file's, or auto]"
+            "\\[default: the file's, or auto]"
         ),
     ] = None,
 ) -> None:

@@ -37,7 +37,7 @@ def train(
     name: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Name of the run; the same again resumes it.  [default: RECIPE]"
+            "--run", help="Name of the run; the same again resumes it.  \\[default: RECIPE]"
         ),
     ] = None,
     workers: Annotated[
@@ -51,7 +51,7 @@ def train(
     with_training_state: WithTrainingState = False,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
     gpu: Annotated[
-        bool | None, typer.Option(help="A GPU a worker.  [default: if the cluster has as many]")
+        bool | None, typer.Option(help="A GPU a worker.  \\[default: if the cluster has as many]")
     ] = None,
     max_failures: Annotated[
         int, typer.Option(min=-1, help="Lost workers to recover from; -1 for any number.")
@@ -190,7 +190,6 @@ def finish(
     if not folder.complete(recipe):
         title = f"{folder.name} ({recipe.recipe})"
         try:
-            say(f"run {folder.name}: {folder.url}/{folder.name}")
             with stop_requests() as stop, Meter(title, recipe.train.images) as meter:
                 launch(stop, meter.update)
         except Diverged as error:

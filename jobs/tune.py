@@ -26,7 +26,7 @@ def tune(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="What to train on, as for train.  [default: the recipe's]"),
+        typer.Option(help="What to train on, as for train.  \\[default: the recipe's]"),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trainings in all.")] = 16,
     scheduler: Annotated[
@@ -39,7 +39,8 @@ def tune(
     name: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Name of the sweep; the same again continues it.  [default: RECIPE-sweep]"
+            "--run",
+            help="Name of the sweep; again, goes on.  \\[default: RECIPE-sweep]",
         ),
     ] = None,
     storage: Annotated[
@@ -55,12 +56,12 @@ def tune(
         typer.Option(
             min=1,
             help="Trainings at once; say it with --autoscale."
-            "  [default: what the cluster has CPUs, GPUs and memory for, 1 GB each]",
+            "  \\[default: what the cluster has CPUs, GPUs and memory for, 1 GB each]",
         ),
     ] = None,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs that a worker takes.")] = 1,
     gpu: Annotated[
-        bool | None, typer.Option(help="A GPU a worker.  [default: if the cluster has as many]")
+        bool | None, typer.Option(help="A GPU a worker.  \\[default: if the cluster has as many]")
     ] = None,
     max_failures: Annotated[
         int, typer.Option(min=-1, help="Lost workers that a training recovers from.")

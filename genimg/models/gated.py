@@ -61,9 +61,7 @@ class GatedUNet(RestoringNetwork):
         self.down = nn.ModuleList(nn.Sequential(*several(level)) for level in range(depth))
         self.halve = nn.ModuleList(Gated(w, 2 * w, kernel=2) for w in widths[:-1])
         self.bottom = nn.Sequential(*several(depth))
-        self.double = nn.ModuleList(
-            nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1]
-        )
+        self.rise = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1])
         self.up = nn.ModuleList(nn.Sequential(*several(level)) for level in range(depth))
         self.tail = Conv2d(width, channels, 3, padding=1)
         for parameter in self.tail.parameters():
@@ -82,5 +80,5 @@ class GatedUNet(RestoringNetwork):
             features = halve(seen[-1])
         features = self.bottom(features)
         for level in reversed(range(len(self.up))):
-            features = self.up[level](self.double[level](features) + seen[level])
+            features = self.up[level](self.rise[level](features) + seen[level])
         return known[:, : self.channels] + self.tail(features)

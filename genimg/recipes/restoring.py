@@ -86,10 +86,12 @@ class Restoring(Recipe):
 
     @model_validator(mode="after")
     def images_hold_a_window(self) -> Self:
-        if self.data.size < WINDOW:
+        border = 2 * self.looked.border
+        if self.data.size < WINDOW + border:
+            without = f" without their borders of {self.looked.border}" if border else ""
             raise ValueError(
-                f"data.size={self.data.size}: {self.recipe} takes 12 or more; its images are "
-                f"judged by SSIM, whose window is {WINDOW} pixels wide"
+                f"data.size={self.data.size}: {self.recipe} takes {WINDOW + border + 1} or more;"
+                f" its images are judged{without} by SSIM, whose window is {WINDOW} pixels wide"
             )
         return self
 

@@ -192,6 +192,7 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
     [
         ("dcgan", ["data.holdout=1"], "data.holdout=1: dcgan is compared with at least 16"),
         ("ffdnet", ["data.size=8", "data.fit=resize"], "data.size=8: ffdnet takes 12 or more"),
+        ("upscaler", ["data.size=12"], "data.size=12: upscaler takes 16 or more"),
         ("ffdnet", ["evaluation.seed=9223372036854775808"], "evaluation.seed=9223372036854775808"),
     ],
 )
