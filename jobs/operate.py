@@ -165,8 +165,7 @@ def perform(
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
-    recipe.allow(valid)
-    work.run(wanted, valid)
+    work.run(wanted, valid, recipe.allow(valid))
 
 
 def refuse_old_form(operation: type[Operation], sources: Sequence[str]) -> None:

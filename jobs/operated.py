@@ -30,6 +30,7 @@ from jobs.offline.told import as_array, as_text, lines_of, tell
 from jobs.runs.addressed import digest_of
 
 if TYPE_CHECKING:
+    from genimg.contracts import Ability
     from jobs.model import Model
 
 TOLD = (".json", ".jsonl")  # files that hold what is told of images
@@ -56,7 +57,7 @@ class Drawing:
     columns: int | None
     source: Path | None
 
-    def run(self, model: Model, operation: Operation) -> None:
+    def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         inputs: dict[str, Any] = {}
         if self.source is not None:
             inputs = (
@@ -93,17 +94,17 @@ class Single:
     output: Path
     mask: Path | None = None
 
-    def run(self, model: Model, operation: Operation) -> None:
+    def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         pixels = images.load(self.source, keep_alpha=True, animated=False)
         inputs: dict[str, Any] = {"image": pixels}
         if self.mask is not None:
             inputs["mask"] = images.load(self.mask, keep_alpha=True, animated=False)
         operation.check(inputs)
-        engine = model.engine()
         format = images.WRITABLE_SUFFIXES.get(self.output.suffix.lower())
         if format and operation.gives is Kind.PICTURE:
-            scale = engine.recipe.need(operation.name, engine.abilities).scale
-            images.refuse_sides(format, scale * pixels.shape[1], scale * pixels.shape[0])
+            height, width = (ability.scale * side for side in pixels.shape[:2])
+            images.refuse_sides(format, width, height)
+        engine = model.engine()
         with ExitStack() as stack:
             meters: list[Meter] = []
 
@@ -131,9 +132,8 @@ class Many:
     count: int
     rows: int  # things in a chunk
 
-    def run(self, model: Model, operation: Operation) -> None:
+    def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         asked = self.asked
-        ability = model.recipe().allow(operation)
         tile = getattr(operation, "tile", "auto")
         if isinstance(tile, int) and tile:  # not only when a large image comes
             refuse_tile(tile, ability.margin, ability.stride)
