@@ -43,6 +43,7 @@ class Ability:
     margin: pixels of context that a pixel depends on, which tiles overlap by
     stride: sides and places of tiles are multiples of it
     scale: pixels out for a pixel in
+    held: bytes in memory at once for each pixel of a tile, about; 0: untold
     classes: names of what `scores` are of
     """
 
@@ -56,6 +57,7 @@ class Ability:
     margin: int = 0
     stride: int = 1
     scale: int = 1
+    held: int = 0
     classes: tuple[str, ...] = ()
 
 

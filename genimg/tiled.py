@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +17,10 @@ from genimg.plans import Kept
 from genimg.results import Pictures
 from genimg.tiles import Span, mirrored, spans
 
-# Sides of tiles, unless the network's context makes larger ones necessary. The larger they are, the
-# less is computed twice, and the more memory it takes: of which huge images need some themselves.
-AUTO_TILE, WIDE_TILE = 1024, 1536  # WIDE_TILE: for networks that see far
-SMALL_TILE = 512
-FAR = 64  # pixels of context to either side
+# Pixels of tiles, unless the network's context makes larger ones necessary. The larger they are,
+# the less is computed twice, and the more memory it takes: of which huge images need some.
+TILE, HUGE_TILE = 1024**2, 512**2
+HELD = 3 * 2**29  # bytes, where it is known what a tile takes
 HUGE = 2**26  # pixels
 SYMMETRIES = 8  # of the square: four that keep a tile's shape, and four that lay it down
 MOST = 2**28  # pixels that an image may be enlarged to
@@ -68,7 +67,8 @@ class Tiled(Kept):
         self._colour, self._alpha = image[..., :channels], image[..., channels:]
         self._peak = int(np.iinfo(image.dtype).max)
         self._planes = channels if ability.channels == 1 else 1
-        down, across = tiles_of((height, width), tile, ability.margin, ability.stride)
+        most = HELD // ability.held if ability.held else TILE
+        down, across = tiles_of((height, width), tile, ability.margin, ability.stride, most)
         self._places = list(itertools.product(down, across))
         height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
         self._constants: dict[str, float] = {}
@@ -210,38 +210,52 @@ def refuse_tile(side: int, margin: int, stride: int) -> None:
 
 
 def tiles_of(
-    shape: tuple[int, int], tile: int | Literal["auto"], margin: int, stride: int
+    shape: tuple[int, int],
+    tile: int | Literal["auto"],
+    margin: int,
+    stride: int,
+    most: int = TILE,
 ) -> tuple[list[Span], list[Span]]:
     """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
 
+    most: pixels of a tile, where its side is not given; huge images have HUGE_TILE
+
     InputError where they would be too small for their margins.
     """
-    longest = max(shape)
-    least = least_tile(margin, stride)
-    if tile == "auto":
-        sizes = (SMALL_TILE, AUTO_TILE, WIDE_TILE)
-        bold = (shape[0] * shape[1] < HUGE) + (margin > FAR)
-        side = max(sizes[bold], least)
-    else:
-        side = tile or longest
-    if longest > side:
-        refuse_tile(side, margin, stride)
-    side = max(side, 2 * margin + stride)
-    side = -(-side // stride) * stride
     padded = [-(-length // stride) * stride for length in shape]
-    sides = [side, side]
     if tile == "auto":
-        sides = [evenly(length, side, margin, stride) for length in padded]
+        most = most if shape[0] * shape[1] < HUGE else min(most, HUGE_TILE)
+        sides = cheapest(padded, most, margin, stride)
+    else:
+        side = tile or max(shape)
+        if max(shape) > side:
+            refuse_tile(side, margin, stride)
+        sides = (-(-side // stride) * stride,) * 2
     down, across = (
-        list(spans(length, each, margin)) for length, each in zip(padded, sides, strict=True)
+        list(spans(length, max(each, 2 * margin + stride), margin))
+        for length, each in zip(padded, sides, strict=True)
     )
     return down, across
 
 
-def evenly(length: int, side: int, margin: int, stride: int) -> int:
-    """The side of as many tiles as ones of `side` would be, with as little as can be twice."""
-    if length <= side:
-        return side
-    count = -(-(length - 2 * margin) // (side - 2 * margin))
-    least = -(-(length - 2 * margin) // count) + 2 * margin
-    return min(side, -(-least // stride) * stride)
+def cheapest(padded: Sequence[int], most: int, margin: int, stride: int) -> tuple[int, int]:
+    """Sides of tiles of at most so many pixels, or of the smallest: those that cost least."""
+    least = least_tile(margin, stride)
+    heights, widths = ([*cuts(length, least, margin, stride)] for length in padded)
+    costs = [
+        (max(height * width - most, 0), height * width * count, count, height, width)
+        for rows, height in heights
+        for columns, width in widths
+        for count in (rows * columns,)
+    ]
+    return min(costs)[3:]
+
+
+def cuts(length: int, least: int, margin: int, stride: int) -> Iterator[tuple[int, int]]:
+    """(tiles, their side) of all ways to cut a length evenly."""
+    yield 1, length
+    if length <= least:
+        return
+    for count in range(2, 2 + (length - 2 * margin) // (least - 2 * margin)):
+        side = -(-(length - 2 * margin) // count) + 2 * margin
+        yield count, max(-(-side // stride) * stride, least)

@@ -4,12 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.bands import Residual, through
 from genimg.models.batch_norm import BatchNorm2d
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 
 
-class Residual(nn.Module):
+class Block(Residual):
     """x + two convolutions of x; nearly the identity at first, so that depth costs no signal."""
 
     def __init__(self, width: int) -> None:
@@ -21,8 +22,8 @@ class Residual(nn.Module):
         with torch.no_grad():
             self.second.weight.mul_(0.2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+    def added(self, x: Tensor) -> Tensor:
+        return self.second(F.relu(self.first(x)))
 
 
 class FFDNet(RestoringNetwork):
@@ -46,7 +47,8 @@ class FFDNet(RestoringNetwork):
         last = Conv2d(width, 4 * channels, 3, padding=1)
         for parameter in last.parameters():  # start as the identity
             nn.init.zeros_(parameter)
-        self.body = nn.Sequential(first, *(Residual(width) for _ in range(blocks)), nn.ReLU(), last)
+        self.body = nn.Sequential(first, *(Block(width) for _ in range(blocks)), nn.ReLU(), last)
+        self.held = width // 2
         self.receptive_field = receptive_field((2, 2 * blocks + 2))
 
     def restore(self, known: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ class FFDNet(RestoringNetwork):
         # in pairs, so that the mean of a constant map is that constant to the last bit
         rows = maps[..., ::2, :] + maps[..., 1::2, :]
         levels = (rows[..., ::2] + rows[..., 1::2]) / 4
-        return noisy - F.pixel_shuffle(self.body(torch.cat([planes, levels], dim=1)), 2)
+        return noisy - F.pixel_shuffle(through(self.body, torch.cat([planes, levels], dim=1)), 2)
 
 
 class DnCNN(RestoringNetwork):
@@ -72,10 +74,11 @@ class DnCNN(RestoringNetwork):
             inner = Conv2d(width, width, 3, padding=1, bias=False)
             layers += [inner, BatchNorm2d(width), nn.ReLU()]
         self.body = nn.Sequential(*layers, Conv2d(width, channels, 3, padding=1))
+        self.held = 2 * width
         self.receptive_field = receptive_field((1, depth))  # 2 depth + 1
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # section IV.A
 
     def restore(self, known: Tensor) -> Tensor:
-        return known[:, : self.channels] - self.body(known)
+        return known[:, : self.channels] - through(self.body, known)

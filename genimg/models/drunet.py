@@ -1,14 +1,17 @@
 """DRUNet: a bias-free residual U-Net with condition maps."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from genimg.models.bands import Residual, through
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 from genimg.tiles import extended
 
 
-class Block(nn.Module):
+class Block(Residual):
     """x + convolution(relu(convolution(x))), without biases; nearly the identity at first."""
 
     def __init__(self, width: int) -> None:
@@ -20,8 +23,8 @@ class Block(nn.Module):
             second.weight.mul_(0.2)
         self.body = nn.Sequential(first, nn.ReLU(), second)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+    def added(self, x: Tensor) -> Tensor:
+        return self.body(x)
 
 
 class DRUNet(RestoringNetwork):
@@ -64,6 +67,7 @@ class DRUNet(RestoringNetwork):
         self.tail = plain(width, channels)
         nn.init.zeros_(self.tail.weight)
         self.stride = 2**depth
+        self.held = 3 * width
         levels = [(2**level, 2 * blocks) for level in range(depth)]
         self.receptive_field = receptive_field(
             (1, 1), *levels, (self.stride, 2 * blocks), *levels[::-1], (1, 1)
@@ -73,16 +77,18 @@ class DRUNet(RestoringNetwork):
         height, width = known.shape[-2:]
         edge = 0 if self.training else self.stride
         known = extended(known, edge, edge, edge)
-        features = self.head(known)
+        features = through([self.head], known)
         seen: list[Tensor] = []
         for down in self.down:
+            *blocks, halve = cast("nn.Sequential", down)
             seen.append(features)
-            features = down(features)
+            features = halve(through(blocks, features))
         seen.append(features)
-        features = self.bottom(features)
-        for level in reversed(range(len(self.up))):
-            features = self.up[level](features + seen[level + 1])
-        restored = known[:, : self.channels] + self.tail(features + seen[0])
+        features = through(self.bottom, features)
+        for up in reversed(self.up):
+            rise, *blocks = cast("nn.Sequential", up)
+            features = through(blocks, rise(features.add_(seen.pop())), ours=True)
+        restored = known[:, : self.channels] + through([self.tail], features.add_(seen.pop()))
         return restored[..., edge : edge + height, edge : edge + width]
 
 

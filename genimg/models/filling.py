@@ -22,6 +22,7 @@ class Filled(RestoringNetwork):
         super().__init__(network.channels, 1)
         self.network = network
         self.stride = max(network.stride, 2**HALVINGS)
+        self.held = network.held
         cells = [2**level for level in range(HALVINGS + 1)]
         guess = receptive_field(*((cell, 1) for cell in (*cells, *cells[::-1])))
         self.receptive_field = network.receptive_field + guess + self.stride

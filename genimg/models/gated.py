@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.bands import Residual, through
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 
@@ -27,7 +28,7 @@ class Gated(nn.Module):
         return F.elu(features) * gates.sigmoid()
 
 
-class Block(nn.Module):
+class Block(Residual):
     """x + convolution(gated(x)); nearly the identity at first."""
 
     def __init__(self, width: int) -> None:
@@ -37,8 +38,8 @@ class Block(nn.Module):
         with torch.no_grad():
             self.last.weight.mul_(0.2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.last(self.gated(x))
+    def added(self, x: Tensor) -> Tensor:
+        return self.last(self.gated(x))
 
 
 class GatedUNet(RestoringNetwork):
@@ -67,6 +68,7 @@ class GatedUNet(RestoringNetwork):
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
         self.stride = 2**depth
+        self.held = 3 * width
         levels = [(2**level, 2 * blocks) for level in range(depth)]
         self.receptive_field = receptive_field(
             (1, 1), *levels, (self.stride, 2 * blocks), *levels[::-1], (1, 1)
@@ -76,9 +78,9 @@ class GatedUNet(RestoringNetwork):
         features = self.head(known)
         seen: list[Tensor] = []
         for down, halve in zip(self.down, self.halve, strict=True):
-            seen.append(down(features))
+            seen.append(through(down, features, ours=True))
             features = halve(seen[-1])
-        features = self.bottom(features)
-        for level in reversed(range(len(self.up))):
-            features = self.up[level](self.rise[level](features) + seen[level])
+        features = through(self.bottom, features, ours=True)
+        for rise, up in zip(reversed(self.rise), reversed(self.up), strict=True):
+            features = through(up, rise(features).add_(seen.pop()), ours=True)
         return known[:, : self.channels] + self.tail(features)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.bands import through
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 
@@ -130,7 +131,8 @@ class NAFNet(RestoringNetwork):
         for parameter in self.tail.parameters():  # start as the identity
             nn.init.zeros_(parameter)
         self.stride = 2**depth
-        reach = 1 + window // 2  # of a block
+        self.held = 3 * width
+        reach = self.reach = 1 + window // 2  # of a block
         self.receptive_field = receptive_field(
             (1, 1),
             *((2**level, reach * count) for level, count in enumerate(encoder)),
@@ -143,9 +145,10 @@ class NAFNet(RestoringNetwork):
         features = self.head(known)
         seen: list[Tensor] = []
         for encode, down in zip(self.encoder, self.down, strict=True):
-            seen.append(encode(features))
+            seen.append(through(encode, features, reach=self.reach, ours=True))
             features = down(seen[-1])
-        features = self.middle(features)
-        for level in reversed(range(len(seen))):
-            features = self.decoder[level](self.up[level](features) + seen[level])
+        features = through(self.middle, features, reach=self.reach, ours=True)
+        for up, decode in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            features = up(features).add_(seen.pop())
+            features = through(decode, features, reach=self.reach, ours=True)
         return known[:, : self.channels] + self.tail(features)

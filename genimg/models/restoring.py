@@ -21,12 +21,14 @@ class RestoringNetwork(nn.Module, ABC):
     receptive_field: pixels of the input that a pixel of the result depends on, across
     stride: tiles begin at multiples of it
     scale: pixels of the result for one of the input, along each side
+    held: features that are in memory at once for each pixel of a large image, about; 0: untold
     channels, maps: C and K
     """
 
     receptive_field: int
     stride: int = 1
     scale: int = 1
+    held: int = 0
 
     def __init__(self, channels: int, maps: int) -> None:
         super().__init__()
@@ -38,12 +40,23 @@ class RestoringNetwork(nn.Module, ABC):
         """Half of the receptive field, and a multiple of the stride."""
         return -(-self.receptive_field // (2 * self.stride)) * self.stride
 
+    @property
+    def bytes_held(self) -> int:
+        """For each pixel of a large image: features in the precision of the weights, and images."""
+        if not self.held:
+            return 0
+        weights = [module.weight for module in self.modules() if isinstance(module, nn.Conv2d)]
+        size = min((each.element_size() for each in weights), default=4)
+        return size * self.held + 4 * (self.channels + self.maps + self.channels * self.scale**2)
+
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
         assert images.shape[1] == self.channels, f"{images.shape[1]} channels, not {self.channels}"
         assert maps.shape[1] == self.maps, f"{maps.shape[1]} condition maps, not {self.maps}"
         height, width = images.shape[-2:]
-        known = torch.cat([images, maps], dim=1) if self.maps else images
-        restored = self.restore(padded(known, self.stride))
+        # under no name, so that it is given away as soon as the network has seen it
+        restored = self.restore(
+            padded(torch.cat([images, maps], dim=1) if self.maps else images, self.stride)
+        )
         return restored[..., : self.scale * height, : self.scale * width]
 
     @abstractmethod

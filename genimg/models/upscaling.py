@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.bands import Residual, through
 from genimg.models.restoring import RestoringNetwork, receptive_field
 from genimg.models.rows import Conv2d
 
@@ -95,7 +96,7 @@ def folded(network: AnyModule) -> AnyModule:
     return network
 
 
-class Residual(nn.Module):
+class Block(Residual):
     """x + scale * convolution(relu(convolution(x))) (figure 2c, Lim et al. 2017)."""
 
     def __init__(self, first: nn.Module, second: nn.Module, scale: float = 1.0) -> None:
@@ -103,8 +104,8 @@ class Residual(nn.Module):
         self.body = nn.Sequential(first, nn.ReLU(), second)
         self.scale = scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.body(x), alpha=self.scale)
+    def added(self, x: Tensor) -> Tensor:
+        return self.body(x) if self.scale == 1 else self.body(x) * self.scale
 
 
 class Plain(RestoringNetwork):
@@ -136,14 +137,16 @@ class Plain(RestoringNetwork):
         first = RepConv((channels + maps) * unshuffle**2, width)
         last = RepConv(width, channels * self.shuffle**2, gain=0)
         inner = [  # nearly the identity at first, so that depth costs no signal
-            Residual(RepConv(width, width), RepConv(width, width, gain=0.2)) for _ in range(blocks)
+            Block(RepConv(width, width), RepConv(width, width, gain=0.2)) for _ in range(blocks)
         ]
         self.body = nn.Sequential(first, *inner, nn.LeakyReLU(0.1), last)
+        self.held = 2 * width // unshuffle**2 + 2 * channels * scale**2
         self.receptive_field = receptive_field((self.shuffle, 2 * blocks + 2), scale=scale)
 
     def restore(self, known: Tensor) -> Tensor:
         images = known[:, : self.channels]
-        found = self.body(F.pixel_unshuffle(known, self.stride) if self.stride > 1 else known)
+        planes = F.pixel_unshuffle(known, self.stride) if self.stride > 1 else known
+        found = through(self.body, planes)
         found = F.pixel_shuffle(found, self.shuffle) if self.shuffle > 1 else found
         return interpolated(images, self.scale) + found
 
@@ -169,13 +172,11 @@ class EDSR(RestoringNetwork):
         assert scale in (2, 3, 4), f"no upsampler for {scale}"
         super().__init__(channels, maps)
         self.scale = scale
+        self.held = 2 * width * (1 + scale**2)
         factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
         self.head = conv(channels + maps, width)
         self.body = nn.Sequential(
-            *(
-                Residual(conv(width, width), conv(width, width), residual_scale)
-                for _ in range(blocks)
-            ),
+            *(Block(conv(width, width), conv(width, width), residual_scale) for _ in range(blocks)),
             conv(width, width),
         )
         self.upsampler = nn.Sequential()
@@ -192,7 +193,7 @@ class EDSR(RestoringNetwork):
 
     def restore(self, known: Tensor) -> Tensor:
         head = self.head(known)
-        features = self.upsampler(head + self.body(head))
+        features = self.upsampler(through(self.body, head).add_(head))
         return interpolated(known[:, : self.channels], self.scale) + self.tail(features)
 
 

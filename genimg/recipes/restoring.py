@@ -143,6 +143,7 @@ class Restoring(Recipe):
             margin=restorer.margin,
             stride=restorer.stride,
             scale=restorer.scale,
+            held=restorer.bytes_held,
         )
         return {self.operation: ability}
 

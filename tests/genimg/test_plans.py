@@ -1,6 +1,7 @@
 """Plans: images of every size in tiles that leave no trace, frames that move, what is refused."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
 from genimg.operations.restoring import Inpaint
-from genimg.tiled import WIDE_TILE, Tiled, tiles_of
+from genimg.tiled import TILE, Tiled, least_tile, tiles_of
 from genimg.tiles import extended
 
 
@@ -92,23 +93,33 @@ def test_a_plan_keeps_bytes_and_no_floats():
     )
     kept += sum(v.nbytes for v in vars(plan).values() if isinstance(v, torch.Tensor))
     assert kept <= image.nbytes
-    assert plan.rows(3, 4)["image"].shape == (1, 3, 1012, 1012)
+    height, width = plan.rows(3, 4)["image"].shape[2:]
+    assert height * width <= TILE
 
 
 @given(
     shape=st.tuples(st.integers(1, 6000), st.integers(1, 6000)),
     margin=st.sampled_from([0, 17, 38, 144, 224]),
+    most=st.sampled_from([512**2, TILE, 12_000_000]),
 )
-def test_tiles_are_as_even_as_their_number_allows(shape, margin):
+def test_tiles_of_bounded_size_compute_as_little_twice_as_they_can(shape, margin, most):
     stride = 16 if margin % 16 == 0 else 1
-    chosen = tiles_of(shape, "auto", margin, stride)
-    for length, spans in zip(shape, chosen, strict=True):
-        side = spans[0].stop - spans[0].start
-        padded = -(-length // stride) * stride
-        assert side <= max(WIDE_TILE, padded if len(spans) == 1 else 0)
-        if len(spans) > 1:  # narrower ones would be more
-            step = side - stride - 2 * margin
-            assert step <= 0 or (padded - 2 * margin) > len(spans) * step
+    down, across = tiles_of(shape, "auto", margin, stride, most)
+    height, width = (spans[0].stop - spans[0].start for spans in (down, across))
+    least = least_tile(margin, stride)
+    assert height * width <= max(most, least**2)
+    padded = [-(-length // stride) * stride for length in shape]
+    if padded[0] * padded[1] <= most:
+        assert (len(down), len(across)) == (1, 1)
+    square = math.isqrt(most) // stride * stride
+    if square >= least:  # squares are among what could have been chosen
+        counts = [-(-(max(p - 2 * margin, 1)) // (square - 2 * margin)) for p in padded]
+        sides = [
+            -(-(p - 2 * margin) // n) + 2 * margin for p, n in zip(padded, counts, strict=True)
+        ]
+        sides = [max(-(-side // stride) * stride, least) for side in sides]
+        cost = math.prod(counts) * math.prod(map(min, sides, padded))
+        assert len(down) * height * len(across) * width <= cost
 
 
 def test_strength_mixes_and_alpha_passes_through():
