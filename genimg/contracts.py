@@ -43,7 +43,7 @@ class Ability:
     margin: pixels of context that a pixel depends on, which tiles overlap by
     stride: sides and places of tiles are multiples of it
     scale: pixels out for a pixel in
-    held: bytes in memory at once for each pixel of a tile, about; 0: untold
+    held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -49,6 +50,10 @@ class Engine:
         """Find out now which sizes of passes may be: no request has to wait for that then."""
         assert self.inference.sizes is not None, "they are established"
         self.inference.sizes.all()
+
+    def share(self) -> None:
+        """Cut large images small, though more is computed twice: others wait for each tile."""
+        self.abilities = {name: replace(each, held=0) for name, each in self.abilities.items()}
 
     @property
     def precision(self) -> Precision:

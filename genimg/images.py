@@ -33,6 +33,7 @@ WRITABLE_SUFFIXES: dict[str, Format] = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
+PNG_LEVEL = 4  # of a photograph 3 % larger than by the usual 6, in a third of the time
 JPEG_QUALITY = 95
 MAX_PROFILE_BYTES = 4 << 20  # a larger ICC profile is left out; those of printers have 0.5 to 3 MB
 _SIGNED = 2  # TIFF 6.0, SampleFormat
@@ -270,7 +271,7 @@ def encode(
         case "tiff":
             image.save(out, "TIFF", compression="tiff_adobe_deflate", **icc)
         case "png":
-            image.save(out, "PNG", **icc)
+            image.save(out, "PNG", compress_level=PNG_LEVEL, **icc)
         case "bmp":
             image.save(out, "BMP")
     return out.getvalue()

@@ -19,7 +19,8 @@ from genimg.tiles import Span, mirrored, spans
 
 # Pixels of tiles, unless the network's context makes larger ones necessary. The larger they are,
 # the less is computed twice, and the more memory it takes: of which huge images need some.
-TILE, HUGE_TILE = 1024**2, 512**2
+TILE, WIDE_TILE, HUGE_TILE = 1024**2, 1536**2, 512**2
+FAR = 64  # pixels of context to either side, beyond which WIDE_TILE
 HELD = 3 * 2**29  # bytes, where it is known what a tile takes
 HUGE = 2**26  # pixels
 SYMMETRIES = 8  # of the square: four that keep a tile's shape, and four that lay it down
@@ -67,7 +68,9 @@ class Tiled(Kept):
         self._colour, self._alpha = image[..., :channels], image[..., channels:]
         self._peak = int(np.iinfo(image.dtype).max)
         self._planes = channels if ability.channels == 1 else 1
-        most = HELD // ability.held if ability.held else TILE
+        most = WIDE_TILE if ability.margin > FAR else TILE
+        if ability.held:
+            most = HELD // ability.held
         down, across = tiles_of((height, width), tile, ability.margin, ability.stride, most)
         self._places = list(itertools.product(down, across))
         height, width = down[0].stop - down[0].start, across[0].stop - across[0].start

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,3 +245,11 @@ def test_frames_come_back_as_they_were(channels):
         assert file.info["duration"] == 50
     gif = Image.open(io.BytesIO(moving.encode(frames, "gif")))
     assert (gif.format, gif.n_frames) == ("GIF", 4)
+
+
+def test_an_image_that_has_the_memory_to_itself_is_cut_into_larger_tiles():
+    far = replace(blur(144, 8, 1), held=128)
+    image = np.zeros((3000, 4000, 3), np.uint8)
+    assert Tiled(far, image).count == 1
+    assert Tiled(replace(far, held=0), image).count > 4
+    assert Tiled(replace(far, held=512), image).pixels <= 3 * 2**20
