@@ -47,6 +47,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Image:
+    """One that was drawn: uint8 [H, W, C], and what it is of, where the model was told that."""
+
+    number: int
+    pixels: np.ndarray
+    label: str
+
+
+@dataclass(frozen=True)
 class Failure:
     item: Item
     reason: str
@@ -238,10 +247,9 @@ class Worker:
         missing = {n for n in range(chunk.start, chunk.stop) if not self.is_done(key(n))}
         tick(len(chunk) - len(missing))
 
-        def write(made: tuple[int, np.ndarray]) -> None:
-            number, image = made
-            if number in missing:
-                self.output.write(key(number), images.encode(image))
+        def write(made: Image) -> None:
+            if made.number in missing:
+                self.output.write(key(made.number), images.encode(made.pixels))
 
         with ThreadPoolExecutor(CODERS) as coders:
             for _ in ahead(write, self.made(sorted(missing)), coders):
@@ -249,13 +257,15 @@ class Worker:
         return self.outcome(chunk, [])
 
     def shard(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
-        """The images that are drawn become rows of a shard."""
+        """The images that are drawn become rows of a shard, those of one class each with labels."""
         if self.is_done(chunk.key):
             tick(len(chunk))
             return self.outcome(chunk, [])
+        classes = self.classes()
 
-        def encoded(made: tuple[int, np.ndarray]) -> dict[str, Any]:
-            return {"name": self.job.name(made[0]), "image": images.encode(made[1])}
+        def encoded(made: Image) -> dict[str, Any]:
+            row = {"name": self.job.name(made.number), "image": images.encode(made.pixels)}
+            return row | ({"label": classes.index(made.label)} if classes else {})
 
         def rows() -> Iterator[dict[str, Any]]:
             with ThreadPoolExecutor(CODERS) as coders:
@@ -267,12 +277,24 @@ class Worker:
         filesystem, path = locate(address)
         with reported(address):
             write_shard(
-                path, rows(), columns=("image",), classes={}, broken=[], filesystem=filesystem
+                path,
+                rows(),
+                columns=("image", "label") if classes else ("image",),
+                classes={"label": classes} if classes else {},
+                broken=[],
+                filesystem=filesystem,
             )
         return self.outcome(chunk, [])
 
-    def made(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, uint8 [H, W, C]) of images, drawn as many at once as a pass has rows."""
+    def classes(self) -> tuple[str, ...]:
+        """Names of the model's classes, where each image that is drawn is of one of them."""
+        classes = self.engine.abilities[self.operation.name].classes
+        label = getattr(self.operation, "label", None)
+        of_one = label in classes if label else isinstance(self.operation, Drawing)
+        return classes if of_one else ()
+
+    def made(self, numbers: Iterable[int]) -> Iterator[Image]:
+        """Images, drawn as many at once as a pass has rows."""
         for start, stop in runs(numbers, self.engine.inference.most):
             operation: Operation = self.operation
             inputs: dict[str, Any] = {}
@@ -282,7 +304,9 @@ class Worker:
             else:
                 inputs["latents"] = latents_in(self.job.sources[0].place)[start:stop]
             made: Pictures = self.engine(operation, **inputs)
-            yield from enumerate(made.images, start=start)
+            labels = made.labels or ("",) * len(made.images)
+            for number, (pixels, label) in enumerate(zip(made.images, labels, strict=True), start):
+                yield Image(number, pixels, label)
 
     def is_done(self, key: str) -> bool:
         """Whether a result is there that this job has made."""

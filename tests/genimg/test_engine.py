@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genimg import checkpoint, recipes
+from genimg.drawn import spherical
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.inference import latents
@@ -20,7 +21,6 @@ from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.reading import Classify, Encode, Reconstruct
 from genimg.operations.restoring import Denoise
 from genimg.pixels import to_bytes_range
-from genimg.plans import spherical
 from genimg.training.method import load_states
 
 CPU = torch.device("cpu")
