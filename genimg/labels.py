@@ -9,7 +9,7 @@ from genimg.errors import InputError, nearest
 def shares_of(label: str, classes: Sequence[str]) -> tuple[float, ...]:
     """The share of each class, which add up to 1; InputError for names that are none of them.
 
-    What is the name of a class is taken for that, whatever is in it.
+    The name of a class is taken for that, whatever is in it; one with a comma has no part in a mix.
 
     >>> shares_of("dog", ["cat", "dog", "owl"])
     (0.0, 1.0, 0.0)

@@ -26,7 +26,7 @@ from genimg.training.method import Part
 
 
 class Model(ByClass):
-    width: int = Field(64, ge=8, multiple_of=8)
+    width: int = Field(48, ge=8, multiple_of=8)
     """channels at the resolution at which it computes, doubling at each halving"""
     depth: int = Field(1, ge=0, le=4)
     """halvings; self-attention is at the lowest resolution"""
@@ -44,7 +44,7 @@ class Loss(Section):
 
 
 class Sampler(Section):
-    steps: int = Field(16, ge=1, le=50)
+    steps: int = Field(8, ge=1, le=50)
     """steps from noise to image, unless asked for"""
     solver: Solver = "midpoint"
     """euler asks the network once a step, midpoint and heun twice, and err less for it"""
@@ -127,9 +127,9 @@ def flow() -> Flow:
     return Flow(
         recipe="flow",
         data=Data(size=32, channels=3, holdout=2_000),
-        evaluation=Evaluate(samples=2048),
+        evaluation=Evaluate(samples=1024),
         train=Train(
             images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine",
-            ema_half_life=20_000, clip_norm=1.0,
+            ema_half_life=10_000, clip_norm=1.0, checkpoint_every=100_000,
         ),
     )  # fmt: skip
