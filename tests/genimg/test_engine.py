@@ -36,10 +36,11 @@ def decode(engine: Engine, latents: np.ndarray) -> np.ndarray:
 
 def asked(engine: Engine, name: str):
     """An operation with its defaults, on some input."""
+    width = engine.abilities[name].latent if name in engine.abilities else 8
     given = {
         Kind.PICTURE: lambda: picture(9, 9, 3),
         Kind.MASK: lambda: picture(9, 9, 1) // 128 * 255,
-        Kind.LATENTS: lambda: np.zeros((1, 8), np.float32),
+        Kind.LATENTS: lambda: np.zeros((1, width), np.float32),
     }
     takes = OPERATIONS[name].takes
     return engine(OPERATIONS[name](), **{key: given[kind]() for key, kind in takes.items()})
