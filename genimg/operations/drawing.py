@@ -36,7 +36,7 @@ class Seeded(Operation):
 
 
 class Conditioned(Operation):
-    """An operation that makes images of nothing else, as some models can be told to in detail."""
+    """An operation that draws, of which some models can be told more."""
 
     conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance"})
 

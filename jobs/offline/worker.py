@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +26,11 @@ from genimg.results import Latents, Pictures, Values
 from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
 from jobs.offline.record import settled
+from jobs.offline.streams import ahead, runs
 from jobs.runs.addressed import digest_of, folder_at
 
-T = TypeVar("T")
-R = TypeVar("R")
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 ASKED = 16  # results of which the storage is asked at a time
-AHEAD = 4  # images that are read before they are needed
 BEHIND = 2  # images that are computed, and not written yet
 
 
@@ -312,32 +309,6 @@ class Worker:
         """Whether a result is there that this job has made."""
         found = self.output.find(key)
         return found is not None and found.modified >= self.job.since
-
-
-def ahead(
-    function: Callable[[T], R], things: Iterable[T], pool: ThreadPoolExecutor, count: int = AHEAD
-) -> Iterator[R]:
-    """function(thing) of each, in order; in threads, and some before they are asked for."""
-    waiting: deque[Future[R]] = deque()
-    for thing in things:
-        waiting.append(pool.submit(function, thing))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def runs(numbers: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as ranges start to stop, of at most so many each."""
-    start = stop = -1
-    for number in numbers:
-        if number != stop or stop - start == most:
-            if stop > start:
-                yield start, stop
-            start = number
-        stop = number + 1
-    if stop > start:
-        yield start, stop
 
 
 def first(made: Any) -> Any:
