@@ -24,6 +24,9 @@ class Rows(TypedDict, total=False):
     seed: Tensor  # int64 [N], of which an engine makes latents, of a whole pass at once
     truncation: Tensor  # float32 [N], factors on these
     latent: Tensor  # float32 [N, D]
+    classes: Tensor  # float32 [N, K], how much of each class is wanted; zeros: none in particular
+    steps: Tensor  # int64 [N], of the way from latents to images; alike in a pass
+    guidance: Tensor  # float32 [N], how strongly a class is insisted on; alike in a pass
     sigma: Tensor  # float32 [N], 0 to 255
     quality: Tensor  # float32 [N], 1 to 100, of JPEG
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
@@ -44,7 +47,7 @@ class Ability:
     stride: sides and places of tiles are multiples of it
     scale: pixels out for a pixel in
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
-    classes: names of what `scores` are of
+    classes: names of what `scores` are of, or that may be asked for by `classes`
     """
 
     compute: Callable[[Rows], Rows]

@@ -166,8 +166,9 @@ class Engine:
         """With latents in place of seeds: those of a pass cost little more than those of a row."""
         if "seed" not in rows:
             return rows
-        drawn = latents(rows["seed"], self.abilities[name].latent)
-        return {"latent": drawn * rows["truncation"][:, None]}
+        drawn = latents(rows["seed"], self.abilities[name].latent) * rows["truncation"][:, None]
+        others = {key: each for key, each in columns(rows) if key not in ("seed", "truncation")}
+        return cast(Rows, {"latent": drawn, **others})
 
     def rows(self, name: str, rows: Rows, most: int | None = None) -> Rows:
         """What an ability makes of rows on any device, in passes of at most `most` rows."""
@@ -190,6 +191,9 @@ class Engine:
                 "sigma": torch.full((most,), 25.0, device=self.device),
                 "quality": torch.full((most,), 25.0, device=self.device),
                 "mask": rng.integers(keys, 2, (side, side)),
+                "classes": rng.uniform(keys, (len(ability.classes),)),
+                "steps": torch.full((most,), 2, device=self.device),
+                "guidance": torch.full((most,), 2.0, device=self.device),
             }
             taken = {name: each for name, each in columns(every) if name in ability.takes}
             yield ability.compute, cast(Rows, taken)

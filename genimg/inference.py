@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _Compute = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # rows of any names
 
-LATENTS = 21  # tag under which an image's seed gives its latents
+LATENTS, CLASSES = 21, 22  # tags under which an image's seed gives its latents, and its class
 CHUNK = 64  # rows in one forward pass, at most
 PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass: no fewer rows are any faster
 PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
@@ -219,6 +219,14 @@ def filled(rows: Tensor, size: int) -> Tensor:
 def latents(seeds: Tensor, dimensions: int) -> Tensor:
     """Latents float32 [N, dimensions] of seeds int64 [N]; each depends on its own seed alone."""
     return rng.normal(rng.fold(seeds, LATENTS), (dimensions,))
+
+
+def classes_of(seeds: Tensor, count: int) -> Tensor:
+    """int64 [N]: the class, of `count`, of images of seeds int64 [N] where none is asked for.
+
+    Each depends on its own seed alone, and all are equally likely.
+    """
+    return rng.integers(rng.fold(seeds, CLASSES), count)
 
 
 def prepared(network: nn.Module, precision: Precision) -> nn.Module:

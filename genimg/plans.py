@@ -1,9 +1,9 @@
-"""The three ways in which an operation becomes rows: drawn, tiled, fitted."""
+"""How an operation becomes rows: what is fitted is here, genimg.drawn and genimg.tiled the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from genimg.data.fitting import laid, placed
 from genimg.errors import InputError
 from genimg.inference import latents
 from genimg.pixels import to_bytes_range, with_channels
-from genimg.results import Frames, Latents, Pictures, Values
+from genimg.results import Latents, Pictures, Values
 
 
 class Alike:
@@ -33,93 +33,6 @@ class Kept(Alike):
 
     def converted(self, made: Rows) -> Rows:
         return made
-
-
-class Drawn(Alike):
-    """Images of latents, which are made as they are needed."""
-
-    def __init__(
-        self,
-        ability: Ability,
-        rows_of: Callable[[int, int], Rows],
-        count: int,
-        result: Callable[[np.ndarray], Pictures],
-        column: Literal["latent", "seed"] = "latent",
-    ) -> None:
-        """rows_of(start, stop): with latents, or with seeds and truncations of these
-
-        column: which of the two
-        """
-        self.count = count
-        self.key = (ability.latent, column)
-        self.pixels = (ability.side or 1) ** 2
-        self._rows_of = rows_of
-        self._result = result
-        self._images: np.ndarray | None = None
-
-    def rows(self, start: int, stop: int) -> Rows:
-        return self._rows_of(start, stop)
-
-    def converted(self, made: Rows) -> Rows:
-        return {"image": torch.from_numpy(to_arrays(made["image"]))}
-
-    def put(self, start: int, made: Rows) -> None:
-        images = made["image"].numpy()
-        if self._images is None:
-            self._images = np.empty((self.count, *images.shape[1:]), np.uint8)
-        self._images[start : start + len(images)] = images
-
-    def result(self) -> Pictures:
-        assert self._images is not None, "all rows are made"
-        return self._result(self._images)
-
-
-def drawn(ability: Ability, seeds: Sequence[int], truncation: float = 1.0) -> Drawn:
-    """The image of each seed."""
-
-    def rows_of(start: int, stop: int) -> Rows:
-        few = torch.tensor(seeds[start:stop], dtype=torch.int64)
-        return {"seed": few, "truncation": torch.full((len(few),), truncation)}
-
-    return Drawn(
-        ability, rows_of, len(seeds), lambda images: Pictures(images, tuple(seeds)), "seed"
-    )
-
-
-def between(ability: Ability, first: int, last: int, frames: int, truncation: float = 1.0) -> Drawn:
-    """Images on the way from one seed's to another's, both among them."""
-    one, other = latents(torch.tensor([first, last]), ability.latent) * truncation
-
-    def rows_of(start: int, stop: int) -> Rows:
-        return {"latent": spherical(one, other, torch.arange(start, stop) / (frames - 1))}
-
-    return Drawn(ability, rows_of, frames, lambda images: Frames(images, (first, last)))
-
-
-def decoded(ability: Ability, given: np.ndarray) -> Drawn:
-    """The image of each of latents float32 [N, D]."""
-    array = torch.from_numpy(np.asarray(given, np.float32))
-    if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
-        raise InputError(
-            f"latents={list(array.shape)}: this model takes [N, {ability.latent}], at least one"
-        )
-    if not array.isfinite().all():
-        raise InputError("latents=nan: some are no finite numbers")
-    return Drawn(ability, lambda start, stop: {"latent": array[start:stop]}, len(array), Pictures)
-
-
-def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
-    """float32 [N, D]: on the great circle from `one` to `other` [D], at `parts` [N] of the way.
-
-    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
-    straight.
-    """
-    cosine = torch.dot(one, other) / (one.norm() * other.norm()).clamp_min(1e-12)
-    angle = cosine.clamp(-1, 1).acos()
-    parts = parts[:, None]
-    if angle.sin() < 1e-4:
-        return torch.lerp(one, other, parts)
-    return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
 
 
 class Fitted(Kept):

@@ -9,10 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pictures:
-    """images: uint8 or uint16 [N, H, W, C]; seeds: of each, none where nothing was drawn."""
+    """images: uint8 or uint16 [N, H, W, C]; seeds: of each, none where nothing was drawn.
+
+    labels: what each is of, where a model was told that, as `--label` takes it
+    """
 
     images: np.ndarray
     seeds: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def only(self) -> np.ndarray:
         """The one picture [H, W, C]."""

@@ -107,7 +107,8 @@ def as_array(answer: Answer) -> Response:
 
 
 def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
-    """OpenAI's JSON: each image in base64 or (`url`) as a data URL, with its seed if it has one."""
+    """OpenAI's JSON: each image in base64 or (`url`) as a data URL, with its seed and label if it
+    has them."""
     data: list[dict[str, Any]] = []
     for i, image in enumerate(answer.images):
         text = base64.b64encode(image).decode()
@@ -115,7 +116,8 @@ def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
             entry: dict[str, Any] = {"url": f"data:{MEDIA_TYPES[answer.format]};base64,{text}"}
         else:
             entry = {"b64_json": text}
-        data.append(entry | ({"seed": answer.seeds[i]} if answer.seeds else {}))
+        entry |= {"seed": answer.seeds[i]} if answer.seeds else {}
+        data.append(entry | ({"label": answer.labels[i]} if answer.labels else {}))
     content = {
         "created": int(time.time()),
         "data": data,

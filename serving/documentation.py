@@ -95,7 +95,7 @@ def given(operation: type[Operation]) -> dict[int | str, dict[str, Any]]:
 def answer() -> dict[int | str, dict[str, Any]]:
     """An answer in OpenAI's JSON."""
     content = {"application/json": {"schema": {"type": "object"}}}
-    description = "`data[].b64_json` or `data[].url`, and `data[].seed`."
+    description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`."
     return {200: {"content": content, "description": description, "headers": _headers()}}
 
 

@@ -131,6 +131,7 @@ class Host:
             timings=made.timings,
             precision=engine.precision,
             values=made.values,
+            labels=made.labels,
         )
 
     def info(self) -> ModelInfo:

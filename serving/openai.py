@@ -15,7 +15,7 @@ from genimg.operations import Operation, Tiling
 from genimg.operations.drawing import Sample
 from genimg.operations.reading import Vary
 from serving.answers import as_json, asked
-from serving.backend import Backend, find, made_for
+from serving.backend import Backend, choose, find, made_for
 from serving.documentation import answer, errors, parameters, refusals
 from serving.errors import ApiError, bad_value
 from serving.requests import ModelInfo, Output
@@ -37,18 +37,20 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
-        """Draw images. `seed` of each image is in `data[].seed`."""
+        """Draw images; of models that have classes, the prompt names one. `seed` of each image is
+        in `data[].seed`, its class in `data[].label`."""
         wanted = parsed(Generations, await received(http, limits), limits)
-        operation = Sample(
-            n=wanted.n, seed=wanted.seed, truncation=wanted.truncation, label=wanted.label,
-            text=wanted.prompt or None,
-        )  # fmt: skip
+        prompt = wanted.prompt.strip()
+        by_class = prompt and not wanted.label and await has_classes(backend, wanted.model)
+        as_prompt = "label" if by_class else "text"
+        options = {name: getattr(wanted, name) for name in Sample.model_fields if name != "text"}
+        operation = Sample.model_validate(options | ({as_prompt: prompt} if prompt else {}))
         try:
             return await answered(http, wanted, operation, {})
         except ApiError as error:
-            if error.param == "text":  # as this dialect calls it
-                reason = error.message.rpartition(": ")[2].replace("text", "prompt")
-                reason = reason.replace("leave it out", "leave it empty")
+            if prompt and error.param == as_prompt:  # as this dialect calls it
+                reason = error.message.removeprefix(f"{as_prompt}={prompt!r}: ")
+                reason = reason.replace("text; leave it out", "prompt; leave it empty")
                 raise bad_value("prompt", wanted.prompt, reason) from None
             raise
 
@@ -116,6 +118,11 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         return described(find(await backend.models(), http.path_params["id"]))
 
     return routes
+
+
+async def has_classes(backend: Backend, model: str | None) -> bool:
+    """Whether the model that draws can be told a class. Raises ApiError."""
+    return bool(choose(await backend.models(), model, Sample.name).classes)
 
 
 def described(info: ModelInfo) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Answer:
     timings: Timings
     precision: Precision  # in which it was computed
     values: Any = None  # of operations that say something
+    labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class ModelInfo:
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
-    classes: tuple[str, ...] = ()  # that it tells apart, by their numbers
+    classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601

@@ -148,11 +148,16 @@ class Prompted(OpenAI):
 
 
 class Generations(Prompted):
-    """OpenAI's parameters with our own `seed`, `truncation` and `label`."""
+    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps` and `guidance`."""
 
     seed: int = _field(Sample, "seed")
     truncation: float = _field(Sample, "truncation")
     label: str | None = _field(Sample, "label")
+    steps: int | None = _field(Sample, "steps")
+    guidance: float | None = _field(Sample, "guidance")
+
+    prompt: str = ""
+    """the class to draw, as `label` takes it; empty, for models that take none"""
 
     moderation: Literal["auto", "low"] = "auto"
     """nothing is moderated"""

@@ -54,6 +54,7 @@ class Made:
     format: images.Format | moving.Format
     size: str
     seeds: tuple[int, ...]
+    labels: tuple[str, ...]
     values: Any
     timings: Timings
 
@@ -146,6 +147,7 @@ def finish(work: Work) -> Made:
     format: images.Format | moving.Format = "png"
     size, values = "", None
     seeds: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
     match made:
         case Frames():
             format = "gif" if work.request.output.format == "gif" else "webp"
@@ -155,7 +157,7 @@ def finish(work: Work) -> Made:
         case Pictures():
             format, files = written(work.request, made.images)
             height, width = made.images.shape[1:3]
-            size, seeds = f"{width}x{height}", made.seeds
+            size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
             values = made.array.tolist()
         case Values():
@@ -170,7 +172,7 @@ def finish(work: Work) -> Made:
         compute=1000 * (work.ended - work.begun),
         encode=1000 * (time.perf_counter() - began),
     )
-    return Made(files, format, size, seeds, values, timings)
+    return Made(files, format, size, seeds, labels, values, timings)
 
 
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:

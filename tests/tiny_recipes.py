@@ -21,6 +21,7 @@ _SMALL = {
     "model.width": 8,
     "model.latent": 8,
     "model.blocks": 1,
+    "sampler.steps": 1,
     "model.features": 16,
     "evaluation.samples": 16,
     "loss.critic_steps": 1,

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
@@ -14,7 +15,9 @@ class Generator(nn.Module):
 
     `width` is the number of channels at half the final resolution; it doubles at each halving.
     `depth` 3x3 convolutions follow at each resolution but the last; the paper has none. With
-    `normalise`, batch normalisation follows every convolution but the last, as in the paper.
+    `normalise`, batch normalisation follows every convolution but the last, as in the paper. Of
+    `classes` above 0, how much of each is wanted, float32 [N, classes], comes beside the latents
+    (Mirza & Osindero 2014).
     """
 
     def __init__(
@@ -25,18 +28,20 @@ class Generator(nn.Module):
         channels: int,
         normalise: bool = True,
         depth: int = 0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.latent = latent
         widths = [width * 2**i for i in reversed(range(doublings(size)))]
-        grow: list[nn.Module] = [FirstConvTranspose2d(latent, widths[0], 4, bias=not normalise)]
+        first = FirstConvTranspose2d(latent + classes, widths[0], 4, bias=not normalise)
+        grow: list[nn.Module] = [first]
         grow += [
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not normalise)
             for before, after in itertools.pairwise(widths)
         ]
         layers: list[nn.Module] = []
-        for first, after in zip(grow, widths, strict=True):
-            layers += [first, *activated(after, normalise)]
+        for doubling, after in zip(grow, widths, strict=True):
+            layers += [doubling, *activated(after, normalise)]
             for _ in range(depth):
                 same = Conv2d(after, after, 3, padding=1, bias=not normalise)
                 layers += [same, *activated(after, normalise)]
@@ -44,8 +49,9 @@ class Generator(nn.Module):
         self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
         self.apply(initialise)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.to_image(self.body(latents[:, :, None, None])).float().tanh()
+    def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        rows = latents if classes is None else torch.cat([latents, classes], dim=1)
+        return self.to_image(self.body(rows[:, :, None, None])).float().tanh()
 
 
 class Discriminator(nn.Module):
@@ -53,9 +59,15 @@ class Discriminator(nn.Module):
 
     Without normalisation: the R1 penalty asks for gradients image by image, which batch
     statistics would mix, and it keeps the discriminator smooth by itself.
+
+    Of `classes` above 0, which of them an image is of, float32 [N, classes], adds to its logit
+    where the features of the last 4 x 4 pixels, summed, lie along that class's own direction (the
+    projection of Miyato & Koyama 2018).
     """
 
-    def __init__(self, width: int, size: int, channels: int, depth: int = 0) -> None:
+    def __init__(
+        self, width: int, size: int, channels: int, depth: int = 0, classes: int = 0
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
@@ -67,12 +79,17 @@ class Discriminator(nn.Module):
             before = after
         self.body = nn.Sequential(*layers)
         self.to_logit = nn.Conv2d(before, 1, 4)
+        self.directions = nn.Linear(classes, before, bias=False) if classes else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.to_logit(self.body(images)).flatten()
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        features = self.body(images)
+        logits = self.to_logit(features).flatten()
+        if self.directions is None:
+            return logits
+        return logits + (self.directions(classes) * features.sum(dim=(2, 3))).sum(dim=1)
 
 
 def doublings(size: int) -> int:

@@ -8,6 +8,7 @@ from genimg.recipe import Recipe
 from genimg.recipes.classifier import classifier
 from genimg.recipes.denoiser import dncnn, drunet, ffdnet
 from genimg.recipes.detector import detector
+from genimg.recipes.flow import flow
 from genimg.recipes.gan import dcgan, lsgan, wgan_gp
 from genimg.recipes.restorer import (
     colouriser,
@@ -25,6 +26,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dcgan": dcgan,
     "lsgan": lsgan,
     "wgan-gp": wgan_gp,
+    "flow": flow,
     "conv-vae": conv_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,

@@ -1,39 +1,29 @@
 """Generative adversarial networks: DCGAN's two, under several losses.
 
-    genimg train dcgan --data scenes
-    genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOLDER
-    genimg train wgan-gp --data scenes
-
-Judged by the sliced Wasserstein distance, which needs no pretrained network; with a classifier
-(`genimg evaluate --judge`) also by FID on its features, inception score and shares of classes.
+genimg train dcgan --data scenes
+genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOLDER
+genimg train dcgan model.conditional=true --data LABELLED_FOLDER
+genimg train wgan-gp --data scenes
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
-from genimg.contracts import Ability, Dataset, Rows
-from genimg.inference import Inference, latents, real_images
-from genimg.judging import Seen, judged, refuse_judge, seen
-from genimg.metrics.distributions import diversity
-from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
+from genimg.contracts import Rows
 from genimg.models.dcgan import Discriminator, Generator
-from genimg.pixels import to_bytes_range
-from genimg.recipe import Data, Recipe
+from genimg.recipe import Data
+from genimg.recipes.synthesis import ByClass, Synthesis
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.adversarial import Adversarial, Game, Kind
 from genimg.training.method import Part
 
-FEWEST = 16  # held-out images that are worth comparing with
-PATCHES = 16  # of each generated image and level, and as many of held-out ones
-VARIED = 256  # images whose diversity is measured, by all their pairs
 
-
-class Model(Section):
+class Model(ByClass):
     latent: int = Field(64, ge=1)
     """dimensions of the latent space; about as many as the images vary in (digits: 12)"""
     width: int = Field(32, ge=4)
@@ -61,20 +51,9 @@ class Loss(Section):
     """likewise, of the mean square"""
 
 
-class Evaluate(Section):
-    samples: int = Field(8192, ge=FEWEST)
-    """images generated, and held-out images compared with, at most"""
-    judge: str | None = None
-    """a classifier (NAME, NAME@ALIAS, NAME@7): checkpoints are chosen by FID on its features"""
-
-
-class GAN(Recipe):
-    helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
-    objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
-
+class GAN(Synthesis):
     model: Model = Model()
     loss: Loss = Loss()
-    evaluation: Evaluate = Evaluate()
 
     @model_validator(mode="after")
     def size_is_a_power_of_two(self) -> Self:
@@ -82,21 +61,9 @@ class GAN(Recipe):
             raise ValueError(f"data.size={self.data.size}: {self.recipe} takes 16, 32, 64 or 128")
         return self
 
-    @model_validator(mode="after")
-    def enough_is_held_out(self) -> Self:
-        if self.data.holdout < FEWEST:
-            raise ValueError(
-                f"data.holdout={self.data.holdout}: {self.recipe} is compared with at least "
-                f"{FEWEST} held-out images"
-            )
-        return self
-
     @property
-    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
-        return ("judge_fid", "min") if self.evaluation.judge else self.objective
-
-    def refuse_helper(self, name: str, helper: Recipe) -> None:
-        refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
+    def latent(self) -> int:
+        return self.model.latent
 
     def generator(self) -> Generator:
         return Generator(
@@ -106,81 +73,29 @@ class GAN(Recipe):
             self.data.channels,
             self.model.normalise,
             self.model.depth,
+            len(self.model.classes),
         )
 
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator()}
 
-    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+    def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
         generator = networks["generator"]
 
         def compute(rows: Rows) -> Rows:
-            return {"image": generator(rows["latent"])}
+            return {"image": generator(rows["latent"], rows.get("classes"))}
 
-        data = self.data
-        draw = Ability(
-            compute, data.channels, ("latent",), latent=self.model.latent, side=data.size
-        )
-        return dict.fromkeys(("sample", "interpolate", "decode"), draw)
+        return compute
 
     def method(self, device: torch.device) -> Adversarial:
         model, data, loss = self.model, self.data, self.loss
-        betas = (loss.beta1, loss.beta2)
-        discriminator = Discriminator(model.width, data.size, data.channels, model.depth)
+        betas, classes = (loss.beta1, loss.beta2), len(model.classes)
+        discriminator = Discriminator(model.width, data.size, data.channels, model.depth, classes)
         game = Game(loss.kind, loss.r1, loss.r1_every, loss.gradient_penalty, loss.critic_steps)
         return Adversarial(
             Part(self.generator(), betas), Part(discriminator, betas, kept=False),
-            latent=model.latent, game=game, train=self.train, device=device,
+            latent=model.latent, classes=classes, game=game, train=self.train, device=device,
         )  # fmt: skip
-
-    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255;
-
-        with a judge, what genimg.judging tells.
-        """
-        mine = inference.share(self.evaluation.samples)
-        fake = self.generated(inference, mine)
-        chosen = data.choose(self.evaluation.samples)
-        share = inference.share(len(chosen))
-        real = real_images(data, chosen[share.start : share.stop], inference.device)
-        metrics = {
-            "swd": sliced_wasserstein(real, fake, patches=self.patches(), sync=inference.sync),
-            "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
-        }
-        if judge := inference.helpers.get("judge"):
-            parts = (seen(judge, fake), seen(judge, real))
-            metrics |= judged(*(Seen(*map(inference.gather, part)) for part in parts))
-        return metrics
-
-    def patches(self) -> int:
-        return PATCHES * self.evaluation.samples
-
-    def protocol(self, data: Dataset) -> dict[str, str | int]:
-        judge = self.evaluation.judge
-        about: dict[str, str | int] = {"judge": judge} if judge else {}
-        return about | {
-            "images": min(self.evaluation.samples, len(data)),
-            "samples": self.evaluation.samples,
-            "seed": 0,
-            "detector": f"patches of {PATCH}x{PATCH} pixels of a Laplacian pyramid",
-            "method": f"sliced Wasserstein distance (Karras et al. 2018) x 1000, {self.patches()} "
-            f"patches a level, {DIRECTIONS} directions",
-        }
-
-    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
-        return self.generated(inference, range(64)).float().cpu() / 127.5 - 1, 8
-
-    def generated(self, inference: Inference, seeds: range) -> Tensor:
-        """uint8 [N, C, size, size] on the device: the images of seeds, if any."""
-        shape = (0, self.data.channels, self.data.size, self.data.size)
-        parts = [torch.empty(shape, dtype=torch.uint8, device=inference.device)]
-        for start in range(seeds.start, seeds.stop, inference.at_once):
-            few = torch.arange(
-                start, min(start + inference.at_once, seeds.stop), device=inference.device
-            )
-            drawn = latents(few, self.model.latent)
-            parts.append(to_bytes_range(inference.run(inference.networks["generator"], drawn)))
-        return torch.cat(parts)
 
 
 def dcgan() -> GAN:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genimg import losses, rng
@@ -46,35 +47,39 @@ class Game:
 class Adversarial(Method):
     """Alternates discriminator steps and a generator step, which shares the last one's latents.
 
-    generator: latents float32 [N, latent] -> images [N, C, H, W] in [-1, 1]
-    discriminator: images -> logits [N]
+    generator: latents float32 [N, latent], classes -> images [N, C, H, W] in [-1, 1]
+    discriminator: images, classes -> logits [N]
+    classes: how many there are; the networks are given float32 [N, classes], one of them 1, those
+        of the batch's labels for real and for generated images; 0: they are given None
     """
 
     def __init__(
-        self, generator: Part, discriminator: Part, latent: int, game: Game,
+        self, generator: Part, discriminator: Part, latent: int, classes: int, game: Game,
         train: Train, device: torch.device,
     ) -> None:  # fmt: skip
         super().__init__({"generator": generator, "discriminator": discriminator}, train, device)
         self.generate = self.compiled(generator.network)
         self.discriminate = self.compiled(discriminator.network)
         self.latent = latent
+        self.classes = classes
         self.game = game
         self.discriminator_loss, self.generator_loss = LOSSES[game.kind]
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         game, step = self.game, self.seen // batch.total
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
+        classes = one_hot(batch.rows["label"], self.classes) if self.classes else None
         moves = (step + 1) % game.critic_steps == 0  # the generator
         with self.autocast, torch.set_grad_enabled(moves):
-            fake = self.generate(latents)
-        reported = self._learn_to_tell(batch, fake.detach(), step, sync)
+            fake = self.generate(latents, classes)
+        reported = self._learn_to_tell(batch, fake.detach(), classes, step, sync)
         if moves:
-            reported |= self._learn_to_draw(batch, fake, sync)
+            reported |= self._learn_to_draw(batch, fake, classes, sync)
         self.finish(batch)
         return reported
 
     def _learn_to_tell(
-        self, batch: Batch, fake: Tensor, step: int, sync: Sync
+        self, batch: Batch, fake: Tensor, classes: Tensor | None, step: int, sync: Sync
     ) -> dict[str, Tensor]:
         """The discriminator's step."""
         game, discriminator = self.game, self.networks["discriminator"]
@@ -82,8 +87,8 @@ class Adversarial(Method):
         real = batch.rows["image"].detach().requires_grad_(penalise)
         with self.autocast:
             # penalties differentiate twice, which compiled networks cannot
-            real_logits = (discriminator if penalise else self.discriminate)(real).float()
-            fake_logits = self.discriminate(fake).float()
+            real_logits = (discriminator if penalise else self.discriminate)(real, classes).float()
+            fake_logits = self.discriminate(fake, classes).float()
         loss = self.discriminator_loss(real_logits, fake_logits)
         reported = {"loss_d": loss}
         if penalise:
@@ -93,20 +98,27 @@ class Adversarial(Method):
             part = rng.uniform(rng.fold(batch.keys, BETWEEN), (1, 1, 1))
             between = torch.lerp(fake.float(), real.detach(), part).requires_grad_()
             with self.autocast:
-                logits = discriminator(between).float()
+                logits = discriminator(between, classes).float()
             penalty = losses.gradient_penalty(logits, between)
             loss = loss + game.gradient_penalty * penalty
             reported["penalty"] = penalty
         self.step("discriminator", loss, batch, sync)
         return reported | {"logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
 
-    def _learn_to_draw(self, batch: Batch, fake: Tensor, sync: Sync) -> dict[str, Tensor]:
+    def _learn_to_draw(
+        self, batch: Batch, fake: Tensor, classes: Tensor | None, sync: Sync
+    ) -> dict[str, Tensor]:
         """The generator's step."""
         discriminator = self.networks["discriminator"]
         discriminator.requires_grad_(False)
         with self.autocast:
-            logits = self.discriminate(fake).float()
+            logits = self.discriminate(fake, classes).float()
         loss = self.generator_loss(logits)
         self.step("generator", loss, batch, sync)
         discriminator.requires_grad_(True)
         return {"loss_g": loss}
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """float32 [N, classes] of labels int64 [N]: 1 for its own class, 0 for the others."""
+    return F.one_hot(labels, classes).float()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +26,11 @@ from genimg.results import Latents, Pictures, Values
 from jobs.offline.inputs import latents_in
 from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
 from jobs.offline.record import settled
+from jobs.offline.streams import ahead, runs
 from jobs.runs.addressed import digest_of, folder_at
 
-T = TypeVar("T")
-R = TypeVar("R")
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 ASKED = 16  # results of which the storage is asked at a time
-AHEAD = 4  # images that are read before they are needed
 BEHIND = 2  # images that are computed, and not written yet
 
 
@@ -44,6 +41,15 @@ class Ready:
     item: Item
     plan: Plan
     profile: bytes | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One that was drawn: uint8 [H, W, C], and what it is of, where the model was told that."""
+
+    number: int
+    pixels: np.ndarray
+    label: str
 
 
 @dataclass(frozen=True)
@@ -238,10 +244,9 @@ class Worker:
         missing = {n for n in range(chunk.start, chunk.stop) if not self.is_done(key(n))}
         tick(len(chunk) - len(missing))
 
-        def write(made: tuple[int, np.ndarray]) -> None:
-            number, image = made
-            if number in missing:
-                self.output.write(key(number), images.encode(image))
+        def write(made: Image) -> None:
+            if made.number in missing:
+                self.output.write(key(made.number), images.encode(made.pixels))
 
         with ThreadPoolExecutor(CODERS) as coders:
             for _ in ahead(write, self.made(sorted(missing)), coders):
@@ -249,13 +254,15 @@ class Worker:
         return self.outcome(chunk, [])
 
     def shard(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
-        """The images that are drawn become rows of a shard."""
+        """The images that are drawn become rows of a shard, those of one class each with labels."""
         if self.is_done(chunk.key):
             tick(len(chunk))
             return self.outcome(chunk, [])
+        classes = self.classes()
 
-        def encoded(made: tuple[int, np.ndarray]) -> dict[str, Any]:
-            return {"name": self.job.name(made[0]), "image": images.encode(made[1])}
+        def encoded(made: Image) -> dict[str, Any]:
+            row = {"name": self.job.name(made.number), "image": images.encode(made.pixels)}
+            return row | ({"label": classes.index(made.label)} if classes else {})
 
         def rows() -> Iterator[dict[str, Any]]:
             with ThreadPoolExecutor(CODERS) as coders:
@@ -267,12 +274,24 @@ class Worker:
         filesystem, path = locate(address)
         with reported(address):
             write_shard(
-                path, rows(), columns=("image",), classes={}, broken=[], filesystem=filesystem
+                path,
+                rows(),
+                columns=("image", "label") if classes else ("image",),
+                classes={"label": classes} if classes else {},
+                broken=[],
+                filesystem=filesystem,
             )
         return self.outcome(chunk, [])
 
-    def made(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, uint8 [H, W, C]) of images, drawn as many at once as a pass has rows."""
+    def classes(self) -> tuple[str, ...]:
+        """Names of the model's classes, where each image that is drawn is of one of them."""
+        classes = self.engine.abilities[self.operation.name].classes
+        label = getattr(self.operation, "label", None)
+        of_one = label in classes if label else isinstance(self.operation, Drawing)
+        return classes if of_one else ()
+
+    def made(self, numbers: Iterable[int]) -> Iterator[Image]:
+        """Images, drawn as many at once as a pass has rows."""
         for start, stop in runs(numbers, self.engine.inference.most):
             operation: Operation = self.operation
             inputs: dict[str, Any] = {}
@@ -282,38 +301,14 @@ class Worker:
             else:
                 inputs["latents"] = latents_in(self.job.sources[0].place)[start:stop]
             made: Pictures = self.engine(operation, **inputs)
-            yield from enumerate(made.images, start=start)
+            labels = made.labels or ("",) * len(made.images)
+            for number, (pixels, label) in enumerate(zip(made.images, labels, strict=True), start):
+                yield Image(number, pixels, label)
 
     def is_done(self, key: str) -> bool:
         """Whether a result is there that this job has made."""
         found = self.output.find(key)
         return found is not None and found.modified >= self.job.since
-
-
-def ahead(
-    function: Callable[[T], R], things: Iterable[T], pool: ThreadPoolExecutor, count: int = AHEAD
-) -> Iterator[R]:
-    """function(thing) of each, in order; in threads, and some before they are asked for."""
-    waiting: deque[Future[R]] = deque()
-    for thing in things:
-        waiting.append(pool.submit(function, thing))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def runs(numbers: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as ranges start to stop, of at most so many each."""
-    start = stop = -1
-    for number in numbers:
-        if number != stop or stop - start == most:
-            if stop > start:
-                yield start, stop
-            start = number
-        stop = number + 1
-    if stop > start:
-        yield start, stop
 
 
 def first(made: Any) -> Any:

@@ -13,7 +13,11 @@ from genimg.recipes import RECIPES
 from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
-KINDS = {name: (name,) for name in RECIPES} | {"gray": ("ffdnet", "data.channels=1")}
+KINDS = {name: (name,) for name in RECIPES} | {
+    "gray": ("ffdnet", "data.channels=1"),
+    "dcgan-by-class": ("dcgan", "model.conditional=true"),
+    "flow-by-class": ("flow", "model.conditional=true"),
+}
 T = TypeVar("T")
 
 
@@ -38,7 +42,7 @@ class Made(Mapping[str, T]):
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory) -> Mapping[str, Path]:
-    """A checkpoint of every recipe, and of a gray denoiser, each trained for some steps."""
+    """A checkpoint of every recipe, and of some variants, each trained for some steps."""
     from jobs.runs.folder import RunFolder
     from jobs.runs.worker import Job, work
 

@@ -29,6 +29,7 @@ needs_compiler = pytest.mark.skipif(
 COMPILED = {
     "dcgan": 3,
     "wgan-gp": 3,
+    "flow": 1,
     "conv-vae": 2,
     "ffdnet": 1,
     "dncnn": 1,

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genimg import checkpoint, recipes
+from genimg.drawn import spherical
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.inference import latents
@@ -20,7 +21,6 @@ from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.reading import Classify, Encode, Reconstruct
 from genimg.operations.restoring import Denoise
 from genimg.pixels import to_bytes_range
-from genimg.plans import spherical
 from genimg.training.method import load_states
 
 CPU = torch.device("cpu")
@@ -36,10 +36,11 @@ def decode(engine: Engine, latents: np.ndarray) -> np.ndarray:
 
 def asked(engine: Engine, name: str):
     """An operation with its defaults, on some input."""
+    width = engine.abilities[name].latent if name in engine.abilities else 8
     given = {
         Kind.PICTURE: lambda: picture(9, 9, 3),
         Kind.MASK: lambda: picture(9, 9, 1) // 128 * 255,
-        Kind.LATENTS: lambda: np.zeros((1, 8), np.float32),
+        Kind.LATENTS: lambda: np.zeros((1, width), np.float32),
     }
     takes = OPERATIONS[name].takes
     return engine(OPERATIONS[name](), **{key: given[kind]() for key, kind in takes.items()})
@@ -151,7 +152,8 @@ def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
         assert len({image.tobytes() for image in images}) == 32
         near = sample(engine, 32, truncation=0.5).astype(float).std(axis=0).mean()
         assert near < images.astype(float).std(axis=0).mean()
-        assert len({image.tobytes() for image in sample(engine, 4, truncation=0.0)}) == 1
+        one = {"label": classes[0]} if (classes := engine.abilities["sample"].classes) else {}
+        assert len({image.tobytes() for image in sample(engine, 4, truncation=0.0, **one)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,6 +164,9 @@ def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
         ({"seed": 2**53}, "seed=9007199254740992: input should be less than"),
         ({"label": "cat"}, "label='cat': this dcgan takes no label"),
         ({"text": "a cat"}, "text='a cat': this dcgan takes no text"),
+        ({"steps": 8}, "steps=8: this dcgan takes no steps"),
+        ({"guidance": 2.0}, "guidance=2.0: this dcgan takes no guidance"),
+        ({"steps": 51}, "steps=51: input should be less than or equal to 50"),
         ({"truncation": float("nan")}, "truncation=nan: input should be a finite number"),
         ({"truncation": float("inf")}, "truncation=inf: input should be a finite number"),
         ({"truncation": -1.0}, "truncation=-1.0: input should be greater than or equal to 0"),

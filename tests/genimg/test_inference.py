@@ -21,6 +21,7 @@ from genimg.inference import (
 )
 from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
+from genimg.models.velocity import VelocityUNet
 from genimg.packing import FEW_CHANNELS, Packed, Phases, can_be_packed
 from genimg.precision import resolved
 from genimg.recipes import RECIPES
@@ -145,6 +146,9 @@ def test_a_prepared_network_computes_what_it_did_before(name):
         inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
         if isinstance(network, RestoringNetwork):
             inputs += (constant_maps(torch.full((4, network.maps), 0.1), *inputs),)
+        if isinstance(network, VelocityUNet):  # which is at rest before a training
+            nn.init.normal_(network.tail[-1].weight, std=0.1)
+            inputs += (torch.rand(4),)
         function = "forward"
 
     def computed(network: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:

@@ -37,6 +37,8 @@ VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
+    "dcgan-by-class": ("dcgan", *SHAPE, "model.normalise=false", "model.conditional=true"),
+    "flow-by-class": ("flow", *SHAPE, "model.conditional=true"),
     "deblocker-second-stage": ("deblocker", *SHAPE, *ADVERSARIAL, *PERCEPTUAL),
     "dcgan-bfloat16": ("dcgan", *SHAPE, "train.precision=bfloat16"),
 }

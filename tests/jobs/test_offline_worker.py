@@ -14,7 +14,8 @@ from genimg.operations.restoring import Denoise
 from jobs.model import folder_of
 from jobs.offline.job import Chunk, Job, Source
 from jobs.offline.record import claim, settled
-from jobs.offline.worker import Worker, runs
+from jobs.offline.streams import runs
+from jobs.offline.worker import Worker
 from jobs.runs.addressed import digest_of
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -21,6 +21,8 @@ from serving.settings import Settings
 OF_THE_MODEL = {
     "label",
     "text",
+    "steps",
+    "guidance",
     "prompt",
     "size",
     "tile",

@@ -193,7 +193,7 @@ def test_what_a_model_does_not_honour_is_refused_by_name(engines, name, recipe):
     engine = engines[recipe]
     for option in OPERATIONS[name].conditions - engine.abilities[name].conditions:
         _, inputs = asked(name, engine, 0)
-        value = {"sigma": 25.0, "quality": 10}.get(option, "x")
+        value = {"sigma": 25.0, "quality": 10, "steps": 8, "guidance": 2.0}.get(option, "x")
         told = re.escape(f"{option}={value!r}: this {recipe} takes no {option}")
         with pytest.raises(InputError, match=told):
             engine(OPERATIONS[name](**{option: value}), **inputs)

@@ -1,0 +1,183 @@
+"""Images that are drawn, as rows: of seeds, of latents, of what lies between two seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genimg.contracts import Ability, Rows
+from genimg.errors import InputError
+from genimg.inference import classes_of, latents
+from genimg.plans import Alike, to_arrays
+from genimg.results import Frames, Pictures
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the images of a plan are drawn, but for their latents; what is None is the model's own.
+
+    label: what a person called the class, and `shares` of each class that this means; none of
+        both: of images with seeds each one's own class, of others none in particular
+    steps: of the way from latents to images, of models that take steps
+    guidance: how strongly the class is insisted on
+    """
+
+    label: str = ""
+    shares: tuple[float, ...] = ()
+    steps: int | None = None
+    guidance: float | None = None
+
+    def columns(self, count: int) -> Rows:
+        """What all of so many rows are told alike."""
+        columns: Rows = {}
+        if self.steps is not None:
+            columns["steps"] = torch.full((count,), self.steps)
+        if self.guidance is not None:
+            columns["guidance"] = torch.full((count,), self.guidance)
+        return columns
+
+    def classes(self, ability: Ability, count: int, seeds: Tensor | None = None) -> Tensor:
+        """float32 [N, K]: how much of each class is wanted of so many images, perhaps with seeds
+        int64 [N]."""
+        if self.shares:
+            return torch.tensor(self.shares).expand(count, -1)
+        if seeds is None:
+            return torch.zeros(count, len(ability.classes))
+        return F.one_hot(classes_of(seeds, len(ability.classes)), len(ability.classes)).float()
+
+    def labels(self, ability: Ability, count: int, seeds: Sequence[int] = ()) -> tuple[str, ...]:
+        """What so many images are of, perhaps with seeds, if the model is told that."""
+        if self.label:
+            return (self.label,) * count
+        if not (ability.classes and seeds):
+            return ()
+        numbers = classes_of(torch.tensor(seeds, dtype=torch.int64), len(ability.classes))
+        return tuple(ability.classes[number] for number in numbers.tolist())
+
+
+PLAIN = Manner()
+
+
+class Drawn(Alike):
+    """Images of latents, which are made as they are needed."""
+
+    def __init__(
+        self,
+        ability: Ability,
+        rows_of: Callable[[int, int], Rows],
+        count: int,
+        result: Callable[[np.ndarray], Pictures],
+        manner: Manner = PLAIN,
+        column: Literal["latent", "seed"] = "latent",
+    ) -> None:
+        """rows_of(start, stop): with latents, or with seeds and truncations of these
+
+        column: which of the two
+        """
+        self.count = count
+        self.key = (ability.latent, column, manner.steps, manner.guidance)
+        # a pass of many steps takes long, for which others have to wait: it has fewer rows
+        self.pixels = (ability.side or 1) ** 2 * (manner.steps or 1)
+        self._rows_of = rows_of
+        self._manner = manner
+        self._result = result
+        self._images: np.ndarray | None = None
+
+    def rows(self, start: int, stop: int) -> Rows:
+        return {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
+
+    def converted(self, made: Rows) -> Rows:
+        return {"image": torch.from_numpy(to_arrays(made["image"]))}
+
+    def put(self, start: int, made: Rows) -> None:
+        images = made["image"].numpy()
+        if self._images is None:
+            self._images = np.empty((self.count, *images.shape[1:]), np.uint8)
+        self._images[start : start + len(images)] = images
+
+    def result(self) -> Pictures:
+        assert self._images is not None, "all rows are made"
+        return self._result(self._images)
+
+
+def drawn(
+    ability: Ability, seeds: Sequence[int], truncation: float = 1.0, manner: Manner = PLAIN
+) -> Drawn:
+    """The image of each seed."""
+
+    def rows_of(start: int, stop: int) -> Rows:
+        few = torch.tensor(seeds[start:stop], dtype=torch.int64)
+        rows: Rows = {"seed": few, "truncation": torch.full((len(few),), truncation)}
+        if ability.classes:
+            rows["classes"] = manner.classes(ability, len(few), few)
+        return rows
+
+    def result(images: np.ndarray) -> Pictures:
+        return Pictures(images, tuple(seeds), manner.labels(ability, len(seeds), seeds))
+
+    return Drawn(ability, rows_of, len(seeds), result, manner, "seed")
+
+
+def between(
+    ability: Ability,
+    first: int,
+    last: int,
+    frames: int,
+    truncation: float = 1.0,
+    manner: Manner = PLAIN,
+) -> Drawn:
+    """Images on the way from one seed's to another's, both among them; also from class to class."""
+    ends = torch.tensor([first, last])
+    one, other = latents(ends, ability.latent) * truncation
+    wanted = manner.classes(ability, 2, ends) if ability.classes else None
+
+    def rows_of(start: int, stop: int) -> Rows:
+        parts = torch.arange(start, stop) / (frames - 1)
+        rows: Rows = {"latent": spherical(one, other, parts)}
+        if wanted is not None:
+            rows["classes"] = torch.lerp(wanted[0], wanted[1], parts[:, None])
+        return rows
+
+    return Drawn(ability, rows_of, frames, lambda images: Frames(images, (first, last)), manner)
+
+
+def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:
+    """The image of each of latents float32 [N, D]."""
+    array = torch.from_numpy(np.asarray(given, np.float32))
+    if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
+        raise InputError(
+            f"latents={list(array.shape)}: this model takes [N, {ability.latent}], at least one"
+        )
+    if not array.isfinite().all():
+        raise InputError("latents=nan: some are no finite numbers")
+
+    def rows_of(start: int, stop: int) -> Rows:
+        rows: Rows = {"latent": array[start:stop]}
+        if ability.classes:
+            rows["classes"] = manner.classes(ability, stop - start)
+        return rows
+
+    def result(images: np.ndarray) -> Pictures:
+        return Pictures(images, labels=manner.labels(ability, len(images)))
+
+    return Drawn(ability, rows_of, len(array), result, manner)
+
+
+def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
+    """float32 [N, D]: on the great circle from `one` to `other` [D], at `parts` [N] of the way.
+
+    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
+    straight.
+    """
+    cosine = torch.dot(one, other) / (one.norm() * other.norm()).clamp_min(1e-12)
+    angle = cosine.clamp(-1, 1).acos()
+    parts = parts[:, None]
+    if angle.sin() < 1e-4:
+        return torch.lerp(one, other, parts)
+    return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()

@@ -1,0 +1,135 @@
+"""Flows: a network leads noise to images along straight paths, in few steps.
+
+    genimg train flow --data scenes
+    genimg train flow model.conditional=true data.channels=1 data.fit=pad --data MNIST_FOLDER
+    genimg sample flow --label 7 --steps 8 --guidance 2 -o sevens.png
+
+The noise is the latent: a number for each pixel and channel.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from genimg.contracts import Rows
+from genimg.models.velocity import VelocityUNet
+from genimg.ode import Solver, solve
+from genimg.recipe import Data
+from genimg.recipes.synthesis import ByClass, Evaluate, Synthesis
+from genimg.schedule import Train
+from genimg.section import Section
+from genimg.training.flow_matching import FlowMatching, Times
+from genimg.training.method import Part
+
+
+class Model(ByClass):
+    width: int = Field(48, ge=8, multiple_of=8)
+    """channels at the resolution at which it computes, doubling at each halving"""
+    depth: int = Field(1, ge=0, le=4)
+    """halvings; self-attention is at the lowest resolution"""
+    blocks: int = Field(1, ge=1)
+    """residual blocks at each resolution, down and up"""
+    unshuffle: Literal[1, 2, 4] = 2
+    """at which part of the images' resolution it computes: 2 a half"""
+
+
+class Loss(Section):
+    times: Times = "logit-normal"
+    """how often each time of the path is learnt from: mostly its middle, or all alike (uniform)"""
+    drop: float = Field(0.1, ge=0, le=1)
+    """probability with which a class is not told, so that it can be insisted on when drawing"""
+
+
+class Sampler(Section):
+    steps: int = Field(8, ge=1, le=50)
+    """steps from noise to image, unless asked for"""
+    solver: Solver = "midpoint"
+    """euler asks the network once a step, midpoint and heun twice, and err less for it"""
+    guidance: float = Field(1.0, ge=0, le=20)
+    """how strongly a class is insisted on, unless asked for; 1: not at all, at half the work"""
+
+
+class Flow(Synthesis):
+    model: Model = Model()
+    loss: Loss = Loss()
+    sampler: Sampler = Sampler()
+
+    @model_validator(mode="after")
+    def size_can_be_halved(self) -> Self:
+        multiple = self.model.unshuffle * 2**self.model.depth
+        if self.data.size % multiple:
+            raise ValueError(
+                f"data.size={self.data.size}: with model.unshuffle={self.model.unshuffle} and"
+                f" model.depth={self.model.depth} {self.recipe} takes multiples of {multiple}"
+            )
+        return self
+
+    @property
+    def latent(self) -> int:
+        return self.data.channels * self.data.size**2
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("steps", "guidance") if self.model.conditional else ("steps",)
+
+    def velocity(self) -> VelocityUNet:
+        model = self.model
+        return VelocityUNet(
+            model.width,
+            model.depth,
+            model.blocks,
+            model.unshuffle,
+            self.data.channels,
+            len(model.classes),
+        )
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"velocity": self.velocity()}
+
+    def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
+        network, sampler = networks["velocity"], self.sampler
+        shape = (self.data.channels, self.data.size, self.data.size)
+
+        def compute(rows: Rows) -> Rows:
+            noise, classes = rows["latent"].unflatten(1, shape), rows.get("classes")
+            steps = int(rows["steps"][0]) if "steps" in rows else sampler.steps
+            guidance = float(rows["guidance"][0]) if "guidance" in rows else sampler.guidance
+
+            def slope(images: Tensor, time: float) -> Tensor:
+                times = images.new_full((len(images),), time)
+                towards: Tensor = network(images, times, classes).float()
+                if classes is None or guidance == 1:
+                    return towards
+                anywhere = network(images, times, torch.zeros_like(classes)).float()
+                return torch.lerp(anywhere, towards, guidance)  # eq. 6, Ho & Salimans 2022
+
+            start = noise.contiguous(memory_format=torch.channels_last)
+            return {"image": solve(slope, start, steps, sampler.solver)}
+
+        return compute
+
+    def method(self, device: torch.device) -> FlowMatching:
+        return FlowMatching(
+            Part(self.velocity(), betas=(0.9, 0.99)),
+            classes=len(self.model.classes),
+            times=self.loss.times,
+            drop=self.loss.drop,
+            train=self.train,
+            device=device,
+        )
+
+
+def flow() -> Flow:
+    """Rectified flow matching (Liu et al. 2023) with a U-Net: from noise to images in few steps."""
+    return Flow(
+        recipe="flow",
+        data=Data(size=32, channels=3, holdout=2_000),
+        evaluation=Evaluate(samples=1024),
+        train=Train(
+            images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine",
+            ema_half_life=10_000, clip_norm=1.0, checkpoint_every=100_000,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""What recipes have in common that draw images: what they can, how they are judged, what is shown.
+
+A family says how latents become images. Judged by the sliced Wasserstein distance, which needs no
+pretrained network; with a classifier (`genimg evaluate --judge`) also by FID on its features,
+inception score and shares of classes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from genimg.contracts import Ability, Dataset, Rows
+from genimg.inference import Inference, classes_of, latents, real_images
+from genimg.judging import Seen, judged, refuse_judge, seen
+from genimg.metrics.distributions import diversity
+from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
+from genimg.pixels import to_bytes_range
+from genimg.recipe import Recipe
+from genimg.recipes.recognition import named_classes
+from genimg.section import Section
+
+FEWEST = 16  # held-out images that are worth comparing with
+PATCHES = 16  # of each generated image and level, and as many of held-out ones
+VARIED = 256  # images whose diversity is measured, by all their pairs
+COLUMNS = 8  # of a preview
+MOST_ROWS = 16  # of a preview with a row a class
+
+
+class ByClass(Section):
+    """What a model's section has where it may be told which class to draw."""
+
+    conditional: bool = False
+    """draw by class: learnt from images with labels, and asked for as --label"""
+    classes: tuple[str, ...] = ()
+    """names of the classes, of a conditional model; empty: taken from the data"""
+
+
+class Evaluate(Section):
+    samples: int = Field(8192, ge=FEWEST)
+    """images generated, and held-out images compared with, at most"""
+    judge: str | None = None
+    """a classifier (NAME, NAME@ALIAS, NAME@7): checkpoints are chosen by FID on its features"""
+
+
+class Synthesis(Recipe):
+    """A recipe whose models draw images of latents, which seeds give, and perhaps of classes."""
+
+    helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
+    objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
+
+    model: ByClass = ByClass()
+    evaluation: Evaluate = Evaluate()
+
+    @property
+    @abstractmethod
+    def latent(self) -> int:
+        """Dimensions of the latents."""
+
+    @abstractmethod
+    def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
+        """A pass: images of latents and, of a conditional model, of classes; and of `options`."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Columns of a pass that are options of operations, which these models honour."""
+        return ()
+
+    @model_validator(mode="after")
+    def enough_is_held_out(self) -> Self:
+        if self.data.holdout < FEWEST:
+            raise ValueError(
+                f"data.holdout={self.data.holdout}: {self.recipe} is compared with at least "
+                f"{FEWEST} held-out images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def classes_are_asked_for(self) -> Self:
+        if self.model.classes and not self.model.conditional:
+            raise ValueError(
+                f"model.classes={list(self.model.classes)}: only with model.conditional=true"
+            )
+        return self
+
+    @property
+    def wants(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("image", "label") if self.model.conditional else ("image",)
+
+    @property
+    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
+        return ("judge_fid", "min") if self.evaluation.judge else self.objective
+
+    def refuse_helper(self, name: str, helper: Recipe) -> None:
+        refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
+
+    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+        if not self.model.conditional:
+            return self
+        names = named_classes(self.model.classes, classes["label"])
+        return self.model_copy(update={"model": self.model.model_copy(update={"classes": names})})
+
+    def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
+        data, conditional = self.data, self.model.conditional
+        draw = Ability(
+            self.drawer(networks),
+            data.channels,
+            takes=("latent", *(("classes",) if conditional else ()), *self.options),
+            conditions=frozenset({*(("label",) if conditional else ()), *self.options}),
+            latent=self.latent,
+            side=data.size,
+            classes=self.model.classes,
+        )
+        return dict.fromkeys(("sample", "interpolate", "decode"), draw)
+
+    def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255;
+
+        with a judge, what genimg.judging tells.
+        """
+        mine = inference.share(self.evaluation.samples)
+        fake = self.generated(inference, mine)
+        chosen = data.choose(self.evaluation.samples)
+        share = inference.share(len(chosen))
+        real = real_images(data, chosen[share.start : share.stop], inference.device)
+        metrics = {
+            "swd": sliced_wasserstein(real, fake, patches=self.patches(), sync=inference.sync),
+            "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
+        }
+        if judge := inference.helpers.get("judge"):
+            parts = (seen(judge, fake), seen(judge, real))
+            metrics |= judged(*(Seen(*map(inference.gather, part)) for part in parts))
+        return metrics
+
+    def patches(self) -> int:
+        return PATCHES * self.evaluation.samples
+
+    def protocol(self, data: Dataset) -> dict[str, str | int]:
+        judge = self.evaluation.judge
+        about: dict[str, str | int] = {"judge": judge} if judge else {}
+        return about | {
+            "images": min(self.evaluation.samples, len(data)),
+            "samples": self.evaluation.samples,
+            "seed": 0,
+            "detector": f"patches of {PATCH}x{PATCH} pixels of a Laplacian pyramid",
+            "method": f"sliced Wasserstein distance (Karras et al. 2018) x 1000, {self.patches()} "
+            f"patches a level, {DIRECTIONS} directions",
+        }
+
+    def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
+        """Images of the first seeds; where classes are few a row each, of the same seeds."""
+        count = len(self.model.classes)
+        if 0 < count <= MOST_ROWS:
+            each = [self.generated(inference, range(COLUMNS), number) for number in range(count)]
+            images = torch.cat(each)
+        else:
+            images = self.generated(inference, range(COLUMNS**2))
+        return images.float().cpu() / 127.5 - 1, COLUMNS
+
+    def generated(self, inference: Inference, seeds: range, number: int | None = None) -> Tensor:
+        """uint8 [N, C, size, size] on the device: the images of seeds, if any.
+
+        number: of the class that all are of; None: each is of its own, where there are classes
+        """
+        compute = self.drawer(inference.networks)
+        shape = (0, self.data.channels, self.data.size, self.data.size)
+        parts = [torch.empty(shape, dtype=torch.uint8, device=inference.device)]
+        for start in range(seeds.start, seeds.stop, inference.at_once):
+            few = torch.arange(
+                start, min(start + inference.at_once, seeds.stop), device=inference.device
+            )
+            rows: Rows = {"latent": latents(few, self.latent)}
+            if count := len(self.model.classes):
+                kinds = classes_of(few, count) if number is None else torch.full_like(few, number)
+                rows["classes"] = F.one_hot(kinds, count).float()
+            parts.append(to_bytes_range(inference.rows(compute, rows)["image"]))
+        return torch.cat(parts)
