@@ -30,6 +30,14 @@ _NOISE = int.from_bytes(b"noise")
 Pictures = Callable[[Tensor], Tensor]  # places int64 [P] -> uint8 [P, C, H, W]
 
 
+def labels_of(seen: Seen) -> Tensor:
+    """int64 [N]: the class that each image is taken for, a column of `joint`."""
+    labels = seen.probabilities.argmax(dim=-1)
+    if labels.dim() == 1:
+        return labels
+    return labels @ seen.probabilities.shape[-1] ** torch.arange(2, -1, -1, device=labels.device)
+
+
 class Verdict(NamedTuple):
     """What a judge says of N generated images.
 
@@ -153,7 +161,7 @@ class Yardstick:
     def _verdict(self, made: Seen, pictures: Pictures) -> Verdict:
         metrics = judged(made, self.real)
         if scales := scales_of(self.data.size):
-            pairs = pairs_of(made.probabilities.argmax(dim=1), PAIRS)
+            pairs = pairs_of(labels_of(made), PAIRS)
             if len(pairs):
                 one, other = map(pictures, pairs.unbind(1))
                 metrics["judge_ms_ssim"] = float(ms_ssim(one, other, scales=scales).mean())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genimg.engine import Engine
     from jobs.model import Model
 
-DECIDING = ("size", "channels", "fit", "scenes")  # keys of data that say what images are
+DECIDING = ("size", "channels", "stack", "fit", "scenes")  # keys of data that say what images are
 
 
 def compare(

@@ -92,7 +92,7 @@ def evaluate(
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):
-        if key.startswith("model.") or key in ("data.size", "data.channels"):
+        if key.startswith("model.") or key in ("data.size", "data.channels", "data.stack"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     wants, device = recipe.wants, engine.device
     try:

@@ -134,13 +134,16 @@ def pictures(judged: Judged, yardstick: Yardstick) -> list[tuple[np.ndarray, str
     """(picture, caption): samples; samples by class; those most like training images."""
     import numpy as np
 
+    from genimg.judging import classes_of
     from genimg.pixels import grid, to_tensor
     from genimg.sheets import shelves
+    from genimg.yardsticks import labels_of
 
     few = judged.images[:GRID]
     found = [(grid(to_tensor(few), COLUMNS), f"{len(few)} samples, seeds 0 to {len(few) - 1}")]
-    labels = judged.verdict.seen.probabilities.argmax(dim=1).cpu().numpy()
-    classes = yardstick.judge.abilities["classify"].classes[:MOST_CLASSES]
+    labels = labels_of(judged.verdict.seen).cpu().numpy()
+    stacked = judged.verdict.seen.probabilities.dim() > 2
+    classes = classes_of(yardstick.judge, stacked)[:MOST_CLASSES]
     of_each = [judged.images[labels == label][:OF_A_CLASS] for label in range(len(classes))]
     shares = [f"{name}: {np.mean(labels == label):.1%}" for label, name in enumerate(classes)]
     found.append((shelves(shares, of_each), "samples that the judge takes for each class"))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.inference import Inference, latents, real_images
-from genimg.judging import BETTER, Best, judged_in_training, refuse_judge
+from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.dcgan import Discriminator, Generator
@@ -95,9 +95,7 @@ class GAN(Recipe):
 
     @model_validator(mode="after")
     def the_best_is_measured(self) -> Self:
-        best = self.evaluation.best
-        if best not in (None, "swd") and not self.evaluation.judge:
-            raise ValueError(f"evaluation.best={best}: a judge tells it; give evaluation.judge")
+        refuse_best(self.evaluation.best, self.evaluation.judge, self.data)
         return self
 
     @property
