@@ -35,7 +35,8 @@ def labels_of(seen: Seen) -> Tensor:
     labels = seen.probabilities.argmax(dim=-1)
     if labels.dim() == 1:
         return labels
-    return labels @ seen.probabilities.shape[-1] ** torch.arange(2, -1, -1, device=labels.device)
+    worth = seen.probabilities.shape[-1] ** torch.arange(2, -1, -1, device=labels.device)
+    return (labels * worth).sum(dim=1)
 
 
 class Verdict(NamedTuple):
@@ -134,7 +135,7 @@ class Yardstick:
 
         parts = torch.arange(self.samples).split(AT_ONCE)
         of_noise = [seen(self.judge, noise(few)) for few in parts]
-        again = [each[:1].expand(self.samples, -1) for each in self.real]
+        again = [each[:1].expand(self.samples, *each.shape[1:]) for each in self.real]
         found = {
             "noise": self._verdict(Seen(*map(torch.cat, zip(*of_noise, strict=True))), noise),
             "repeated": self._verdict(Seen(*again), one),

@@ -115,8 +115,9 @@ def evaluate(
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
-    helpers = helpers_of(recipe, engine.device, training=False)
-    inference = replace(engine.inference, helpers=helpers.engines)
+    # where a judge is given, that which the recipe names is not asked
+    helpers = {} if critic else helpers_of(recipe, engine.device, training=False).engines
+    inference = replace(engine.inference, helpers=helpers)
     others: dict[str, dict[str, float]] = {}
     if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)

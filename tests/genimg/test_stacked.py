@@ -16,7 +16,7 @@ from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.judging import Seen, classes_of, joint, judged, modes, refuse_judge, seen
 from genimg.metrics.distributions import class_shares
-from genimg.yardsticks import labels_of
+from genimg.yardsticks import Yardstick, labels_of
 
 
 def numbered(count: int, size: int = 8) -> Images:
@@ -94,6 +94,11 @@ def test_a_judge_reads_each_channel():
         one = [judge.abilities["classify"].classes[int(each.argmax())] for each in row]
         assert names[label] == " ".join(one)
     assert torch.equal(joint(found.probabilities).argmax(dim=1), labels_of(found))
+
+    gray = [Images({"image": torch.from_numpy(each)}) for each in draw.reshape(3, 5, 1, 16, 16)]
+    limits = Yardstick(judge, Stacked(gray[0]), Stacked(gray[1]), 30).limits()
+    assert all(each["judge_modes"] >= 1 for each in limits.values())
+    assert limits["repeated"]["judge_modes"] == 1
     assert [len(each) for each in seen(judge, images[:0])] == [0, 0]
 
 
