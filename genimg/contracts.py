@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, Self, TypedDict
 
 import numpy as np
 import torch
@@ -204,6 +204,14 @@ class Dataset(Protocol):
 
         Seeded, each class by its share; the same in every process. What evaluations look at.
         """
+        ...
+
+
+class Splittable(Dataset, Protocol):
+    """A dataset that can keep some images out of training."""
+
+    def hold_out(self, count: int) -> tuple[Self, Self]:
+        """(what is left, the `count` held-out images), the same ones for every training."""
         ...
 
 

@@ -33,7 +33,11 @@ class Engine:
 
     A row gives the same bits in whatever pass it is computed; whether passes of a size do that is
     found out when one is first wanted, or of all sizes by `settle`.
+
+    digest: of the checkpoint folder that it was loaded from, if it was
     """
+
+    digest = ""
 
     def __init__(
         self, recipe: Recipe, networks: dict[str, nn.Module], precision: Precision = "float32"
@@ -82,7 +86,9 @@ class Engine:
         chosen = resolved(precision, torch.device(device))
         for network in networks.values():
             prepared(network, chosen)
-        return cls(recipe, networks, chosen)
+        engine = cls(recipe, networks, chosen)
+        engine.digest = checkpoint.read_manifest(Path(folder)).digest()
+        return engine
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genimg.errors import InputError
 from genimg.schedule import Train
@@ -33,6 +33,8 @@ class Data(Section):
     """side of the square that the networks see in training, pixels"""
     channels: Literal[1, 3] = 3
     """1 gray, 3 RGB; images are converted"""
+    stack: bool = False
+    """three gray images, drawn at random, are the channels of one, as in Stacked-MNIST"""
     fit: Literal["resize", "pad", "crop"] = "resize"
     """how an image becomes size x size: resize and centre-crop, pad with black, or random crops"""
     augment: Literal["none", "flip", "dihedral"] = "none"
@@ -41,6 +43,12 @@ class Data(Section):
     """images kept out of training, on which checkpoints are evaluated"""
     tolerate_broken: int = Field(0, ge=0)
     """how many unreadable files may be skipped (each is named); one more stops the training"""
+
+    @model_validator(mode="after")
+    def three_are_stacked(self) -> Self:
+        if self.stack and self.channels != 3:
+            raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
+        return self
 
 
 class Recipe(Section):

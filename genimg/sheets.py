@@ -1,4 +1,4 @@
-"""What an evaluation of restorers leaves to look at: a sheet of images, and their values as CSV."""
+"""What evaluations leave to look at: sheets of images, and the values of images as CSV."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE = 256  # pixels: what is shown of an image, at most, each way
 GAP = 4
 LINE = 16  # pixels high, of text
+SMALL = 64  # pixels, to which smaller images are enlarged by whole factors
 COLUMNS = ("before", "after", "truth")
 PAPER, INK = 255, 0
 
@@ -118,3 +119,26 @@ def per_image(names: Iterable[str], values: Mapping[str, Iterable[float]]) -> st
     for name, *scores in zip(names, *values.values(), strict=True):
         writer.writerow([name, *(f"{score:.6g}" for score in scores)])
     return out.getvalue()
+
+
+def shelves(names: Sequence[str], rows: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 [H', W', 3]: rows of small images, a name above each row.
+
+    rows: each uint8 [N, H, W, 1 or 3] with its own N, which may be 0; small ones are enlarged
+    """
+    assert rows, "shelves of no rows"
+    side = rows[0].shape[1]
+    scale = max(1, SMALL // side)
+    cell = side * scale + GAP
+    width = max(cell * max(len(row) for row in rows) + GAP, SIDE)
+    picture = Image.new("RGB", (width, len(rows) * (LINE + cell) + GAP), (PAPER,) * 3)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=12)
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        top = number * (LINE + cell) + GAP
+        draw.text(
+            (GAP, top - GAP), fitting(name, font, width - 2 * GAP), fill=(INK,) * 3, font=font
+        )
+        large = row.repeat(scale, axis=1).repeat(scale, axis=2)
+        for place, image in enumerate(np.broadcast_to(large, (*large.shape[:3], 3))):
+            picture.paste(Image.fromarray(image), (GAP + place * cell, top + LINE - GAP))
+    return np.asarray(picture)

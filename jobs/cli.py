@@ -4,6 +4,7 @@ import typer
 
 from genimg.operations import OPERATIONS
 from jobs import models
+from jobs.compare import compare
 from jobs.console import run
 from jobs.degrade import degrade
 from jobs.demo import demo
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 LIFE, DOING = "The life of a model", "Operations"
-for command in (recipes, train, tune, evaluate, serve, prepare, degrade, demo):
+for command in (recipes, train, tune, evaluate, compare, serve, prepare, degrade, demo):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
 for operation in OPERATIONS.values():

@@ -13,7 +13,7 @@ from jobs.console import run, say
 
 if TYPE_CHECKING:
     from cluster.versions import Version
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
 # Chosen so that all of it takes less than six minutes on two cores. Most of the generator's time
 # goes into one training: simple scenes become shapes in it, full ones only coloured blobs.
@@ -54,7 +54,7 @@ def demo(
         run_search(output)
         run_trainings(output, workers)
 
-    from jobs.demos import report
+    from jobs import pages
     from jobs.demos.photograph import photograph_section
     from jobs.demos.service import service_section
 
@@ -66,7 +66,7 @@ def demo(
         service_section(output),
     ]
     path = output / "report.html"
-    report.write(path, "genimg demo", sections)
+    pages.write(path, "genimg demo", sections)
     say(f"done in {time.monotonic() - started:.0f} s; look at {path}")
     typer.echo(path)
 
@@ -144,7 +144,7 @@ def run_trainings(output: Path, workers: int) -> None:
 
 def search_section(output: Path) -> Section:
     """What was searched, as a picture."""
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
     section = Section("A search: Ray Tune, ASHA and Optuna")
     section.command(
@@ -219,7 +219,7 @@ def denoiser_section(output: Path) -> Section:
 def open_section(output: Path, model: str, title: str) -> tuple[Section, Path, Version]:
     from cluster.places import open_storage
     from cluster.registry import Registry
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
     version = best_version(output, model)
     registry = Registry(open_storage(str(output / "registry")))

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say, shown
+from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
+from jobs.judgements import FEWEST
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
-    from genimg.engine import Engine
     from genimg.inference import Inference
     from genimg.recipes.restoring import Restoring
 
 SMALLEST = 12  # pixels, of images that a restorer is judged by
-FEWEST_JUDGED = 10  # the inception score is a mean over ten parts
 
 
 def evaluate(
@@ -35,14 +34,18 @@ def evaluate(
         str | None, typer.Option(help="A classifier's model, to judge a generator's images.")
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=FEWEST_JUDGED, help="Images that --judge looks at.")
+        int, typer.Option(min=FEWEST, help="Images that --judge looks at.")
     ] = 10_000,
     baselines: Annotated[
         bool, typer.Option(help="Of a restorer: beside what classical methods make of it. Slow.")
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Of a restorer: a folder for a sheet and a CSV."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for a page (with --judge), or a restorer's sheet and CSV.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     precision: PrecisionOption = "auto",
@@ -53,23 +56,28 @@ def evaluate(
     On the very data that a model was trained on, only what was held out is looked at. How it was
     measured stands beside the metrics: data, split, number of images, seed, detector, method.
 
-    With --judge, a generator is also judged by a classifier: FID on its features, inception
-    score, how many images it is sure of (probability 0.9 or more), and the share of each class.
+    With --judge, a generator is also judged by a classifier: FID, KID, precision, recall, density
+    and coverage on its features, inception score, how much alike images of a class are (MS-SSIM),
+    how many it is sure of (probability 0.9 or more), and authenticity: how many are no nearer to a
+    training image than that is to another. Beside it what training images, noise and one image
+    repeated would get; -o leaves a page with samples and the training images nearest to them.
 
     A restorer is judged beside the damaged images, with --baselines beside classical methods too;
     -o writes scores.csv, a line an image, and sheet.png, the worst and the best.
 
     Example: genimg evaluate denoiser evaluation.sigmas=[25] --data BSD68
     """
-    from genimg import checkpoint
     from genimg.data.opening import open_dataset
     from genimg.data.sources import Split
     from genimg.engine import Engine
     from genimg.errors import InputError, nearest
     from genimg.judging import refuse_judge
     from genimg.recipes.restoring import Restoring
+    from genimg.yardsticks import Yardstick
+    from jobs.judgements import held_out_of, judge_images, training_images, write
     from jobs.model import folder_of, load_engine, with_helpers
     from jobs.runs.addressed import helpers_of
+    from jobs.tables import Table
 
     if split not in get_args(Split):
         raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
@@ -79,10 +87,12 @@ def evaluate(
     if critic:
         engine.recipe.need("sample", engine.abilities)
         refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
+        if output:
+            refuse_blocked(output)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):
-        if key.startswith("model.") or key in ("data.size", "data.channels"):
+        if key.startswith("model.") or key in ("data.size", "data.channels", "data.stack"):
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     wants, device = recipe.wants, engine.device
     try:
@@ -95,33 +105,47 @@ def evaluate(
         opened = open_dataset(smaller, wants, cast(Split, split), device, warn=say)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
-    if opened.fingerprint in trained_on(checkpoint.read_manifest(folder).lineage):
-        _, dataset = opened.hold_out(engine.recipe.data.holdout)
+    held_out = held_out_of(folder, engine.recipe)
+    training: Dataset | None = None
+    if opened.fingerprint in held_out:
+        training, dataset = opened.hold_out(engine.recipe.data.holdout)
         protocol["split"] = "held-out"
         say(
             f"{model} was trained on {data}: "
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
-    helpers = helpers_of(recipe, engine.device, training=False)
-    inference = replace(engine.inference, helpers=helpers.engines)
+    # where a judge is given, that which the recipe names is not asked
+    helpers = {} if critic else helpers_of(recipe, engine.device, training=False).engines
+    inference = replace(engine.inference, helpers=helpers)
     others: dict[str, dict[str, float]] = {}
     if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)
-    elif output or baselines:
-        raise InputError(f"{'-o' if output else '--baselines'}: only for models that restore")
+    elif baselines:
+        raise InputError("--baselines: only for models that restore")
+    elif output and not critic:
+        raise InputError("-o: only for models that restore, and with --judge")
     else:
         metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
-        metrics |= judge_samples(engine, critic, dataset, samples)
-        protocol["judge"] = {"model": judge, "images": min(samples, len(dataset)),
-                             "samples": samples, "seed": 0}  # fmt: skip
+        if protocol["split"] != "held-out":
+            training = training_images(recipe.data, wants, cast(Split, split), opened, held_out)
+        yardstick = Yardstick(critic, dataset, training, samples)
+        judged = judge_images(engine, model, yardstick)
+        metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
+        protocol["judge"] = {"model": judge, **yardstick.protocol()}
+    table = Table({"model": metrics, **others})
+    report = metrics | ({"beside": others} if others else {}) | {"protocol": protocol}
+    if critic and output:
+        title, words = f"{model}, judged by {judge}", [model, *(overrides or [])]
+        command = ["evaluate", *words, "--data", data, "--split", split, "--judge", str(judge),
+                   "--samples", str(samples)]  # fmt: skip
+        write(output, title, command, table, [judged], yardstick, report)
     if json:
-        beside = {"beside": others} if others else {}
-        typer.echo(json_.dumps(metrics | beside | {"protocol": protocol}, indent=2))
+        typer.echo(json_.dumps(report, indent=2))
         return
-    typer.echo(table(metrics, others))
+    typer.echo(table.text())
     say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
 
 
@@ -153,42 +177,6 @@ def restored(
         images.save(sheet, output / "sheet.png")
         say(f"{output}: scores.csv and sheet.png")
     return metrics, means
-
-
-def table(metrics: dict[str, float], others: dict[str, dict[str, float]]) -> str:
-    """A line a metric: the model's value, and those of others that have one."""
-    lines = (
-        [" ".join([" " * 24, *(f"{name:>16}" for name in ("model", *others))])] if others else []
-    )
-    for name, value in metrics.items():
-        beside = [shown(each[name]) if name in each else "-" for each in others.values()]
-        cells = [f"{shown(value):>16}" if others else shown(value), *(f"{c:>16}" for c in beside)]
-        lines.append(" ".join([f"{name:24}", *cells]))
-    return "\n".join(lines)
-
-
-def trained_on(lineage: dict[str, Any]) -> set[str | None]:
-    """Fingerprints of the data that a checkpoint was trained on, and of those before they changed.
-
-    What was held out of earlier data may have been trained on since; all else surely was.
-    """
-    data = lineage.get("data", {})
-    return {each.get("fingerprint") for each in (data, *data.get("earlier", ()))}
-
-
-def judge_samples(
-    engine: "Engine", judge: "Engine", dataset: "Dataset", samples: int
-) -> dict[str, float]:
-    """What a classifier sees in a model's images, beside the same of real images."""
-    import torch
-
-    from genimg.inference import real_images
-    from genimg.judging import judged, seen
-    from genimg.operations.drawing import Sample
-
-    drawn = engine(Sample(n=samples, seed=0)).images
-    fake = seen(judge, torch.from_numpy(drawn).permute(0, 3, 1, 2))
-    return judged(fake, seen(judge, real_images(dataset, dataset.choose(samples))))
 
 
 if __name__ == "__main__":

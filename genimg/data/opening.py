@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
-from genimg.contracts import Dataset
+from genimg.contracts import Splittable
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
@@ -18,6 +18,7 @@ from genimg.data.remote import is_remote
 from genimg.data.room import local_workers, refuse_too_large
 from genimg.data.scenes import DRAWN, Scenes
 from genimg.data.sources import Source, Split, is_parquet, open_source
+from genimg.data.stacked import Stacked
 from genimg.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
     from genimg.recipe import Data
 
 SCENES = "scenes"
-
-
-class Splittable(Dataset, Protocol):
-    """A dataset that can keep some images out of training."""
-
-    def hold_out(self, count: int) -> tuple[Dataset, Dataset]:
-        """(what is left, the `count` held-out images), the same ones for every training."""
-        ...
 
 
 def classes_of(
@@ -50,6 +43,10 @@ def classes_of(
     copies: processes on this machine that will hold the data, if it is held in memory; 0 where
     they are on others. memory: this machine's, if not given.
     """
+    if data.stack:
+        refuse_missing("stacked images", Stacked.columns, wants)
+        classes_of(layer(data), Stacked.columns, copies, memory)
+        return {}
     if data.source == SCENES:
         refuse_missing(SCENES, DRAWN, wants)
         return Scenes.classes
@@ -96,6 +93,9 @@ def open_dataset(
     warn(text) is told the name of every file that was skipped as broken. memory: this machine's,
     if not given.
     """
+    if data.stack:
+        refuse_missing("stacked images", Stacked.columns, wants)
+        return Stacked(open_dataset(layer(data), Stacked.columns, split, device, warn, memory))
     if data.source == SCENES:
         simple = data.scenes == "simple"
         seed = 1 if split == "test" else 0
@@ -115,6 +115,11 @@ def open_dataset(
     for name, reason in zip(broken.names, broken.reasons, strict=True):
         warn(f"skipped {name}: {reason}")
     return images.to(device) if fits(images, torch.device(device)) else images
+
+
+def layer(data: Data) -> Data:
+    """The gray images of which three are stacked."""
+    return data.model_copy(update={"stack": False, "channels": 1, "holdout": 1})
 
 
 def fits(images: Images, device: torch.device) -> bool:

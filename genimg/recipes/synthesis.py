@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.inference import Inference, classes_of, latents, real_images
-from genimg.judging import Seen, judged, refuse_judge, seen
+from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.pixels import to_bytes_range
@@ -45,6 +45,8 @@ class Evaluate(Section):
     """images generated, and held-out images compared with, at most"""
     judge: str | None = None
     """a classifier (NAME, NAME@ALIAS, NAME@7): checkpoints are chosen by FID on its features"""
+    best: Best | None = None
+    """the metric that chooses the best checkpoint; null: judge_fid with a judge, else swd"""
 
 
 class Synthesis(Recipe):
@@ -80,6 +82,11 @@ class Synthesis(Recipe):
         return self
 
     @model_validator(mode="after")
+    def the_best_is_measured(self) -> Self:
+        refuse_best(self.evaluation.best, self.evaluation.judge, self.data)
+        return self
+
+    @model_validator(mode="after")
     def classes_are_asked_for(self) -> Self:
         if self.model.classes and not self.model.conditional:
             raise ValueError(
@@ -93,7 +100,8 @@ class Synthesis(Recipe):
 
     @property
     def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
-        return ("judge_fid", "min") if self.evaluation.judge else self.objective
+        best = self.evaluation.best or ("judge_fid" if self.evaluation.judge else "swd")
+        return best, BETTER[best]
 
     def refuse_helper(self, name: str, helper: Recipe) -> None:
         refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
@@ -131,9 +139,9 @@ class Synthesis(Recipe):
             "swd": sliced_wasserstein(real, fake, patches=self.patches(), sync=inference.sync),
             "diversity": diversity(inference.gather(fake[: max(0, VARIED - mine.start)])),
         }
-        if judge := inference.helpers.get("judge"):
-            parts = (seen(judge, fake), seen(judge, real))
-            metrics |= judged(*(Seen(*map(inference.gather, part)) for part in parts))
+        if "judge" in inference.helpers:
+            best = self.evaluation.best
+            metrics |= judged_in_training(inference, fake, data, chosen, best)
         return metrics
 
     def patches(self) -> int:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
 CORNER, SIDE = (30, 130), 256  # of the part of the photograph that is shown
 
 
 def photograph_section(output: Path) -> Section:
     """Damaged in four ways, and mended by a command each; skipped where there is no photograph."""
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
     section = Section("A photograph: the models that come with genimg")
     try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from jobs.console import say
 
 if TYPE_CHECKING:
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
 REQUESTS = 20  # one after the other, for the latency
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
@@ -28,7 +28,7 @@ PATIENCE = 120  # seconds until the server has to be up
 
 def service_section(output: Path) -> Section:
     """Start `genimg serve`, ask for images in both dialects, denoise one, and stop it."""
-    from jobs.demos.report import Section
+    from jobs.pages import Section
 
     section = Section("Served: Ray Serve")
     with server(output) as (address, seconds):

@@ -19,12 +19,26 @@ from tiny_recipes import tiny
 from genimg.data.memory import Images
 from genimg.data.opening import open_dataset
 from genimg.data.storage import Ragged
+from genimg.engine import Engine
 from genimg.inference import Inference
 from genimg.training.sync import Alone, Collective
 
+JUDGED = ("evaluation.samples=40", "evaluation.judge=it")
 CASES = {
     "dcgan": ("dcgan", "evaluation.samples=50"),
     "dcgan-few": ("dcgan", "evaluation.samples=16", "data.size=32"),
+    "judged": (
+        "dcgan",
+        "evaluation.samples=40",
+        "evaluation.judge=its",
+        "evaluation.best=judge_kid",
+    ),
+    "covering": (
+        "dcgan",
+        "evaluation.samples=40",
+        "evaluation.judge=its",
+        "evaluation.best=judge_coverage",
+    ),
     "conv-vae": ("conv-vae", "evaluation.images=40"),
     "conv-vae-one": ("conv-vae", "evaluation.images=1"),
     "classifier": ("classifier", "evaluation.images=40"),
@@ -56,8 +70,17 @@ def measured(case: str, sync) -> dict[str, float]:
         network.eval()
         for parameter in network.parameters():  # nowhere the identity
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    inference = Inference(networks)
-    return recipe.evaluate(replace(inference, sync=sync), data)
+    helpers = {"judge": judge()} if "judge" in recipe.helped_by() else {}
+    return recipe.evaluate(replace(Inference(networks), sync=sync, helpers=helpers), data)
+
+
+def judge() -> Engine:
+    recipe = tiny("classifier")
+    torch.manual_seed(1)
+    networks = recipe.networks()
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    return Engine(recipe, networks)
 
 
 def worker(rank: int, folder: Path) -> None:

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genimg.sheets import GAP, LINE, SIDE, Shown, crop, extremes, per_image, sheet, where_most
+from genimg.sheets import (
+    GAP,
+    LINE,
+    SIDE,
+    SMALL,
+    Shown,
+    crop,
+    extremes,
+    per_image,
+    sheet,
+    shelves,
+    where_most,
+)
 
 
 def shown(height: int, width: int, channels: int = 3, caption: str = "a.png") -> Shown:
@@ -95,3 +107,21 @@ def test_values_of_each_image_as_csv() -> None:
     assert [float(row[1]) for row in read[1:]] == [31.4159, float("inf"), 0.0]
     with pytest.raises(ValueError, match="zip"):
         per_image(names[:2], values)
+
+
+def test_shelves_have_a_name_and_their_images_a_row() -> None:
+    rows = [np.full((count, 16, 16, 1), 50, np.uint8) for count in (9, 0)]
+    picture = shelves(["nine", "none"], rows)
+    cell = SMALL + GAP
+    assert picture.shape == (2 * (LINE + cell) + GAP, 9 * cell + GAP, 3)
+    for place in range(9):
+        left = GAP + place * cell
+        assert (picture[LINE : LINE + SMALL, left : left + SMALL] == 50).all()
+        assert (picture[LINE : LINE + SMALL, left + SMALL : left + cell] == 255).all()
+    for top in (0, LINE + cell):
+        assert (picture[top : top + LINE, :40] < 128).any()
+    assert (picture[2 * LINE + cell + GAP :] == 255).all()
+    one = shelves(
+        ["a name that is longer than the row is wide"], [np.zeros((1, 128, 128, 3), np.uint8)]
+    )
+    assert one.shape == (LINE + 128 + 2 * GAP, SIDE, 3)

@@ -164,6 +164,13 @@ WRONG = [
     ("evaluate dcgan --judge ffdnet", "a ffdnet model cannot classify", "it can: denoise"),
     ("evaluate ffdnet --judge judge", "a ffdnet model cannot sample", "it can: denoise"),
     ("evaluate dcgan --judge judg", "there is no model 'judg'", "did you mean 'judge'?"),
+    # compare
+    ("compare dcgan dcgan --judge judge", "dcgan is given twice", "give different models"),
+    ("compare dcgan ffdnet --judge judge", "a ffdnet model cannot sample"),
+    ("compare dcgan --judge judge-8", "--judge judge-8 takes 3 x 8 x 8"),
+    ("compare dcgan --judge judge --split tset", "--split 'tset'", "did you mean 'test'?"),
+    ("compare dcgan --judge judge -o notes.txt", "-o: ", "not a folder that one can write to"),
+    ("train dcgan evaluation.best=judge_kid", "a judge tells it; give evaluation.judge"),
     # models
     ("models show dcgna", "there is no model 'dcgna'", "did you mean 'dcgan'?"),
     (f"models register a/b {RUN}", "model 'a/b'"),

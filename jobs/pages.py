@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -23,6 +23,8 @@ td.figure { font-variant-numeric: tabular-nums; text-align: right }
 code, pre { background: #eef0f3; border-radius: 4px; padding: .1rem .35rem }
 pre { padding: .7rem 1rem; overflow-x: auto }
 """
+
+Marked = Set[tuple[int, int]]  # row and column of cells, names of rows left out
 
 
 @dataclass
@@ -45,6 +47,18 @@ class Section:
             for name, value in values.items()
         )
         self.body.append(f"<table>{rows}</table>")
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], strong: Marked) -> None:
+        """Rows of cells, of which the first names the row; `strong` are the places of the best."""
+        top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        lines = [f"<tr>{top}</tr>"]
+        for number, (name, *cells) in enumerate(rows):
+            told = "".join(
+                f"<td class=figure>{f'<b>{cell}</b>' if (number, place) in strong else cell}</td>"
+                for place, cell in enumerate(map(escape, cells))
+            )
+            lines.append(f"<tr><th>{escape(name)}</th>{told}</tr>")
+        self.body.append(f"<table>{''.join(lines)}</table>")
 
     def picture(self, png: bytes, caption: str) -> None:
         data = base64.b64encode(png).decode()

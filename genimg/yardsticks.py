@@ -1,0 +1,185 @@
+"""A judge's scores of generated images, beside what the best and the worst of images would get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genimg import references
+from genimg.contracts import Dataset
+from genimg.inference import real_images
+from genimg.judging import AT_ONCE, Seen, chosen_from, identity, judged, seen, seen_in
+from genimg.metrics.multiscale import ms_ssim, pairs_of, scales_of
+from genimg.metrics.neighbours import Authenticity, authenticity, neighbours
+from genimg.rng import fold, integers
+
+if TYPE_CHECKING:
+    from genimg.engine import Engine
+
+PAIRS = 2048  # of images whose MS-SSIM is taken
+TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
+
+_NOISE = int.from_bytes(b"noise")
+
+Pictures = Callable[[Tensor], Tensor]  # places int64 [P] -> uint8 [P, C, H, W]
+
+
+def labels_of(seen: Seen) -> Tensor:
+    """int64 [N]: the class that each image is taken for, a column of `joint`."""
+    labels = seen.probabilities.argmax(dim=-1)
+    if labels.dim() == 1:
+        return labels
+    worth = seen.probabilities.shape[-1] ** torch.arange(2, -1, -1, device=labels.device)
+    return (labels * worth).sum(dim=1)
+
+
+class Verdict(NamedTuple):
+    """What a judge says of N generated images.
+
+    likeness: to training images, None where these are not known
+    """
+
+    metrics: dict[str, float]
+    seen: Seen
+    likeness: Authenticity | None
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A judge, the real images that it compares with, and those trained on, if they are known.
+
+    data, training: of which seeded, class-balanced choices are looked at: of as many images as
+        are generated, and of up to six times as many trained on
+    samples: how many images are generated
+    """
+
+    judge: Engine
+    data: Dataset
+    training: Dataset | None
+    samples: int
+
+    @cached_property
+    def real(self) -> Seen:
+        return seen_in(self.judge, self.data, self.chosen)
+
+    @cached_property
+    def chosen(self) -> np.ndarray:
+        return self.data.choose(self.samples)
+
+    @cached_property
+    def trained(self) -> Seen | None:
+        if self.training is None:
+            return None
+        return seen_in(self.judge, self.training, self.trained_on)
+
+    @cached_property
+    def trained_on(self) -> np.ndarray:
+        """int64 indices of training images; none where they are not known."""
+        if self.training is None:
+            return np.empty(0, np.int64)
+        return self.training.choose(TRAINING_PER_SAMPLE * self.samples)
+
+    def verdict(self, images: Tensor) -> Verdict:
+        """Of generated images, uint8 [N, C, H, W] on the CPU."""
+        return self._verdict(seen(self.judge, images), images.__getitem__)
+
+    def limits(self) -> dict[str, dict[str, float]]:
+        """Scores of sets that a reader can imagine, by metric: kept, as they are of no model.
+
+        real: as many training images, which no generator can be expected to surpass; their
+            authenticity is that of the real images compared with. Only with training images
+        noise: each pixel drawn at random; repeated: one real image over and over
+        """
+        about = identity(self.judge) | {
+            "real": chosen_from(self.data, self.chosen),
+            "training": None
+            if self.training is None
+            else chosen_from(self.training, self.trained_on),
+            "samples": self.samples,
+        }
+        kept = references.kept(about, self._limits, torch.device("cpu"))
+        found: dict[str, dict[str, float]] = {}
+        for who in ("real", "noise", "repeated"):
+            own = {name: value for name, value in kept.items() if name.startswith(f"{who} ")}
+            if own:
+                found[who] = {name.partition(" ")[2]: float(each) for name, each in own.items()}
+        return found
+
+    def nearest(self, verdict: Verdict, count: int, beside: int) -> tuple[Tensor, Tensor] | None:
+        """(int64 [count] samples that come nearest to training images, uint8 [count, beside,
+        C, H, W]: to each the training images that are nearest to it); None: these are not known."""
+        if verdict.likeness is None or self.trained is None or self.training is None:
+            return None
+        places = verdict.likeness.ratios.argsort()[:count]
+        beside = min(beside, len(self.trained_on))
+        points = self.trained.features
+        _, found = neighbours(verdict.seen.features[places], points, beside)
+        wanted = self.trained_on[found.flatten().cpu().numpy()]
+        return places, real_images(self.training, wanted).unflatten(0, (-1, beside))
+
+    def _limits(self) -> dict[str, Tensor]:
+        """{"WHO METRIC": float64}"""
+        shape = (self.data.channels, self.data.size, self.data.size)
+
+        def noise(places: Tensor) -> Tensor:
+            return integers(fold(_NOISE, places), 256, shape).to(torch.uint8)
+
+        def one(places: Tensor) -> Tensor:
+            return real_images(self.data, self.chosen[:1]).expand(len(places), *shape)
+
+        parts = torch.arange(self.samples).split(AT_ONCE)
+        of_noise = [seen(self.judge, noise(few)) for few in parts]
+        again = [each[:1].expand(self.samples, *each.shape[1:]) for each in self.real]
+        found = {
+            "noise": self._verdict(Seen(*map(torch.cat, zip(*of_noise, strict=True))), noise),
+            "repeated": self._verdict(Seen(*again), one),
+        }
+        metrics = {who: verdict.metrics for who, verdict in found.items()}
+        if self.training is not None and self.trained is not None:
+            metrics["real"] = self._of_training(self.training, self.trained)
+        return {
+            f"{who} {name}": torch.tensor(value, dtype=torch.float64)
+            for who, each in metrics.items()
+            for name, value in each.items()
+        }
+
+    def _of_training(self, training: Dataset, trained: Seen) -> dict[str, float]:
+        chosen = training.choose(self.samples)
+
+        def pictures(places: Tensor) -> Tensor:
+            return real_images(training, chosen[places.numpy()])
+
+        metrics = self._verdict(seen_in(self.judge, training, chosen), pictures).metrics
+        unseen = authenticity(self.real.features, trained.features)
+        return metrics | {"judge_authenticity": unseen.share}
+
+    def _verdict(self, made: Seen, pictures: Pictures) -> Verdict:
+        metrics = judged(made, self.real)
+        if scales := scales_of(self.data.size):
+            pairs = pairs_of(labels_of(made), PAIRS)
+            if len(pairs):
+                one, other = map(pictures, pairs.unbind(1))
+                metrics["judge_ms_ssim"] = float(ms_ssim(one, other, scales=scales).mean())
+        likeness = None
+        if self.trained is not None:
+            likeness = authenticity(made.features, self.trained.features)
+            metrics["judge_authenticity"] = likeness.share
+        return Verdict(metrics, made, likeness)
+
+    def protocol(self) -> dict[str, str | int]:
+        """What is done: numbers of images, the seed, and who looks at them, in which precision."""
+        return {
+            "digest": self.judge.digest,
+            "precision": self.judge.precision,
+            "images": len(self.chosen),
+            "samples": self.samples,
+            "training_images": len(self.trained_on),
+            "ms_ssim_scales": scales_of(self.data.size),
+            "seed": 0,
+        }

@@ -1,0 +1,139 @@
+"""`genimg compare`: several generators judged by one classifier, side by side."""
+
+import json as json_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
+from jobs.judgements import FEWEST
+
+if TYPE_CHECKING:
+    from genimg.contracts import Dataset
+    from genimg.data.sources import Split
+    from genimg.engine import Engine
+    from jobs.model import Model
+
+DECIDING = ("size", "channels", "stack", "fit", "scenes")  # keys of data that say what images are
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="NAME, NAME@ALIAS, NAME@7, or checkpoint folders.")
+    ],
+    judge: Annotated[str, typer.Option(help="A classifier's model, which looks at the images.")],
+    data: Annotated[
+        str, typer.Option(help="Real images to compare with: as for train, or 'scenes'.")
+    ] = "scenes",
+    split: Annotated[
+        str, typer.Option(help="test, train or all, where the data tells them apart.")
+    ] = "test",
+    samples: Annotated[
+        int, typer.Option(min=FEWEST, help="Images of each model that are looked at.")
+    ] = 10_000,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for a page with the scores.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    precision: PrecisionOption = "auto",
+    registry: RegistryOption = "registry",
+) -> None:
+    """Judge several generators by one classifier on the same real images, side by side.
+
+    The scores are those of `genimg evaluate --judge`, and the best of each line has a star. Where
+    models were trained on the very data, only what was held out from all of them is looked at.
+
+    Example: genimg compare dcgan wgan-gp@best --judge eyes --data scenes -o compared
+    """
+    from genimg.data.sources import Split
+    from genimg.errors import InputError, nearest
+    from genimg.judging import refuse_judge
+    from genimg.yardsticks import Yardstick
+    from jobs.judgements import judge_images, write
+    from jobs.model import Model, load_engine
+    from jobs.tables import Table
+
+    if split not in get_args(Split):
+        raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
+    if twice := sorted({name for name in models if models.count(name) > 1}):
+        raise InputError(f"{twice[0]} is given twice; give different models")
+    if output:
+        refuse_blocked(output)
+    every = [Model.named(name, registry, precision) for name in models]
+    critic = load_engine(judge, registry, precision)
+    engines = [each.engine() for each in every]
+    for name, engine in zip(models, engines, strict=True):
+        engine.recipe.need("sample", engine.abilities)
+        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
+        refuse_other_data(models[0], engines[0], name, engine)
+    dataset, training, judged_on = opened(every, engines, data, cast("Split", split))
+    yardstick = Yardstick(critic, dataset, training, samples)
+    judged = [
+        judge_images(engine, name, yardstick) for name, engine in zip(models, engines, strict=True)
+    ]
+    metrics = {each.name: each.verdict.metrics for each in judged}
+    limits = yardstick.limits()
+    table = Table({**metrics, **limits}, models=len(models))
+    protocol: dict[str, Any] = {
+        "data": data,
+        "split": judged_on,
+        "fingerprint": dataset.fingerprint,
+        "precision": engines[0].precision,
+        "judge": {"model": judge, **yardstick.protocol()},
+    }
+    report = {"models": metrics, "best": table.best(), "beside": limits, "protocol": protocol}
+    if output:
+        command = ["compare", *models, "--data", data, "--split", split, "--judge", judge,
+                   "--samples", str(samples)]  # fmt: skip
+        title = f"{', '.join(models)}, judged by {judge}"
+        write(output, title, command, table, judged, yardstick, report)
+    if json:
+        typer.echo(json_.dumps(report, indent=2))
+        return
+    typer.echo(table.text())
+    say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
+
+
+def refuse_other_data(first: str, engine: "Engine", name: str, other: "Engine") -> None:
+    """InputError where two models make images of different kinds."""
+    from genimg.errors import InputError
+
+    mine, its = (each.recipe.data.model_dump() for each in (engine, other))
+    for key in DECIDING:
+        if mine[key] != its[key]:
+            raise InputError(
+                f"{name} was trained with data.{key}={its[key]}, {first} with {mine[key]}: real "
+                "images would not be the same for both; compare each with models of its kind"
+            )
+
+
+def opened(
+    models: "list[Model]", engines: "list[Engine]", data: str, split: "Split"
+) -> "tuple[Dataset, Dataset | None, str]":
+    """(what the models are judged on, training images if known, which part of the data it is)."""
+    from genimg.data.opening import open_dataset
+    from genimg.errors import InputError
+    from jobs.judgements import held_out_of, training_images
+
+    recipe = engines[0].recipe.override([f"data.source={data!r}"])
+    held_out: dict[str | None, int] = {}
+    for model, engine in zip(models, engines, strict=True):
+        for fingerprint, count in held_out_of(model.folder, engine.recipe).items():
+            held_out[fingerprint] = min(count, held_out.get(fingerprint, count))
+    whole = open_dataset(recipe.data, recipe.wants, split, engines[0].device, warn=say)
+    if whole.fingerprint in held_out:
+        if any(engine.recipe.wants != recipe.wants for engine in engines):
+            raise InputError(
+                f"{data}: some models were trained on it with labels, some without, and had other "
+                "images held out; give data with a test split"
+            )
+        training, dataset = whole.hold_out(held_out[whole.fingerprint])
+        say(f"models were trained on {data}: only {len(dataset)} images that all had held out"
+            " are looked at")  # fmt: skip
+        return dataset, training, "held-out"
+    return whole, training_images(recipe.data, recipe.wants, split, whole, held_out), split
+
+
+if __name__ == "__main__":
+    run(compare)

@@ -1,0 +1,176 @@
+"""Generators judged by a classifier: what `evaluate` and `compare` have in common."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.console import say
+from jobs.pages import Section
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genimg.contracts import Dataset
+    from genimg.data.sources import Split
+    from genimg.engine import Engine
+    from genimg.recipe import Data, Recipe
+    from genimg.yardsticks import Verdict, Yardstick
+    from jobs.tables import Table
+
+FEWEST = 10  # images that are judged: the inception score is a mean over ten parts
+GRID = 64  # samples that a page shows, in so many columns:
+COLUMNS = 16
+OF_A_CLASS = 10  # samples of each class that it shows
+MOST_CLASSES = 40  # that it shows
+SUSPECTS = 8  # samples that it shows beside training images
+BESIDE = 7  # of these, to each
+LIMITS = """real: as many training images judged likewise, and the authenticity of the images \
+compared with. noise: each pixel at random. repeated: one real image over and over."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A generator's images, seeds 0, 1, ..., and what a judge says of them."""
+
+    name: str
+    images: np.ndarray  # uint8 [N, H, W, C]
+    verdict: Verdict
+
+
+def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
+    """Draw a generator's images and have them judged."""
+    import torch
+
+    from genimg.operations.drawing import Sample
+
+    drawn = engine(Sample(n=yardstick.samples, seed=0)).images
+    return Judged(name, drawn, yardstick.verdict(torch.from_numpy(drawn).permute(0, 3, 1, 2)))
+
+
+def held_out_of(folder: Path, recipe: Recipe) -> dict[str | None, int]:
+    """How many images a checkpoint was not trained on, of each data that it was.
+
+    By fingerprint, also of data as they were before they changed: what was held out of these may
+    have been trained on since; all else surely was.
+    """
+    from genimg import checkpoint
+
+    data = checkpoint.read_manifest(folder).lineage.get("data", {})
+    every = {each.get("fingerprint") for each in (data, *data.get("earlier", ()))}
+    return dict.fromkeys(every, recipe.data.holdout)
+
+
+def training_images(
+    data: Data,
+    wants: tuple[str, ...],
+    split: Split,
+    judged_on: Dataset,
+    held_out: Mapping[str | None, int],
+) -> Dataset | None:
+    """The training images beside the test images that generators are judged on, if there are any.
+
+    held_out: by the fingerprint of data that a model was trained on, images that it was not
+    """
+    from genimg.data.opening import open_dataset
+    from genimg.errors import InputError
+
+    if split != "test":
+        return None
+    try:
+        opened = open_dataset(data, wants, "train", judged_on.device or "cpu", warn=say)
+    except InputError as error:
+        say(f"no training images to judge beside: {error}")
+        return None
+    if opened.fingerprint == judged_on.fingerprint:
+        say(f"{data.source} is not divided into train/ and test/: no training images are known")
+        return None
+    if opened.fingerprint in held_out:
+        return opened.hold_out(held_out[opened.fingerprint])[0]
+    say(f"authenticity is by the training images of {data.source}: the model had others")
+    return opened
+
+
+def write(
+    folder: Path,
+    title: str,
+    command: Sequence[str],
+    table: Table,
+    judged: Sequence[Judged],
+    yardstick: Yardstick,
+    metrics: Mapping[str, Any],
+) -> None:
+    """metrics.json, report.md and index.html, whose pictures are inside it."""
+    from genimg import images
+    from jobs import pages
+
+    folder.mkdir(parents=True, exist_ok=True)
+    line = shlex.join(["genimg", *command])
+    told = "; ".join(f"{name}: {value}" for name, value in flat(metrics["protocol"]).items())
+    scores = Section("Scores")
+    scores.command(line)
+    scores.table(table.head(), table.rows(), table.marked())
+    limits = LIMITS if "real" in table.columns else LIMITS[LIMITS.index("noise") :]
+    scores.text(limits)
+    scores.text(told)
+    sections = [scores]
+    for each in judged:
+        section = Section(each.name)
+        for picture, caption in pictures(each, yardstick):
+            section.picture(images.encode(picture), caption)
+        sections.append(section)
+    images.write(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n"
+    images.write(folder / "report.md", markdown.encode())
+    pages.write(folder / "index.html", title, sections)
+    say(f"{folder}: index.html, report.md and metrics.json")
+
+
+def pictures(judged: Judged, yardstick: Yardstick) -> list[tuple[np.ndarray, str]]:
+    """(picture, caption): samples; samples by class; those most like training images."""
+    import numpy as np
+
+    from genimg.judging import classes_of
+    from genimg.pixels import grid, to_tensor
+    from genimg.sheets import shelves
+    from genimg.yardsticks import labels_of
+
+    few = judged.images[:GRID]
+    found = [(grid(to_tensor(few), COLUMNS), f"{len(few)} samples, seeds 0 to {len(few) - 1}")]
+    labels = labels_of(judged.verdict.seen).cpu().numpy()
+    stacked = judged.verdict.seen.probabilities.dim() > 2
+    classes = classes_of(yardstick.judge, stacked)[:MOST_CLASSES]
+    of_each = [judged.images[labels == label][:OF_A_CLASS] for label in range(len(classes))]
+    shares = [f"{name}: {np.mean(labels == label):.1%}" for label, name in enumerate(classes)]
+    found.append((shelves(shares, of_each), "samples that the judge takes for each class"))
+    if (nearest := yardstick.nearest(judged.verdict, SUSPECTS, BESIDE)) and judged.verdict.likeness:
+        places, beside = nearest
+        ratios = judged.verdict.likeness.ratios[places].tolist()
+        rows = [
+            np.concatenate([judged.images[place][None], real.permute(0, 2, 3, 1).numpy()])
+            for place, real in zip(places.tolist(), beside, strict=True)
+        ]
+        names = [
+            f"seed {place}: at {ratio:.2f} of that training image's distance to its nearest other"
+            for place, ratio in zip(places.tolist(), ratios, strict=True)
+        ]
+        found.append((
+            shelves(names, rows),
+            "the samples that are most like training images, and to each the nearest of these",
+        ))  # fmt: skip
+    return found
+
+
+def flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """With what is nested under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": each for inner, each in value.items()}
+        else:
+            found[name] = value
+    return found

@@ -1,0 +1,83 @@
+"""What was measured as a table: for a terminal, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.console import shown
+
+if TYPE_CHECKING:
+    from jobs.pages import Marked
+
+
+@dataclass(frozen=True)
+class Table:
+    """Metrics by who they are of: models first, then what they are compared with.
+
+    models: how many of the columns compete for the best of a row
+    """
+
+    columns: Mapping[str, Mapping[str, float]]
+    models: int = 1
+
+    def head(self) -> list[str]:
+        return ["metric", *self.columns]
+
+    def rows(self) -> list[list[str]]:
+        """A line a metric that any model has: its name, and a cell a column."""
+        values = list(self.columns.values())
+        names = dict.fromkeys(name for each in values[: self.models] for name in each)
+        return [
+            [name, *(shown(each[name]) if name in each else "-" for each in values)]
+            for name in names
+        ]
+
+    def best(self) -> dict[str, list[str]]:
+        """The best of several models by each metric that has a better."""
+        from genimg.judging import BETTER
+
+        if self.models < 2:
+            return {}
+        models = dict(list(self.columns.items())[: self.models])
+        found: dict[str, list[str]] = {}
+        for name, direction in BETTER.items():
+            values = {who: each[name] for who, each in models.items() if name in each}
+            if values:
+                best = min(values.values()) if direction == "min" else max(values.values())
+                found[name] = [who for who, value in values.items() if value == best]
+        return found
+
+    def marked(self) -> Marked:
+        best, who = self.best(), list(self.columns)
+        names = [row[0] for row in self.rows()]
+        return {
+            (names.index(name), who.index(each)) for name, which in best.items() for each in which
+        }
+
+    def text(self) -> str:
+        """For a terminal; the best have a star."""
+        rows, marked = self.rows(), self.marked()
+        width = max(16, *(len(name) + 2 for name in self.columns))
+        lines = [["", *self.columns], *rows] if len(self.columns) > 1 else rows
+        told = []
+        for number, (name, *cells) in enumerate(lines, start=len(rows) - len(lines)):
+            several = [
+                f"{cell + ('*' if (number, place) in marked else ''):>{width}}"
+                for place, cell in enumerate(cells)
+            ]
+            told.append(" ".join([f"{name:24}", *(several if len(self.columns) > 1 else cells)]))
+        return "\n".join(told)
+
+    def markdown(self) -> str:
+        """A table in which the best are bold."""
+        marked = self.marked()
+        lines = [f"| {' | '.join(self.head())} |", f"|---|{'---:|' * len(self.columns)}"]
+        for number, (name, *cells) in enumerate(self.rows()):
+            told = [
+                f"**{cell}**" if (number, place) in marked else cell
+                for place, cell in enumerate(cells)
+            ]
+            lines.append(f"| {' | '.join([f'`{name}`', *told])} |")
+        return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""Generators judged by a classifier: the pages that `evaluate` and `compare` leave."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genimg.checkpoint import read_manifest
+from genimg.judging import BETTER
+
+LIMITS = ["real", "noise", "repeated"]
+MEASURED = BETTER.keys() - {"swd", "judge_modes", "judge_modes_kl"}  # the two of stacked images
+
+
+@pytest.fixture(autouse=True)
+def home(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a registry with dcgan and judge, and an earlier checkpoint of dcgan."""
+    shutil.copytree(models / "registry", tmp_path / "registry")
+    shutil.copytree(models / "runs/dcgan/checkpoints/000000000032", tmp_path / "earlier")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def printed(outcome) -> str:
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def test_evaluate_leaves_a_page(command, home: Path):
+    arguments = "evaluate dcgan --judge judge --samples 40 --data scenes"
+    report = json.loads(printed(command(f"{arguments} -o page --json")))
+    assert json.loads((home / "page/metrics.json").read_text()) == report
+    protocol = report["protocol"]["judge"]
+    judge = home / "registry/models/judge/versions/00001"
+    assert protocol["digest"] == read_manifest(judge).digest()
+    assert (protocol["samples"], protocol["images"], protocol["training_images"]) == (40, 40, 240)
+    assert list(report["beside"]) == LIMITS
+    assert report.keys() >= MEASURED
+    for metrics in report["beside"].values():
+        assert metrics.keys() >= MEASURED
+
+    lines = (home / "page/report.md").read_text().splitlines()
+    assert lines[0] == "# dcgan, judged by judge"
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    assert rows[0] == ["metric", "model", *LIMITS]
+    assert {row[0] for row in rows[2:]} == report.keys() - {"beside", "protocol"}
+    page = (home / "page/index.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 3  # samples, by class, nearest
+    assert len(re.findall(r"(src|href)=", page)) == 3  # it needs nothing else
+    assert protocol["digest"] in page
+
+    head, *told = printed(command(arguments)).splitlines()
+    assert head.split() == ["model", *LIMITS]
+    assert [line.split()[0] for line in told] == [row[0] for row in rows[2:]]
+    assert [line.split() for line in told] == rows[2:]
+
+
+def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
+    arguments = "--judge judge --samples 40 --data scenes"
+    alone = json.loads(printed(command(f"evaluate dcgan {arguments} --json")))
+    report = json.loads(printed(command(f"compare dcgan earlier {arguments} -o page --json")))
+    assert json.loads((home / "page/metrics.json").read_text()) == report
+    mine, its = (report["models"][name] for name in ("dcgan", "earlier"))
+    assert mine == {name: alone[name] for name in mine}
+    assert report["beside"] == alone["beside"]
+    assert report["protocol"]["judge"] == alone["protocol"]["judge"]
+    for name, best in report["best"].items():
+        values = [mine[name], its[name]]
+        first = values.index(min(values) if BETTER[name] == "min" else max(values))
+        assert ["dcgan", "earlier"][first] in best
+        assert len(best) == 1 or values[0] == values[1]
+    assert report["best"].keys() == MEASURED
+
+    head, *lines = printed(command(f"compare dcgan earlier {arguments}")).splitlines()
+    assert head.split() == ["dcgan", "earlier", *LIMITS]
+    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    for name, row in cells.items():
+        best = [who for who, cell in zip(head.split(), row, strict=True) if cell.endswith("*")]
+        assert best == report["best"].get(name, [])
+    page = (home / "page/index.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 6
+    stars = sum(map(len, report["best"].values()))
+    assert page.count("<b>") == (home / "page/report.md").read_text().count("**") // 2 == stars
+
+
+def test_compare_looks_at_what_was_held_out_of_all(command, tiny, home: Path):
+    (home / "own").mkdir()
+    for i in range(64):
+        Image.fromarray(np.full((16, 16, 3), 4 * i, np.uint8)).save(home / f"own/{i}.png")
+    for name, count in (("many", 24), ("few", 20)):
+        values = f"{' '.join(tiny['dcgan'])} data.holdout={count} train.images=32"
+        printed(command(f"train dcgan {values} --data own --workers 0 --run {name}"))
+    arguments = "compare runs/many runs/few --judge judge --samples 15 --data own --json"
+    ended = command(arguments)
+    report = json.loads(printed(ended))
+    assert report["protocol"]["split"] == "held-out"
+    assert "only 20 images that all had held out are looked at" in ended.err
+    assert report["protocol"]["judge"]["training_images"] == 44
+    assert list(report["beside"]) == LIMITS
+
+    ended = command(arguments.replace("runs/many runs/few", "dcgan earlier"))
+    report = json.loads(printed(ended))  # which were trained on other data
+    assert list(report["beside"]) == LIMITS[1:]
+    assert "own is not divided into train/ and test/: no training images are known" in ended.err
+    assert "judge_authenticity" not in report["models"]["dcgan"]
+
+
+def test_a_training_chooses_by_what_its_recipe_says(command, tiny, home: Path):
+    values = f"{' '.join(tiny['dcgan'])} evaluation.judge=judge evaluation.best=judge_recall"
+    more = "train.images=96 train.checkpoint_every=32 --data scenes"
+    ended = command(f"train dcgan {values} {more} --workers 0 --run night --register night")
+    assert "best (by judge_recall)" in ended.err
+    found = [
+        json.loads(path.read_text())
+        for path in sorted((home / "runs/night/checkpoints").glob("*/metrics.json"))
+    ]
+    assert all({"judge_recall", "judge_fid"} < each.keys() for each in found)
+    assert not any("judge_kid" in each for each in found)  # only what chooses takes time
+    version = json.loads((home / "registry/models/night/versions/00001/metrics.json").read_text())
+    assert version["judge_recall"] == max(each["judge_recall"] for each in found)
