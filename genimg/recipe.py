@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genimg.errors import InputError
 from genimg.schedule import Train
@@ -37,10 +37,21 @@ class Data(Section):
     """how an image becomes size x size: resize and centre-crop, pad with black, or random crops"""
     augment: Literal["none", "flip", "dihedral"] = "none"
     """random mirrorings (flip) or all eight symmetries of the square (dihedral)"""
+    translate: int = Field(0, ge=0)
+    """random shifts by up to so many pixels; what comes in at the borders mirrors what is there"""
     holdout: int = Field(500, ge=1)
     """images kept out of training, on which checkpoints are evaluated"""
     tolerate_broken: int = Field(0, ge=0)
     """how many unreadable files may be skipped (each is named); one more stops the training"""
+
+    @model_validator(mode="after")
+    def shifts_are_small(self) -> Self:
+        if self.translate >= self.size:
+            raise ValueError(
+                f"translate={self.translate}: shifts images of {self.size} pixels out of sight;"
+                " use fewer"
+            )
+        return self
 
 
 class Recipe(Section):
