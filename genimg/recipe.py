@@ -39,6 +39,8 @@ class Data(Section):
     """how an image becomes size x size: resize and centre-crop, pad with black, or random crops"""
     augment: Literal["none", "flip", "dihedral"] = "none"
     """random mirrorings (flip) or all eight symmetries of the square (dihedral)"""
+    translate: int = Field(0, ge=0)
+    """random shifts by up to so many pixels; what comes in at the borders mirrors what is there"""
     holdout: int = Field(500, ge=1)
     """images kept out of training, on which checkpoints are evaluated"""
     tolerate_broken: int = Field(0, ge=0)
@@ -48,6 +50,15 @@ class Data(Section):
     def three_are_stacked(self) -> Self:
         if self.stack and self.channels != 3:
             raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
+        return self
+
+    @model_validator(mode="after")
+    def shifts_are_small(self) -> Self:
+        if self.translate >= self.size:
+            raise ValueError(
+                f"translate={self.translate}: shifts images of {self.size} pixels out of sight;"
+                " use fewer"
+            )
         return self
 
 

@@ -16,8 +16,12 @@ class Train(Section):
     """how many images to train on, counted with repetition"""
     batch_size: int = Field(64, ge=1)
     """images a step, over all workers together"""
+    optimizer: Literal["adam", "sgd", "muon"] = "adam"
+    """adam; sgd with momentum; muon: orthogonal steps of weights, the last and biases by adam"""
     lr: float = Field(2e-4, gt=0)
-    """learning rate of Adam, at its peak"""
+    """learning rate of the optimizer, at its peak"""
+    weight_decay: float = Field(0.0, ge=0)
+    """part of the weights, times the rate, taken off a step; of sgd L2; not of biases and scales"""
     warmup: int = Field(0, ge=0)
     """images over which the learning rate rises from 0"""
     decay: Literal["constant", "linear", "cosine"] = "constant"

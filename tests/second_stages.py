@@ -3,7 +3,7 @@
 import torch
 from tiny_recipes import tiny
 
-from genimg.models.classifier import Classifier
+from genimg.models.classifier import Classifier, Plain
 from genimg.recipe import Recipe
 from genimg.training.method import Method
 
@@ -15,10 +15,10 @@ def second_stage(*overrides: str) -> Recipe:
     return tiny("deblocker", *ADVERSARIAL, *PERCEPTUAL, *overrides)
 
 
-def classifier(channels: int = 3) -> Classifier:
+def classifier(channels: int = 3) -> Plain:
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        return Classifier(8, 16, channels, classes=4).eval().requires_grad_(False)
+        return Plain(8, 16, channels, classes=4).eval().requires_grad_(False)
 
 
 def helped(recipe: Recipe, method: Method, network: Classifier | None = None) -> Method:

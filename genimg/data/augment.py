@@ -1,7 +1,8 @@
-"""Symmetries of images, each image its own, decided by its key and applied to the whole batch."""
+"""Symmetries and shifts of images, each image its own, decided by its key, a batch at once."""
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from genimg.contracts import Stored
@@ -10,17 +11,26 @@ from genimg.errors import InputError
 from genimg.rng import fold, integers
 
 _AUGMENT = int.from_bytes(b"augment")
+_TRANSLATE = int.from_bytes(b"shifted")
 
 
-def augment(stored: Stored, keys: Tensor, kind: Literal["none", "flip", "dihedral"]) -> Stored:
-    """Images and what is beside them, each image turned as its key (int64 [N]) says.
+def augment(
+    stored: Stored,
+    keys: Tensor,
+    kind: Literal["none", "flip", "dihedral"],
+    translate: int = 0,
+) -> Stored:
+    """Images and what is beside them, each image turned and shifted as its key (int64 [N]) says.
 
-    flip: mirrored left to right or not; dihedral: one of the eight symmetries of the square, all
-    equally likely. What is given is not changed. Raises InputError for dihedral on images that
-    are not square.
+    kind: flip: mirrored left to right or not; dihedral: one of the eight symmetries of the square,
+        all equally likely. translate: see `shifted`. What is given is not changed. Raises
+        InputError for dihedral on images that are not square.
     """
-    if kind == "none":
-        return stored
+    turned = stored if kind == "none" else symmetric(stored, keys, kind)
+    return shifted(turned, keys, translate) if translate else turned
+
+
+def symmetric(stored: Stored, keys: Tensor, kind: Literal["flip", "dihedral"]) -> Stored:
     height, width = stored["image"].shape[-2:]
     if kind == "dihedral" and height != width:
         raise InputError(
@@ -34,3 +44,35 @@ def augment(stored: Stored, keys: Tensor, kind: Literal["none", "flip", "dihedra
         column: COLUMNS[column].turned(values, symmetry, (height, width))
         for column, values in stored.items()
     }
+
+
+def shifted(stored: Stored, keys: Tensor, most: int) -> Stored:
+    """Square images moved by -most to most pixels each way, all equally likely.
+
+    What comes in at a border mirrors what lies behind it, the border's own pixels left out.
+    """
+    corners = integers(fold(keys, _TRANSLATE), 2 * most + 1, (2,))
+    size = stored["image"].shape[-1]
+    return {
+        column: cut(reflected(values, most), corners, size)
+        if COLUMNS[column].on_grid
+        else COLUMNS[column].cropped(values, corners - most, size)
+        for column, values in stored.items()
+    }
+
+
+def reflected(values: Tensor, border: int) -> Tensor:
+    """[N, C, S, S] with `border` below S more lines on each side: PyTorch's own takes no bytes."""
+    last = values.shape[-1] - 1
+    places = torch.arange(-border, last + border + 1, device=values.device).abs()
+    places = last - (last - places).abs()
+    return values.index_select(2, places).index_select(3, places)
+
+
+def cut(values: Tensor, corners: Tensor, size: int) -> Tensor:
+    """[N, C, size, size] out of [N, C, H, W], each at its corner int64 [N, 2] (top, left)."""
+    count, channels = values.shape[:2]
+    image = torch.arange(count, device=values.device)[:, None, None]
+    channel = torch.arange(channels, device=values.device)[:, None]
+    line = corners[:, :1, None] + torch.arange(size, device=values.device)
+    return values.unfold(3, size, 1)[image, channel, line, corners[:, 1:, None]]

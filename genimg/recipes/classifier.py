@@ -1,19 +1,23 @@
 """Classifiers: they recognise classes, and judge generators by their features.
 
 genimg train classifier data.channels=1 data.fit=pad --data MNIST_FOLDER
+genimg train classifier model.width=64 data.augment=flip train.images=1800000 --data CIFAR10
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
 from genimg.models.classifier import Classifier as Network
+from genimg.models.classifier import Plain
+from genimg.models.whitened import Whitened, smallest
 from genimg.recipe import Data, Recipe
 from genimg.schedule import Train
 from genimg.section import Section
@@ -21,13 +25,30 @@ from genimg.training.method import Part
 from genimg.training.recognition import Recognition
 
 
-class Model(Section):
+class PlainModel(Section):
+    network: Literal["plain"] = "plain"
+    """decides which of the other keys there are"""
     width: int = Field(32, ge=8, multiple_of=8)
     """channels of the first stage, doubling twice"""
     features: int = Field(128, ge=2)
     """numbers in the penultimate layer, on which FID is computed"""
     classes: tuple[str, ...] = ()
     """names of the classes; empty: taken from the data"""
+
+
+class WhitenedModel(Section):
+    network: Literal["whitened"] = "whitened"
+    """decides which of the other keys there are"""
+    width: int = Field(16, ge=8, multiple_of=8)
+    """channels of the first stage; the others, and the features, are four times as many"""
+    patch: int = Field(2, ge=1, le=5)
+    """side of the patches that its first layer whitens, pixels"""
+    classes: tuple[str, ...] = ()
+    """names of the classes; empty: taken from the data"""
+
+
+AnyModel = PlainModel | WhitenedModel
+Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
 class Loss(Section):
@@ -38,15 +59,37 @@ class Loss(Section):
 class Evaluate(Section):
     images: int = Field(10_000, ge=1)
     """held-out images, at most"""
+    average: Literal["none", "shifts", "mirrored"] = "none"
+    """over an image and two shifts of it (3 passes), and all three mirrored (6): classify too"""
 
 
 class Classifier(Recipe):
     wants: ClassVar[tuple[str, ...]] = ("image", "label")
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
 
-    model: Model = Model()
+    model: Model = WhitenedModel()
     loss: Loss = Loss()
     evaluation: Evaluate = Evaluate()
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_network(cls, tree: Any) -> Any:
+        """Recipes written before there were several networks name none: theirs was `plain`."""
+        model = tree.get("model") if isinstance(tree, dict) else None
+        if isinstance(model, dict) and "network" not in model:
+            return tree | {"model": model | {"network": "plain"}}
+        return tree
+
+    @model_validator(mode="after")
+    def parts_agree(self) -> Self:
+        size, model = self.data.size, self.model
+        small = isinstance(model, WhitenedModel) and smallest(size, model.patch) == 1
+        if small and self.train.batch_size == 1:
+            raise ValueError(
+                f"train.batch_size=1: with data.size={size} a channel is left with one value, of"
+                " which there is no variance; use batches of 2 or more"
+            )
+        return self
 
     def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
         names = classes["label"]
@@ -58,9 +101,12 @@ class Classifier(Recipe):
         return self.model_copy(update={"model": self.model.model_copy(update={"classes": names})})
 
     def classifier(self) -> Network:
-        return Network(
-            self.model.width, self.model.features, self.data.channels, len(self.model.classes)
-        )
+        channels, classes = self.data.channels, len(self.model.classes)
+        match self.model:
+            case PlainModel(width=width, features=features):
+                return Plain(width, features, channels, classes)
+            case WhitenedModel(width=width, patch=patch):
+                return Whitened(width, patch, channels, classes)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"classifier": self.classifier()}
@@ -69,18 +115,26 @@ class Classifier(Recipe):
         classifier = networks["classifier"]
 
         def compute(rows: Rows) -> Rows:
-            return {"scores": classifier(rows["image"]).float().softmax(dim=1)}
+            return {"scores": self.seen(classifier, rows["image"]).softmax(dim=1)}
 
         data, classes = self.data, self.model.classes
         ability = Ability(compute, data.channels, side=data.size, fit=data.fit, classes=classes)
         return {"classify": ability}
 
+    def seen(self, classifier: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Logits float32 [N, classes] of images float32 [N, C, size, size]."""
+        if self.evaluation.average == "none":
+            return classifier(images).float()
+        return averaged(classifier, images, mirror=self.evaluation.average == "mirrored")
+
     def method(self, device: torch.device) -> Recognition:
+        network = self.classifier()
         return Recognition(
-            Part(self.classifier(), betas=(0.9, 0.99)),
+            Part(network, betas=(0.9, 0.99)),
             self.loss.label_smoothing,
             self.train,
             device,
+            begin=network.whitening.fit if isinstance(network, Whitened) else None,
         )
 
     @torch.no_grad()
@@ -103,14 +157,20 @@ class Classifier(Recipe):
     def logits(self, inference: Inference, images: Tensor) -> Tensor:
         """float32 [N, classes] of uint8 [N, C, size, size], on the device."""
         floats = to_floats(images, inference.device)
-        return inference.run(inference.networks["classifier"], floats)
+        classifier = inference.networks["classifier"]
+        return inference.run(lambda images: self.seen(classifier, images), floats)
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         return {
             "images": min(self.evaluation.images, len(data)),
             "seed": 0,
             "detector": "none: the model's own classes",
-            "method": "share of images whose likeliest class is theirs; mean cross-entropy, nats",
+            "method": "share of images whose likeliest class is theirs; mean cross-entropy, nats"
+            + {
+                "none": "",
+                "shifts": "; logits averaged over shifts",
+                "mirrored": "; logits averaged over shifts and mirror images",
+            }[self.evaluation.average],
         }
 
     @torch.no_grad()
@@ -125,13 +185,34 @@ class Classifier(Recipe):
         return to_floats(images[least], inference.device).cpu(), 8
 
 
+def averaged(classify: Callable[[Tensor], Tensor], images: Tensor, *, mirror: bool) -> Tensor:
+    """Mean logits of images [N, C, H, W] and of their shifts by a pixel up left and down right.
+
+    The images themselves count as much as both shifts together (section 3.5, Jordan 2024).
+    mirror: also of each mirrored left to right
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (1, 1, 1, 1), "reflect")
+    total = torch.zeros((), device=images.device)
+    for view, weight in (
+        (images, 0.5),
+        (padded[..., :height, :width], 0.25),
+        (padded[..., 2:, 2:], 0.25),
+    ):
+        logits = classify(view).float()
+        if mirror:
+            logits = (logits + classify(view.flip(-1)).float()) / 2
+        total = total + weight * logits
+    return total
+
+
 def classifier() -> Classifier:
     """A small CNN: recognises classes, and judges generators by its features."""
     return Classifier(
         recipe="classifier",
-        data=Data(size=32, channels=3, holdout=2_000),
+        data=Data(size=32, channels=3, translate=2, holdout=2_000),
         train=Train(
-            images=300_000, batch_size=128, lr=2e-3, warmup=5_000, decay="cosine",
-            ema_half_life=2_000, clip_norm=1.0,
+            images=550_000, batch_size=128, optimizer="muon", lr=0.01, weight_decay=0.5,
+            warmup=5_000, decay="linear", ema_half_life=2_000, checkpoint_every=100_000,
         ),
     )  # fmt: skip

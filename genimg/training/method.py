@@ -16,6 +16,7 @@ from genimg.contracts import Batch, Division, Sync
 from genimg.precision import resolved
 from genimg.schedule import Train, average_decay, learning_rate
 from genimg.training.kernels import kernels
+from genimg.training.optimizers import optimizer_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Snapshot:
 class Part:
     """A network that a method trains, and how.
 
-    betas: of Adam
+    betas: of Adam; the first is the momentum of other optimizers
     rate: factor on the recipe's learning rate
     kept: whether inference needs it: then its weights are averaged, and are in a checkpoint
     """
@@ -61,18 +62,14 @@ class Method(ABC):
             for name, part in parts.items()
             if part.kept
         }
+        lower = resolved(train.precision, device) == "bfloat16"
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)
+        dtype = torch.bfloat16 if lower else torch.float32
         self.optimizers = {
-            name: torch.optim.Adam(
-                part.network.parameters(), lr=part.rate * train.lr, betas=part.betas, fused=True
-            )
+            name: optimizer_of(train, list(part.network.parameters()), part.rate, part.betas, dtype)
             for name, part in parts.items()
         }
         self._rates = {name: part.rate for name, part in parts.items()}
-        self.autocast = torch.autocast(
-            device.type,
-            torch.bfloat16,
-            enabled=resolved(train.precision, device) == "bfloat16",
-        )
         # Found once: at thousands of images a second it would cost to walk the modules each step.
         modules = [module for network in self.networks.values() for module in network.modules()]
         self._whole_batch_layers = [module for module in modules if hasattr(module, "division")]
@@ -110,11 +107,12 @@ class Method(ABC):
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        (group,) = optimizer.param_groups
-        sync.gradients(group["params"], batch.share)
+        parameters = learnt_by(optimizer)
+        sync.gradients(parameters, batch.share)
         if self.train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(group["params"], self.train.clip_norm)
-        group["lr"] = self._rates[name] * learning_rate(self.train, self.seen)
+            nn.utils.clip_grad_norm_(parameters, self.train.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = self._rates[name] * learning_rate(self.train, self.seen)
         optimizer.step()
 
     @torch.no_grad()
@@ -164,7 +162,7 @@ class Method(ABC):
         load_states(self.networks, snapshot.training)
         for name, optimizer in self.optimizers.items():
             prefix = f"optimizer.{name}."
-            parameters = list(self.networks[name].parameters())
+            parameters = learnt_by(optimizer)
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in snapshot.training.items():
                 if key.startswith(prefix):
@@ -175,6 +173,11 @@ class Method(ABC):
             groups = snapshot.progress["optimizers"][name]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.seen = snapshot.progress["seen"]
+
+
+def learnt_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters of all its groups, in the order by which its state is numbered."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def flatten_states(networks: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,8 @@ class Recognition(Method):
     """Minimises the cross-entropy, with label smoothing (section 7, Szegedy et al. 2016).
 
     classifier: images [N, C, H, W] -> logits [N, classes]
+    begin: (images, mean) sets before the first step what the network takes from them: this worker's
+        share of the first batch, and a tensor's share-weighted mean over the workers
     """
 
     def __init__(
@@ -23,13 +27,17 @@ class Recognition(Method):
         label_smoothing: float,
         train: Train,
         device: torch.device,
+        begin: Callable[[Tensor, Callable[[Tensor], Tensor]], None] | None = None,
     ) -> None:
         super().__init__({"classifier": classifier}, train, device)
+        self.begin = begin
         self.classify = self.compiled(classifier.network)
         self.label_smoothing = label_smoothing
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         labels = batch.rows["label"]
+        if self.begin and self.seen == 0:
+            self.begin(batch.rows["image"], lambda values: sync.mean(values, batch.share))
         with self.autocast:
             logits = self.classify(batch.rows["image"]).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)

@@ -88,7 +88,9 @@ def work(
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=device,
-        augment=lambda stored, keys: augment(stored, keys, recipe.data.augment),
+        augment=lambda stored, keys: augment(
+            stored, keys, recipe.data.augment, recipe.data.translate
+        ),
         rank=sync.rank,
         world=sync.world,
         seen=method.seen,

@@ -25,7 +25,7 @@ FORMS = {
 }
 
 _YARDSTICK = ("data", "evaluation")  # sections: what is held out, and how it is looked at
-_ONLY_TRAINED_ON = ("data.augment",)
+_ONLY_TRAINED_ON = ("data.augment", "data.translate")
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
 def refuse_yardstick(recipe: Recipe, key: str) -> None:
     """InputError where trials would be measured by different yardsticks.
 
-    What `evaluate` gives for the same networks depends on these sections alone; augmentation is
-    the one key of theirs that touches only what is trained on.
+    What `evaluate` gives for the same networks depends on these sections alone; of their keys only
+    those of augmentation touch nothing but what is trained on.
     """
     section = key.partition(".")[0]
     known = key in set(recipe.keys())

@@ -1,10 +1,10 @@
 """Training loops written by hand: what somebody would write who has never heard of genimg.
 
-They use genimg's network classes, so that the same thing is computed, and nothing else of its
-training. Images lie in one uint8 tensor and are picked by a permutation. What makes such a loop
-fast is here: fused Adam, channels last, bfloat16 where the hardware has it, on a GPU the pixels
-there and cuDNN's fastest kernels. What costs time and
-does not train is not: no logging, no synchronisation, no check of anything.
+They use genimg's network classes and its Muon, so that the same thing is computed, and nothing
+else of its training. Images lie in one uint8 tensor and are picked by a permutation. What makes
+such a loop fast is here: fused Adam, channels last, bfloat16 where the hardware has it, on a GPU
+the pixels there and cuDNN's fastest kernels. What costs time and does not train is not: no
+logging, no synchronisation, no check of anything.
 """
 
 import copy
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from genimg.models.classifier import Classifier as Network
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.recipes.classifier import Classifier
 from genimg.recipes.denoiser import DnCNNDenoiser
 from genimg.recipes.gan import GAN
 from genimg.recipes.restoring import Restoring
 from genimg.schedule import Train
+from genimg.training.optimizers import Muon
 
 
 def batches(pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -52,17 +52,18 @@ def descend(
     loss: Tensor,
     network: nn.Module,
     average: nn.Module,
-    adam: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """The end of a step: backward, clipped, at the rate that the schedule has there."""
     steps, warmup = train.images / train.batch_size, train.warmup / train.batch_size
-    adam.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
     if train.clip_norm:
         nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
     rise = min(1, (step + 1) / (warmup + 1))
-    adam.param_groups[0]["lr"] = train.lr * rise * (1 + math.cos(math.pi * step / steps)) / 2
-    adam.step()
+    for group in optimizer.param_groups:
+        group["lr"] = train.lr * rise * (1 + math.cos(math.pi * step / steps)) / 2
+    optimizer.step()
     follow(average, network, 0.5 ** (train.batch_size / train.ema_half_life))
 
 
@@ -110,18 +111,18 @@ def classifier(
     recipe: Classifier, pixels: Tensor, labels: Tensor, device: torch.device, bfloat16: bool
 ) -> Iterator[None]:
     """One step of cross-entropy at each `next`; labels: int64 [N]."""
-    model, train = recipe.model, recipe.train
-    network = Network(model.width, model.features, recipe.data.channels, len(model.classes))
-    network.to(device, memory_format=torch.channels_last)
+    train = recipe.train
+    network = recipe.classifier().to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
-    adam = torch.optim.Adam(network.parameters(), train.lr, betas=(0.9, 0.99), fused=True)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    muon = Muon(list(network.parameters()), train.lr, (0.9, 0.99), train.weight_decay, dtype)
 
     for step, indices in enumerate(batches(pixels, train.batch_size)):
         images, wanted = floats(pixels[indices], device), labels[indices].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits = network(images)
         loss = F.cross_entropy(logits.float(), wanted)
-        descend(train, step, loss, network, average, adam)
+        descend(train, step, loss, network, average, muon)
         yield
 
 

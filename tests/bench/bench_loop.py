@@ -54,7 +54,7 @@ def gan(quick: bool, *overrides: str) -> Row:
 
 
 def recognition(quick: bool) -> Row:
-    recipe, data, pixels, labels = prepared("classifier")
+    recipe, data, pixels, labels = prepared("classifier", "data.translate=0")
     bare = bare_loops.classifier(recipe, pixels, labels, device(), bfloat16(recipe))
     return over_bare_loop(recipe, data, bare, quick)
 
@@ -102,7 +102,9 @@ def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], 
         batch_size=train.batch_size,
         seed=train.seed,
         device=device(),
-        augment=lambda stored, keys: augment(stored, keys, recipe.data.augment),
+        augment=lambda stored, keys: augment(
+            stored, keys, recipe.data.augment, recipe.data.translate
+        ),
     )
     with (
         tempfile.TemporaryDirectory() as folder,

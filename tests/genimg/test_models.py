@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genimg.models.classifier import Classifier
+from genimg.models.classifier import Plain
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.models.denoising import DnCNN, FFDNet
@@ -175,7 +175,7 @@ def test_ffdnet_sees_no_further_than_it_says():
 @gray_and_colour
 @pytest.mark.parametrize("size", [8, *SIZES])
 def test_classifier_gives_logits_of_non_negative_features(size, channels):
-    network = Classifier(8, 6, channels, 4)
+    network = Plain(8, 6, channels, 4)
     images = torch.randn(3, channels, size, size)
     features = network.features(images)
     assert features.shape == (3, 6)
@@ -187,7 +187,7 @@ def test_classifier_gives_logits_of_non_negative_features(size, channels):
 
 
 def test_classifier_looks_at_each_image_alone():
-    network = Classifier(8, 6, 3, 4)
+    network = Plain(8, 6, 3, 4)
     torch.testing.assert_close(*alone_and_in_a_batch(network, torch.randn(5, 3, 16, 16)))
 
 

@@ -11,7 +11,7 @@ from training_steps import CPU, batch_at, differing, started, trained
 
 from genimg import losses, recipes
 from genimg.errors import InputError
-from genimg.models.classifier import Classifier
+from genimg.models.classifier import Plain
 from genimg.models.perception import Perception, with_channels
 from genimg.recipe import Recipe
 from genimg.training.adversarial_restoration import AdversarialRestoration
@@ -106,7 +106,7 @@ def test_features_are_a_classifiers():
 # perceptual
 
 
-def by_hooks(network: Classifier, images: torch.Tensor) -> list[torch.Tensor]:
+def by_hooks(network: Plain, images: torch.Tensor) -> list[torch.Tensor]:
     """What the second group normalisation of each stage gives in a pass to the classes."""
     norms = [layer for layer in network.body if isinstance(layer, nn.GroupNorm)][1::2]
     seen: list[torch.Tensor] = []

@@ -34,6 +34,7 @@ VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     "dncnn": ("dncnn", *SHAPE, "model.depth=5"),
     "segmenter": ("segmenter", *SHAPE, "model.depth=1"),
     "detector": ("detector", *SHAPE, "model.depth=1"),
+    "classifier-plain": ("classifier", "model.network=plain", *SHAPE),
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),

@@ -21,7 +21,9 @@ TINY = {
         "train.decay=constant", "evaluation.samples=32",
     ],
     "ffdnet": [*_SMALL, "data.size=16", "model.width=8", "evaluation.images=4"],
-    "classifier": [*_SMALL, "data.size=16", "model.width=8", "model.features=8"],
+    "classifier": [
+        *_SMALL, "data.size=16", "model.network=plain", "model.width=8", "model.features=8",
+    ],
 }  # fmt: skip
 # Long enough that a run is still under way some tenths of a second after its first checkpoint.
 _LONG = ["train.images=3840", "train.checkpoint_every=640", "train.log_every=320"]
