@@ -83,7 +83,8 @@ def test_steps_and_guidance_are_of_a_pass_of_their_own(engines):
         alone = [sample(engine, 1, seed=2 + number, **each)[0] for number in range(3)]
         assert np.array_equal(images, np.stack(alone))
     assert len({images.tobytes() for images in made}) == len(options)
-    usual = sample(engine, 3, seed=2, steps=engine.recipe.sampler.steps, guidance=1.0)
+    sampler = engine.recipe.sampler
+    usual = sample(engine, 3, seed=2, steps=sampler.steps, guidance=sampler.guidance)
     assert np.array_equal(usual, made[0])
     with pytest.raises(InputError, match=r"guidance=2.0: this flow takes no guidance"):
         engines["flow"](Sample(guidance=2.0))
