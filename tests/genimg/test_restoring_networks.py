@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from genimg.inference import prepared
-from genimg.models import bands
 from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.drunet import DRUNet
 from genimg.models.gated import Gated, GatedUNet
@@ -180,23 +179,6 @@ def test_tiles_give_what_the_whole_gives(name, height, beyond, core):
     scale = max(1, float(whole.abs().max()))
     in_tiles = tiles_of(network, images, maps, side)
     torch.testing.assert_close(in_tiles / scale, whole / scale, rtol=0, atol=1e-5)
-
-
-@every_network
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@torch.no_grad()
-def test_an_image_in_bands_of_rows_gives_what_it_gives_at_once(name, precision, monkeypatch):
-    ready = prepared(busy(name).requires_grad_(False), precision)
-    images, maps = inputs(ready, 2 * 97, 2 * 11)
-    given = images.clone()
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        whole = ready(images, maps)
-        monkeypatch.setattr(bands, "BAND", 1)
-        in_bands = ready(images, maps)
-    assert torch.equal(images, given)
-    scale = max(1, float(whole.abs().max()))
-    close = 1e-5 if precision == "float32" else 1e-2
-    torch.testing.assert_close(in_bands / scale, whole / scale, rtol=0, atol=close)
 
 
 @every_network
