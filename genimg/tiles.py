@@ -50,14 +50,20 @@ def extended(images: Tensor, before: int, below: int, right: int) -> Tensor:
 
     Repeating the last row would draw streaks of a noisy image, which look like something.
     """
+    if not (before or below or right):
+        return images
     height, width = images.shape[-2:]
-    if before or below:
-        rows = mirrored(-before, height + below, height, images.device)
-        images = images.index_select(-2, rows)
-    if before or right:
-        columns = mirrored(-before, width + right, width, images.device)
-        images = images.index_select(-1, columns)
-    return images
+    shape = (*images.shape[:-2], before + height + below, before + width + right)
+    made = images.new_empty(shape)
+    inner = made[..., before : before + height, :]
+    inner[..., before : before + width] = images
+    for first, count in ((-before, before), (width, right)):
+        columns = mirrored(first, first + count, width, images.device)
+        inner[..., before + first : before + first + count] = images.index_select(-1, columns)
+    for first, count in ((-before, before), (height, below)):
+        rows = mirrored(first, first + count, height, images.device)
+        made[..., before + first : before + first + count, :] = inner.index_select(-2, rows)
+    return made
 
 
 def tiled(

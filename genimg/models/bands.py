@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 BAND = 2**22  # numbers of the features that a layer makes at a time, about
+ROWS = 32  # in a band, at least, for each that a layer sees beyond it
 
 
 class Residual(nn.Module):
@@ -35,7 +36,7 @@ def through(
     for layer in cast("Iterable[nn.Module]", layers):
         if isinstance(layer, nn.Identity):
             continue
-        rows = max(16 * reach, BAND // x[0, :, :1].numel())
+        rows = max(ROWS * reach, BAND // x[0, :, :1].numel())
         if torch.is_grad_enabled() or len(x) > 1 or rows >= x.shape[-2]:
             x = layer(x)
         else:

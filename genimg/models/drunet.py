@@ -87,7 +87,8 @@ class DRUNet(RestoringNetwork):
         features = through(self.bottom, features)
         for up in reversed(self.up):
             rise, *blocks = cast("nn.Sequential", up)
-            features = through(blocks, rise(features.add_(seen.pop())), ours=True)
+            features = rise(features.add_(seen.pop()))
+            features = through(blocks, features, ours=True)
         restored = known[:, : self.channels] + through([self.tail], features.add_(seen.pop()))
         return restored[..., edge : edge + height, edge : edge + width]
 
