@@ -119,10 +119,12 @@ def test_all_weights_of_a_spectral_discriminator_have_the_norm_1():
     convolutions = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert all(isinstance(each, SpectralConv2d) for each in convolutions)
     assert len(convolutions) == 6 + 1 + 4 + 2  # blocks, a shortcut, attention, logit and classes
-    images = torch.randn(5, 3, 16, 16)
-    for _ in range(60):
-        discriminator(images, CLASSES)
-    for each in convolutions:
+    before = [each.u.clone() for each in convolutions]
+    discriminator(torch.randn(5, 3, 16, 16), CLASSES)
+    for each, u in zip(convolutions, before, strict=True):
+        assert each.weight.shape[0] == 1 or not torch.equal(each.u, u)  # it is kept up with
+        for _ in range(300):
+            each.norm()
         largest = torch.linalg.svdvals(each.weight.detach().flatten(1))[0]
         assert each.norm().item() == pytest.approx(largest.item(), rel=1e-3)
 
