@@ -25,6 +25,7 @@ _SMALL = {
     "model.features": 16,
     "evaluation.samples": 16,
     "loss.critic_steps": 1,
+    "loss.discriminator_rate": 1,
     "evaluation.images": 16,
 }
 # Restorers are judged image by image, each damaged in several ways: most of a tiny run's time.

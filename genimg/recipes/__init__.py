@@ -9,7 +9,7 @@ from genimg.recipes.classifier import classifier
 from genimg.recipes.denoiser import dncnn, drunet, ffdnet
 from genimg.recipes.detector import detector
 from genimg.recipes.flow import flow
-from genimg.recipes.gan import dcgan, lsgan, wgan_gp
+from genimg.recipes.gan import biggan_small, dcgan, lsgan, r3gan, sagan, sngan, wgan, wgan_gp
 from genimg.recipes.restorer import (
     colouriser,
     deblocker,
@@ -25,7 +25,12 @@ from genimg.recipes.vae import conv_vae
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "dcgan": dcgan,
     "lsgan": lsgan,
+    "wgan": wgan,
     "wgan-gp": wgan_gp,
+    "sngan": sngan,
+    "sagan": sagan,
+    "biggan-small": biggan_small,
+    "r3gan": r3gan,
     "flow": flow,
     "conv-vae": conv_vae,
     "ffdnet": ffdnet,

@@ -1,59 +1,93 @@
-"""Generative adversarial networks: DCGAN's two, under several losses.
+"""Generative adversarial networks: several pairs of networks, under several losses.
 
 genimg train dcgan --data scenes
 genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOLDER
 genimg train dcgan model.conditional=true --data LABELLED_FOLDER
 genimg train wgan-gp --data scenes
+genimg train biggan-small 'loss.augment=[colour,translation,cutout]' --data LABELLED_FOLDER
+genimg train r3gan model.width=128 model.blocks=2 --data CIFAR10
 """
 
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from genimg.contracts import Rows
-from genimg.models.dcgan import Discriminator, Generator
 from genimg.recipe import Data
-from genimg.recipes.synthesis import ByClass, Synthesis
+from genimg.recipes.adversaries import (
+    DCGANModel,
+    Model,
+    ModernModel,
+    ResidualModel,
+    discriminator_of,
+    generator_of,
+)
+from genimg.recipes.synthesis import Synthesis
 from genimg.schedule import Train
 from genimg.section import Section
-from genimg.training.adversarial import Adversarial, Game, Kind
+from genimg.training.adversarial import LABELLED, Adversarial, Game, Kind
+from genimg.training.differentiable import Augmentation
 from genimg.training.method import Part
-
-
-class Model(ByClass):
-    latent: int = Field(64, ge=1)
-    """dimensions of the latent space; about as many as the images vary in (digits: 12)"""
-    width: int = Field(32, ge=4)
-    """channels at half the final resolution, doubling at each halving"""
-    depth: int = Field(1, ge=0)
-    """3x3 convolutions at each resolution of both networks; 0: only those of the paper"""
-    normalise: bool = True
-    """batch normalisation in the generator, as in the paper"""
 
 
 class Loss(Section):
     kind: Kind = "logistic"
-    """logistic, not saturating (Goodfellow 2014); least-squares (Mao 2017); wasserstein"""
+    """logistic does not saturate, minimax does; relativistic: of a real and a generated image"""
     r1: float = Field(0.1, ge=0)
-    """gamma of the R1 penalty; 0 turns it off"""
+    """gamma of the R1 penalty, at real images; 0 turns it off"""
+    r2: float = Field(0.0, ge=0)
+    """likewise of R2, at generated images"""
     r1_every: int = Field(4, ge=1)
-    """steps between penalties (lazy regularisation)"""
+    """steps between penalties R1 and R2 (lazy regularisation)"""
     gradient_penalty: float = Field(0.0, ge=0)
     """weight of the penalty on gradient norms other than 1, between real and generated images"""
+    weight_clip: float = Field(0.0, ge=0)
+    """largest absolute weight of the discriminator, as WGAN's critic has one; 0: any"""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """taken off the label 1 of real images (one-sided label smoothing), of losses with labels"""
+    augment: tuple[Augmentation, ...] = ()
+    """what befalls all images that the discriminator sees (DiffAugment); for few images"""
     critic_steps: int = Field(1, ge=1)
     """steps of the discriminator for one of the generator, each on images of its own"""
+    orthogonal: float = Field(0.0, ge=0)
+    """weight of the penalty on filters of the generator that are alike; 1e-4 is BigGAN's"""
+    discriminator_rate: float = Field(1.0, gt=0)
+    """factor on the learning rate for the discriminator (two time-scales, Heusel et al. 2017)"""
     beta1: float = Field(0.5, ge=0, lt=1)
     """of Adam, in both networks; 0.5 as in DCGAN's paper"""
     beta2: float = Field(0.99, ge=0, lt=1)
     """likewise, of the mean square"""
 
+    @model_validator(mode="after")
+    def parts_agree(self) -> Self:
+        if self.smoothing and self.kind not in LABELLED:
+            raise ValueError(
+                f"smoothing={self.smoothing}: a {self.kind} loss has no labels to be smoothed;"
+                f" use kind={', '.join(sorted(LABELLED))}"
+            )
+        if self.weight_clip and self.gradient_penalty:
+            raise ValueError(
+                f"weight_clip={self.weight_clip}: gradient_penalty={self.gradient_penalty} bounds"
+                " the critic already, in place of clipping; set one of them to 0"
+            )
+        return self
+
 
 class GAN(Synthesis):
-    model: Model = Model()
+    model: Model = DCGANModel()
     loss: Loss = Loss()
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_network(cls, tree: Any) -> Any:
+        """Recipes written before there were several networks name none: theirs was `dcgan`."""
+        model = tree.get("model") if isinstance(tree, dict) else None
+        if isinstance(model, dict) and "network" not in model:
+            return tree | {"model": model | {"network": "dcgan"}}
+        return tree
 
     @model_validator(mode="after")
     def size_is_a_power_of_two(self) -> Self:
@@ -61,23 +95,28 @@ class GAN(Synthesis):
             raise ValueError(f"data.size={self.data.size}: {self.recipe} takes 16, 32, 64 or 128")
         return self
 
+    @model_validator(mode="after")
+    def critics_are_bounded_once(self) -> Self:
+        loss, spectral = self.loss, getattr(self.model, "spectral", False)
+        if loss.weight_clip and spectral:
+            raise ValueError(
+                f"loss.weight_clip={loss.weight_clip}: with model.spectral=true it does not count"
+                " how large weights are; leave one of them out"
+            )
+        bounds = (loss.r1, loss.r2, loss.gradient_penalty, loss.weight_clip, spectral)
+        if loss.kind == "wasserstein" and not any(bounds):
+            raise ValueError(
+                "loss.kind=wasserstein: nothing bounds the critic, whose loss then falls for ever;"
+                " give loss.gradient_penalty=10, loss.weight_clip=0.01 or loss.r1=0.1"
+            )
+        return self
+
     @property
     def latent(self) -> int:
         return self.model.latent
 
-    def generator(self) -> Generator:
-        return Generator(
-            self.model.latent,
-            self.model.width,
-            self.data.size,
-            self.data.channels,
-            self.model.normalise,
-            self.model.depth,
-            len(self.model.classes),
-        )
-
     def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator()}
+        return {"generator": generator_of(self.model, self.data)}
 
     def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
         generator = networks["generator"]
@@ -88,13 +127,17 @@ class GAN(Synthesis):
         return compute
 
     def method(self, device: torch.device) -> Adversarial:
-        model, data, loss = self.model, self.data, self.loss
-        betas, classes = (loss.beta1, loss.beta2), len(model.classes)
-        discriminator = Discriminator(model.width, data.size, data.channels, model.depth, classes)
-        game = Game(loss.kind, loss.r1, loss.r1_every, loss.gradient_penalty, loss.critic_steps)
+        model, loss = self.model, self.loss
+        betas, rate = (loss.beta1, loss.beta2), loss.discriminator_rate
+        game = Game(
+            loss.kind, loss.r1, loss.r2, loss.r1_every, loss.gradient_penalty, loss.weight_clip,
+            loss.smoothing, loss.critic_steps, loss.orthogonal, loss.augment,
+        )  # fmt: skip
         return Adversarial(
-            Part(self.generator(), betas), Part(discriminator, betas, kept=False),
-            latent=model.latent, classes=classes, game=game, train=self.train, device=device,
+            Part(generator_of(model, self.data), betas),
+            Part(discriminator_of(model, self.data), betas, rate, kept=False),
+            latent=model.latent, classes=len(model.classes), game=game, train=self.train,
+            device=device,
         )  # fmt: skip
 
 
@@ -126,4 +169,63 @@ def wgan_gp() -> GAN:
         loss=Loss(
             kind="wasserstein", r1=0.0, gradient_penalty=10.0, critic_steps=5, beta1=0.0, beta2=0.9
         ),
+    )
+
+
+def wgan() -> GAN:
+    """WGAN (Arjovsky et al. 2017): a critic whose weights are clipped, five steps to one.
+
+    By Adam without momentum, which stands for the paper's RMSprop.
+    """
+    return GAN(
+        recipe="wgan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        train=Train(images=2_500_000, batch_size=64, lr=5e-5, ema_half_life=20_000),
+        loss=Loss(
+            kind="wasserstein", r1=0.0, weight_clip=0.01, critic_steps=5, beta1=0.0, beta2=0.99
+        ),
+    )
+
+
+def sngan() -> GAN:
+    """SNGAN (Miyato et al. 2018): residual networks, spectral normalisation, hinge loss."""
+    return GAN(
+        recipe="sngan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=ResidualModel(),
+        train=Train(images=2_500_000, batch_size=64, lr=2e-4, decay="linear", ema_half_life=20_000),
+        loss=Loss(kind="hinge", r1=0.0, critic_steps=5, beta1=0.0, beta2=0.9),
+    )
+
+
+def sagan() -> GAN:
+    """SAGAN (Zhang et al. 2019): SNGAN with self-attention in both, and two learning rates."""
+    return GAN(
+        recipe="sagan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=ResidualModel(attention=True),
+        train=Train(images=1_000_000, batch_size=64, lr=1e-4, ema_half_life=20_000),
+        loss=Loss(kind="hinge", r1=0.0, discriminator_rate=4.0, beta1=0.0, beta2=0.9),
+    )
+
+
+def biggan_small() -> GAN:
+    """BigGAN (Brock et al. 2019), small: SAGAN by class, in normalisation and by projection."""
+    return GAN(
+        recipe="biggan-small",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=ResidualModel(attention=True, conditional=True),
+        train=Train(images=2_500_000, batch_size=64, lr=2e-4, ema_half_life=20_000),
+        loss=Loss(kind="hinge", r1=0.0, critic_steps=4, orthogonal=1e-4, beta1=0.0, beta2=0.999),
+    )
+
+
+def r3gan() -> GAN:
+    """R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, residual blocks of today."""
+    return GAN(
+        recipe="r3gan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=ModernModel(),
+        train=Train(images=1_000_000, batch_size=64, lr=2e-4, decay="cosine", ema_half_life=20_000),
+        loss=Loss(kind="relativistic", r1=0.5, r2=0.5, r1_every=1, beta1=0.0, beta2=0.99),
     )

@@ -14,8 +14,11 @@ from genimg.training.sync import Alone
 
 CPU = torch.device("cpu")
 KINDS = {name: (name,) for name in RECIPES} | {
+    "wgan": ("wgan", "loss.weight_clip=1"),  # or its critic would teach nothing in a few steps
     "gray": ("ffdnet", "data.channels=1"),
     "dcgan-by-class": ("dcgan", "model.conditional=true"),
+    "sngan-by-class": ("sngan", "model.conditional=true"),
+    "r3gan-by-class": ("r3gan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
 }
 T = TypeVar("T")

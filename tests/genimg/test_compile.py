@@ -1,9 +1,9 @@
 """`train.compile`: every recipe trains with compiled networks, and to the same end as without.
 
 The quick test stops before the code generator (PyTorch's backend `aot_eager`), which is where
-graphs are traced and differentiated; it is of one recipe of each method and network (lsgan has
-those of dcgan, the enhancer that of the deblurrer, restorer and colouriser that of drunet). The
-slow test compiles every recipe as users do.
+graphs are traced and differentiated; it is of one recipe of each method and network (lsgan and wgan
+have those of dcgan, sngan and sagan those of biggan-small, the enhancer that of the deblurrer,
+restorer and colouriser that of drunet). The slow test compiles every recipe as users do.
 """
 
 import functools
@@ -29,6 +29,8 @@ needs_compiler = pytest.mark.skipif(
 COMPILED = {
     "dcgan": 3,
     "wgan-gp": 3,
+    "biggan-small": 3,
+    "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,
     "ffdnet": 1,

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
@@ -11,15 +12,20 @@ from torch.distributions import Normal, kl_divergence
 from genimg.losses import (
     critic_wasserstein,
     discretised_gaussian_nll,
+    discriminator_hinge,
     discriminator_least_squares,
     discriminator_logistic,
+    discriminator_relativistic,
     gaussian_kl,
     gaussian_nll,
     generator_least_squares,
+    generator_minimax,
     generator_nonsaturating,
+    generator_relativistic,
     generator_wasserstein,
     gradient_penalty,
-    r1_penalty,
+    orthogonal_penalty,
+    zero_centred_penalty,
 )
 
 LEVELS = torch.arange(256, dtype=torch.float64) * (2 / 255) - 1
@@ -54,6 +60,47 @@ def test_least_squares_are_those_of_mao():
     assert generator_least_squares(torch.ones(3)).item() == 0
 
 
+def test_the_minimax_generator_pays_what_the_discriminator_gains_and_saturates():
+    real, fake = normal(64, seed=1) * 3, normal(64, seed=2) * 3
+    torch.testing.assert_close(generator_minimax(fake), (1 - fake.sigmoid()).log().mean())
+    only_real = discriminator_logistic(real, torch.full_like(fake, -1e9))
+    torch.testing.assert_close(
+        generator_minimax(fake), only_real - discriminator_logistic(real, fake)
+    )
+    sure = torch.tensor([-20.0], requires_grad=True)
+    generator_minimax(sure).backward()
+    assert abs(sure.grad.item()) < 1e-8
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+def test_smoothed_labels_are_those_of_real_images_only(smoothing):
+    real, fake = normal(64, seed=1) * 3, normal(64, seed=2) * 3
+    entropy = F.binary_cross_entropy_with_logits
+    expected = entropy(real, torch.full_like(real, 1 - smoothing)) + entropy(fake, 0 * fake)
+    torch.testing.assert_close(discriminator_logistic(real, fake, smoothing), expected)
+    squares = F.mse_loss(real, torch.full_like(real, 1 - smoothing)) + F.mse_loss(fake, 0 * fake)
+    torch.testing.assert_close(discriminator_least_squares(real, fake, smoothing), squares / 2)
+
+
+def test_a_hinge_costs_what_a_margin_of_1_lacks():
+    real, fake = torch.tensor([3.0, 1.0, 0.5, -2.0]), torch.tensor([-3.0, -1.0, 0.0, 4.0])
+    assert discriminator_hinge(real, fake).item() == (0.5 + 3) / 4 + (1 + 5) / 4
+    assert discriminator_hinge(real[:2], fake[:2]).item() == 0
+
+
+def test_relativistic_losses_are_of_pairs_and_of_nothing_but_differences():
+    real, fake = normal(64, seed=1).double() * 3, normal(64, seed=2).double() * 3
+    right = (real - fake).sigmoid()  # that the real one of a pair is the real one
+    torch.testing.assert_close(discriminator_relativistic(real, fake), -right.log().mean())
+    torch.testing.assert_close(generator_relativistic(real, fake), -(1 - right).log().mean())
+    torch.testing.assert_close(
+        discriminator_relativistic(real + 7, fake + 7), discriminator_relativistic(real, fake)
+    )
+    torch.testing.assert_close(
+        generator_relativistic(real, fake), discriminator_relativistic(fake, real)
+    )
+
+
 def test_a_critic_is_paid_for_the_distance_of_its_means():
     real, fake = normal(64, seed=1) + 3, normal(64, seed=2)
     assert critic_wasserstein(real, fake).item() == pytest.approx(-3, abs=0.5)
@@ -73,21 +120,47 @@ def test_the_gradient_penalty_of_a_linear_critic_is_its_distance_from_norm_1(nor
         torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
 
 
+def test_a_zero_centred_penalty_is_that_of_finite_differences():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Tanh(), torch.nn.Flatten())
+    network = torch.nn.Sequential(network, torch.nn.Linear(16, 1)).double()
+    images = normal(3, 1, 4, 4).double().requires_grad_()
+    step = 1e-5 * torch.eye(16, dtype=torch.float64).reshape(16, 1, 1, 4, 4)
+    with torch.no_grad():
+        slopes = [(network(images + d) - network(images - d)) / 2e-5 for d in step]
+    expected = torch.stack(slopes).square().sum(dim=0).mean()
+    penalty = zero_centred_penalty(network(images).flatten(), images)
+    torch.testing.assert_close(penalty, expected.float())
+
+
 def test_r1_of_a_linear_discriminator_is_its_squared_norm():
     weight = normal(3, 4, 5)
     images = normal(6, 3, 4, 5, seed=1).requires_grad_()
     logits = (images * weight).sum(dim=(1, 2, 3)) + 7
-    torch.testing.assert_close(r1_penalty(logits, images), weight.square().sum())
+    torch.testing.assert_close(zero_centred_penalty(logits, images), weight.square().sum())
 
 
 def test_r1_of_a_quadratic_discriminator_has_the_known_value_and_second_derivative():
     scale = torch.tensor(0.7, requires_grad=True)
     images = normal(6, 1, 2, 3).requires_grad_()
-    penalty = r1_penalty(scale * images.square().sum(dim=(1, 2, 3)), images)
+    penalty = zero_centred_penalty(scale * images.square().sum(dim=(1, 2, 3)), images)
     mean_norm = images.detach().square().sum(dim=(1, 2, 3)).mean()
     torch.testing.assert_close(penalty.detach(), 4 * 0.7**2 * mean_norm)
     penalty.backward()
     torch.testing.assert_close(scale.grad, 8 * 0.7 * mean_norm)  # through the double backward
+
+
+def test_the_orthogonal_penalty_counts_products_of_filters_and_not_their_lengths():
+    orthogonal = torch.linalg.qr(normal(12, 12))[0][:5] * torch.arange(1.0, 6)[:, None]
+    assert orthogonal_penalty([orthogonal.reshape(5, 3, 2, 2)]).item() < 1e-8
+    weights = normal(4, 3, 2, 2).double(), normal(2, 5, seed=1).double()
+    expected = sum(
+        2 * (a * b).sum().square()
+        for weight in weights
+        for i, a in enumerate(weight)
+        for b in weight[:i]
+    )
+    torch.testing.assert_close(orthogonal_penalty(weights), expected)
 
 
 def test_kl_is_that_of_torch_distributions():
