@@ -19,7 +19,7 @@ WRONG = [
     # recipes and their keys
     ("recipes dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("train dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
-    ("train zzz", "unknown recipe 'zzz'", "known: classifier, colouriser"),
+    ("train zzz", "unknown recipe 'zzz'", "known: biggan-small, classifier"),
     ("train dcgan train.batchsize=8", "'train.batchsize'", "did you mean 'train.batch_size'?"),
     ("train dcgan recipe=ffdnet", "unknown key 'recipe'"),
     ("train dcgan batch_size", "'batch_size' is not of the form key=value"),
