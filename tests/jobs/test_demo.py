@@ -65,7 +65,11 @@ def test_the_demos_generator_makes_shapes(tmp_path: Path, command):
     """
     places = f"--workers 0 --storage {tmp_path / 'runs'} --registry {tmp_path / 'registry'}"
     values = " ".join(GENERATOR)
-    judge = "classifier model.width=16 train.images=100000 train.checkpoint_every=100000"
+    judge = (
+        "classifier model.network=plain model.width=16 train.optimizer=adam train.lr=2e-3"
+        " train.decay=cosine train.weight_decay=0 train.clip_norm=1 data.translate=0"
+        " train.images=100000 train.checkpoint_every=100000"
+    )
     for training, name in ((f"dcgan {values}", "shapes"), (judge, "judge")):
         ended = command(f"train {training} --data scenes --run {name} --register {name} {places}")
         assert ended.code == 0, ended.err
