@@ -192,3 +192,12 @@ class Recipe(Section):
 
     def save(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n")
+
+
+def with_network(tree: Any, name: str) -> Any:
+    """Keys of a recipe whose model names no network, which is `name` then: of recipes written
+    before there were several."""
+    model = tree.get("model") if isinstance(tree, dict) else None
+    if isinstance(model, dict) and "network" not in model:
+        return tree | {"model": model | {"network": name}}
+    return tree

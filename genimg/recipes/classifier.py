@@ -18,7 +18,7 @@ from genimg.inference import Inference, real_images, to_floats
 from genimg.models.classifier import Classifier as Network
 from genimg.models.classifier import Plain
 from genimg.models.whitened import Whitened, smallest
-from genimg.recipe import Data, Recipe
+from genimg.recipe import Data, Recipe, with_network
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.method import Part
@@ -74,11 +74,7 @@ class Classifier(Recipe):
     @model_validator(mode="before")
     @classmethod
     def name_network(cls, tree: Any) -> Any:
-        """Recipes written before there were several networks name none: theirs was `plain`."""
-        model = tree.get("model") if isinstance(tree, dict) else None
-        if isinstance(model, dict) and "network" not in model:
-            return tree | {"model": model | {"network": "plain"}}
-        return tree
+        return with_network(tree, "plain")
 
     @model_validator(mode="after")
     def parts_agree(self) -> Self:

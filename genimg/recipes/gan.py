@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from genimg.contracts import Rows
-from genimg.recipe import Data
+from genimg.recipe import Data, with_network
 from genimg.recipes.adversaries import (
     DCGANModel,
     Model,
@@ -83,11 +83,7 @@ class GAN(Synthesis):
     @model_validator(mode="before")
     @classmethod
     def name_network(cls, tree: Any) -> Any:
-        """Recipes written before there were several networks name none: theirs was `dcgan`."""
-        model = tree.get("model") if isinstance(tree, dict) else None
-        if isinstance(model, dict) and "network" not in model:
-            return tree | {"model": model | {"network": "dcgan"}}
-        return tree
+        return with_network(tree, "dcgan")
 
     @model_validator(mode="after")
     def size_is_a_power_of_two(self) -> Self:
