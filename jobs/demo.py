@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 GENERATOR = [
     "data.scenes=simple", "train.images=72000", "train.batch_size=32", "train.lr=2e-3",
     "train.checkpoint_every=36000", "train.ema_half_life=5000", "loss.r1=0.3", "loss.beta1=0",
-    "model.latent=32", "model.width=16", "model.depth=0", "evaluation.samples=1024",
+    "model.latent=32", "model.width=16", "model.depth=0", "model.upsampling=bilinear",
+    "evaluation.samples=1024",
 ]  # fmt: skip
 DENOISER = [
     "train.images=9000", "train.batch_size=16", "train.checkpoint_every=4500", "model.width=48",

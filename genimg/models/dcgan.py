@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,17 @@ from torch import Tensor, nn
 from genimg.models.batch_norm import BatchNorm2d
 from genimg.models.rows import Conv2d, FirstConvTranspose2d
 
+Upsampling = Literal["transposed", "bilinear"]
+
 
 class Generator(nn.Module):
     """Latents float32 [N, latent] -> images [N, channels, size, size] in [-1, 1].
 
     `width` is the number of channels at half the final resolution; it doubles at each halving.
     `depth` 3x3 convolutions follow at each resolution but the last; the paper has none. With
-    `normalise`, batch normalisation follows every convolution but the last, as in the paper. Of
+    `normalise`, batch normalisation follows every convolution but the last, as in the paper.
+    `upsampling` is done by transposed convolutions, as there, or before 3x3 ones, which leaves no
+    checkerboard (Odena, Dumoulin & Olah 2016). Of
     `classes` above 0, how much of each is wanted, float32 [N, classes], comes beside the latents
     (Mirza & Osindero 2014).
     """
@@ -29,6 +34,7 @@ class Generator(nn.Module):
         normalise: bool = True,
         depth: int = 0,
         classes: int = 0,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__()
         self.latent = latent
@@ -36,17 +42,17 @@ class Generator(nn.Module):
         first = FirstConvTranspose2d(latent + classes, widths[0], 4, bias=not normalise)
         grow: list[nn.Module] = [first]
         grow += [
-            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not normalise)
+            doubling(before, after, upsampling, bias=not normalise)
             for before, after in itertools.pairwise(widths)
         ]
         layers: list[nn.Module] = []
-        for doubling, after in zip(grow, widths, strict=True):
-            layers += [doubling, *activated(after, normalise)]
+        for larger, after in zip(grow, widths, strict=True):
+            layers += [larger, *activated(after, normalise)]
             for _ in range(depth):
                 same = Conv2d(after, after, 3, padding=1, bias=not normalise)
                 layers += [same, *activated(after, normalise)]
         self.body = nn.Sequential(*layers)
-        self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
+        self.to_image = doubling(widths[-1], channels, upsampling)
         self.apply(initialise)
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -97,6 +103,14 @@ def doublings(size: int) -> int:
     count = round(math.log2(size / 4))
     assert 4 * 2**count == size, size
     return count
+
+
+def doubling(before: int, after: int, upsampling: Upsampling, bias: bool = True) -> nn.Module:
+    """Features [N, before, H, W] -> [N, after, 2 H, 2 W]."""
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)
+    convolution = Conv2d(before, after, 3, padding=1, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), convolution)
 
 
 def activated(channels: int, normalise: bool) -> list[nn.Module]:

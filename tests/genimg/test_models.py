@@ -60,6 +60,21 @@ def test_dcgan_of_some_depth_convolves_on_at_each_resolution():
     assert spatial_sizes(discriminator, images, nn.Conv2d) == [16, 16, 8, 8, 4, 4, 1]
 
 
+def test_dcgan_that_doubles_bilinearly_leaves_no_checkerboard():
+    """Of a network that has learnt nothing: how much of what it draws changes from pixel to pixel.
+
+    The finest waves, along both axes, beside all others but the mean.
+    """
+    finest = {}
+    for upsampling in ("transposed", "bilinear"):
+        torch.manual_seed(0)
+        images = Generator(16, 8, 32, 3, upsampling=upsampling)(torch.randn(64, 16))
+        assert images.shape == (64, 3, 32, 32)
+        power = torch.fft.fft2(images[..., 4:-4, 4:-4]).abs().square().mean(dim=(0, 1))
+        finest[upsampling] = (power[12, 12] / (power.sum() - power[0, 0])).item() * 24**2
+    assert finest["bilinear"] < 0.1 < 1 < finest["transposed"]
+
+
 def test_dcgan_widths_double_at_each_halving():
     widths = [
         m.out_channels
@@ -83,6 +98,7 @@ def test_dcgan_without_normalisation_and_its_discriminator_look_at_each_image_al
     for function, inputs in (
         (Generator(7, 4, 16, 3, normalise=False, depth=1), torch.randn(5, 7)),
         (Generator(7, 4, 16, 3, depth=1).eval(), torch.randn(5, 7)),
+        (Generator(7, 4, 16, 3, upsampling="bilinear").eval(), torch.randn(5, 7)),
         (Discriminator(4, 16, 3, depth=1), torch.randn(5, 3, 16, 16)),
     ):
         torch.testing.assert_close(*alone_and_in_a_batch(function, inputs))
