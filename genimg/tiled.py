@@ -25,6 +25,7 @@ HELD = 3 * 2**29  # bytes, where it is known what a tile takes
 HUGE = 2**26  # pixels
 SYMMETRIES = 8  # of the square: four that keep a tile's shape, and four that lay it down
 MOST = 2**28  # pixels that an image may be enlarged to
+TYPES = {255: torch.uint8, 65535: torch.uint16}  # of images, by their largest value
 
 
 class Tiled(Kept):
@@ -98,12 +99,10 @@ class Tiled(Kept):
 
     def rows(self, start: int, stop: int) -> Rows:
         every = [self._turn(row) for row in range(start, stop)]
-        rows: dict[str, Tensor] = {
-            "image": torch.stack([turned(self._cut(number), turn) for number, turn in every])
-        }
+        rows = {"image": stacked([turned(self._cut(number), turn) for number, turn in every])}
         if self._mask is not None:
             holes = [turned(self._holes(number), turn) for number, turn in every]
-            rows["mask"] = torch.stack(holes).ceil().long()
+            rows["mask"] = stacked(holes).ceil().long()
         for name, value in self._constants.items():
             rows[name] = torch.full((stop - start,), value)
         return rows  # type: ignore[return-value]
@@ -148,8 +147,8 @@ class Tiled(Kept):
             if self._mask is not None:
                 weight = self._holes(number)[inside] * self._strength
             inner = torch.lerp(own[inside], inner, torch.as_tensor(weight, dtype=inner.dtype))
-        levels = inner.add(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
-        target[:] = levels.permute(1, 2, 0).numpy()
+        levels = inner.add_(1).mul_(self._peak / 2).round_().clamp_(0, self._peak)
+        target[:] = levels.permute(1, 2, 0).to(TYPES[self._peak]).numpy()
 
     def _turn(self, row: int) -> tuple[int, int]:
         """(plane of a tile, its turn) of a row: uneven turns lie."""
@@ -168,15 +167,17 @@ class Tiled(Kept):
         """A tile's pixels; beyond the image it is mirrored."""
         (y, x), _ = self._place(number)
         height, width = self._colour.shape[:2]
+        if min(y.start, x.start) >= 0 and y.stop <= height and x.stop <= width:
+            return slice(y.start, y.stop), slice(x.start, x.stop)
         down = mirrored(y.start, y.stop, height).numpy()
         across = mirrored(x.start, x.stop, width).numpy()
         return np.ix_(down, across)
 
     def _cut(self, number: int, whole: bool = False) -> Tensor:
         """float32 [C, h, w] in [-1, 1]: one tile. whole: also what the network may not see."""
-        pixels = self._colour[self._within(number)]
-        floats = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)
-        floats = floats.div(self._peak / 2).sub_(1)[self._place(number)[1]]
+        pixels = torch.from_numpy(self._colour[self._within(number)]).permute(2, 0, 1)
+        floats = pixels[self._place(number)[1]].to(torch.float32, copy=True)
+        floats = floats.div_(self._peak / 2).sub_(1)
         if self._mask is not None and not whole:
             floats = floats.masked_fill(self._holes(number) > 0, 0.0)
         missing = len(floats) < self._ability.channels
@@ -188,8 +189,16 @@ class Tiled(Kept):
         return torch.from_numpy(self._mask[self._within(number)])
 
 
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """[N, ...] of N tensors, the channels of images last where theirs are; of one a view."""
+    rows = [each[None] for each in parts]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
 def turned(values: Tensor, turn: int) -> Tensor:
     """[..., h, w] in one of the square's eight symmetries."""
+    if not turn:
+        return values
     flipped = values.flip(-1) if turn >= 4 else values
     return flipped.rot90(turn % 4, (-2, -1))
 

@@ -54,7 +54,9 @@ def extended(images: Tensor, before: int, below: int, right: int) -> Tensor:
         return images
     height, width = images.shape[-2:]
     shape = (*images.shape[:-2], before + height + below, before + width + right)
-    made = images.new_empty(shape)
+    last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    made = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=order)
     inner = made[..., before : before + height, :]
     inner[..., before : before + width] = images
     for first, count in ((-before, before), (width, right)):

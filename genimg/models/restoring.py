@@ -54,14 +54,18 @@ class RestoringNetwork(nn.Module, ABC):
         assert maps.shape[1] == self.maps, f"{maps.shape[1]} condition maps, not {self.maps}"
         height, width = images.shape[-2:]
         # under no name, so that it is given away as soon as the network has seen it
-        restored = self.restore(
-            padded(torch.cat([images, maps], dim=1) if self.maps else images, self.stride)
-        )
+        restored = self.restore(padded(beside(images, maps) if self.maps else images, self.stride))
         return restored[..., : self.scale * height, : self.scale * width]
 
     @abstractmethod
     def restore(self, known: Tensor) -> Tensor:
         """Images and their maps [N, C + K, H, W], H and W multiples of the stride -> images."""
+
+
+def beside(images: Tensor, maps: Tensor) -> Tensor:
+    """[N, C + K, H, W] of [N, C, H, W] and [N, K, H, W], channels last however those lie."""
+    both = [each.permute(0, 2, 3, 1) for each in (images, maps)]
+    return torch.cat(both, dim=3).permute(0, 3, 1, 2)
 
 
 def padded(images: Tensor, stride: int) -> Tensor:

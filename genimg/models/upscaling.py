@@ -148,7 +148,7 @@ class Plain(RestoringNetwork):
         planes = F.pixel_unshuffle(known, self.stride) if self.stride > 1 else known
         found = through(self.body, planes)
         found = F.pixel_shuffle(found, self.shuffle) if self.shuffle > 1 else found
-        return interpolated(images, self.scale) + found
+        return added(found, images, self.scale)
 
 
 class EDSR(RestoringNetwork):
@@ -194,15 +194,16 @@ class EDSR(RestoringNetwork):
     def restore(self, known: Tensor) -> Tensor:
         head = self.head(known)
         features = self.upsampler(through(self.body, head).add_(head))
-        return interpolated(known[:, : self.channels], self.scale) + self.tail(features)
+        return added(self.tail(features), known[:, : self.channels], self.scale)
 
 
 def conv(before: int, after: int) -> Conv2d:
     return Conv2d(before, after, 3, padding=1)
 
 
-def interpolated(images: Tensor, scale: int) -> Tensor:
-    """Images, bilinearly `scale` times as large: reaches one pixel to either side."""
+def added(found: Tensor, images: Tensor, scale: int) -> Tensor:
+    """To images, bilinearly `scale` times as large, which reaches one pixel to either side."""
     if scale == 1:
-        return images
-    return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+        return images + found
+    enlarged = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+    return enlarged.add_(found)
