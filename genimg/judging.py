@@ -24,7 +24,7 @@ from genimg.metrics.distributions import (
 )
 from genimg.metrics.kernel import kernel_distance
 from genimg.metrics.neighbours import manifolds
-from genimg.training.sync import Alone
+from genimg.training.sync import Alone, share
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
@@ -56,6 +56,9 @@ BETTER: Mapping[str, Literal["min", "max"]] = {
     "judge_modes_kl": "min",
     "judge_smallest_class": "max",
     "judge_largest_class": "min",
+    "judge_gan_test": "max",
+    "judge_gan_train": "max",
+    "judge_intra_fid": "min",
 }
 """Which way a metric of generators is better."""
 
@@ -106,10 +109,10 @@ def seen_in(judge: Engine, data: Dataset, indices: np.ndarray, sync: Sync | None
     sync: the workers that look together; all get the same
     """
     sync = sync or Alone()
-    start, stop = (len(indices) * each // sync.world for each in (sync.rank, sync.rank + 1))
+    part = share(sync, len(indices))
+    mine = indices[part.start : part.stop]
 
     def compute() -> dict[str, Tensor]:
-        mine = indices[start:stop]
         parts = [
             seen(judge, real_images(data, mine[at : at + AT_ONCE], judge.device))
             for at in range(0, max(1, len(mine)), AT_ONCE)
@@ -129,6 +132,15 @@ def joint(probabilities: Tensor) -> Tensor:
     if probabilities.dim() == 2:
         return probabilities
     return torch.einsum("na,nb,nc->nabc", *probabilities.unbind(1)).flatten(1)
+
+
+def labels_of(seen: Seen) -> Tensor:
+    """int64 [N], on the CPU: the class that each image is taken for, a column of `joint`."""
+    labels = seen.probabilities.argmax(dim=-1).cpu()
+    if labels.dim() == 1:
+        return labels
+    worth = seen.probabilities.shape[-1] ** torch.arange(2, -1, -1)
+    return (labels * worth).sum(dim=1)
 
 
 def classes_of(judge: Engine, stacked: bool = False) -> list[str]:
