@@ -20,6 +20,7 @@ from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.engine import Engine
 from genimg.inference import prepared
+from genimg.judges import Judge
 from genimg.judging import AT_ONCE, Seen, chosen_from, identity
 from genimg.metrics.distributions import FeatureStatistics, frechet_distance
 from genimg.rng import fold
@@ -38,7 +39,7 @@ def numbered(labels: Sequence[str], names: Sequence[str]) -> Tensor | None:
     return torch.tensor([numbers[label] for label in labels])
 
 
-def truth_in(judge: Engine, data: Dataset, indices: np.ndarray) -> Tensor | None:
+def truth_in(judge: Judge, data: Dataset, indices: np.ndarray) -> Tensor | None:
     """int64 [N], as the judge numbers its classes: what images of a dataset at int64 `indices` are.
 
     None where that is not known, or some are of classes that the judge does not tell.

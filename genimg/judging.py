@@ -27,7 +27,7 @@ from genimg.metrics.neighbours import manifolds
 from genimg.training.sync import Alone, share
 
 if TYPE_CHECKING:
-    from genimg.engine import Engine
+    from genimg.judges import Judge
     from genimg.recipe import Data, Recipe
 
 AT_ONCE = 512  # images
@@ -74,12 +74,12 @@ class Seen(NamedTuple):
     probabilities: Tensor
 
 
-def seen(judge: Engine, images: Tensor) -> Seen:
+def seen(judge: Judge, images: Tensor) -> Seen:
     """What a classifier sees in images uint8 [N, C, H, W] of its size; there may be none.
 
     One that takes gray images reads each channel of stacked ones.
     """
-    if images.shape[1] > judge.recipe.data.channels:
+    if images.shape[1] > judge.abilities["classify"].channels:
         each = seen(judge, images.flatten(0, 1)[:, None])
         features, probabilities = (column.unflatten(0, (-1, images.shape[1])) for column in each)
         return Seen(features.flatten(1), probabilities)
@@ -103,7 +103,7 @@ def seen(judge: Engine, images: Tensor) -> Seen:
     return Seen(found[:, :-classes].contiguous(), found[:, -classes:].softmax(dim=1))
 
 
-def seen_in(judge: Engine, data: Dataset, indices: np.ndarray, sync: Sync | None = None) -> Seen:
+def seen_in(judge: Judge, data: Dataset, indices: np.ndarray, sync: Sync | None = None) -> Seen:
     """What a judge sees in the images of a dataset at int64 `indices`: looked at once, then kept.
 
     sync: the workers that look together; all get the same
@@ -143,13 +143,13 @@ def labels_of(seen: Seen) -> Tensor:
     return (labels * worth).sum(dim=1)
 
 
-def classes_of(judge: Engine, stacked: bool = False) -> list[str]:
+def classes_of(judge: Judge, stacked: bool = False) -> list[str]:
     """Names of what `joint` has columns for."""
     names = judge.abilities["classify"].classes
     return [" ".join(each) for each in product(names, repeat=3 if stacked else 1)]
 
 
-def identity(judge: Engine) -> dict[str, Any]:
+def identity(judge: Judge) -> dict[str, Any]:
     """What decides what a judge sees in given images."""
     return {
         "digest": judge.digest,

@@ -31,6 +31,7 @@ from genimg.rng import fold, integers
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
+    from genimg.judges import Judge
 
 PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
@@ -64,7 +65,7 @@ class Yardstick:
     learnt_from: how many a classifier learns from, for GAN-train; 0: none does
     """
 
-    judge: Engine
+    judge: Judge
     data: Dataset
     training: Dataset | None
     samples: int

@@ -8,6 +8,7 @@ import typer
 
 from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
 from jobs.judgements import (
+    JUDGE,
     GanImagesOption,
     GanTrainOption,
     JsonOption,
@@ -28,7 +29,7 @@ def compare(
     models: Annotated[
         list[str], typer.Argument(help="NAME, NAME@ALIAS, NAME@7, or checkpoint folders.")
     ],
-    judge: Annotated[str, typer.Option(help="A classifier's model, which looks at the images.")],
+    judge: Annotated[str, typer.Option(help=JUDGE)],
     data: Annotated[
         str, typer.Option(help="Real images to compare with: as for train, or 'scenes'.")
     ] = "scenes",
@@ -51,10 +52,9 @@ def compare(
     Example: genimg compare dcgan wgan-gp@best --judge eyes --data scenes -o compared
     """
     from genimg.errors import InputError
-    from genimg.judging import refuse_judge
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import judge_images, refuse_gan_train, split_of, write
-    from jobs.model import Model, load_engine
+    from jobs.judgements import judge_images, load_judge, split_of, write
+    from jobs.model import Model
     from jobs.tables import Table
 
     part = split_of(split)
@@ -63,19 +63,14 @@ def compare(
     if output:
         refuse_blocked(output)
     every = [Model.named(name, registry, precision) for name in models]
-    critic = load_engine(judge, registry, precision)
     engines = [each.engine() for each in every]
-    for name, engine in zip(models, engines, strict=True):
-        engine.recipe.need("sample", engine.abilities)
-        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
+    named = dict(zip(models, engines, strict=True))
+    critic = load_judge(judge, registry, precision, named, gan_train)
+    for name, engine in named.items():
         refuse_other_data(models[0], engines[0], name, engine)
-        if gan_train:
-            refuse_gan_train(engine, name, critic)
     dataset, training, judged_on = opened(every, engines, data, part)
     yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
-    judged = [
-        judge_images(engine, name, yardstick) for name, engine in zip(models, engines, strict=True)
-    ]
+    judged = [judge_images(engine, name, yardstick) for name, engine in named.items()]
     metrics = {each.name: each.verdict.metrics for each in judged}
     limits = yardstick.limits()
     table = Table({**metrics, **limits}, models=len(models))

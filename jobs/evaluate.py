@@ -9,6 +9,7 @@ import typer
 
 from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
 from jobs.judgements import (
+    JUDGE,
     GanImagesOption,
     GanTrainOption,
     JsonOption,
@@ -34,9 +35,7 @@ def evaluate(
         str, typer.Option(help="What to evaluate on: as for train, or 'scenes'.")
     ] = "scenes",
     split: SplitOption = "test",
-    judge: Annotated[
-        str | None, typer.Option(help="A classifier's model, to judge a generator's images.")
-    ] = None,
+    judge: Annotated[str | None, typer.Option(help=JUDGE)] = None,
     samples: SamplesOption = 10_000,
     gan_train: GanTrainOption = False,
     gan_images: GanImagesOption = 50_000,
@@ -60,7 +59,8 @@ def evaluate(
     On the very data that a model was trained on, only what was held out is looked at. How it was
     measured stands beside the metrics: data, split, number of images, seed, detector, method.
 
-    With --judge, a generator is also judged by a classifier: FID, KID, precision, recall, density
+    With --judge, a generator is also judged by a classifier, or by Inception (inception: and
+    torch-fidelity's file of its weights): FID, KID, precision, recall, density
     and coverage on its features, inception score, how much alike images of a class are (MS-SSIM),
     how many it is sure of (probability 0.9 or more), and authenticity: how many are no nearer to a
     training image than that is to another. Of a model that draws by class also GAN-test (how many
@@ -77,18 +77,17 @@ def evaluate(
     from genimg.data.opening import open_dataset
     from genimg.engine import Engine
     from genimg.errors import InputError
-    from genimg.judging import refuse_judge
     from genimg.recipes.restoring import Restoring
     from genimg.yardsticks import Yardstick
     from jobs.judgements import (
         held_out_of,
         judge_images,
-        refuse_gan_train,
+        load_judge,
         split_of,
         training_images,
         write,
     )
-    from jobs.model import folder_of, load_engine, with_helpers
+    from jobs.model import folder_of, with_helpers
     from jobs.runs.addressed import helpers_of
     from jobs.tables import Table
 
@@ -97,14 +96,10 @@ def evaluate(
         raise InputError("--gan-train: a classifier as the judge is trained; give --judge too")
     folder, verified = folder_of(model, registry)
     engine = Engine.load(folder, precision=precision, verified=verified)
-    critic = None if judge is None else load_engine(judge, registry, precision)
-    if critic:
-        engine.recipe.need("sample", engine.abilities)
-        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
-        if gan_train:
-            refuse_gan_train(engine, model, critic)
-        if output:
-            refuse_blocked(output)
+    only = {model: engine}
+    critic = load_judge(judge, registry, precision, only, gan_train) if judge else None
+    if critic and output:
+        refuse_blocked(output)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.data.sources import Split
     from genimg.engine import Engine
+    from genimg.judges import Judge
     from genimg.recipe import Data, Recipe
     from genimg.yardsticks import Verdict, Yardstick
 
+INCEPTION = "inception:"  # begins what is no model, but the file of its weights
 FEWEST = 10  # images that are judged: the inception score is a mean over ten parts
 GRID = 64  # samples that a page shows, in so many columns:
 COLUMNS = 16
@@ -35,6 +37,7 @@ LIMITS = """real: as many training images judged likewise; the authenticity is t
 compared with, and GAN-test and GAN-train are the judge's accuracy on these. noise: each pixel at \
 random. repeated: one real image over and over. Of both GAN-test and GAN-train are chance."""
 
+JUDGE = "A classifier's model, which looks at a generator's images; or inception:FILE."
 SplitOption = Annotated[
     str, typer.Option("--split", help="test, train or all, where the data tells them apart.")
 ]
@@ -75,6 +78,7 @@ def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
     import torch
 
     from genimg.by_class import numbered, student_of
+    from genimg.engine import Engine
     from genimg.errors import InputError
     from genimg.operations.drawing import Sample
 
@@ -92,18 +96,43 @@ def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
     if learnt_from:
         if yardstick.truth is None:
             raise InputError("--gan-train: the data has classes that the judge does not tell")
-        learning = yardstick.judge.recipe.train.images
+        judge = yardstick.judge
+        assert isinstance(judge, Engine), "which `load_judge` sees to"
+        learning = judge.recipe.train.images
         say(f"{name}: a classifier as the judge learns from {learnt_from:,} of its images, of which"
             f" it looks at {learning:,} all in all")  # fmt: skip
         with Meter(f"{name}: GAN-train", learning) as meter:
-            student = student_of(
-                yardstick.judge, images[:learnt_from], labels[:learnt_from], meter.update
-            )
+            student = student_of(judge, images[:learnt_from], labels[:learnt_from], meter.update)
     verdict = yardstick.verdict(images[:samples], labels[:samples], student)
     return Judged(name, drawn.images[:samples], verdict)
 
 
-def refuse_gan_train(engine: Engine, name: str, judge: Engine) -> None:
+def load_judge(
+    judge: str, registry: str, precision: str, models: Mapping[str, Engine], gan_train: bool
+) -> Judge:
+    """Who judges these generators: a classifier's model, or Inception by inception:PATH.
+
+    InputError where it cannot, or where one of them draws nothing.
+    """
+    from genimg.judges import InceptionJudge
+    from genimg.judging import refuse_judge
+    from jobs.model import load_engine
+
+    for engine in models.values():
+        engine.recipe.need("sample", engine.abilities)
+    critic: Judge
+    if judge.startswith(INCEPTION):
+        critic = InceptionJudge.load(Path(judge.removeprefix(INCEPTION)).expanduser())
+    else:
+        critic = classifier = load_engine(judge, registry, precision)
+        for engine in models.values():
+            refuse_judge(engine.recipe.data, classifier.recipe, f"--judge {judge}")
+    for name, engine in models.items() if gan_train else ():
+        refuse_gan_train(engine, name, critic)
+    return critic
+
+
+def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
     """InputError where GAN-train cannot be told of a model."""
     from genimg.errors import InputError
 
@@ -226,9 +255,11 @@ def pictures(judged: Judged, yardstick: Yardstick) -> list[tuple[np.ndarray, str
     found = [(grid(to_tensor(few), COLUMNS), f"{len(few)} samples, seeds 0 to {len(few) - 1}")]
     labels = labels_of(judged.verdict.seen).cpu().numpy()
     stacked = judged.verdict.seen.probabilities.dim() > 2
-    classes = classes_of(yardstick.judge, stacked)[:MOST_CLASSES]
-    of_each = [judged.images[labels == label][:OF_A_CLASS] for label in range(len(classes))]
-    shares = [f"{name}: {np.mean(labels == label):.1%}" for label, name in enumerate(classes)]
+    classes = classes_of(yardstick.judge, stacked)
+    counts = np.bincount(labels, minlength=len(classes))
+    most = np.sort(counts.argsort(kind="stable")[::-1][:MOST_CLASSES])  # all, where they are few
+    of_each = [judged.images[labels == label][:OF_A_CLASS] for label in most]
+    shares = [f"{classes[label]}: {counts[label] / len(labels):.1%}" for label in most]
     found.append((shelves(shares, of_each), "samples that the judge takes for each class"))
     if (nearest := yardstick.nearest(judged.verdict, SUSPECTS, BESIDE)) and judged.verdict.likeness:
         places, beside = nearest

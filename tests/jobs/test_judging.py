@@ -1,5 +1,6 @@
 """Generators judged by a classifier: the pages that `evaluate` and `compare` leave."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from genimg import judges
 from genimg.checkpoint import read_manifest
 from genimg.judging import BETTER
 
@@ -160,3 +164,33 @@ def test_models_that_draw_by_class_are_judged_by_class(command, tiny, home: Path
         assert "--gan-train: dcgan does not draw by class; leave it out" in ended.err
     ended = command("evaluate kinds --gan-train")
     assert "--gan-train: a classifier as the judge is trained; give --judge too" in ended.err
+
+
+class Standing(nn.Module):
+    """In Inception's place: it sees the mean of each channel, and of colours nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(torch.linspace(-1, 1, 3024).view(1008, 3))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)).expand(-1, 3)
+
+    def to_logits(self, features: torch.Tensor) -> torch.Tensor:
+        return features @ self.classes.T
+
+
+def test_inception_judges_by_weights_that_a_person_has(command, home: Path, monkeypatch):
+    monkeypatch.setattr(judges, "Inception", Standing)
+    torch.save(Standing().state_dict(), home / "weights.pth")
+    about = "--judge inception:weights.pth --samples 40 --data scenes"
+    report = json.loads(printed(command(f"evaluate dcgan {about} -o page --json")))
+    digest = hashlib.sha256((home / "weights.pth").read_bytes()).hexdigest()
+    assert report["protocol"]["judge"]["digest"] == digest
+    assert report["protocol"]["judge"]["precision"] == "float32"
+    assert report.keys() >= MEASURED
+    several = json.loads(printed(command(f"compare dcgan earlier {about} --json")))
+    assert several["models"]["dcgan"]["judge_fid"] == report["judge_fid"]
+    ended = command(f"compare dcgan earlier {about.replace('weights', 'waits')}")
+    assert ended.code == 2
+    assert "waits.pth: no such file; give torch-fidelity's weights-inception" in ended.err
