@@ -17,10 +17,12 @@ MNIST = 60_000  # images
 _DIFFERENT = 6_000  # scenes that are drawn, and then repeated: time depends on the number only
 
 
-def columns(wants: tuple[str, ...], size: int, count: int = MNIST) -> dict[str, Tensor]:
-    """Columns of `count` gray scenes, as they are stored."""
+def columns(
+    wants: tuple[str, ...], size: int, count: int = MNIST, channels: Literal[1, 3] = 1
+) -> dict[str, Tensor]:
+    """Columns of `count` scenes, as they are stored."""
     different = np.arange(min(count, _DIFFERENT))
-    stored = Scenes(size, 1, wants).fetch(different, torch.from_numpy(different))
+    stored = Scenes(size, channels, wants).fetch(different, torch.from_numpy(different))
     times = -(-count // len(different))
     return {
         name: column.repeat(times, *[1] * (column.dim() - 1))[:count]
