@@ -19,7 +19,7 @@ from genimg.models.rows import FirstConvTranspose2d
 from genimg.models.upscaling import fold
 from genimg.packing import pack
 from genimg.precision import Precision
-from genimg.training.sync import Alone
+from genimg.training.sync import Alone, share
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
@@ -85,8 +85,7 @@ class Inference:
 
     def share(self, count: int) -> range:
         """This worker's part of rows 0 to count - 1; may be empty."""
-        rank, world = self.sync.rank, self.sync.world
-        return range(count * rank // world, count * (rank + 1) // world)
+        return share(self.sync, count)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows [N, ...] of all workers' shares, in their order; alike on every worker."""

@@ -24,10 +24,10 @@ from genimg.metrics.distributions import (
 )
 from genimg.metrics.kernel import kernel_distance
 from genimg.metrics.neighbours import manifolds
-from genimg.training.sync import Alone
+from genimg.training.sync import Alone, share
 
 if TYPE_CHECKING:
-    from genimg.engine import Engine
+    from genimg.judges import Judge
     from genimg.recipe import Data, Recipe
 
 AT_ONCE = 512  # images
@@ -56,6 +56,9 @@ BETTER: Mapping[str, Literal["min", "max"]] = {
     "judge_modes_kl": "min",
     "judge_smallest_class": "max",
     "judge_largest_class": "min",
+    "judge_gan_test": "max",
+    "judge_gan_train": "max",
+    "judge_intra_fid": "min",
 }
 """Which way a metric of generators is better."""
 
@@ -71,12 +74,12 @@ class Seen(NamedTuple):
     probabilities: Tensor
 
 
-def seen(judge: Engine, images: Tensor) -> Seen:
+def seen(judge: Judge, images: Tensor) -> Seen:
     """What a classifier sees in images uint8 [N, C, H, W] of its size; there may be none.
 
     One that takes gray images reads each channel of stacked ones.
     """
-    if images.shape[1] > judge.recipe.data.channels:
+    if images.shape[1] > judge.abilities["classify"].channels:
         each = seen(judge, images.flatten(0, 1)[:, None])
         features, probabilities = (column.unflatten(0, (-1, images.shape[1])) for column in each)
         return Seen(features.flatten(1), probabilities)
@@ -100,16 +103,16 @@ def seen(judge: Engine, images: Tensor) -> Seen:
     return Seen(found[:, :-classes].contiguous(), found[:, -classes:].softmax(dim=1))
 
 
-def seen_in(judge: Engine, data: Dataset, indices: np.ndarray, sync: Sync | None = None) -> Seen:
+def seen_in(judge: Judge, data: Dataset, indices: np.ndarray, sync: Sync | None = None) -> Seen:
     """What a judge sees in the images of a dataset at int64 `indices`: looked at once, then kept.
 
     sync: the workers that look together; all get the same
     """
     sync = sync or Alone()
-    start, stop = (len(indices) * each // sync.world for each in (sync.rank, sync.rank + 1))
+    part = share(sync, len(indices))
+    mine = indices[part.start : part.stop]
 
     def compute() -> dict[str, Tensor]:
-        mine = indices[start:stop]
         parts = [
             seen(judge, real_images(data, mine[at : at + AT_ONCE], judge.device))
             for at in range(0, max(1, len(mine)), AT_ONCE)
@@ -131,13 +134,22 @@ def joint(probabilities: Tensor) -> Tensor:
     return torch.einsum("na,nb,nc->nabc", *probabilities.unbind(1)).flatten(1)
 
 
-def classes_of(judge: Engine, stacked: bool = False) -> list[str]:
+def labels_of(seen: Seen) -> Tensor:
+    """int64 [N], on the CPU: the class that each image is taken for, a column of `joint`."""
+    labels = seen.probabilities.argmax(dim=-1).cpu()
+    if labels.dim() == 1:
+        return labels
+    worth = seen.probabilities.shape[-1] ** torch.arange(2, -1, -1)
+    return (labels * worth).sum(dim=1)
+
+
+def classes_of(judge: Judge, stacked: bool = False) -> list[str]:
     """Names of what `joint` has columns for."""
     names = judge.abilities["classify"].classes
     return [" ".join(each) for each in product(names, repeat=3 if stacked else 1)]
 
 
-def identity(judge: Engine) -> dict[str, Any]:
+def identity(judge: Judge) -> dict[str, Any]:
     """What decides what a judge sees in given images."""
     return {
         "digest": judge.digest,

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genimg import references
+from genimg.by_class import ByClass, accuracies, accuracy, distances, intra_fid, truth_in
 from genimg.contracts import Dataset
 from genimg.inference import real_images
-from genimg.judging import AT_ONCE, Seen, chosen_from, identity, judged, seen, seen_in
+from genimg.judging import (
+    AT_ONCE,
+    Seen,
+    chosen_from,
+    identity,
+    judged,
+    labels_of,
+    seen,
+    seen_in,
+)
 from genimg.metrics.multiscale import ms_ssim, pairs_of, scales_of
 from genimg.metrics.neighbours import Authenticity, authenticity, neighbours
 from genimg.rng import fold, integers
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
+    from genimg.judges import Judge
 
 PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
@@ -30,24 +41,18 @@ _NOISE = int.from_bytes(b"noise")
 Pictures = Callable[[Tensor], Tensor]  # places int64 [P] -> uint8 [P, C, H, W]
 
 
-def labels_of(seen: Seen) -> Tensor:
-    """int64 [N]: the class that each image is taken for, a column of `joint`."""
-    labels = seen.probabilities.argmax(dim=-1)
-    if labels.dim() == 1:
-        return labels
-    worth = seen.probabilities.shape[-1] ** torch.arange(2, -1, -1, device=labels.device)
-    return (labels * worth).sum(dim=1)
-
-
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """What a judge says of N generated images.
 
     likeness: to training images, None where these are not known
+    classes: of a model that draws by class, by what is told of each
     """
 
     metrics: dict[str, float]
     seen: Seen
     likeness: Authenticity | None
+    classes: dict[str, ByClass] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ class Yardstick:
     data, training: of which seeded, class-balanced choices are looked at: of as many images as
         are generated, and of up to six times as many trained on
     samples: how many images are generated
+    learnt_from: how many a classifier learns from, for GAN-train; 0: none does
     """
 
-    judge: Engine
+    judge: Judge
     data: Dataset
     training: Dataset | None
     samples: int
+    learnt_from: int = 0
 
     @cached_property
     def real(self) -> Seen:
@@ -85,16 +92,61 @@ class Yardstick:
             return np.empty(0, np.int64)
         return self.training.choose(TRAINING_PER_SAMPLE * self.samples)
 
-    def verdict(self, images: Tensor) -> Verdict:
-        """Of generated images, uint8 [N, C, H, W] on the CPU."""
-        return self._verdict(seen(self.judge, images), images.__getitem__)
+    @cached_property
+    def truth(self) -> Tensor | None:
+        """int64 [N]: the classes of the real images, as the judge numbers them; None: unknown."""
+        return truth_in(self.judge, self.data, self.chosen)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.judge.abilities["classify"].classes
+
+    def verdict(
+        self, images: Tensor, labels: Tensor | None = None, student: Engine | None = None
+    ) -> Verdict:
+        """Of generated images, uint8 [N, C, H, W] on the CPU.
+
+        labels: int64 [N], what each was asked to be, as the judge numbers its classes
+        student: a classifier that has learnt from images of the same model (see `student_of`)
+        """
+        made = seen(self.judge, images)
+        verdict = self._verdict(made, images.__getitem__)
+        if labels is None:
+            return verdict
+        classes = {"gan_test": accuracies(labels_of(made), labels, self.names)}
+        metrics = {"judge_gan_test": accuracy(labels_of(made), labels)}
+        if student and self.truth is not None:
+            learnt = labels_of(seen_in(student, self.data, self.chosen))
+            classes["gan_train"] = accuracies(learnt, self.truth, self.names)
+            metrics["judge_gan_train"] = accuracy(learnt, self.truth)
+        if self.truth is not None:
+            classes["fid"] = distances(made, labels, self.real, self.truth, self.names)
+            metrics |= intra_fid(classes["fid"], classes["gan_test"])
+        return replace(verdict, metrics=verdict.metrics | metrics, classes=classes)
+
+    def classes(self) -> dict[str, ByClass]:
+        """By class, what stands beside verdicts: of the real images the judge's accuracy, and the
+        distances of as many training images; nothing where classes are not known."""
+        if self.truth is None:
+            return {}
+        found = {"real_accuracy": accuracies(labels_of(self.real), self.truth, self.names)}
+        if self.training is not None:
+            chosen = self.training.choose(self.samples)
+            labels = truth_in(self.judge, self.training, chosen)
+            if labels is not None:
+                trained = seen_in(self.judge, self.training, chosen)
+                found["real_fid"] = distances(trained, labels, self.real, self.truth, self.names)
+        return found
 
     def limits(self) -> dict[str, dict[str, float]]:
         """Scores of sets that a reader can imagine, by metric: kept, as they are of no model.
 
         real: as many training images, which no generator can be expected to surpass; their
-            authenticity is that of the real images compared with. Only with training images
-        noise: each pixel drawn at random; repeated: one real image over and over
+            authenticity is that of the real images compared with. Only with training images.
+            Where classes are known, beside GAN-test and GAN-train the judge's accuracy on the
+            images compared with: it has learnt from real ones
+        noise: each pixel drawn at random; repeated: one real image over and over. Beside GAN-test
+            and GAN-train chance: neither has to do with a class
         """
         about = identity(self.judge) | {
             "real": chosen_from(self.data, self.chosen),
@@ -104,12 +156,17 @@ class Yardstick:
             "samples": self.samples,
         }
         kept = references.kept(about, self._limits, torch.device("cpu"))
-        found: dict[str, dict[str, float]] = {}
-        for who in ("real", "noise", "repeated"):
-            own = {name: value for name, value in kept.items() if name.startswith(f"{who} ")}
-            if own:
-                found[who] = {name.partition(" ")[2]: float(each) for name, each in own.items()}
-        return found
+        found: dict[str, dict[str, float]] = {"real": {}, "noise": {}, "repeated": {}}
+        for name, value in kept.items():
+            who, _, metric = name.partition(" ")
+            found[who][metric] = float(value)
+        if self.truth is not None:
+            right, chance = accuracy(labels_of(self.real), self.truth), 1 / len(self.names)
+            for who, share in (("real", right), ("noise", chance), ("repeated", chance)):
+                found[who] |= {"judge_gan_test": share, "judge_gan_train": share}
+            classes = self.classes()
+            found["real"] |= intra_fid(classes.get("real_fid", {}), classes["real_accuracy"])
+        return {who: each for who, each in found.items() if each}
 
     def nearest(self, verdict: Verdict, count: int, beside: int) -> tuple[Tensor, Tensor] | None:
         """(int64 [count] samples that come nearest to training images, uint8 [count, beside,
@@ -174,7 +231,7 @@ class Yardstick:
 
     def protocol(self) -> dict[str, str | int]:
         """What is done: numbers of images, the seed, and who looks at them, in which precision."""
-        return {
+        told: dict[str, str | int] = {
             "digest": self.judge.digest,
             "precision": self.judge.precision,
             "images": len(self.chosen),
@@ -183,3 +240,4 @@ class Yardstick:
             "ms_ssim_scales": scales_of(self.data.size),
             "seed": 0,
         }
+        return told | ({"gan_train": self.learnt_from} if self.learnt_from else {})

@@ -2,12 +2,19 @@
 
 import json as json_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
-from jobs.judgements import FEWEST
+from jobs.judgements import (
+    JUDGE,
+    GanImagesOption,
+    GanTrainOption,
+    JsonOption,
+    SamplesOption,
+    SplitOption,
+)
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
@@ -22,20 +29,18 @@ def compare(
     models: Annotated[
         list[str], typer.Argument(help="NAME, NAME@ALIAS, NAME@7, or checkpoint folders.")
     ],
-    judge: Annotated[str, typer.Option(help="A classifier's model, which looks at the images.")],
+    judge: Annotated[str, typer.Option(help=JUDGE)],
     data: Annotated[
         str, typer.Option(help="Real images to compare with: as for train, or 'scenes'.")
     ] = "scenes",
-    split: Annotated[
-        str, typer.Option(help="test, train or all, where the data tells them apart.")
-    ] = "test",
-    samples: Annotated[
-        int, typer.Option(min=FEWEST, help="Images of each model that are looked at.")
-    ] = 10_000,
+    split: SplitOption = "test",
+    samples: SamplesOption = 10_000,
+    gan_train: GanTrainOption = False,
+    gan_images: GanImagesOption = 50_000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for a page with the scores.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    json: JsonOption = False,
     precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
@@ -46,32 +51,26 @@ def compare(
 
     Example: genimg compare dcgan wgan-gp@best --judge eyes --data scenes -o compared
     """
-    from genimg.data.sources import Split
-    from genimg.errors import InputError, nearest
-    from genimg.judging import refuse_judge
+    from genimg.errors import InputError
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import judge_images, write
-    from jobs.model import Model, load_engine
+    from jobs.judgements import judge_images, load_judge, split_of, write
+    from jobs.model import Model
     from jobs.tables import Table
 
-    if split not in get_args(Split):
-        raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
+    part = split_of(split)
     if twice := sorted({name for name in models if models.count(name) > 1}):
         raise InputError(f"{twice[0]} is given twice; give different models")
     if output:
         refuse_blocked(output)
     every = [Model.named(name, registry, precision) for name in models]
-    critic = load_engine(judge, registry, precision)
     engines = [each.engine() for each in every]
-    for name, engine in zip(models, engines, strict=True):
-        engine.recipe.need("sample", engine.abilities)
-        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
+    named = dict(zip(models, engines, strict=True))
+    critic = load_judge(judge, registry, precision, named, gan_train)
+    for name, engine in named.items():
         refuse_other_data(models[0], engines[0], name, engine)
-    dataset, training, judged_on = opened(every, engines, data, cast("Split", split))
-    yardstick = Yardstick(critic, dataset, training, samples)
-    judged = [
-        judge_images(engine, name, yardstick) for name, engine in zip(models, engines, strict=True)
-    ]
+    dataset, training, judged_on = opened(every, engines, data, part)
+    yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
+    judged = [judge_images(engine, name, yardstick) for name, engine in named.items()]
     metrics = {each.name: each.verdict.metrics for each in judged}
     limits = yardstick.limits()
     table = Table({**metrics, **limits}, models=len(models))
@@ -83,9 +82,12 @@ def compare(
         "judge": {"model": judge, **yardstick.protocol()},
     }
     report = {"models": metrics, "best": table.best(), "beside": limits, "protocol": protocol}
+    by_class = {
+        each.name: classes.columns for each in judged if (classes := each.classes(yardstick))
+    }
+    report |= {"classes": by_class} if by_class else {}
     if output:
-        command = ["compare", *models, "--data", data, "--split", split, "--judge", judge,
-                   "--samples", str(samples)]  # fmt: skip
+        command = ["compare", *models, "--data", data, "--split", split, "--judge", judge]
         title = f"{', '.join(models)}, judged by {judge}"
         write(output, title, command, table, judged, yardstick, report)
     if json:
@@ -117,13 +119,14 @@ def opened(
     from jobs.judgements import held_out_of, training_images
 
     recipe = engines[0].recipe.override([f"data.source={data!r}"])
+    wants = max((each.recipe.wants for each in engines), key=len)  # labels, if one draws by class
     held_out: dict[str | None, int] = {}
     for model, engine in zip(models, engines, strict=True):
         for fingerprint, count in held_out_of(model.folder, engine.recipe).items():
             held_out[fingerprint] = min(count, held_out.get(fingerprint, count))
-    whole = open_dataset(recipe.data, recipe.wants, split, engines[0].device, warn=say)
+    whole = open_dataset(recipe.data, wants, split, engines[0].device, warn=say)
     if whole.fingerprint in held_out:
-        if any(engine.recipe.wants != recipe.wants for engine in engines):
+        if any(engine.recipe.wants != wants for engine in engines):
             raise InputError(
                 f"{data}: some models were trained on it with labels, some without, and had other "
                 "images held out; give data with a test split"
@@ -132,7 +135,7 @@ def opened(
         say(f"models were trained on {data}: only {len(dataset)} images that all had held out"
             " are looked at")  # fmt: skip
         return dataset, training, "held-out"
-    return whole, training_images(recipe.data, recipe.wants, split, whole, held_out), split
+    return whole, training_images(recipe.data, wants, split, whole, held_out), split
 
 
 if __name__ == "__main__":

@@ -3,12 +3,19 @@
 import json as json_
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.console import PrecisionOption, RegistryOption, refuse_blocked, run, say
-from jobs.judgements import FEWEST
+from jobs.judgements import (
+    JUDGE,
+    GanImagesOption,
+    GanTrainOption,
+    JsonOption,
+    SamplesOption,
+    SplitOption,
+)
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
@@ -27,15 +34,11 @@ def evaluate(
     data: Annotated[
         str, typer.Option(help="What to evaluate on: as for train, or 'scenes'.")
     ] = "scenes",
-    split: Annotated[
-        str, typer.Option(help="test, train or all, where the data tells them apart.")
-    ] = "test",
-    judge: Annotated[
-        str | None, typer.Option(help="A classifier's model, to judge a generator's images.")
-    ] = None,
-    samples: Annotated[
-        int, typer.Option(min=FEWEST, help="Images that --judge looks at.")
-    ] = 10_000,
+    split: SplitOption = "test",
+    judge: Annotated[str | None, typer.Option(help=JUDGE)] = None,
+    samples: SamplesOption = 10_000,
+    gan_train: GanTrainOption = False,
+    gan_images: GanImagesOption = 50_000,
     baselines: Annotated[
         bool, typer.Option(help="Of a restorer: beside what classical methods make of it. Slow.")
     ] = False,
@@ -47,7 +50,7 @@ def evaluate(
             help="Folder for a page (with --judge), or a restorer's sheet and CSV.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    json: JsonOption = False,
     precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
@@ -56,11 +59,15 @@ def evaluate(
     On the very data that a model was trained on, only what was held out is looked at. How it was
     measured stands beside the metrics: data, split, number of images, seed, detector, method.
 
-    With --judge, a generator is also judged by a classifier: FID, KID, precision, recall, density
+    With --judge, a generator is also judged by a classifier, or by Inception (inception: and
+    torch-fidelity's file of its weights): FID, KID, precision, recall, density
     and coverage on its features, inception score, how much alike images of a class are (MS-SSIM),
     how many it is sure of (probability 0.9 or more), and authenticity: how many are no nearer to a
-    training image than that is to another. Beside it what training images, noise and one image
-    repeated would get; -o leaves a page with samples and the training images nearest to them.
+    training image than that is to another. Of a model that draws by class also GAN-test (how many
+    images the judge takes for what was asked for) and FID within classes, and with --gan-train the
+    accuracy on real images of a classifier that has learnt from generated ones alone. Beside it
+    what training images, noise and one image repeated would get; -o leaves a page with samples and
+    the training images nearest to them.
 
     A restorer is judged beside the damaged images, with --baselines beside classical methods too;
     -o writes scores.csv, a line an image, and sheet.png, the worst and the best.
@@ -68,27 +75,31 @@ def evaluate(
     Example: genimg evaluate denoiser evaluation.sigmas=[25] --data BSD68
     """
     from genimg.data.opening import open_dataset
-    from genimg.data.sources import Split
     from genimg.engine import Engine
-    from genimg.errors import InputError, nearest
-    from genimg.judging import refuse_judge
+    from genimg.errors import InputError
     from genimg.recipes.restoring import Restoring
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import held_out_of, judge_images, training_images, write
-    from jobs.model import folder_of, load_engine, with_helpers
+    from jobs.judgements import (
+        held_out_of,
+        judge_images,
+        load_judge,
+        split_of,
+        training_images,
+        write,
+    )
+    from jobs.model import folder_of, with_helpers
     from jobs.runs.addressed import helpers_of
     from jobs.tables import Table
 
-    if split not in get_args(Split):
-        raise InputError(f"--split {split!r}; {nearest(split, get_args(Split))}")
+    part = split_of(split)
+    if gan_train and judge is None:
+        raise InputError("--gan-train: a classifier as the judge is trained; give --judge too")
     folder, verified = folder_of(model, registry)
     engine = Engine.load(folder, precision=precision, verified=verified)
-    critic = None if judge is None else load_engine(judge, registry, precision)
-    if critic:
-        engine.recipe.need("sample", engine.abilities)
-        refuse_judge(engine.recipe.data, critic.recipe, f"--judge {judge}")
-        if output:
-            refuse_blocked(output)
+    only = {model: engine}
+    critic = load_judge(judge, registry, precision, only, gan_train) if judge else None
+    if critic and output:
+        refuse_blocked(output)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):
@@ -96,13 +107,13 @@ def evaluate(
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     wants, device = recipe.wants, engine.device
     try:
-        opened = open_dataset(recipe.data, wants, cast(Split, split), device, warn=say)
+        opened = open_dataset(recipe.data, wants, part, device, warn=say)
     except InputError:
         if not isinstance(recipe, Restoring) or recipe.data.fit != "crop":
             raise
         # It looks at whole images, which may be smaller than the patches that it learned from.
         smaller = recipe.data.model_copy(update={"size": SMALLEST})
-        opened = open_dataset(smaller, wants, cast(Split, split), device, warn=say)
+        opened = open_dataset(smaller, wants, part, device, warn=say)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     held_out = held_out_of(folder, engine.recipe)
@@ -119,6 +130,7 @@ def evaluate(
     helpers = {} if critic else helpers_of(recipe, engine.device, training=False).engines
     inference = replace(engine.inference, helpers=helpers)
     others: dict[str, dict[str, float]] = {}
+    classes: Table | None = None
     if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)
     elif baselines:
@@ -130,22 +142,25 @@ def evaluate(
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         if protocol["split"] != "held-out":
-            training = training_images(recipe.data, wants, cast(Split, split), opened, held_out)
-        yardstick = Yardstick(critic, dataset, training, samples)
+            training = training_images(recipe.data, wants, part, opened, held_out)
+        yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
         judged = judge_images(engine, model, yardstick)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
+        classes = judged.classes(yardstick)
     table = Table({"model": metrics, **others})
     report = metrics | ({"beside": others} if others else {}) | {"protocol": protocol}
+    report |= {"classes": classes.columns} if classes else {}
     if critic and output:
         title, words = f"{model}, judged by {judge}", [model, *(overrides or [])]
-        command = ["evaluate", *words, "--data", data, "--split", split, "--judge", str(judge),
-                   "--samples", str(samples)]  # fmt: skip
+        command = ["evaluate", *words, "--data", data, "--split", split, "--judge", str(judge)]
         write(output, title, command, table, [judged], yardstick, report)
     if json:
         typer.echo(json_.dumps(report, indent=2))
         return
     typer.echo(table.text())
+    if classes:
+        typer.echo(f"\n{classes.text()}")
     say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
 
 

@@ -7,10 +7,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
-from jobs.console import say
+import typer
+
+from jobs.console import Meter, say
 from jobs.pages import Section
+from jobs.tables import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,10 +21,11 @@ if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.data.sources import Split
     from genimg.engine import Engine
+    from genimg.judges import Judge
     from genimg.recipe import Data, Recipe
     from genimg.yardsticks import Verdict, Yardstick
-    from jobs.tables import Table
 
+INCEPTION = "inception:"  # begins what is no model, but the file of its weights
 FEWEST = 10  # images that are judged: the inception score is a mean over ten parts
 GRID = 64  # samples that a page shows, in so many columns:
 COLUMNS = 16
@@ -29,8 +33,28 @@ OF_A_CLASS = 10  # samples of each class that it shows
 MOST_CLASSES = 40  # that it shows
 SUSPECTS = 8  # samples that it shows beside training images
 BESIDE = 7  # of these, to each
-LIMITS = """real: as many training images judged likewise, and the authenticity of the images \
-compared with. noise: each pixel at random. repeated: one real image over and over."""
+LIMITS = """real: as many training images judged likewise; the authenticity is that of the images \
+compared with, and GAN-test and GAN-train are the judge's accuracy on these. noise: each pixel at \
+random. repeated: one real image over and over. Of both GAN-test and GAN-train are chance."""
+
+JUDGE = "A classifier's model, which looks at a generator's images; or inception:FILE."
+SplitOption = Annotated[
+    str, typer.Option("--split", help="test, train or all, where the data tells them apart.")
+]
+SamplesOption = Annotated[
+    int, typer.Option("--samples", min=FEWEST, help="Images of a generator that are looked at.")
+]
+GanTrainOption = Annotated[
+    bool,
+    typer.Option(
+        "--gan-train",
+        help="Of models that draw by class: train a classifier as the judge on their images. Slow.",
+    ),
+]
+GanImagesOption = Annotated[
+    int, typer.Option("--gan-images", min=1, help="Images that it then learns from.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")]
 
 
 @dataclass(frozen=True)
@@ -41,15 +65,97 @@ class Judged:
     images: np.ndarray  # uint8 [N, H, W, C]
     verdict: Verdict
 
+    def classes(self, yardstick: Yardstick) -> Table | None:
+        """What is told of each class, if anything is."""
+        if not self.verdict.classes:
+            return None
+        columns = yardstick.classes() | self.verdict.classes
+        return Table(columns, models=len(columns), rows_are="class")
+
 
 def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
     """Draw a generator's images and have them judged."""
     import torch
 
+    from genimg.by_class import numbered, student_of
+    from genimg.engine import Engine
+    from genimg.errors import InputError
     from genimg.operations.drawing import Sample
 
-    drawn = engine(Sample(n=yardstick.samples, seed=0)).images
-    return Judged(name, drawn, yardstick.verdict(torch.from_numpy(drawn).permute(0, 3, 1, 2)))
+    samples, learnt_from = yardstick.samples, yardstick.learnt_from
+    count = max(samples, learnt_from)
+    with Meter(f"{name}: drawing", count) as meter:
+        drawn = engine(Sample(n=count, seed=0), progress=lambda done, _: meter.update(done, {}))
+    images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
+    labels = numbered(drawn.labels, yardstick.names)
+    if labels is None:
+        if drawn.labels:
+            say(f"{name}: the judge does not tell the classes that it draws: no GAN-test")
+        return Judged(name, drawn.images[:samples], yardstick.verdict(images[:samples]))
+    student = None
+    if learnt_from:
+        if yardstick.truth is None:
+            raise InputError("--gan-train: the data has classes that the judge does not tell")
+        judge = yardstick.judge
+        assert isinstance(judge, Engine), "which `load_judge` sees to"
+        learning = judge.recipe.train.images
+        say(f"{name}: a classifier as the judge learns from {learnt_from:,} of its images, of which"
+            f" it looks at {learning:,} all in all")  # fmt: skip
+        with Meter(f"{name}: GAN-train", learning) as meter:
+            student = student_of(judge, images[:learnt_from], labels[:learnt_from], meter.update)
+    verdict = yardstick.verdict(images[:samples], labels[:samples], student)
+    return Judged(name, drawn.images[:samples], verdict)
+
+
+def load_judge(
+    judge: str, registry: str, precision: str, models: Mapping[str, Engine], gan_train: bool
+) -> Judge:
+    """Who judges these generators: a classifier's model, or Inception by inception:PATH.
+
+    InputError where it cannot, or where one of them draws nothing.
+    """
+    from genimg.judges import InceptionJudge
+    from genimg.judging import refuse_judge
+    from jobs.model import load_engine
+
+    for engine in models.values():
+        engine.recipe.need("sample", engine.abilities)
+    critic: Judge
+    if judge.startswith(INCEPTION):
+        critic = InceptionJudge.load(Path(judge.removeprefix(INCEPTION)).expanduser())
+    else:
+        critic = classifier = load_engine(judge, registry, precision)
+        for engine in models.values():
+            refuse_judge(engine.recipe.data, classifier.recipe, f"--judge {judge}")
+    for name, engine in models.items() if gan_train else ():
+        refuse_gan_train(engine, name, critic)
+    return critic
+
+
+def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
+    """InputError where GAN-train cannot be told of a model."""
+    from genimg.errors import InputError
+
+    drawn, told = (
+        each.abilities[of].classes for each, of in ((engine, "sample"), (judge, "classify"))
+    )
+    if not drawn:
+        raise InputError(f"--gan-train: {name} does not draw by class; leave it out")
+    if unknown := sorted(set(drawn) - set(told)):
+        raise InputError(
+            f"--gan-train: the judge does not tell {unknown[0]!r}, which {name} draws, it tells "
+            f"{', '.join(told[:10])}; train a judge of the same classes"
+        )
+
+
+def split_of(text: str) -> Split:
+    """What a person gave as --split, or InputError."""
+    from genimg.data.sources import Split
+    from genimg.errors import InputError, nearest
+
+    if text not in (known := get_args(Split)):
+        raise InputError(f"--split {text!r}; {nearest(text, known)}")
+    return cast("Split", text)
 
 
 def held_out_of(folder: Path, recipe: Recipe) -> dict[str | None, int]:
@@ -109,7 +215,10 @@ def write(
     from jobs import pages
 
     folder.mkdir(parents=True, exist_ok=True)
-    line = shlex.join(["genimg", *command])
+    asked = ["--samples", str(yardstick.samples)]
+    if yardstick.learnt_from:
+        asked += ["--gan-train", "--gan-images", str(yardstick.learnt_from)]
+    line = shlex.join(["genimg", *command, *asked])
     told = "; ".join(f"{name}: {value}" for name, value in flat(metrics["protocol"]).items())
     scores = Section("Scores")
     scores.command(line)
@@ -118,13 +227,17 @@ def write(
     scores.text(limits)
     scores.text(told)
     sections = [scores]
+    by_class = ""
     for each in judged:
         section = Section(each.name)
+        if classes := each.classes(yardstick):
+            section.table(classes.head(), classes.rows(), classes.marked())
+            by_class += f"\n## {each.name}, by class\n\n{classes.markdown()}\n"
         for picture, caption in pictures(each, yardstick):
             section.picture(images.encode(picture), caption)
         sections.append(section)
     images.write(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n"
+    markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n{by_class}"
     images.write(folder / "report.md", markdown.encode())
     pages.write(folder / "index.html", title, sections)
     say(f"{folder}: index.html, report.md and metrics.json")
@@ -134,18 +247,19 @@ def pictures(judged: Judged, yardstick: Yardstick) -> list[tuple[np.ndarray, str
     """(picture, caption): samples; samples by class; those most like training images."""
     import numpy as np
 
-    from genimg.judging import classes_of
+    from genimg.judging import classes_of, labels_of
     from genimg.pixels import grid, to_tensor
     from genimg.sheets import shelves
-    from genimg.yardsticks import labels_of
 
     few = judged.images[:GRID]
     found = [(grid(to_tensor(few), COLUMNS), f"{len(few)} samples, seeds 0 to {len(few) - 1}")]
     labels = labels_of(judged.verdict.seen).cpu().numpy()
     stacked = judged.verdict.seen.probabilities.dim() > 2
-    classes = classes_of(yardstick.judge, stacked)[:MOST_CLASSES]
-    of_each = [judged.images[labels == label][:OF_A_CLASS] for label in range(len(classes))]
-    shares = [f"{name}: {np.mean(labels == label):.1%}" for label, name in enumerate(classes)]
+    classes = classes_of(yardstick.judge, stacked)
+    counts = np.bincount(labels, minlength=len(classes))
+    most = np.sort(counts.argsort(kind="stable")[::-1][:MOST_CLASSES])  # all, where they are few
+    of_each = [judged.images[labels == label][:OF_A_CLASS] for label in most]
+    shares = [f"{classes[label]}: {counts[label] / len(labels):.1%}" for label in most]
     found.append((shelves(shares, of_each), "samples that the judge takes for each class"))
     if (nearest := yardstick.nearest(judged.verdict, SUSPECTS, BESIDE)) and judged.verdict.likeness:
         places, beside = nearest

@@ -17,13 +17,15 @@ class Table:
     """Metrics by who they are of: models first, then what they are compared with.
 
     models: how many of the columns compete for the best of a row
+    rows_are: what names the rows
     """
 
     columns: Mapping[str, Mapping[str, float]]
     models: int = 1
+    rows_are: str = "metric"
 
     def head(self) -> list[str]:
-        return ["metric", *self.columns]
+        return [self.rows_are, *self.columns]
 
     def rows(self) -> list[list[str]]:
         """A line a metric that any model has: its name, and a cell a column."""

@@ -1,5 +1,8 @@
 """Methods on the CPU and steps of them, for tests that look at what steps do."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from genimg.contracts import Batch
@@ -42,3 +45,24 @@ def differing(one: Method, other: Method) -> list[str]:
         if name not in mine or name not in theirs or not torch.equal(mine[name], theirs[name])
     ]
     return names + (["progress"] if a.progress != b.progress else [])
+
+
+def lost_by_resuming(
+    recipe: Recipe,
+    steps: int,
+    device: torch.device = CPU,
+    train: Callable[[Recipe, Method, int], Any] = trained,
+) -> list[str]:
+    """What differs after twice so many steps where a snapshot of half of them was gone on from."""
+    torch.manual_seed(recipe.train.seed)
+    method = recipe.method(device)
+    train(recipe, method, steps)
+    snapshot = method.snapshot()
+    train(recipe, method, steps)
+    torch.manual_seed(99)
+    other = recipe.method(device)
+    assert differing(method, other)
+    other.restore(snapshot)
+    assert other.seen == steps * recipe.train.batch_size
+    train(recipe, other, steps)
+    return differing(method, other)

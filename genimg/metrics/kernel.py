@@ -8,7 +8,7 @@ from torch import Tensor
 from genimg.contracts import Sync
 from genimg.errors import InputError
 from genimg.rng import fold, uniform
-from genimg.training.sync import Alone
+from genimg.training.sync import Alone, share
 
 SUBSETS = 100  # section 4.4, and the size, as in the authors' program
 SIZE = 1000  # images of a subset
@@ -40,9 +40,8 @@ def kernel_distance(
             f"{len(real)} real and {len(fake)} generated images have no kernel distance; give 2 "
             "or more of each"
         )
-    mine = range(subsets * sync.rank // sync.world, subsets * (sync.rank + 1) // sync.world)
     found = [real.new_empty(0, dtype=torch.float64)]
-    for number in mine:
+    for number in share(sync, subsets):
         x, y = (
             features[chosen(len(features), size, seed, number, side).to(features.device)]
             for side, features in enumerate((real, fake))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genimg.contracts import Sync
 from genimg.errors import InputError
-from genimg.training.sync import Alone
+from genimg.training.sync import Alone, share
 
 K_PRECISION = 3  # Kynkäänniemi et al. 2019, section 3
 K_DENSITY = 5  # Naeem et al. 2020, section 4
@@ -141,6 +141,5 @@ def blocks(count: int, points: int, device: torch.device, sync: Sync) -> Iterato
     """This worker's blocks of `count` queries, each of which meets so many points."""
     values = VALUES_AT_ONCE["cpu" if device.type == "cpu" else "cuda"]
     rows = max(1, values // points)
-    number = -(-count // rows)
-    for block in range(number * sync.rank // sync.world, number * (sync.rank + 1) // sync.world):
+    for block in share(sync, -(-count // rows)):
         yield slice(block * rows, min((block + 1) * rows, count))

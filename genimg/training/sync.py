@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from genimg.contracts import Sync
+
 _BUCKET_BYTES = 25 * 2**20
 
 
@@ -87,6 +89,11 @@ class Collective:
             work.wait()
             parts = flat.split([tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [p.view_as(t) for p, t in zip(parts, bucket, strict=True)])
+
+
+def share(sync: Sync, count: int) -> range:
+    """This worker's part of rows 0 to count - 1, all about as large; may be empty."""
+    return range(count * sync.rank // sync.world, count * (sync.rank + 1) // sync.world)
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

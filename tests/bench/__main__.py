@@ -21,6 +21,7 @@ from typing import Any
 
 import bench_engine
 import bench_files
+import bench_judging
 import bench_large
 import bench_loop
 import bench_memory
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "order": bench_order.measure,
     "parquet": bench_parquet.measure,
     "engine": bench_engine.measure,
+    "judging": bench_judging.measure,
     "ray": bench_ray.measure,
     "serving": bench_serving.measure,
     "large": bench_large.measure,

@@ -1,7 +1,8 @@
 """Training loops written by hand: what somebody would write who has never heard of genimg.
 
-They use genimg's network classes and its Muon, so that the same thing is computed, and nothing
-else of its training. Images lie in one uint8 tensor and are picked by a permutation. What makes
+They train genimg's networks by its losses and its Muon, so that the same thing is computed, and
+use nothing else of its training: a loop for each method, of whatever recipe (LOOPS; of restorers
+in bare_restoring.py). Images lie in one uint8 tensor and are picked by a permutation. What makes
 such a loop fast is here: fused Adam, channels last, bfloat16 where the hardware has it, on a GPU
 the pixels there and cuDNN's fastest kernels. What costs time and does not train is not: no
 logging, no synchronisation, no check of anything.
@@ -9,20 +10,28 @@ logging, no synchronisation, no check of anything.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from genimg.models.dcgan import Discriminator, Generator
-from genimg.recipes.classifier import Classifier
-from genimg.recipes.denoiser import DnCNNDenoiser
-from genimg.recipes.gan import GAN
-from genimg.recipes.restoring import Restoring
+from genimg import losses
+from genimg.models.centers import STRIDE
 from genimg.schedule import Train
+from genimg.training.adversarial import LOSSES, PAIRED, Adversarial
+from genimg.training.autoencoding import Autoencoding
+from genimg.training.detection import Detection, distance_at, targets
+from genimg.training.flow_matching import FlowMatching
+from genimg.training.method import Method
 from genimg.training.optimizers import Muon
+from genimg.training.recognition import Recognition
+from genimg.training.segmentation import Segmentation
+
+Networks = Mapping[str, nn.Module]  # in training, on their device, channels last
+Columns = Mapping[str, Tensor]  # as they are stored: `image` uint8 [N, C, S, S]
+Loop = Callable[[Any, Networks, Columns, torch.device, bool], Iterator[None]]
 
 
 def batches(pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -67,129 +76,183 @@ def descend(
     follow(average, network, 0.5 ** (train.batch_size / train.ema_half_life))
 
 
-def dcgan(recipe: GAN, pixels: Tensor, device: torch.device, bfloat16: bool) -> Iterator[None]:
-    """One step of a GAN with R1 at each `next`; pixels: uint8 [N, C, S, S]."""
-    model, loss, train, data = recipe.model, recipe.loss, recipe.train, recipe.data
-    image, inside = (data.size, data.channels), (model.normalise, model.depth)
-    generator = Generator(model.latent, model.width, *image, *inside)
-    discriminator = Discriminator(model.width, *image, model.depth)
-    generator.to(device, memory_format=torch.channels_last)
-    discriminator.to(device, memory_format=torch.channels_last)
+def adversarial(
+    recipe: Any, networks: Networks, data: Columns, device: torch.device, bfloat16: bool
+) -> Iterator[None]:
+    """A GAN of any loss and penalties: the discriminator's step and, as often as it moves, the
+    generator's."""
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    loss, train, classes = recipe.loss, recipe.train, len(recipe.model.classes)
     average = copy.deepcopy(generator).requires_grad_(False)
-    adam_g = torch.optim.Adam(generator.parameters(), train.lr, betas=(0.5, 0.99), fused=True)
-    adam_d = torch.optim.Adam(discriminator.parameters(), train.lr, betas=(0.5, 0.99), fused=True)
+    betas, rate = (loss.beta1, loss.beta2), train.lr * loss.discriminator_rate
+    adam_g = torch.optim.Adam(generator.parameters(), train.lr, betas, fused=True)
+    adam_d = torch.optim.Adam(discriminator.parameters(), rate, betas, fused=True)
     decay = 0.5 ** (train.batch_size / train.ema_half_life)
+    cost_of_telling, cost_of_drawing = LOSSES[loss.kind]
 
-    for step, indices in enumerate(batches(pixels, train.batch_size)):
-        penalise = step % loss.r1_every == 0
-        real = floats(pixels[indices], device).requires_grad_(penalise)
-        latents = torch.randn(train.batch_size, model.latent, device=device)
+    def logits_of(images: Tensor, wanted: Tensor | None) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            fake = generator(latents)
-            logits = discriminator(real)
-            loss_d = F.softplus(-logits).mean() + F.softplus(discriminator(fake.detach())).mean()
-        if penalise:
-            (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-            penalty = gradient.float().square().sum(dim=(1, 2, 3)).mean()
-            loss_d = loss_d + 0.5 * loss.r1 * loss.r1_every * penalty
+            return discriminator(images, wanted).float()
+
+    for step, indices in enumerate(batches(data["image"], train.batch_size)):
+        real = floats(data["image"][indices], device)
+        wanted = F.one_hot(data["label"][indices], classes).float() if classes else None
+        latents = torch.randn(train.batch_size, recipe.latent, device=device)
+        moves = (step + 1) % loss.critic_steps == 0
+        with (
+            torch.set_grad_enabled(moves),
+            torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+        ):
+            fake = generator(latents, wanted)
+        lazily = step % loss.r1_every == 0
+        penalised = [
+            (images.requires_grad_(lazily and gamma > 0), gamma)
+            for images, gamma in ((real, loss.r1), (fake.detach(), loss.r2))
+        ]
+        logits = [logits_of(images, wanted) for images, _ in penalised]
+        loss_d = cost_of_telling(*logits)
+        for (images, gamma), each in zip(penalised, logits, strict=True):
+            if images.requires_grad:
+                (gradient,) = torch.autograd.grad(each.sum(), images, create_graph=True)
+                square = gradient.float().square().sum(dim=(1, 2, 3)).mean()
+                loss_d = loss_d + 0.5 * gamma * loss.r1_every * square
+        if loss.gradient_penalty:
+            part = torch.rand(len(real), 1, 1, 1, device=device)
+            between = torch.lerp(fake.detach().float(), real, part).requires_grad_()
+            outputs = logits_of(between, wanted)
+            (gradient,) = torch.autograd.grad(outputs.sum(), between, create_graph=True)
+            norm = gradient.float().flatten(1).norm(dim=1)
+            loss_d = loss_d + loss.gradient_penalty * (norm - 1).square().mean()
         adam_d.zero_grad()
         loss_d.backward()
         adam_d.step()
+        if loss.weight_clip:
+            weights = list(discriminator.parameters())
+            with torch.no_grad():
+                torch._foreach_clamp_min_(weights, -loss.weight_clip)
+                torch._foreach_clamp_max_(weights, loss.weight_clip)
 
-        discriminator.requires_grad_(False)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss_g = F.softplus(-discriminator(fake)).mean()
-        adam_g.zero_grad()
-        loss_g.backward()
-        adam_g.step()
-        discriminator.requires_grad_(True)
+        if moves:
+            discriminator.requires_grad_(False)
+            shown = [real.detach(), fake] if loss.kind in PAIRED else [fake]
+            loss_g = cost_of_drawing(*(logits_of(images, wanted) for images in shown))
+            if loss.orthogonal:
+                filters = (each for each in generator.parameters() if each.dim() == 4)
+                loss_g = loss_g + loss.orthogonal * losses.orthogonal_penalty(filters)
+            adam_g.zero_grad()
+            loss_g.backward()
+            adam_g.step()
+            discriminator.requires_grad_(True)
         follow(average, generator, decay)
         yield
 
 
-def classifier(
-    recipe: Classifier, pixels: Tensor, labels: Tensor, device: torch.device, bfloat16: bool
-) -> Iterator[None]:
-    """One step of cross-entropy at each `next`; labels: int64 [N]."""
-    train = recipe.train
-    network = recipe.classifier().to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False)
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
-    muon = Muon(list(network.parameters()), train.lr, (0.9, 0.99), train.weight_decay, dtype)
+def alone(cost: Callable[..., Callable[[nn.Module, Tensor, Columns], Tensor]]) -> Loop:
+    """The loop of a method that trains one network.
 
-    for step, indices in enumerate(batches(pixels, train.batch_size)):
-        images, wanted = floats(pixels[indices], device), labels[indices].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = network(images)
-        loss = F.cross_entropy(logits.float(), wanted)
-        descend(train, step, loss, network, average, muon)
-        yield
+    cost(recipe, autocast): a function of the network, images float32 and what is beside them
+    """
 
-
-def restorer(
-    recipe: Restoring, photos: Tensor, device: torch.device, bfloat16: bool
-) -> Iterator[None]:
-    """One step of restoration at each `next`; photos: uint8 [N, C, H, W], whence patches come."""
-    train, size = recipe.train, recipe.data.size
-    network = recipe.restorer().to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False)
-    adam = torch.optim.Adam(network.parameters(), train.lr, betas=(0.9, 0.99), fused=True)
-    across = torch.arange(size, device=device)
-    count, channels = photos.shape[:2]
-    plane = torch.arange(channels, device=device)[None, :, None, None]
-
-    step = 0
-    while True:
-        chosen = torch.randint(count, (train.batch_size, 1, 1, 1), device=device)
-        top, left = (
-            torch.randint(side - size + 1, (train.batch_size, 1), device=device) + across
-            for side in photos.shape[2:]
-        )
-        patches = photos[chosen, plane, top[:, None, :, None], left[:, None, None]]
-        turned = torch.randint(8, (3,)).tolist()  # a whole batch alike: cheaper than ours
-        patches = patches.rot90(turned[0] % 4, (2, 3))
-        clean = floats(patches.flip(3) if turned[1] % 2 else patches, device)
-        keys = torch.randint(2**62, (train.batch_size,), device=device)
-        damaged, maps = recipe.degraded(clean, keys)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            restored = network(damaged, maps).float()
-        loss = recipe.loss_of(restored, clean)
-        descend(train, step, loss, network, average, adam)
-        step += 1
-        yield
-
-
-class NoisyPatches(Dataset[tuple[Tensor, Tensor]]):
-    """(noisy, clean) float32 [C, S, S] of patches that were cut beforehand, uint8."""
-
-    def __init__(self, patches: Tensor, sigma: float) -> None:
-        self.patches = patches
-        self.sigma = sigma
-
-    def __len__(self) -> int:
-        return len(self.patches)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        clean = self.patches[index].float() / 255
-        return clean + torch.randn(clean.shape) * (self.sigma / 255), clean
-
-
-def public_dncnn(recipe: DnCNNDenoiser, photos: Tensor, device: torch.device) -> Iterator[None]:
-    """DnCNN's training as it is commonly published: one step at each `next`."""
-    size, train = recipe.data.size, recipe.train
-    patches = photos.unfold(2, size, 10).unfold(3, size, 10).permute(0, 2, 3, 1, 4, 5)
-    patches = patches.reshape(-1, photos.shape[1], size, size)[:60_000].contiguous()
-    network = recipe.restorer().to(device)
-    adam = torch.optim.Adam(network.parameters(), train.lr)
-    loader = DataLoader(
-        NoisyPatches(patches, 25), train.batch_size, shuffle=True, num_workers=4, drop_last=True
-    )
-    nothing = torch.empty(train.batch_size, 0, size, size, device=device)
-    while True:
-        for noisy, clean in loader:
-            noisy, clean = noisy.to(device), clean.to(device)
-            adam.zero_grad()
-            loss = F.mse_loss(network(noisy, nothing), clean, reduction="sum") / 2
-            loss.backward()
-            adam.step()
+    def loop(
+        recipe: Any, networks: Networks, data: Columns, device: torch.device, bfloat16: bool
+    ) -> Iterator[None]:
+        train, (network,) = recipe.train, networks.values()
+        average = copy.deepcopy(network).requires_grad_(False)
+        optimizer: torch.optim.Optimizer
+        if train.optimizer == "muon":
+            dtype = torch.bfloat16 if bfloat16 else torch.float32
+            every = list(network.parameters())
+            optimizer = Muon(every, train.lr, (0.9, 0.99), train.weight_decay, dtype)
+        else:
+            optimizer = torch.optim.Adam(network.parameters(), train.lr, (0.9, 0.99), fused=True)
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+        loss_of = cost(recipe, autocast)
+        for step, indices in enumerate(batches(data["image"], train.batch_size)):
+            rows = {name: column[indices].to(device) for name, column in data.items()}
+            loss = loss_of(network, floats(rows["image"], device), rows)
+            descend(train, step, loss, network, average, optimizer)
             yield
+
+    return loop
+
+
+def recognition(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    def loss_of(network: nn.Module, images: Tensor, rows: Columns) -> Tensor:
+        with autocast:
+            logits = network(images)
+        return F.cross_entropy(logits.float(), rows["label"])
+
+    return loss_of
+
+
+def segmentation(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    def loss_of(network: nn.Module, images: Tensor, rows: Columns) -> Tensor:
+        mask = rows["mask"][:, 0].long()
+        with autocast:
+            logits = network(images).float()
+        loss = losses.pixel_cross_entropy(logits, mask)
+        return (
+            loss + recipe.loss.dice * losses.soft_dice(logits, mask) if recipe.loss.dice else loss
+        )
+
+    return loss_of
+
+
+def detection(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    def loss_of(network: nn.Module, images: Tensor, rows: Columns) -> Tensor:
+        with autocast:
+            heat, sides, offset = (maps.float() for maps in network(images))
+        shape = (heat.shape[2], heat.shape[3])
+        wanted = targets(rows["boxes"], heat.shape[1], shape, STRIDE)
+        return (
+            losses.heatmap_focal(heat, wanted.heat)
+            + recipe.loss.sides * distance_at(sides, wanted.sides, wanted)
+            + recipe.loss.offset * distance_at(offset, wanted.offset, wanted)
+        )
+
+    return loss_of
+
+
+def flow_matching(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    classes, loss = len(recipe.model.classes), recipe.loss
+
+    def loss_of(network: nn.Module, images: Tensor, rows: Columns) -> Tensor:
+        noise, told = torch.randn_like(images), None
+        drawn = torch.rand if loss.times == "uniform" else torch.randn
+        times = drawn(len(images), device=images.device)
+        times = times if loss.times == "uniform" else times.sigmoid()
+        if classes:
+            kept = torch.rand(len(images), 1, device=images.device) >= loss.drop
+            told = F.one_hot(rows["label"], classes) * kept.float()
+        with autocast:
+            made = network(torch.lerp(noise, images, times[:, None, None, None]), times, told)
+        return F.mse_loss(made.float(), images - noise)
+
+    return loss_of
+
+
+def autoencoding(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    def loss_of(network: Any, images: Tensor, rows: Columns) -> Tensor:
+        with autocast:
+            mean, log_variance = network.encode(images)
+            mean, log_variance = mean.float(), log_variance.float()
+            noise = torch.randn_like(mean)
+            decoded = network.decode(mean + (0.5 * log_variance).exp() * noise).float()
+        log_sigma = 0.5 * (images - decoded).detach().square().mean().log()
+        nll = losses.gaussian_nll(images, decoded, log_sigma).mean()
+        kl = losses.gaussian_kl(mean, log_variance).mean()
+        network.log_sigma.lerp_(log_sigma, 0.01)
+        return (nll + recipe.loss.beta * kl) / images[0].numel()
+
+    return loss_of
+
+
+LOOPS: dict[type[Method], Loop] = {
+    Adversarial: adversarial,
+    Autoencoding: alone(autoencoding),
+    Detection: alone(detection),
+    FlowMatching: alone(flow_matching),
+    Recognition: alone(recognition),
+    Segmentation: alone(segmentation),
+}
+"""By method: one step at each `next`, of these networks on these columns, in bfloat16 or not."""

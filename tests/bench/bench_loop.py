@@ -1,11 +1,12 @@
 """genimg's training path against a loop written by hand: what the loader, method and loop cost.
 
 Both train the same networks with the same batches, precision and number of threads, on 60,000
-gray images of 32 x 32 in memory: the GPU's where there is one, where larger ones are tried too.
-Ours includes the loader with its keys and augmentation, the schedules, the averages, the log at
-the recipe's own interval and its event file.
+gray images in memory: the GPU's where there is one, where larger ones are tried too. Ours includes
+the loader with its keys and augmentation, the schedules, the averages, the log at its own intervals
+and its event file.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,17 +26,24 @@ from genimg.data.memory import Images
 from genimg.data.scenes import Scenes
 from genimg.precision import resolved
 from genimg.recipe import Recipe
+from genimg.recipes import RECIPES
+from genimg.recipes.restoring import Restoring
 from genimg.training.loop import fit
 from genimg.training.sync import Alone
 
 AT_LEAST = 0.97
+SECONDS = 1.0  # of one measurement, about
 
 
 def measure(quick: bool) -> list[Row]:
+    """Every recipe's but restorers', which have images of another kind: see bench_restoring."""
     with tried_kernels():
-        rows = [gan(quick), recognition(quick)]
+        rows = [
+            trained(name, quick) for name, recipe in RECIPES.items()
+            if not isinstance(recipe(), Restoring)
+        ]  # fmt: skip
         if device().type == "cuda":
-            rows.append(gan(quick, "data.size=64", "train.batch_size=256"))
+            rows.append(trained("dcgan", quick, "data.size=64", "train.batch_size=256"))
     return rows
 
 
@@ -47,25 +55,33 @@ def tried_kernels() -> Iterator[None]:
     torch.backends.cudnn.benchmark = before
 
 
-def gan(quick: bool, *overrides: str) -> Row:
-    recipe, data, pixels, _ = prepared("dcgan", *overrides)
-    bare = bare_loops.dcgan(recipe, pixels, device(), bfloat16(recipe))
-    return over_bare_loop(recipe, data, bare, quick)
+def trained(name: str, quick: bool, *overrides: str) -> Row:
+    recipe, columns = prepared(name, quick, *overrides)
+    method = recipe.method(device())  # whose networks the bare loop trains, and nothing else of it
+    loop = bare_loops.LOOPS[type(method)]
+    bare = loop(recipe, method.networks, columns, device(), bfloat16(recipe))
+    data = Images(columns, Scenes.classes)
+    cycle = cycle_of(recipe)
+    take(bare, cycle)
+    seconds = cycle / rate(lambda: take(bare, cycle), cycle)
+    cycles = 1 if quick else max(1, round(SECONDS / seconds))
+    return over_bare_loop(recipe, data, bare, quick, cycles * cycle)
 
 
-def recognition(quick: bool) -> Row:
-    recipe, data, pixels, labels = prepared("classifier", "data.translate=0")
-    bare = bare_loops.classifier(recipe, pixels, labels, device(), bfloat16(recipe))
-    return over_bare_loop(recipe, data, bare, quick)
+def cycle_of(recipe: Any) -> int:
+    """Steps after which what a step does begins anew: a generator's turns, lazy penalties."""
+    loss = recipe.loss
+    return math.lcm(getattr(loss, "critic_steps", 1), getattr(loss, "r1_every", 1))
 
 
-def prepared(name: str, *overrides: str) -> tuple[Any, Images, Tensor, Tensor]:
-    """(recipe, data as ours takes it, pixels and labels as the bare loop takes them)."""
-    recipe = recipes.named(name).override(["data.channels=1", *overrides])
+def prepared(name: str, quick: bool, *overrides: str) -> tuple[Any, dict[str, Tensor]]:
+    """(recipe, the columns that it wants)."""
+    keys = ["data.channels=1", "data.translate=0", *overrides]
+    keys += ["train.batch_size=8"] if quick else []
+    recipe = recipes.named(name).override(keys)
     recipe = recipe.resolve(Scenes.classes)
-    pixels, labels = (tensor.to(device()) for tensor in made_data.labelled(recipe.data.size))
-    stored = {name: {"image": pixels, "label": labels}[name] for name in recipe.wants}
-    return recipe, Images(stored, Scenes.classes), pixels, labels
+    columns = made_data.columns(recipe.wants, recipe.data.size, *((640,) if quick else ()))
+    return recipe, {name: column.to(device()) for name, column in columns.items()}
 
 
 def bfloat16(recipe: Recipe) -> bool:
@@ -73,12 +89,10 @@ def bfloat16(recipe: Recipe) -> bool:
 
 
 def over_bare_loop(
-    recipe: Recipe, data: Images, bare: Iterator[None], quick: bool, steps: int | None = None
+    recipe: Recipe, data: Images, bare: Iterator[None], quick: bool, steps: int
 ) -> Row:
-    """By turns `steps`, or about as many images as there are between two lines of the log."""
+    """By turns so many steps."""
     train = recipe.train
-    if steps is None:
-        steps = 3 if quick else round(train.log_every / train.batch_size)
     images = steps * train.batch_size
     with training(recipe, data, steps) as ours:
         return compared(
@@ -86,7 +100,7 @@ def over_bare_loop(
             "images/s",
             lambda: rate(ours, images),
             lambda: rate(lambda: take(bare, steps), images),
-            rounds=3 if quick else 11,
+            rounds=1 if quick else 11,
             at_least=AT_LEAST,
             note=f"batch {train.batch_size}, {'bfloat16' if bfloat16(recipe) else 'float32'}",
         )

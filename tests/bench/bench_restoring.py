@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import bare_loops
+import bare_restoring
 import torch
+from bare_loops import floats
 from bench_loop import bfloat16, over_bare_loop, take, training, tried_kernels
 from measuring import Row, compared, device, finish_queued_work, rate
 from torch import Tensor
@@ -21,9 +22,11 @@ from genimg import recipes, rng
 from genimg.data.memory import Images
 from genimg.data.scenes import render
 from genimg.data.storage import Ragged
+from genimg.recipes import RECIPES
 from genimg.recipes.restoring import Restoring
 
 MOST_DEGRADING = 0.15  # of a step
+DAMAGED = ("ffdnet", "deblocker", "upscaler", "inpainter", "deblurrer")  # whose damage is timed
 PUBLIC = 1.5  # times the images/s of a public implementation, on a GPU
 PHOTOS, SIDE = 200, 320
 
@@ -31,14 +34,16 @@ PHOTOS, SIDE = 200, 320
 def measure(quick: bool) -> list[Row]:
     rows = []
     with tried_kernels():
-        for name in ("ffdnet", "deblocker", "upscaler", "inpainter", "deblurrer"):
-            recipe, data = prepared(name)
+        small = ["train.batch_size=4"] if quick else []
+        for name, known in RECIPES.items():
+            if not isinstance(known(), Restoring):
+                continue
+            recipe, data = prepared(name, *small)
             photos = photos_of(data)
-            bare = bare_loops.restorer(recipe, photos, device(), bfloat16(recipe))
-            rows += [
-                over_bare_loop(recipe, data, bare, quick, steps_of(recipe, quick)),
-                degrading(recipe, photos, bare, quick),
-            ]
+            bare = bare_restoring.restorer(recipe, photos, device(), bfloat16(recipe))
+            rows.append(over_bare_loop(recipe, data, bare, quick, steps_of(recipe, quick)))
+            if name in DAMAGED:
+                rows.append(degrading(recipe, photos, bare, quick))
         if device().type == "cuda":
             rows.append(over_public(*prepared("dncnn", "data.channels=1"), quick))
     return rows
@@ -63,7 +68,7 @@ def degrading(recipe: Restoring, photos: Tensor, bare: Iterator[None], quick: bo
     """Seconds of a step that damaging its images takes, over those of the whole step."""
     steps = steps_of(recipe, quick)
     batch, size = recipe.train.batch_size, recipe.data.size
-    patches = bare_loops.floats(photos[:batch, :, :size, :size], device())
+    patches = floats(photos[:batch, :, :size, :size], device())
     keys = rng.fold(0, torch.arange(batch)).to(device())
 
     def damaging() -> None:
@@ -86,7 +91,7 @@ def degrading(recipe: Restoring, photos: Tensor, bare: Iterator[None], quick: bo
 def over_public(recipe: Any, data: Images, quick: bool) -> Row:
     steps = 5 if quick else 60
     images = steps * recipe.train.batch_size
-    public = bare_loops.public_dncnn(recipe, photos_of(data).cpu(), device())
+    public = bare_restoring.public_dncnn(recipe, photos_of(data).cpu(), device())
     with training(recipe, data, steps) as ours:
         row = compared(
             f"loop: dncnn, patches of {recipe.data.size}, over a commonly published one",

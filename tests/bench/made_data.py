@@ -10,25 +10,31 @@ from pyarrow import fs
 from torch import Tensor
 
 from genimg import images
-from genimg.data.scenes import annotate, render
+from genimg.data.scenes import Scenes, render
 from genimg.data.shard_writing import write_shard
 
 MNIST = 60_000  # images
 _DIFFERENT = 6_000  # scenes that are drawn, and then repeated: time depends on the number only
 
 
-def labelled(size: int, count: int = MNIST) -> tuple[Tensor, Tensor]:
-    """Gray scenes uint8 [count, 1, size, size] and their classes int64 [count]."""
-    keys = torch.arange(min(count, _DIFFERENT))
-    times = -(-count // len(keys))
-    pixels, labels = render(keys, size, channels=1), annotate(keys, size).labels
-    return pixels.repeat(times, 1, 1, 1)[:count], labels.repeat(times)[:count]
+def columns(
+    wants: tuple[str, ...], size: int, count: int = MNIST, channels: Literal[1, 3] = 1
+) -> dict[str, Tensor]:
+    """Columns of `count` scenes, as they are stored."""
+    different = np.arange(min(count, _DIFFERENT))
+    stored = Scenes(size, channels, wants).fetch(different, torch.from_numpy(different))
+    times = -(-count // len(different))
+    return {
+        name: column.repeat(times, *[1] * (column.dim() - 1))[:count]
+        for name, column in stored.items()
+    }
 
 
 def write_idx(folder: Path, count: int = MNIST) -> Path:
     """A folder as MNIST comes: images of 28 x 28 and labels, each in an IDX file."""
     folder.mkdir()
-    pixels, labels = labelled(28, count)
+    made = columns(("image", "label"), 28, count)
+    pixels, labels = made["image"], made["label"]
     for name, array in (("images-idx3", pixels[:, 0]), ("labels-idx1", labels.to(torch.uint8))):
         header = struct.pack(f">HBB{array.dim()}I", 0, 8, array.dim(), *array.shape)
         (folder / f"train-{name}-ubyte").write_bytes(header + array.numpy().tobytes())

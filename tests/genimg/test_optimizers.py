@@ -4,9 +4,8 @@ import pytest
 import torch
 from tiny_recipes import tiny
 from torch import nn
-from training_steps import CPU, differing, started, trained
+from training_steps import lost_by_resuming
 
-from genimg.recipe import Recipe
 from genimg.schedule import Train
 from genimg.training.optimizers import Muon, optimizer_of, orthogonalised
 
@@ -94,20 +93,8 @@ def test_adam_and_sgd_are_pytorchs_and_spare_biases_the_decay(decay):
         torch.testing.assert_close(learning, [weight, bias])
 
 
-def with_optimizer(name: str, optimizer: str) -> Recipe:
-    return tiny(name, f"train.optimizer={optimizer}", "train.weight_decay=0.1", "train.warmup=0")
-
-
 @every_optimizer
 @pytest.mark.parametrize("name", ["classifier", "dcgan", "conv-vae"])
 def test_with_any_optimizer_training_goes_on_bit_for_bit(name, optimizer):
-    recipe = with_optimizer(name, optimizer)
-    method = started(recipe)
-    trained(recipe, method, 2)
-    snapshot = method.snapshot()
-    trained(recipe, method, 2)
-    torch.manual_seed(99)
-    other = recipe.method(CPU)
-    other.restore(snapshot)
-    trained(recipe, other, 2)
-    assert differing(method, other) == []
+    keys = [f"train.optimizer={optimizer}", "train.weight_decay=0.1", "train.warmup=0"]
+    assert lost_by_resuming(tiny(name, *keys), 2) == []

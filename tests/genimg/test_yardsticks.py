@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,14 +13,18 @@ from tiny_recipes import tiny
 from working_together import together
 
 from genimg import judging, references, yardsticks
+from genimg.contracts import Sync
 from genimg.data.scenes import Scenes
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.inference import real_images
-from genimg.judging import BETTER, Seen, judged, seen, seen_in
+from genimg.judging import BETTER, Seen, judged, judged_in_training, seen, seen_in
+from genimg.training.sync import Alone
 from genimg.yardsticks import Yardstick
 
+# the others are of stacked images, and of models that draw by class
 MEASURED = BETTER.keys() - {"swd", "judge_modes", "judge_modes_kl"}
+MEASURED -= {"judge_gan_test", "judge_gan_train", "judge_intra_fid"}
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +162,22 @@ def test_only_what_chooses_is_measured_where_that_is_asked_for(judge):
         found = judged(*images, best=best)
         assert best in found
         assert len(found) == len(quick) + more
+
+
+@pytest.mark.parametrize("best", sorted({*get_args(judging.Best)} - {"swd", "judge_modes_kl"}))
+def test_any_number_of_workers_measures_the_same_to_the_bit(judge, best):
+    judge.digest = ""  # all look anew
+    images, data = real_images(Scenes(16, 3), range(41)), Scenes(16, 3, seed=1)
+
+    def measured(sync: Sync) -> dict[str, float]:
+        inference = replace(judge.inference, sync=sync, helpers={"judge": judge})
+        mine = images[inference.share(41).start : inference.share(41).stop]
+        return judged_in_training(inference, mine, data, data.choose(37), best)
+
+    alone = measured(Alone())
+    assert best in alone
+    for world in (2, 3, 5):
+        assert together(world, measured) == [alone] * world
 
 
 def test_a_recipe_may_choose_by_any_of_them():

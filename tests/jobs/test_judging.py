@@ -1,5 +1,6 @@
 """Generators judged by a classifier: the pages that `evaluate` and `compare` leave."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -7,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from genimg import judges
 from genimg.checkpoint import read_manifest
 from genimg.judging import BETTER
 
 LIMITS = ["real", "noise", "repeated"]
-MEASURED = BETTER.keys() - {"swd", "judge_modes", "judge_modes_kl"}  # the two of stacked images
+# the others are of stacked images, and of models that draw by class
+MEASURED = BETTER.keys() - {"swd", "judge_modes", "judge_modes_kl"}
+MEASURED -= {"judge_gan_test", "judge_gan_train", "judge_intra_fid"}
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +128,69 @@ def test_a_training_chooses_by_what_its_recipe_says(command, tiny, home: Path):
     assert not any("judge_kid" in each for each in found)  # only what chooses takes time
     version = json.loads((home / "registry/models/night/versions/00001/metrics.json").read_text())
     assert version["judge_recall"] == max(each["judge_recall"] for each in found)
+
+
+def test_models_that_draw_by_class_are_judged_by_class(command, tiny, home: Path):
+    values = f"{' '.join(tiny['dcgan'])} model.conditional=true train.images=64 --data scenes"
+    printed(command(f"train dcgan {values} --workers 0 --run kinds --register kinds"))
+    about = "--judge judge --samples 40 --data scenes"
+    ended = command(f"evaluate kinds {about} --gan-train --gan-images 70 -o page --json")
+    report = json.loads(printed(ended))
+    assert "a classifier as the judge learns from 70 of its images" in ended.err
+    assert "kinds: GAN-train  64/64" in ended.err
+    assert report["protocol"]["judge"]["gan_train"] == 70
+    names = list(report["classes"]["gan_train"])
+    assert len(names) == 8
+    share = report["judge_gan_test"]
+    assert 0 <= min(report["classes"]["gan_test"].values()) <= share <= 1
+    assert report["beside"]["noise"]["judge_gan_train"] == 1 / 8
+    assert report["beside"]["real"]["judge_gan_test"] == report["beside"]["real"]["judge_gan_train"]
+    page = (home / "page/index.html").read_text()
+    assert "--gan-train --gan-images 70" in page
+    assert all(f"<tr><th>{name}</th>" in page for name in names)
+    assert "## kinds, by class" in (home / "page/report.md").read_text()
+
+    several = json.loads(printed(command(f"compare dcgan kinds {about} --json")))
+    assert several["models"]["kinds"]["judge_gan_test"] == share
+    assert several["best"]["judge_gan_test"] == ["kinds"]
+    assert list(several["classes"]) == ["kinds"]
+    assert "judge_gan_test" not in several["models"]["dcgan"]
+    told = printed(command(f"evaluate kinds {about}")).split("\n\n")[1].splitlines()
+    assert told[0].split() == ["real_accuracy", "real_fid", "gan_test", "fid"]
+    assert [line.split()[0] for line in told[1:]] == names
+    for verb in ("evaluate", "compare"):
+        ended = command(f"{verb} dcgan {about} --gan-train")
+        assert ended.code == 2
+        assert "--gan-train: dcgan does not draw by class; leave it out" in ended.err
+    ended = command("evaluate kinds --gan-train")
+    assert "--gan-train: a classifier as the judge is trained; give --judge too" in ended.err
+
+
+class Standing(nn.Module):
+    """In Inception's place: it sees the mean of each channel, and of colours nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(torch.linspace(-1, 1, 3024).view(1008, 3))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)).expand(-1, 3)
+
+    def to_logits(self, features: torch.Tensor) -> torch.Tensor:
+        return features @ self.classes.T
+
+
+def test_inception_judges_by_weights_that_a_person_has(command, home: Path, monkeypatch):
+    monkeypatch.setattr(judges, "Inception", Standing)
+    torch.save(Standing().state_dict(), home / "weights.pth")
+    about = "--judge inception:weights.pth --samples 40 --data scenes"
+    report = json.loads(printed(command(f"evaluate dcgan {about} -o page --json")))
+    digest = hashlib.sha256((home / "weights.pth").read_bytes()).hexdigest()
+    assert report["protocol"]["judge"]["digest"] == digest
+    assert report["protocol"]["judge"]["precision"] == "float32"
+    assert report.keys() >= MEASURED
+    several = json.loads(printed(command(f"compare dcgan earlier {about} --json")))
+    assert several["models"]["dcgan"]["judge_fid"] == report["judge_fid"]
+    ended = command(f"compare dcgan earlier {about.replace('weights', 'waits')}")
+    assert ended.code == 2
+    assert "waits.pth: no such file; give torch-fidelity's weights-inception" in ended.err
