@@ -17,8 +17,8 @@ from genimg.training.method import Method, Part
 from genimg.training.sync import Alone
 
 NORMALISED = (
-    "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "sagan", "biggan-small", "dncnn", "classifier",
-    "segmenter", "detector",
+    "dcgan", "deep-conv-gan", "lsgan", "wgan", "wgan-gp", "sngan", "sagan", "biggan-small",
+    "dncnn", "classifier", "segmenter", "detector",
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_learning_rate_schedule(decay, warmup, seen, factor):
 
 @every_recipe
 def test_optimizers_step_at_the_rate_of_the_schedule(name):
-    recipe = tiny(name, "train.decay=linear", "train.warmup=0", "train.lr=0.001")
+    recipe = tiny(name, "train.decay=linear", "train.lr_end=0", "train.warmup=0", "train.lr=0.001")
     method = started(recipe)
     trained(recipe, method, 3)
     rates = [group["lr"] for o in method.optimizers.values() for group in o.param_groups]

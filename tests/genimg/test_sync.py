@@ -85,6 +85,7 @@ def steps(recipe: Recipe, sync) -> dict[str, torch.Tensor]:
         augment=lambda images, keys: images,
         rank=sync.rank,
         world=sync.world,
+        together=recipe.together,
     )
     tensors = {}
     for step in range(STEPS):
