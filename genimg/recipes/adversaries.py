@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from genimg.models import dcgan, mlp, modern, residual
+from genimg.models import dcgan, growing, mlp, modern, residual
 from genimg.models.minibatch_std import GROUP
 from genimg.recipe import Data
 from genimg.recipes.synthesis import ByClass
@@ -78,7 +78,22 @@ class MLPModel(Network):
     """hidden layers of each"""
 
 
-AnyModel = DCGANModel | ResidualModel | ModernModel | MLPModel
+class GrowingModel(Network):
+    network: Literal["growing"] = "growing"
+    """decides which of the other keys there are"""
+    latent: int = Field(128, ge=1)
+    """dimensions of the latent space"""
+    width: int = Field(32, ge=4)
+    """channels at the whole size, doubling at each halving; 512 at most"""
+    phase: int = Field(100_000, ge=0)
+    """images for which each size fades in, and settles; 600,000 in the paper; 0: whole at once"""
+
+    @property
+    def group(self) -> int:
+        return GROUP
+
+
+AnyModel = DCGANModel | ResidualModel | ModernModel | MLPModel | GrowingModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -95,6 +110,8 @@ def generator_of(model: AnyModel, data: Data) -> nn.Module:
             return modern.Generator(latent, width, blocks, *image, classes)
         case MLPModel(depth=depth):
             return mlp.Generator(latent, width, depth, *image, classes)
+        case GrowingModel(phase=phase):
+            return growing.Generator(latent, width, *image, phase, classes)
 
 
 def discriminator_of(model: AnyModel, data: Data, pack: int = 1) -> nn.Module:
@@ -111,3 +128,5 @@ def discriminator_of(model: AnyModel, data: Data, pack: int = 1) -> nn.Module:
             return modern.Discriminator(width, blocks, *image, classes)
         case MLPModel(depth=depth):
             return mlp.Discriminator(width, depth, *image, classes)
+        case GrowingModel(phase=phase):
+            return growing.Discriminator(width, *image, phase, classes)

@@ -20,6 +20,7 @@ from genimg.contracts import Rows
 from genimg.recipe import Data, with_network
 from genimg.recipes.adversaries import (
     DCGANModel,
+    GrowingModel,
     MLPModel,
     Model,
     ModernModel,
@@ -240,12 +241,34 @@ def biggan_small() -> GAN:
     )
 
 
+def progan() -> GAN:
+    """ProGAN (Karras et al. 2018): both networks grow from 4 pixels; a critic as WGAN-GP's."""
+    return GAN(
+        recipe="progan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=GrowingModel(),
+        train=Train(images=2_000_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
+        loss=Loss(
+            kind="wasserstein", r1=0.0, gradient_penalty=10.0, drift=0.001, beta1=0.0, beta2=0.99
+        ),
+    )
+
+
 def r3gan() -> GAN:
-    """R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, residual blocks of today."""
+    """R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, residual blocks of today.
+
+    Its rates and penalties go along the paper's cosines, here over the whole of a shorter training.
+    """
     return GAN(
         recipe="r3gan",
         data=Data(size=32, channels=3, augment="none", holdout=2_000),
         model=ModernModel(),
-        train=Train(images=1_000_000, batch_size=64, lr=2e-4, decay="cosine", ema_half_life=20_000),
-        loss=Loss(kind="relativistic", r1=0.5, r2=0.5, r1_every=1, beta1=0.0, beta2=0.99),
-    )
+        train=Train(
+            images=1_000_000, batch_size=64, lr=2e-4, decay="cosine", lr_end=5e-5,
+            ema_half_life=20_000,
+        ),
+        loss=Loss(
+            kind="relativistic", r1=0.5, r1_end=0.05, r2=0.5, r2_end=0.05, r1_every=1,
+            beta1=0.0, beta2=0.9, beta2_end=0.99,
+        ),
+    )  # fmt: skip

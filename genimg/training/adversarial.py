@@ -44,7 +44,7 @@ class Adversarial(Method):
 
     generator: latents float32 [N, latent], classes -> images [N, C, H, W] in [-1, 1]
     discriminator: body: images (in packs: [N, pack * C, H, W]) -> features [N, ...];
-        logits: features, classes -> logits [N]
+        logits: features, classes -> logits [N]; where the two grow, faded: real images -> images
     classes: how many there are; the networks are given float32 [N, classes], one of them 1, those
         of the batch's labels for real and for generated images; 0: they are given None
     """
@@ -60,14 +60,20 @@ class Adversarial(Method):
         self.classes = classes
         self.game = game
         self.discriminator_loss, self.generator_loss = game.losses()
+        every = (*self.networks.values(), *self.averages.values())
+        self._growing = [network for network in every if hasattr(network, "grow")]
         if game.adaptive:
             self.state["probability"] = torch.zeros((), device=device)
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
+        for network in self._growing:
+            network.grow(self.seen)
         step = self.seen // batch.total
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
         classes = one_hot(batch.rows["label"], self.classes) if self.classes else None
         real = packed(batch.rows["image"].detach(), self.game.pack)
+        if self._growing:
+            real = self.networks["discriminator"].faded(real)
         turn = Turn(batch, sync, real, classes, burnt_in(self.train, self.seen))
         moves = (step + 1) % self.game.critic_steps == 0  # the generator
         with self.autocast, torch.set_grad_enabled(moves):

@@ -32,6 +32,7 @@ COMPILED = {
     "dcgan": 3,
     "wgan-gp": 3,
     "biggan-small": 3,
+    "progan": 6,
     "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,
