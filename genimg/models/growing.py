@@ -66,6 +66,10 @@ class Generator(Growing):
     `width` channels at the whole size, twice as many at each halving, 512 at most. Of `classes`
     above 0, how much of each is wanted, float32 [N, classes], comes beside the latents; None: of
     none.
+
+    Other than in the paper latents are not brought to one length: the shorter they are
+    (truncation), the nearer is the image to that of the first layer's biases, which begin as large
+    as what they are added to.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Generator(Growing):
         self.latent, self.classes = latent, classes
         widths = widths_of(width, self.most)
         self.first = EqualLinear(latent + classes, widths[0] * 16, GAIN / 4)
+        nn.init.normal_(self.first.bias, std=GAIN / 4)
         blocks = [nn.Sequential(*convolved(widths[0], widths[0]))]
         for before, after in itertools.pairwise(widths):
             blocks.append(nn.Sequential(*convolved(before, after), *convolved(after, after)))
@@ -82,11 +87,10 @@ class Generator(Growing):
         self.to_image = nn.ModuleList(EqualConv2d(each, channels, 1, 1.0) for each in widths)
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        rows = pixel_norm(latents)
         if self.classes:
-            told = rows.new_zeros(len(rows), self.classes) if classes is None else classes
-            rows = torch.cat([rows, told], dim=1)
-        features = F.leaky_relu(self.first(rows), SLOPE).unflatten(1, (-1, 4, 4))
+            told = latents.new_zeros(len(latents), self.classes) if classes is None else classes
+            latents = torch.cat([latents, told], dim=1)
+        features = F.leaky_relu(self.first(latents), SLOPE).unflatten(1, (-1, 4, 4))
         features = pixel_norm(features.contiguous(memory_format=torch.channels_last))
         features = coarse = self.blocks[0](features)
         for level in range(1, self.doublings + 1):

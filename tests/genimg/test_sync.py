@@ -185,7 +185,8 @@ def test_together_they_do_what_one_worker_does_with_the_whole_batch(gang, varian
     assert alone.keys() == together.keys()
     for key, expected in alone.items():
         if key.startswith("0 gradient"):  # before rounding has been through Adam
-            part = 1e-4 if variant == "segmenter" else 1e-5  # what meets in its trunk cancels
+            # what meets in a segmenter's trunk, or in the last bias of a critic, cancels
+            part = {"segmenter": 1e-4, "progan": 1e-3}.get(variant, 1e-5)
             tolerance = {"rtol": 1e-4, "atol": part * expected.abs().max().item()}
         elif " gradient " in key:
             tolerance = {"rtol": 1e-2, "atol": 1e-2 * expected.abs().max().item()}
