@@ -86,6 +86,11 @@ class GAN(Synthesis):
                 f"loss.weight_clip={loss.weight_clip}: with model.spectral=true it does not count"
                 " how large weights are; leave one of them out"
             )
+        if loss.weight_clip and isinstance(self.model, GrowingModel):
+            raise ValueError(
+                f"loss.weight_clip={loss.weight_clip}: the weights of model.network=growing are"
+                " scaled when used, and begin about 1 large; use loss.gradient_penalty"
+            )
         bounds = (loss.r1, loss.r2, loss.gradient_penalty, loss.weight_clip, spectral)
         if loss.kind == "wasserstein" and not any(bounds):
             raise ValueError(

@@ -205,6 +205,7 @@ REFUSED = [
     ("dcgan", "loss.augment=[colour] loss.adaptive=0.6 loss.probability=0.5", "decides the prob"),
     ("r3gan", "loss.drift=0.1", "drift=0.1: a relativistic loss is of differences"),
     ("dcgan", "loss.pack=3", "train.batch_size=64: with loss.pack=3, in groups of 1, it is a mul"),
+    ("progan", "loss.gradient_penalty=0 loss.weight_clip=0.01", "network=growing are scaled when"),
     ("biggan-small", "loss.pack=2", "loss.pack=2: images judged together are of several classes"),
     ("progan", "train.batch_size=6", "train.batch_size=6: with loss.pack=1, in groups of 4, it is"),
     ("wgan", "loss.smoothing=0.1", "smoothing=0.1: a wasserstein loss has no labels"),
