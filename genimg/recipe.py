@@ -143,6 +143,11 @@ class Recipe(Section):
             return self.abilities(self.networks())
 
     @property
+    def together(self) -> int:
+        """Neighbours in a batch that learn together, and so are one worker's."""
+        return 1
+
+    @property
     def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
         """The metric by which the best of its checkpoints is chosen, and which way is better."""
         return self.objective

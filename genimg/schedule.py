@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genimg.precision import Choice
 from genimg.section import Section
@@ -25,7 +25,11 @@ class Train(Section):
     warmup: int = Field(0, ge=0)
     """images over which the learning rate rises from 0"""
     decay: Literal["constant", "linear", "cosine"] = "constant"
-    """how the learning rate then falls to 0 at the last image"""
+    """how the learning rate then falls to lr_end"""
+    lr_end: float = Field(0.0, ge=0)
+    """where that leads"""
+    burn_in: float = Field(1.0, gt=0, le=1)
+    """part of the training in which what changes does so; behind it all stays as it is then"""
     clip_norm: float | None = Field(None, gt=0)
     """largest norm of the gradient of all parameters of a network"""
     ema_half_life: int = Field(5_000, ge=0)
@@ -47,18 +51,38 @@ class Train(Section):
     keep: int = Field(2, ge=1)
     """newest checkpoints that a run keeps, besides the best one"""
 
+    @model_validator(mode="after")
+    def decays_end_below(self) -> Self:
+        if self.lr_end and (self.decay == "constant" or self.lr_end > self.lr):
+            raise ValueError(
+                f"lr_end={self.lr_end}: is where a decay leads, from lr={self.lr} down; give"
+                " decay=cosine or linear, and a smaller one"
+            )
+        return self
+
 
 def learning_rate(train: Train, seen: int) -> float:
-    """The rate for the step after `seen` images: warm-up, then the chosen decay to 0."""
-    rate = train.lr
+    """The rate for the step after `seen` images: warm-up, then the chosen decay to its end."""
+    rate, done = train.lr, burnt_in(train, seen)
+    if train.decay == "linear":
+        rate += done * (train.lr_end - rate)
+    elif train.decay == "cosine":
+        rate = along(rate, train.lr_end, done)
     if seen < train.warmup:
         rate *= (seen + train.batch_size) / (train.warmup + train.batch_size)
-    done = min(seen / train.images, 1.0)
-    if train.decay == "linear":
-        rate *= 1 - done
-    elif train.decay == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * done))
     return rate
+
+
+def burnt_in(train: Train, seen: int) -> float:
+    """The part, 0 to 1, of what changes that lies behind after `seen` images."""
+    return min(seen / (train.burn_in * train.images), 1.0)
+
+
+def along(start: float, end: float | None, done: float) -> float:
+    """Where half a cosine from start to end is; None: where it starts (Huang et al. 2024)."""
+    if end is None:
+        return start
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def average_decay(half_life: int, seen: int, step: int) -> float:

@@ -76,7 +76,7 @@ def train(
 
     low, high = worker_range(workers)
     chosen = complete_recipe(recipe, overrides or [], data, registry, workers=max(low, 1))
-    refuse_small_batch(chosen.train.batch_size, high)
+    refuse_small_batch(chosen.train.batch_size, high, chosen.together)
     if register:
         refuse_register(register, registry)
     folder = run_folder(storage, name or recipe)

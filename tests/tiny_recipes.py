@@ -21,6 +21,7 @@ _SMALL = {
     "model.width": 8,
     "model.latent": 8,
     "model.blocks": 1,
+    "model.phase": 6,  # so they grow twice in a training
     "sampler.steps": 1,
     "model.features": 16,
     "evaluation.samples": 16,

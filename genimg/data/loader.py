@@ -30,6 +30,7 @@ class Loader:
     order, and worker `rank` of `world` takes its contiguous part: so the sequence of global
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
+    together: neighbours in a batch that are not divided; the batch is a multiple of so many
     augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
     prefetch: batches prepared ahead by a background thread, at least (some at once: see at_once);
         on a GPU in a stream of its own: it computes beside the training, and neither waits for the
@@ -46,10 +47,11 @@ class Loader:
         augment: Callable[[Stored, Tensor], Stored],
         rank: int = 0,
         world: int = 1,
+        together: int = 1,
         seen: int = 0,
         prefetch: int = 2,
     ) -> None:
-        refuse_small_batch(batch_size, world)
+        refuse_small_batch(batch_size, world, together)
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -57,7 +59,8 @@ class Loader:
         self.augment = augment
         self.seen = seen
         self.prefetch = prefetch
-        self.share = slice(batch_size * rank // world, batch_size * (rank + 1) // world)
+        parts = batch_size // together
+        self.share = slice(parts * rank // world * together, parts * (rank + 1) // world * together)
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
@@ -156,10 +159,10 @@ def received(batch: Batch, ready: torch.cuda.Event) -> Batch:
     return batch
 
 
-def refuse_small_batch(batch_size: int, workers: int) -> None:
-    """InputError where there are more workers than images in a step."""
-    if workers > batch_size:
+def refuse_small_batch(batch_size: int, workers: int, together: int) -> None:
+    """InputError where there are more workers than images in a step, or parts of so many."""
+    if workers > batch_size // together:
         raise InputError(
             f"train.batch_size={batch_size} cannot be shared by {workers} workers; "
-            f"use at most {batch_size} workers"
+            f"use at most {batch_size // together} workers"
         )

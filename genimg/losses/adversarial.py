@@ -3,7 +3,7 @@
 Logits [N] of images; or [N, 1, H, W] of places in them, which count alike.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,17 @@ def zero_centred_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def feature_distance(real: Tensor, fake: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """Squared distance of the mean features [N, ...] of real and of generated images; a scalar.
+
+    (Feature matching, section 3.1, Salimans et al. 2016.) Means are of the global batch: mean gives
+    that of the workers' values, without gradients. Gradients are this worker's share of them.
+    """
+    mine = real.float().mean(dim=0) - fake.float().mean(dim=0)
+    whole = mean(mine)
+    return (whole * (2 * mine - whole)).sum()
 
 
 def orthogonal_penalty(weights: Iterable[Tensor]) -> Tensor:

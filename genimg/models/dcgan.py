@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genimg.models.batch_norm import BatchNorm2d
+from genimg.models.minibatch_std import MinibatchStd
 from genimg.models.rows import Conv2d, FirstConvTranspose2d
 
 Upsampling = Literal["transposed", "bilinear"]
@@ -68,11 +69,18 @@ class Discriminator(nn.Module):
 
     Of `classes` above 0, which of them an image is of, float32 [N, classes], adds to its logit
     where the features of the last 4 x 4 pixels, summed, lie along that class's own direction (the
-    projection of Miyato & Koyama 2018).
+    projection of Miyato & Koyama 2018). minibatch_std: the last layer also sees how much
+    neighbouring images differ.
     """
 
     def __init__(
-        self, width: int, size: int, channels: int, depth: int = 0, classes: int = 0
+        self,
+        width: int,
+        size: int,
+        channels: int,
+        depth: int = 0,
+        classes: int = 0,
+        minibatch_std: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -84,14 +92,18 @@ class Discriminator(nn.Module):
                 layers += [nn.Conv2d(after, after, 3, padding=1), nn.LeakyReLU(0.2)]
             before = after
         self.body = nn.Sequential(*layers)
-        self.to_logit = nn.Conv2d(before, 1, 4)
+        self.to_logit: nn.Module = nn.Conv2d(before + minibatch_std, 1, 4)
+        if minibatch_std:
+            self.to_logit = nn.Sequential(MinibatchStd(), self.to_logit)
         self.directions = nn.Linear(classes, before, bias=False) if classes else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        features = self.body(images)
+        return self.logits(self.body(images), classes)
+
+    def logits(self, features: Tensor, classes: Tensor | None) -> Tensor:
         logits = self.to_logit(features).flatten()
         if self.directions is None:
             return logits

@@ -113,10 +113,13 @@ class Discriminator(nn.Module):
         self.embedding = embedding_of(classes) if classes else None
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        features = self.last(self.basis(self.body(images)).flatten(1))
+        return self.logits(self.body(images), classes)
+
+    def logits(self, features: Tensor, classes: Tensor | None) -> Tensor:
+        outputs = self.last(self.basis(features).flatten(1))
         if self.embedding is None:
-            return features.flatten()
-        return (features * self.embedding(classes)).sum(dim=1) * EMBEDDING**-0.5
+            return outputs.flatten()
+        return (outputs * self.embedding(classes)).sum(dim=1) * EMBEDDING**-0.5
 
 
 def embedding_of(classes: int) -> Linear:

@@ -169,7 +169,10 @@ class Discriminator(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        summed = self.body(images).sum(dim=(2, 3), keepdim=True)
+        return self.logits(self.body(images), classes)
+
+    def logits(self, features: Tensor, classes: Tensor | None) -> Tensor:
+        summed = features.sum(dim=(2, 3), keepdim=True)
         logits = self.to_logit(summed).flatten()
         if self.directions is None or classes is None:
             return logits

@@ -82,11 +82,11 @@ class RepConv(nn.Module):
 
 
 def fold(network: nn.Module) -> None:
-    """Put one plain convolution in the place of each re-parameterised one, in place."""
+    """Put a plain layer in the place of each re-parameterised or scaled one, in place."""
     for part in list(network.modules()):
         for name, child in part.named_children():
-            if isinstance(child, RepConv):
-                setattr(part, name, child.fold())
+            if callable(made := getattr(child, "fold", None)):
+                setattr(part, name, made())
 
 
 def folded(network: AnyModule) -> AnyModule:

@@ -9,7 +9,19 @@ from genimg.recipes.classifier import classifier
 from genimg.recipes.denoiser import dncnn, drunet, ffdnet
 from genimg.recipes.detector import detector
 from genimg.recipes.flow import flow
-from genimg.recipes.gan import biggan_small, dcgan, lsgan, r3gan, sagan, sngan, wgan, wgan_gp
+from genimg.recipes.gan import (
+    biggan_small,
+    dcgan,
+    deep_conv_gan,
+    lsgan,
+    mlp_gan,
+    progan,
+    r3gan,
+    sagan,
+    sngan,
+    wgan,
+    wgan_gp,
+)
 from genimg.recipes.restorer import (
     colouriser,
     deblocker,
@@ -23,13 +35,16 @@ from genimg.recipes.segmenter import segmenter
 from genimg.recipes.vae import conv_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "mlp-gan": mlp_gan,
     "dcgan": dcgan,
+    "deep-conv-gan": deep_conv_gan,
     "lsgan": lsgan,
     "wgan": wgan,
     "wgan-gp": wgan_gp,
     "sngan": sngan,
     "sagan": sagan,
     "biggan-small": biggan_small,
+    "progan": progan,
     "r3gan": r3gan,
     "flow": flow,
     "conv-vae": conv_vae,

@@ -1,16 +1,29 @@
 """The networks that GANs may have, a generator and its discriminator, as sections of a recipe."""
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
-from genimg.models import dcgan, modern, residual
+from genimg.models import dcgan, growing, mlp, modern, residual
+from genimg.models.minibatch_std import GROUP
 from genimg.recipe import Data
 from genimg.recipes.synthesis import ByClass
 
 
-class DCGANModel(ByClass):
+class Network(ByClass):
+    """What the sections of all have in common."""
+
+    sizes: ClassVar[Collection[int]] = (16, 32, 64, 128, 256)  # of images
+
+    @property
+    def group(self) -> int:
+        """Images, or packs of them, that the discriminator compares with one another."""
+        return 1
+
+
+class DCGANModel(Network):
     network: Literal["dcgan"] = "dcgan"
     """decides which of the other keys there are"""
     latent: int = Field(64, ge=1)
@@ -23,9 +36,15 @@ class DCGANModel(ByClass):
     """batch normalisation in the generator, as in the paper"""
     upsampling: dcgan.Upsampling = "transposed"
     """of the generator; bilinear leaves no checkerboard and costs about half as much again"""
+    minibatch_std: bool = False
+    """the discriminator sees how much images differ, by fours (Karras et al. 2018)"""
+
+    @property
+    def group(self) -> int:
+        return GROUP if self.minibatch_std else 1
 
 
-class ResidualModel(ByClass):
+class ResidualModel(Network):
     network: Literal["residual"] = "residual"
     """decides which of the other keys there are"""
     latent: int = Field(64, ge=1)
@@ -38,7 +57,7 @@ class ResidualModel(ByClass):
     """weights of the discriminator have the spectral norm 1"""
 
 
-class ModernModel(ByClass):
+class ModernModel(Network):
     network: Literal["modern"] = "modern"
     """decides which of the other keys there are"""
     latent: int = Field(64, ge=1)
@@ -49,7 +68,34 @@ class ModernModel(ByClass):
     """residual blocks at each resolution of both networks; the paper has 2"""
 
 
-AnyModel = DCGANModel | ResidualModel | ModernModel
+class MLPModel(Network):
+    sizes: ClassVar[Collection[int]] = range(8, 65, 4)
+    network: Literal["mlp"] = "mlp"
+    """decides which of the other keys there are"""
+    latent: int = Field(100, ge=1)
+    """dimensions of the latent space"""
+    width: int = Field(512, ge=8)
+    """units of each hidden layer of both networks"""
+    depth: int = Field(3, ge=1)
+    """hidden layers of each"""
+
+
+class GrowingModel(Network):
+    network: Literal["growing"] = "growing"
+    """decides which of the other keys there are"""
+    latent: int = Field(128, ge=1)
+    """dimensions of the latent space"""
+    width: int = Field(32, ge=4)
+    """channels at the whole size, doubling at each halving; 512 at most"""
+    phase: int = Field(100_000, ge=0)
+    """images for which each size fades in, and settles; 600,000 in the paper; 0: whole at once"""
+
+    @property
+    def group(self) -> int:
+        return GROUP
+
+
+AnyModel = DCGANModel | ResidualModel | ModernModel | MLPModel | GrowingModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -64,16 +110,25 @@ def generator_of(model: AnyModel, data: Data) -> nn.Module:
             return residual.Generator(latent, width, *image, attention, classes)
         case ModernModel(blocks=blocks):
             return modern.Generator(latent, width, blocks, *image, classes)
+        case MLPModel(depth=depth):
+            return mlp.Generator(latent, width, depth, *image, classes)
+        case GrowingModel(phase=phase):
+            return growing.Generator(latent, width, *image, phase, classes)
 
 
-def discriminator_of(model: AnyModel, data: Data) -> nn.Module:
-    """Freshly initialised: images, classes [N, K] or None -> logits [N]."""
+def discriminator_of(model: AnyModel, data: Data, pack: int = 1) -> nn.Module:
+    """Freshly initialised: images in packs [N, pack * C, H, W], classes [N, K] or None ->
+    logits [N]."""
     width, classes = model.width, len(model.classes)
-    image = (data.size, data.channels)
+    image = (data.size, pack * data.channels)
     match model:
-        case DCGANModel(depth=depth):
-            return dcgan.Discriminator(width, *image, depth, classes)
+        case DCGANModel(depth=depth, minibatch_std=compares):
+            return dcgan.Discriminator(width, *image, depth, classes, compares)
         case ResidualModel(attention=attention, spectral=spectral):
             return residual.Discriminator(width, *image, attention, spectral, classes)
         case ModernModel(blocks=blocks):
             return modern.Discriminator(width, blocks, *image, classes)
+        case MLPModel(depth=depth):
+            return mlp.Discriminator(width, depth, *image, classes)
+        case GrowingModel(phase=phase):
+            return growing.Discriminator(width, *image, phase, classes)

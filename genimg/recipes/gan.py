@@ -5,6 +5,7 @@ genimg train dcgan data.channels=1 data.fit=pad model.latent=12 --data MNIST_FOL
 genimg train dcgan model.conditional=true --data LABELLED_FOLDER
 genimg train wgan-gp --data scenes
 genimg train biggan-small 'loss.augment=[colour,translation,cutout]' --data LABELLED_FOLDER
+genimg train mlp-gan --data MNIST_FOLDER
 genimg train r3gan model.width=128 model.blocks=2 --data CIFAR10
 """
 
@@ -19,6 +20,8 @@ from genimg.contracts import Rows
 from genimg.recipe import Data, with_network
 from genimg.recipes.adversaries import (
     DCGANModel,
+    GrowingModel,
+    MLPModel,
     Model,
     ModernModel,
     ResidualModel,
@@ -27,53 +30,20 @@ from genimg.recipes.adversaries import (
 )
 from genimg.recipes.synthesis import Synthesis
 from genimg.schedule import Train
-from genimg.section import Section
-from genimg.training.adversarial import LABELLED, Adversarial, Game, Kind
-from genimg.training.differentiable import Augmentation
+from genimg.training.adversarial import Adversarial
+from genimg.training.game import Game
 from genimg.training.method import Part
 
 
-class Loss(Section):
-    kind: Kind = "logistic"
-    """logistic does not saturate, minimax does; relativistic: of a real and a generated image"""
-    r1: float = Field(0.1, ge=0)
-    """gamma of the R1 penalty, at real images; 0 turns it off"""
-    r2: float = Field(0.0, ge=0)
-    """likewise of R2, at generated images"""
-    r1_every: int = Field(4, ge=1)
-    """steps between penalties R1 and R2 (lazy regularisation)"""
-    gradient_penalty: float = Field(0.0, ge=0)
-    """weight of the penalty on gradient norms other than 1, between real and generated images"""
-    weight_clip: float = Field(0.0, ge=0)
-    """largest absolute weight of the discriminator, as WGAN's critic has one; 0: any"""
-    smoothing: float = Field(0.0, ge=0, lt=1)
-    """taken off the label 1 of real images (one-sided label smoothing), of losses with labels"""
-    augment: tuple[Augmentation, ...] = ()
-    """what befalls all images that the discriminator sees (DiffAugment); for few images"""
-    critic_steps: int = Field(1, ge=1)
-    """steps of the discriminator for one of the generator, each on images of its own"""
-    orthogonal: float = Field(0.0, ge=0)
-    """weight of the penalty on filters of the generator that are alike; 1e-4 is BigGAN's"""
+class Loss(Game):
     discriminator_rate: float = Field(1.0, gt=0)
     """factor on the learning rate for the discriminator (two time-scales, Heusel et al. 2017)"""
     beta1: float = Field(0.5, ge=0, lt=1)
     """of Adam, in both networks; 0.5 as in DCGAN's paper"""
     beta2: float = Field(0.99, ge=0, lt=1)
     """likewise, of the mean square"""
-
-    @model_validator(mode="after")
-    def parts_agree(self) -> Self:
-        if self.smoothing and self.kind not in LABELLED:
-            raise ValueError(
-                f"smoothing={self.smoothing}: a {self.kind} loss has no labels to be smoothed;"
-                f" use kind={', '.join(sorted(LABELLED))}"
-            )
-        if self.weight_clip and self.gradient_penalty:
-            raise ValueError(
-                f"weight_clip={self.weight_clip}: gradient_penalty={self.gradient_penalty} bounds"
-                " the critic already, in place of clipping; set one of them to 0"
-            )
-        return self
+    beta2_end: float | None = Field(None, ge=0, lt=1)
+    """beta2 behind train.burn_in, to where it goes along half a cosine; null: it stays"""
 
 
 class GAN(Synthesis):
@@ -86,9 +56,26 @@ class GAN(Synthesis):
         return with_network(tree, "dcgan")
 
     @model_validator(mode="after")
-    def size_is_a_power_of_two(self) -> Self:
-        if self.data.size not in (16, 32, 64, 128):
-            raise ValueError(f"data.size={self.data.size}: {self.recipe} takes 16, 32, 64 or 128")
+    def the_network_takes_the_size(self) -> Self:
+        sizes = self.model.sizes
+        if self.data.size not in sizes:
+            allowed = f"multiples of 4 from {min(sizes)} to {max(sizes)}"
+            if not isinstance(sizes, range):
+                *first, last = map(str, sizes)
+                allowed = f"{', '.join(first)} or {last}"
+            raise ValueError(
+                f"data.size={self.data.size}: {self.recipe} takes {allowed}, with"
+                f" model.network={self.model.network}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def filters_are_there_to_be_orthogonal(self) -> Self:
+        if self.loss.orthogonal and isinstance(self.model, MLPModel):
+            raise ValueError(
+                f"loss.orthogonal={self.loss.orthogonal}: is of the filters of convolutions, and"
+                " model.network=mlp has none; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -99,6 +86,11 @@ class GAN(Synthesis):
                 f"loss.weight_clip={loss.weight_clip}: with model.spectral=true it does not count"
                 " how large weights are; leave one of them out"
             )
+        if loss.weight_clip and isinstance(self.model, GrowingModel):
+            raise ValueError(
+                f"loss.weight_clip={loss.weight_clip}: the weights of model.network=growing are"
+                " scaled when used, and begin about 1 large; use loss.gradient_penalty"
+            )
         bounds = (loss.r1, loss.r2, loss.gradient_penalty, loss.weight_clip, spectral)
         if loss.kind == "wasserstein" and not any(bounds):
             raise ValueError(
@@ -106,6 +98,24 @@ class GAN(Synthesis):
                 " give loss.gradient_penalty=10, loss.weight_clip=0.01 or loss.r1=0.1"
             )
         return self
+
+    @model_validator(mode="after")
+    def batches_are_whole_groups(self) -> Self:
+        if self.loss.pack > 1 and self.model.conditional:
+            raise ValueError(
+                f"loss.pack={self.loss.pack}: images judged together are of several classes; leave"
+                " it out, or model.conditional"
+            )
+        if self.train.batch_size % self.together:
+            raise ValueError(
+                f"train.batch_size={self.train.batch_size}: with loss.pack={self.loss.pack}, in"
+                f" groups of {self.model.group}, it is a multiple of {self.together}"
+            )
+        return self
+
+    @property
+    def together(self) -> int:
+        return self.loss.pack * self.model.group
 
     @property
     def latent(self) -> int:
@@ -125,14 +135,13 @@ class GAN(Synthesis):
     def method(self, device: torch.device) -> Adversarial:
         model, loss = self.model, self.loss
         betas, rate = (loss.beta1, loss.beta2), loss.discriminator_rate
-        game = Game(
-            loss.kind, loss.r1, loss.r2, loss.r1_every, loss.gradient_penalty, loss.weight_clip,
-            loss.smoothing, loss.critic_steps, loss.orthogonal, loss.augment,
-        )  # fmt: skip
         return Adversarial(
-            Part(generator_of(model, self.data), betas),
-            Part(discriminator_of(model, self.data), betas, rate, kept=False),
-            latent=model.latent, classes=len(model.classes), game=game, train=self.train,
+            Part(generator_of(model, self.data), betas, beta2_end=loss.beta2_end),
+            Part(
+                discriminator_of(model, self.data, loss.pack),
+                betas, rate, kept=False, beta2_end=loss.beta2_end,
+            ),
+            latent=model.latent, classes=len(model.classes), game=loss, train=self.train,
             device=device,
         )  # fmt: skip
 
@@ -143,6 +152,27 @@ def dcgan() -> GAN:
         recipe="dcgan",
         data=Data(size=32, channels=3, augment="none", holdout=2_000),
         train=Train(images=500_000, batch_size=64, lr=1e-3, decay="cosine", ema_half_life=20_000),
+    )
+
+
+def deep_conv_gan() -> GAN:
+    """DCGAN as large as in its paper: 64 pixels, 1024 channels at 4 of them; with R1 and EMA."""
+    return GAN(
+        recipe="deep-conv-gan",
+        data=Data(size=64, channels=3, augment="none", holdout=2_000),
+        model=DCGANModel(latent=100, width=128, depth=0),
+        train=Train(images=2_500_000, batch_size=128, lr=2e-4, ema_half_life=20_000),
+        loss=Loss(beta2=0.999),
+    )
+
+
+def mlp_gan() -> GAN:
+    """The first GAN (Goodfellow et al. 2014): fully connected, of 28 x 28 gray pixels; with R1."""
+    return GAN(
+        recipe="mlp-gan",
+        data=Data(size=28, channels=1, augment="none", holdout=2_000),
+        model=MLPModel(),
+        train=Train(images=2_000_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
     )
 
 
@@ -216,12 +246,41 @@ def biggan_small() -> GAN:
     )
 
 
+def progan() -> GAN:
+    """ProGAN (Karras et al. 2018): both networks grow from 4 pixels; a critic as WGAN-GP's.
+
+    With five steps to one, where the paper has one: in trainings as short as these the critic else
+    falls behind the generator. loss.kind=logistic with loss.r1=1 needs no more than one.
+    """
+    return GAN(
+        recipe="progan",
+        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        model=GrowingModel(),
+        train=Train(images=2_000_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
+        loss=Loss(
+            kind="wasserstein", r1=0.0, gradient_penalty=10.0, drift=0.001, critic_steps=5,
+            beta1=0.0, beta2=0.99,
+        ),
+    )  # fmt: skip
+
+
 def r3gan() -> GAN:
-    """R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, residual blocks of today."""
+    """R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, residual blocks of today.
+
+    Rates and penalties go along the paper's cosines, here over the whole of a much shorter training
+    in smaller batches, and so at five times its learning rate. For few images add the paper's
+    augmentation: loss.augment=[colour,translation] loss.probability=0 loss.probability_end=0.55.
+    """
     return GAN(
         recipe="r3gan",
         data=Data(size=32, channels=3, augment="none", holdout=2_000),
         model=ModernModel(),
-        train=Train(images=1_000_000, batch_size=64, lr=2e-4, decay="cosine", ema_half_life=20_000),
-        loss=Loss(kind="relativistic", r1=0.5, r2=0.5, r1_every=1, beta1=0.0, beta2=0.99),
-    )
+        train=Train(
+            images=1_000_000, batch_size=64, lr=1e-3, decay="cosine", lr_end=2.5e-4,
+            ema_half_life=20_000,
+        ),
+        loss=Loss(
+            kind="relativistic", r1=1.0, r1_end=0.1, r2=1.0, r2_end=0.1, r1_every=1,
+            beta1=0.0, beta2=0.9, beta2_end=0.99,
+        ),
+    )  # fmt: skip

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,62 +11,40 @@ from torch import Tensor
 
 from genimg import losses, rng
 from genimg.contracts import Batch, Sync
-from genimg.schedule import Train
-from genimg.training.differentiable import Augmentation, augmented
+from genimg.schedule import Train, along, burnt_in
+from genimg.training.differentiable import augmented
+from genimg.training.game import Game
 from genimg.training.method import Method, Part
 
 LATENTS = 1  # tag under which a batch's keys give its latents
 BETWEEN = 2  # tag under which they give places between real and generated images
 AUGMENT = 3  # tag under which they, and one of the places below, give augmentations
 REAL, FAKE, AMID, REAL_AGAIN, FAKE_AGAIN = range(5)
-
-Kind = Literal["logistic", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
-LOSSES: dict[Kind, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "logistic": (losses.discriminator_logistic, losses.generator_nonsaturating),
-    "minimax": (losses.discriminator_logistic, losses.generator_minimax),
-    "least-squares": (losses.discriminator_least_squares, losses.generator_least_squares),
-    "hinge": (losses.discriminator_hinge, losses.generator_wasserstein),
-    "wasserstein": (losses.critic_wasserstein, losses.generator_wasserstein),
-    "relativistic": (losses.discriminator_relativistic, losses.generator_relativistic),
-}
-"""Of the discriminator and of the generator."""
-LABELLED: frozenset[Kind] = frozenset({"logistic", "minimax", "least-squares"})
-"""Those by which an image has a label, which can be smoothed."""
-PAIRED: frozenset[Kind] = frozenset({"relativistic"})
-"""Those by which the generator too is told of real images."""
+ADAPTED = 500_000  # images in which adaptive augmentation can go from never to always
 
 
 @dataclass(frozen=True)
-class Game:
-    """The rules between the two networks.
+class Turn:
+    """A batch as the two networks meet it.
 
-    r1, r2: gamma of the penalties at real and at generated images; r1_every: steps between these,
-        each then weighing that much more (lazy regularisation, Karras et al. 2020)
-    gradient_penalty: weight of the penalty between real and generated images
-    weight_clip: largest absolute weight of the discriminator; 0: any
-    smoothing: taken off the label 1 of real images, of losses with labels
-    critic_steps: steps of the discriminator for one of the generator, each on images of its own
-    orthogonal: weight of the penalty on what the generator's filters have in common
-    augment: what befalls every image that the discriminator sees
+    real: images in packs [N, pack * C, H, W], as the discriminator takes them
+    classes: float32 [N, classes] of the images, or None
+    done: part of the burn-in that lies behind
     """
 
-    kind: Kind = "logistic"
-    r1: float = 0.0
-    r2: float = 0.0
-    r1_every: int = 1
-    gradient_penalty: float = 0.0
-    weight_clip: float = 0.0
-    smoothing: float = 0.0
-    critic_steps: int = 1
-    orthogonal: float = 0.0
-    augment: tuple[Augmentation, ...] = ()
+    batch: Batch
+    sync: Sync
+    real: Tensor
+    classes: Tensor | None
+    done: float
 
 
 class Adversarial(Method):
     """Alternates discriminator steps and a generator step, which shares the last one's latents.
 
     generator: latents float32 [N, latent], classes -> images [N, C, H, W] in [-1, 1]
-    discriminator: images, classes -> logits [N]
+    discriminator: body: images (in packs: [N, pack * C, H, W]) -> features [N, ...];
+        logits: features, classes -> logits [N]; where the two grow, faded: real images -> images
     classes: how many there are; the networks are given float32 [N, classes], one of them 1, those
         of the batch's labels for real and for generated images; 0: they are given None
     """
@@ -79,95 +55,125 @@ class Adversarial(Method):
     ) -> None:  # fmt: skip
         super().__init__({"generator": generator, "discriminator": discriminator}, train, device)
         self.generate = self.compiled(generator.network)
-        self.discriminate = self.compiled(discriminator.network)
+        self.discriminate = self.compiled(self.judged)
         self.latent = latent
         self.classes = classes
         self.game = game
-        self.discriminator_loss, self.generator_loss = LOSSES[game.kind]
-        if game.kind in LABELLED:
-            self.discriminator_loss = partial(self.discriminator_loss, smoothing=game.smoothing)
+        self.discriminator_loss, self.generator_loss = game.losses()
+        every = (*self.networks.values(), *self.averages.values())
+        self._growing = [network for network in every if hasattr(network, "grow")]
+        if game.adaptive:
+            self.state["probability"] = torch.zeros((), device=device)
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        game, step = self.game, self.seen // batch.total
+        for network in self._growing:
+            network.grow(self.seen)
+        step = self.seen // batch.total
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
         classes = one_hot(batch.rows["label"], self.classes) if self.classes else None
-        moves = (step + 1) % game.critic_steps == 0  # the generator
+        real = packed(batch.rows["image"].detach(), self.game.pack)
+        if self._growing:
+            real = self.networks["discriminator"].faded(real)
+        turn = Turn(batch, sync, real, classes, burnt_in(self.train, self.seen))
+        moves = (step + 1) % self.game.critic_steps == 0  # the generator
         with self.autocast, torch.set_grad_enabled(moves):
-            fake = self.generate(latents, classes)
-        reported = self._learn_to_tell(batch, fake.detach(), classes, step, sync)
+            fake = packed(self.generate(latents, classes), self.game.pack)
+        reported = self._learn_to_tell(turn, fake.detach(), lazily=step % self.game.r1_every == 0)
         if moves:
-            reported |= self._learn_to_draw(batch, fake, classes, sync)
+            reported |= self._learn_to_draw(turn, fake)
         self.finish(batch)
         return reported
 
-    def _learn_to_tell(
-        self, batch: Batch, fake: Tensor, classes: Tensor | None, step: int, sync: Sync
-    ) -> dict[str, Tensor]:
-        """The discriminator's step."""
-        game = self.game
-        lazily = step % game.r1_every == 0
-        seen: list[tuple[Tensor, Tensor, float]] = []
-        for images, place, gamma in (
-            (batch.rows["image"].detach(), REAL, game.r1),
-            (fake, FAKE, game.r2),
-        ):
-            penalised = lazily and gamma > 0
-            images.requires_grad_(penalised)
-            logits = self._logits(images, classes, batch, place, twice=penalised)
-            seen.append((images, logits, gamma if penalised else 0.0))
-        real_logits, fake_logits = (logits for _, logits, _ in seen)
-        loss = self.discriminator_loss(real_logits, fake_logits)
-        reported = {"loss_d": loss}
-        for images, logits, gamma in seen:
-            if gamma:
-                penalty = losses.zero_centred_penalty(logits, images)
-                loss = loss + 0.5 * gamma * game.r1_every * penalty
+    def _learn_to_tell(self, turn: Turn, fake: Tensor, lazily: bool) -> dict[str, Tensor]:
+        """The discriminator's step; lazily: it is one of those with penalties R1 and R2."""
+        game, penalties = self.game, []
+        real, logits = turn.real.detach(), []
+        r1 = along(game.r1, game.r1_end, turn.done) if lazily else 0
+        r2 = along(game.r2, game.r2_end, turn.done) if lazily else 0
+        for images, place, gamma in ((real, REAL, r1), (fake, FAKE, r2)):
+            images.requires_grad_(gamma > 0)
+            outputs, _ = self._told(images, turn, place, twice=gamma > 0)
+            logits.append(outputs)
+            if gamma > 0:
+                penalty = losses.zero_centred_penalty(outputs, images)
+                penalties.append(0.5 * gamma * game.r1_every * penalty)
+        loss = self.discriminator_loss(*logits)
+        reported = {"loss_d": loss, "logit_real": logits[0].mean(), "logit_fake": logits[1].mean()}
         if game.gradient_penalty > 0:
-            part = rng.uniform(rng.fold(batch.keys, BETWEEN), (1, 1, 1))
-            between = torch.lerp(fake.detach().float(), batch.rows["image"], part).requires_grad_()
-            logits = self._logits(between, classes, batch, AMID, twice=True)
-            penalty = losses.gradient_penalty(logits, between)
-            loss = loss + game.gradient_penalty * penalty
+            part = rng.uniform(rng.fold(turn.batch.keys[:: game.pack], BETWEEN), (1, 1, 1))
+            between = torch.lerp(fake.detach().float(), turn.real, part).requires_grad_()
+            outputs, _ = self._told(between, turn, AMID, twice=True)
+            penalty = losses.gradient_penalty(outputs, between)
+            penalties.append(game.gradient_penalty * penalty)
             reported["penalty"] = penalty
-        self.step("discriminator", loss, batch, sync)
+        if game.drift > 0:
+            penalties.append(game.drift * logits[0].square().mean())
+        self.step("discriminator", sum(penalties, loss), turn.batch, turn.sync)
         if game.weight_clip > 0:
             self._clip(game.weight_clip)
-        return reported | {"logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
+        if game.adaptive > 0:
+            reported["probability"] = self._adapt(logits[0], turn)
+        return reported
 
-    def _learn_to_draw(
-        self, batch: Batch, fake: Tensor, classes: Tensor | None, sync: Sync
-    ) -> dict[str, Tensor]:
+    def _learn_to_draw(self, turn: Turn, fake: Tensor) -> dict[str, Tensor]:
         """The generator's step."""
-        discriminator = self.networks["discriminator"]
+        game, discriminator = self.game, self.networks["discriminator"]
         discriminator.requires_grad_(False)
-        seen = [(batch.rows["image"].detach(), REAL_AGAIN)] if self.game.kind in PAIRED else []
-        logits = [
-            self._logits(images, classes, batch, place)
-            for images, place in (*seen, (fake, FAKE_AGAIN))
-        ]
-        loss = self.generator_loss(*logits)
+        real = fake
+        if game.paired or game.feature_matching > 0:
+            real_logits, real = self._told(turn.real.detach(), turn, REAL_AGAIN)
+        logits, features = self._told(fake, turn, FAKE_AGAIN)
+        loss = self.generator_loss(*([real_logits] if game.paired else []), logits)
         reported = {"loss_g": loss}
-        if self.game.orthogonal > 0:
+        if game.feature_matching > 0:
+            mean = partial(turn.sync.mean, share=turn.batch.share)
+            distance = losses.feature_distance(real, features, mean)
+            loss = loss + game.feature_matching * distance
+            reported["features"] = distance
+        if game.orthogonal > 0:
             filters = (p for p in self.networks["generator"].parameters() if p.dim() == 4)
-            loss = loss + self.game.orthogonal * losses.orthogonal_penalty(filters)
-        self.step("generator", loss, batch, sync)
+            loss = loss + game.orthogonal * losses.orthogonal_penalty(filters)
+        self.step("generator", loss, turn.batch, turn.sync)
         discriminator.requires_grad_(True)
         return reported
 
-    def _logits(
-        self, images: Tensor, classes: Tensor | None, batch: Batch, place: int, twice: bool = False
-    ) -> Tensor:
-        """float32 [N] of images [N, C, H, W], augmented.
+    def _told(
+        self, images: Tensor, turn: Turn, place: int, twice: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """(logits float32 [N], features) of images [N, pack * C, H, W], augmented.
 
         place: of the step, so that each has augmentations of its own
         twice: they are differentiated twice, which compiled networks cannot be
         """
-        if self.game.augment:
-            keys = rng.fold(batch.keys, AUGMENT, place)
-            images = augmented(images, keys, self.game.augment)
-        discriminate = self.networks["discriminator"] if twice else self.discriminate
+        game, classes = self.game, turn.classes
+        if game.augment:
+            keys = rng.fold(turn.batch.keys, AUGMENT, place)
+            often = self.state.get(
+                "probability", along(game.probability, game.probability_end, turn.done)
+            )
+            images = augmented(unpacked(images, game.pack), keys, game.augment, often)
+            images = packed(images, game.pack)
+        discriminate = self.judged if twice else self.discriminate
         with self.autocast:
-            return discriminate(images, classes).float()
+            logits, features = discriminate(images, classes)
+        return logits.float(), features
+
+    def judged(self, images: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The discriminator's logits, and its features behind them."""
+        discriminator = self.networks["discriminator"]
+        features = discriminator.body(images)
+        return discriminator.logits(features, classes), features
+
+    @torch.no_grad()
+    def _adapt(self, real: Tensor, turn: Turn) -> Tensor:
+        """The probability of augmentations, one step nearer to where it does not overfit.
+
+        By how much more often real images are told rightly than wrongly (r_t, section 3, Karras et
+        al. 2020, Training GANs with limited data); at each step, where its authors wait for four.
+        """
+        ahead = turn.sync.mean(real.sign().mean(), turn.batch.share) - self.game.adaptive
+        probability = self.state["probability"]
+        return probability.add_(ahead.sign() * (turn.batch.total / ADAPTED)).clamp_(0, 1).clone()
 
     @torch.no_grad()
     def _clip(self, most: float) -> None:
@@ -175,6 +181,16 @@ class Adversarial(Method):
         weights = list(self.networks["discriminator"].parameters())
         torch._foreach_clamp_min_(weights, -most)
         torch._foreach_clamp_max_(weights, most)
+
+
+def packed(images: Tensor, pack: int) -> Tensor:
+    """[N, C, H, W] -> [N / pack, pack * C, H, W]: neighbours as the channels of one."""
+    return images if pack == 1 else images.unflatten(0, (-1, pack)).flatten(1, 2)
+
+
+def unpacked(images: Tensor, pack: int) -> Tensor:
+    """The inverse of `packed`."""
+    return images if pack == 1 else images.unflatten(1, (pack, -1)).flatten(0, 1)
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -12,14 +12,29 @@ from torch import Tensor
 
 from genimg import rng
 
+CHOICE = 1  # tag under which an augmentation's key says whether it befalls an image
 Augmentation = Literal["colour", "translation", "cutout"]
 
 
-def augmented(images: Tensor, keys: Tensor, kinds: Iterable[Augmentation]) -> Tensor:
-    """float32 [N, C, S, S] in about [-1, 1], each changed as its key (int64 [N]) says."""
+def augmented(
+    images: Tensor,
+    keys: Tensor,
+    kinds: Iterable[Augmentation],
+    probability: float | Tensor = 1.0,
+) -> Tensor:
+    """float32 [N, C, S, S] in about [-1, 1], each changed as its key (int64 [N]) says.
+
+    probability: with which each kind befalls an image; a scalar
+    """
     for number, kind in enumerate(AUGMENTATIONS):
-        if kind in kinds:
-            images = AUGMENTATIONS[kind](images.float(), rng.fold(keys, number))
+        if kind not in kinds:
+            continue
+        own = rng.fold(keys, number)
+        changed = AUGMENTATIONS[kind](images.float(), own)
+        if isinstance(probability, Tensor) or probability < 1:
+            befalls = rng.uniform(rng.fold(own, CHOICE), (1, 1, 1)) < probability
+            changed = torch.where(befalls, changed, images.float())
+        images = changed
     return images
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Batch, Division, Sync
 from genimg.precision import resolved
-from genimg.schedule import Train, average_decay, learning_rate
+from genimg.schedule import Train, along, average_decay, burnt_in, learning_rate
 from genimg.training.kernels import kernels
 from genimg.training.optimizers import optimizer_of
 
@@ -33,6 +33,7 @@ class Part:
     """A network that a method trains, and how.
 
     betas: of Adam; the first is the momentum of other optimizers
+    beta2_end: to where the second goes during the burn-in; None: it stays
     rate: factor on the recipe's learning rate
     kept: whether inference needs it: then its weights are averaged, and are in a checkpoint
     """
@@ -41,18 +42,20 @@ class Part:
     betas: tuple[float, float] = (0.9, 0.99)
     rate: float = 1.0
     kept: bool = True
+    beta2_end: float | None = None
 
 
 class Method(ABC):
     """Owns `networks` (trained), `averages` (their EMA, for inference) and `optimizers`.
 
-    Subclasses implement `learn`.
+    Subclasses implement `learn`, and keep what else they learn, alike on all workers, in `state`.
     """
 
     def __init__(self, parts: Mapping[str, Part], train: Train, device: torch.device) -> None:
         self.train = train
         self.device = device
         self.seen = 0  # images trained on, over all workers
+        self.state: dict[str, Tensor] = {}
         self.networks = {
             name: part.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
             for name, part in parts.items()
@@ -69,7 +72,7 @@ class Method(ABC):
             name: optimizer_of(train, list(part.network.parameters()), part.rate, part.betas, dtype)
             for name, part in parts.items()
         }
-        self._rates = {name: part.rate for name, part in parts.items()}
+        self._parts = dict(parts)
         # Found once: at thousands of images a second it would cost to walk the modules each step.
         modules = [module for network in self.networks.values() for module in network.modules()]
         self._whole_batch_layers = [module for module in modules if hasattr(module, "division")]
@@ -111,8 +114,13 @@ class Method(ABC):
         sync.gradients(parameters, batch.share)
         if self.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.train.clip_norm)
+        part = self._parts[name]
+        beta1, beta2 = part.betas
+        beta2 = along(beta2, part.beta2_end, burnt_in(self.train, self.seen))
         for group in optimizer.param_groups:
-            group["lr"] = self._rates[name] * learning_rate(self.train, self.seen)
+            group["lr"] = part.rate * learning_rate(self.train, self.seen)
+            if "betas" in group:
+                group["betas"] = (beta1, beta2)
         optimizer.step()
 
     @torch.no_grad()
@@ -147,6 +155,7 @@ class Method(ABC):
     def snapshot(self) -> Snapshot:
         """A copy of everything, so that training may go on while it is written."""
         training = flatten_states(self.networks)
+        training |= {f"state.{name}": tensor for name, tensor in self.state.items()}
         progress: dict[str, Any] = {"seen": self.seen, "optimizers": {}}
         for name, optimizer in self.optimizers.items():
             state = optimizer.state_dict()
@@ -160,6 +169,8 @@ class Method(ABC):
         """Continue exactly from a snapshot."""
         load_states(self.averages, snapshot.weights)
         load_states(self.networks, snapshot.training)
+        for name, tensor in self.state.items():
+            tensor.copy_(snapshot.training[f"state.{name}"])
         for name, optimizer in self.optimizers.items():
             prefix = f"optimizer.{name}."
             parameters = learnt_by(optimizer)

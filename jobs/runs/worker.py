@@ -93,6 +93,7 @@ def work(
         ),
         rank=sync.rank,
         world=sync.world,
+        together=recipe.together,
         seen=method.seen,
     )
     precision = resolved("auto", device)  # in which engines of it serve, on such a device

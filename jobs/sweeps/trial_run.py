@@ -116,7 +116,7 @@ class TrialRun(tune.Trainable):
         task = self.task
         recipe = trial.recipe(recipes.from_json(task.recipe))
         self.images = recipe.train.images
-        refuse_small_batch(recipe.train.batch_size, task.workers)
+        refuse_small_batch(recipe.train.batch_size, task.workers, recipe.together)
         folder = RunFolder(task.storage, trial.name)
         folder.start(recipe)
         for seen, metrics in folder.history():  # from before an interruption

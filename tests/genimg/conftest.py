@@ -19,6 +19,7 @@ KINDS = {name: (name,) for name in RECIPES} | {
     "dcgan-by-class": ("dcgan", "model.conditional=true"),
     "sngan-by-class": ("sngan", "model.conditional=true"),
     "r3gan-by-class": ("r3gan", "model.conditional=true"),
+    "progan-by-class": ("progan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
 }
 T = TypeVar("T")

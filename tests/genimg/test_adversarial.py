@@ -9,7 +9,7 @@ from training_steps import batch_at, differing, started, trained
 
 from genimg import recipes, rng
 from genimg.errors import InputError
-from genimg.training.adversarial import REAL, Adversarial
+from genimg.training.adversarial import REAL, Adversarial, Turn, packed, unpacked
 from genimg.training.differentiable import augmented
 from genimg.training.sync import Alone
 
@@ -100,7 +100,7 @@ def test_the_discriminator_sees_augmented_images_of_both_kinds():
     method, without = started(recipe), started(recipe)
     assert isinstance(method, Adversarial)
     seen: list[torch.Tensor] = []
-    method.networks["discriminator"].register_forward_pre_hook(
+    method.networks["discriminator"].body.register_forward_pre_hook(
         lambda module, given: seen.append(given[0].detach())
     )
     batch = batch_at(recipe, 0)
@@ -113,7 +113,101 @@ def test_the_discriminator_sees_augmented_images_of_both_kinds():
     assert not torch.equal(seen[1], seen[2])
 
 
+def test_penalties_go_along_a_cosine_during_the_burn_in():
+    long = ["loss.r1_every=1", "train.burn_in=0.5"]
+    ramp = started(tiny("dcgan", "loss.r1=3", "loss.r1_end=1", "loss.r2_end=2", *long))
+    for seen, r1, r2 in ((0, 3, 0), (16, 2, 1), (32, 1, 2), (48, 1, 2)):
+        recipe = tiny("dcgan", f"loss.r1={r1}", f"loss.r2={r2}", *long)
+        fixed = started(recipe)
+        fixed.restore(ramp.snapshot())
+        assert ramp.seen == seen
+        for method in (ramp, fixed):
+            trained(recipe, method, 1)
+        for one, other in zip(
+            *(m.networks["discriminator"].parameters() for m in (ramp, fixed)), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        for method in (ramp, fixed):
+            trained(recipe, method, 1)
+
+
+def test_the_generator_matches_the_means_of_features():
+    recipe = tiny("mlp-gan", "loss.feature_matching=0.3", "loss.r1=0", "train.precision=float32")
+    method, without = started(recipe), started(recipe)
+    batch, g, d = batch_at(recipe, 0), *without.networks.values()
+    method.update(batch, Alone())
+    d.load_state_dict(method.networks["discriminator"].state_dict())
+    fake = g(rng.normal(rng.fold(batch.keys, 1), (recipe.model.latent,)))
+    apart = d.body(batch.rows["image"]).mean(dim=0) - d.body(fake).mean(dim=0)
+    (F.softplus(-d(fake)).mean() + 0.3 * apart.square().sum()).backward()
+    assert_gradients(method.networks["generator"], g)
+
+
+def test_neighbours_are_judged_in_packs():
+    assignments = ["loss.pack=2", "loss.r1=0.7", "loss.r1_every=1", "train.precision=float32"]
+    recipe = tiny("dcgan", *assignments)
+    method, without = started(recipe), started(recipe)
+    batch, g, d = batch_at(recipe, 0), *without.networks.values()
+    images = [batch.rows["image"], g(rng.normal(rng.fold(batch.keys, 1), (8,))).detach()]
+    real, fake = (torch.cat([each[::2], each[1::2]], dim=1) for each in images)
+    real.requires_grad_()
+    (slope,) = torch.autograd.grad(d(real).sum(), real, create_graph=True)
+    loss = F.softplus(-d(real)).mean() + F.softplus(d(fake)).mean()
+    (loss + 0.35 * slope.square().sum(dim=(1, 2, 3)).mean()).backward()
+    torch.testing.assert_close(method.update(batch, Alone())["loss_d"], loss.detach())
+    assert_gradients(method.networks["discriminator"], d)
+
+
+def test_packs_are_augmented_image_by_image():
+    images = torch.randn(8, 3, 4, 4)
+    assert torch.equal(unpacked(packed(images, 4), 4), images)
+    assert torch.equal(packed(images, 2)[1], torch.cat([images[2], images[3]]))
+    recipe = tiny("dcgan", "loss.pack=2", "loss.augment=[translation]", "loss.probability=0.5")
+    method, seen = started(recipe), []
+    method.networks["discriminator"].body.register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].detach())
+    )
+    batch = batch_at(recipe, 0)
+    method.learn(batch, Alone())
+    keys = rng.fold(batch.keys, 3, REAL)
+    assert torch.equal(
+        unpacked(seen[0], 2), augmented(batch.rows["image"], keys, ("translation",), 0.5)
+    )
+
+
+def test_augmentation_follows_how_surely_real_images_are_told():
+    keys = ["loss.augment=[cutout]", "loss.adaptive=0.6"]
+    recipe = tiny("dcgan", *keys, "train.precision=float32")
+    method = started(recipe)
+    batch = batch_at(recipe, 0)
+    turn = Turn(batch, Alone(), batch.rows["image"], None, 0.0)
+    sure, unsure = torch.ones(8), torch.tensor([1.0] * 6 + [-1.0] * 2)  # the mean sign of 0.5
+    steps = [method._adapt(logits, turn).item() for logits in (sure, sure, unsure, unsure, unsure)]
+    assert steps == pytest.approx([8 / 5e5, 16 / 5e5, 8 / 5e5, 0, 0], abs=1e-9)
+    method.state["probability"].fill_(0.999999)
+    assert method._adapt(sure, turn) == 1
+    always = started(tiny("dcgan", keys[0], "train.precision=float32"))
+    for one in (method, always):
+        trained(recipe, one, 1)
+    snapshot = method.snapshot()
+    assert differing(method, always) == ["state.probability"]
+    assert snapshot.training["state.probability"] > 0.99
+    other = started(recipe)
+    assert other.state["probability"] == 0
+    other.restore(snapshot)
+    assert torch.equal(other.state["probability"], method.state["probability"])
+
+
 REFUSED = [
+    ("dcgan", "loss.adaptive=0.6", "adaptive=0.6: there is nothing that it is the probability of"),
+    ("dcgan", "loss.probability=0.5", "probability=0.5: there is nothing that it is the"),
+    ("r3gan", "loss.augment=[colour] loss.adaptive=0.6", "by which a relativistic loss tells"),
+    ("dcgan", "loss.augment=[colour] loss.adaptive=0.6 loss.probability=0.5", "decides the prob"),
+    ("r3gan", "loss.drift=0.1", "drift=0.1: a relativistic loss is of differences"),
+    ("dcgan", "loss.pack=3", "train.batch_size=64: with loss.pack=3, in groups of 1, it is a mul"),
+    ("progan", "loss.gradient_penalty=0 loss.weight_clip=0.01", "network=growing are scaled when"),
+    ("biggan-small", "loss.pack=2", "loss.pack=2: images judged together are of several classes"),
+    ("progan", "train.batch_size=6", "train.batch_size=6: with loss.pack=1, in groups of 4, it is"),
     ("wgan", "loss.smoothing=0.1", "smoothing=0.1: a wasserstein loss has no labels"),
     ("wgan", "loss.gradient_penalty=10", "weight_clip=0.01: gradient_penalty=10.0 bounds the"),
     ("sngan", "loss.weight_clip=0.1", "loss.weight_clip=0.1: with model.spectral=true"),
@@ -121,6 +215,9 @@ REFUSED = [
     ("dcgan", "loss.augment=[flip]", "loss.augment.0='flip'"),
     ("r3gan", "model.width=12", "model.width=12: input should be a multiple of 8"),
     ("sngan", "model.normalise=true", "model.normalise"),
+    ("mlp-gan", "loss.orthogonal=1", "loss.orthogonal=1.0: is of the filters of convolutions"),
+    ("mlp-gan", "data.size=128", "data.size=128: mlp-gan takes multiples of 4 from 8 to 64, with"),
+    ("r3gan", "data.size=28", "16, 32, 64, 128 or 256, with model.network=modern"),
     ("dcgan", "model.network=big", "model.network='big'"),
 ]  # fmt: skip
 
@@ -128,7 +225,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "assignment", "message"), REFUSED)
 def test_games_that_make_no_sense_are_refused(name, assignment, message):
     with pytest.raises(InputError) as caught:
-        recipes.named(name).override([assignment])
+        recipes.named(name).override(assignment.split())
     assert message in str(caught.value)
 
 

@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genimg.models import modern, residual
+from genimg.models import mlp, modern, residual
 from genimg.models.spectral import SpectralConv2d
 
-every_size = pytest.mark.parametrize(("size", "channels"), [(16, 3), (32, 1), (64, 3), (128, 1)])
+every_size = pytest.mark.parametrize(
+    ("size", "channels"), [(16, 3), (32, 1), (64, 3), (128, 1), (256, 1)]
+)
 CLASSES = torch.eye(5)
 
 
@@ -24,6 +26,11 @@ def pair(kind: str, size: int = 16, channels: int = 3, classes: int = 0) -> list
             modern.Generator(7, 8, 1, size, channels, classes),
             modern.Discriminator(8, 1, size, channels, classes),
         ]
+    if kind == "mlp":
+        return [
+            mlp.Generator(7, 8, 2, size, channels, classes),
+            mlp.Discriminator(8, 2, size, channels, classes),
+        ]
     return [
         residual.Generator(7, 8, size, channels, True, classes),
         residual.Discriminator(8, size, channels, True, kind == "spectral", classes),
@@ -38,7 +45,7 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
-every_kind = pytest.mark.parametrize("kind", ["residual", "spectral", "modern"])
+every_kind = pytest.mark.parametrize("kind", ["mlp", "residual", "spectral", "modern"])
 
 
 @every_kind

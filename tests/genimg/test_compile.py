@@ -1,9 +1,9 @@
 """`train.compile`: every recipe trains with compiled networks, and to the same end as without.
 
 The quick test stops before the code generator (PyTorch's backend `aot_eager`), which is where
-graphs are traced and differentiated; it is of one recipe of each method and network (lsgan and wgan
-have those of dcgan, sngan and sagan those of biggan-small, the enhancer that of the deblurrer,
-restorer and colouriser that of drunet). The slow test compiles every recipe as users do.
+graphs are traced and differentiated; it is of one recipe of each method and network (the other
+GANs have those of dcgan or of biggan-small, the enhancer that of the deblurrer, restorer and
+colouriser that of drunet). The slow test compiles every recipe as users do.
 """
 
 import functools
@@ -25,11 +25,14 @@ needs_compiler = pytest.mark.skipif(
 )
 
 # Networks of each recipe's that are compiled. GANs: the generator, and the discriminator with and
-# without gradients of its own; conv-vae: both ways.
+# without gradients of its own (mlp-gan: of images that lie in memory in two ways); conv-vae: both
+# ways.
 COMPILED = {
+    "mlp-gan": 4,
     "dcgan": 3,
     "wgan-gp": 3,
     "biggan-small": 3,
+    "progan": 6,
     "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,

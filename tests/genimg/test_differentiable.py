@@ -63,6 +63,26 @@ def test_an_image_is_changed_by_its_own_key_whatever_is_beside_it(kind):
     assert made.shape == before.shape
 
 
+def test_each_kind_befalls_some_images_by_their_keys():
+    before, keys = images(400), rng.fold(3, torch.arange(400))
+    kinds = ("colour", "translation")
+    changed = {kind: augmented(before, keys, (kind,)) for kind in kinds}
+    often = torch.tensor(0.3)
+    some = {kind: augmented(before, keys, (kind,), often) for kind in kinds}
+    hit = {}
+    for kind in kinds:
+        hit[kind] = (some[kind] != before).flatten(1).any(dim=1)
+        assert torch.equal(some[kind][hit[kind]], changed[kind][hit[kind]])
+        assert 0.22 < hit[kind].float().mean() < 0.38
+    both = (hit["colour"] & hit["translation"]).float().mean()
+    assert 0.04 < both < 0.15  # each for itself
+    assert torch.equal(augmented(before[7:9], keys[7:9], kinds, 0.3),
+                       augmented(before, keys, kinds, often)[7:9])  # fmt: skip
+    assert torch.equal(augmented(before, keys, kinds, 0.0), before)
+    assert torch.equal(augmented(before, keys, kinds, torch.ones(())),
+                       augmented(before, keys, kinds))  # fmt: skip
+
+
 def test_nothing_befalls_images_unless_it_is_asked_for():
     before = images()
     assert augmented(before, KEYS, ()) is before

@@ -89,6 +89,19 @@ def test_any_number_of_workers_up_to_one_an_image_shares_a_batch_without_loss(ba
     assert all(share.stop > share.start for share in shares)
 
 
+@given(parts=st.integers(1, 12), group=st.integers(1, 5), more=st.integers(0, 20))
+def test_what_learns_together_is_one_workers(parts, group, more):
+    world, batch_size = 1 + more % parts, parts * group
+    shares = [
+        loader(batch_size=batch_size, together=group, rank=rank, world=world).share
+        for rank in range(world)
+    ]
+    assert [i for share in shares for i in range(share.start, share.stop)] == [*range(batch_size)]
+    assert all(share.stop > share.start and share.start % group == 0 for share in shares)
+    with pytest.raises(InputError, match=f"use at most {parts} workers"):
+        loader(batch_size=batch_size, together=group, world=parts + 1)
+
+
 def test_more_workers_than_images_in_a_batch_are_refused():
     with pytest.raises(InputError, match=r"train\.batch_size=6 cannot be shared by 7 workers"):
         loader(world=7)

@@ -16,6 +16,7 @@ from genimg.losses import (
     discriminator_least_squares,
     discriminator_logistic,
     discriminator_relativistic,
+    feature_distance,
     gaussian_kl,
     gaussian_nll,
     generator_least_squares,
@@ -99,6 +100,27 @@ def test_relativistic_losses_are_of_pairs_and_of_nothing_but_differences():
     torch.testing.assert_close(
         generator_relativistic(real, fake), discriminator_relativistic(fake, real)
     )
+
+
+def test_feature_matching_is_of_means_over_all_workers():
+    real, fake = (normal(6, 2, 3, seed=seed).double() for seed in (1, 2))
+    whole = fake.clone().requires_grad_()
+    distance = feature_distance(real, whole, lambda mine: mine.detach())
+    distance.backward()
+    apart = real.mean(dim=0) - fake.mean(dim=0)
+    torch.testing.assert_close(distance.detach(), apart.square().sum(), check_dtype=False)
+    torch.testing.assert_close(whole.grad, (-2 * apart / 6).expand(6, 2, 3), rtol=1e-5, atol=1e-7)
+    shares = [(slice(0, 2), 1 / 3), (slice(2, 6), 2 / 3)]  # of two workers
+    means = [(real[rows] - fake[rows]).mean(dim=0) * part for rows, part in shares]
+    agreed = sum(means, torch.zeros(()))
+    told = 0.0
+    for rows, part in shares:
+        mine = fake[rows].clone().requires_grad_()
+        loss = feature_distance(real[rows], mine, lambda values: agreed)
+        loss.backward()
+        torch.testing.assert_close(part * mine.grad, whole.grad[rows])
+        told += part * loss.item()
+    assert told == pytest.approx(distance.item(), rel=1e-5)
 
 
 def test_a_critic_is_paid_for_the_distance_of_its_means():

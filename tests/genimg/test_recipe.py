@@ -120,7 +120,7 @@ REFUSED = [
     ("dcgan", "train.images=2.5", "train.images=2.5: input should be a valid integer"),
     ("dcgan", "data.size=4", "data.size=4: input should be greater than or equal to 8"),
     ("dcgan", "data.size=30", "data.size=30: input should be a multiple of 4"),
-    ("dcgan", "data.size=24", "data.size=24: dcgan takes 16, 32, 64 or 128"),
+    ("dcgan", "data.size=24", "data.size=24: dcgan takes 16, 32, 64, 128 or 256"),
     ("dcgan", "data.channels=2", "data.channels=2: input should be 1 or 3"),
     ("dcgan", "data.fit=crop it", "data.fit='crop it': input should be 'resize', 'pad' or 'crop'"),
     ("dcgan", "data.source=2012", "data.source=2012: input should be a valid string"),

@@ -30,7 +30,7 @@ WRONG = [
     ("train dcgan train.images=1.5", "train.images=1.5", "valid integer"),
     ("train dcgan data.fit=stretch", "data.fit='stretch'", "'resize', 'pad' or 'crop'"),
     ("train dcgan data.channels=2", "data.channels=2", "1 or 3"),
-    ("train dcgan data.size=48", "data.size=48", "dcgan takes 16, 32, 64 or 128"),
+    ("train dcgan data.size=48", "data.size=48", "dcgan takes 16, 32, 64, 128 or 256"),
     ("train ffdnet data.size=50", "data.size=50", "multiple of 4"),
     ("train ffdnet data.size=8 data.fit=resize", "data.size=8", "ffdnet takes 12 or more"),
     ("train dcgan data.holdout=1", "data.holdout=1", "at least 16 held-out images"),
