@@ -20,7 +20,7 @@ from genimg.recipes.restorer import (
     upscaler,
 )
 from genimg.recipes.segmenter import segmenter
-from genimg.recipes.vae import conv_vae
+from genimg.recipes.vae import conv_vae, hvae, iwae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "dcgan": dcgan,
@@ -33,6 +33,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "r3gan": r3gan,
     "flow": flow,
     "conv-vae": conv_vae,
+    "iwae": iwae,
+    "hvae": hvae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,
     "drunet": drunet,

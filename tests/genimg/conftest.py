@@ -20,6 +20,8 @@ KINDS = {name: (name,) for name in RECIPES} | {
     "sngan-by-class": ("sngan", "model.conditional=true"),
     "r3gan-by-class": ("r3gan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
+    "conv-vae-by-class": ("conv-vae", "model.conditional=true"),
+    "hvae-by-class": ("hvae", "model.conditional=true"),
 }
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.pixels import to_bytes_range
 from genimg.training.sync import Alone
 
-FAMILIES = ("dcgan", "sngan", "r3gan", "flow")
+FAMILIES = ("dcgan", "sngan", "r3gan", "flow", "conv-vae", "hvae")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 NUMBERS = torch.arange(4000)
 

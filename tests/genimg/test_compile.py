@@ -25,7 +25,7 @@ needs_compiler = pytest.mark.skipif(
 )
 
 # Networks of each recipe's that are compiled. GANs: the generator, and the discriminator with and
-# without gradients of its own; conv-vae: both ways.
+# without gradients of its own; VAEs: both ways.
 COMPILED = {
     "dcgan": 3,
     "wgan-gp": 3,
@@ -33,6 +33,7 @@ COMPILED = {
     "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,
+    "hvae": 2,
     "ffdnet": 1,
     "dncnn": 1,
     "drunet": 1,

@@ -47,6 +47,8 @@ VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     ),
     "r3gan-by-class": ("r3gan", *SHAPE, "model.conditional=true"),
     "flow-by-class": ("flow", *SHAPE, "model.conditional=true"),
+    "conv-vae-free": ("conv-vae", *SHAPE, "model.conditional=true", "loss.free_bits=0.001"),
+    "iwae-bits": ("iwae", *SHAPE, "loss.likelihood=bernoulli", "loss.binarise=dynamic"),
     "deblocker-second-stage": ("deblocker", *SHAPE, *ADVERSARIAL, *PERCEPTUAL),
     "dcgan-bfloat16": ("dcgan", *SHAPE, "train.precision=bfloat16"),
 }
