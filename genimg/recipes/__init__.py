@@ -21,6 +21,7 @@ from genimg.recipes.restorer import (
 )
 from genimg.recipes.segmenter import segmenter
 from genimg.recipes.vae import conv_vae, hvae, iwae
+from genimg.recipes.vq import vq_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "dcgan": dcgan,
@@ -35,6 +36,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "conv-vae": conv_vae,
     "iwae": iwae,
     "hvae": hvae,
+    "vq-vae": vq_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,
     "drunet": drunet,

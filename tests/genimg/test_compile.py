@@ -25,7 +25,7 @@ needs_compiler = pytest.mark.skipif(
 )
 
 # Networks of each recipe's that are compiled. GANs: the generator, and the discriminator with and
-# without gradients of its own; VAEs: both ways.
+# without gradients of its own; VAEs: both ways, and the prior.
 COMPILED = {
     "dcgan": 3,
     "wgan-gp": 3,
@@ -34,6 +34,7 @@ COMPILED = {
     "flow": 1,
     "conv-vae": 2,
     "hvae": 2,
+    "vq-vae": 3,
     "ffdnet": 1,
     "dncnn": 1,
     "drunet": 1,

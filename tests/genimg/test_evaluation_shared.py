@@ -50,6 +50,7 @@ CASES = {
         "evaluation.importance=5",
     ),
     "hvae": ("hvae", "evaluation.images=4", "evaluation.importance=2"),
+    "vq-vae": ("vq-vae", "evaluation.samples=17"),
     "classifier": ("classifier", "evaluation.images=40"),
     "classifier-two": ("classifier", "evaluation.images=2"),
     "ffdnet": ("ffdnet", "evaluation.images=7", "data.size=16"),
