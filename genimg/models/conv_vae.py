@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from genimg.models.mixture import Mixture
 from genimg.models.rows import Conv2d, Linear
 
 Level = tuple[Tensor, ...]
@@ -18,14 +19,16 @@ class ConvVAE(nn.Module):
     (at most fourfold); group normalisation keeps every image independent of its batch. What it
     decodes to are `planes` for each pixel, in which a likelihood reads the image; log_sigma [] is
     the scale of one that has a scale. With `classes` above 0 the decoder is told which of them an
-    image is of: float32 [N, classes].
+    image is of: float32 [N, classes]. With `mixture` above 0 so many Gaussians follow the latents,
+    and what is decoded are normals [N, 1 + latent] that are latents by them.
     """
 
     log_sigma: Tensor
 
     def __init__(
-        self, latent: int, width: int, size: int, channels: int, planes: int, classes: int = 0
-    ) -> None:
+        self, latent: int, width: int, size: int, channels: int, planes: int, classes: int = 0,
+        mixture: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.latent = latent
         halvings, self.side = 0, size
@@ -47,6 +50,7 @@ class ConvVAE(nn.Module):
             up += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), *activate(after)]
         up += [nn.ConvTranspose2d(reverse[-1], planes, 4, stride=2, padding=1)]
         self.decoder = nn.Sequential(*up)
+        self.mixture = Mixture(mixture, latent) if mixture else None
         self.register_buffer("log_sigma", torch.zeros(()))
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -60,14 +64,17 @@ class ConvVAE(nn.Module):
         """What `encode` gave, standard normals [N, latent] -> planes, and the one level."""
         mean, log_variance = seen
         drawn = mean + (0.5 * log_variance).exp() * noise
-        return self.decode(drawn, classes), ((drawn, mean, log_variance),)
+        return self.planes(drawn, classes), ((drawn, mean, log_variance),)
 
     def latents(self, seen: tuple[Tensor, ...], classes: Tensor | None = None) -> Tensor:
-        """What `encode` gave -> the posterior's mean [N, latent], as `decode` takes it."""
-        return seen[0]
+        """What `encode` gave -> the posterior's mean, as `decode` takes it."""
+        return seen[0] if self.mixture is None else self.mixture.inverse(seen[0])
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Latents [N, latent], of the prior N(0, 1) -> planes float32 [N, planes, H, W]."""
+        """Latents, of the prior N(0, 1) -> planes float32 [N, planes, H, W]."""
+        return self.planes(latents if self.mixture is None else self.mixture(latents), classes)
+
+    def planes(self, latents: Tensor, classes: Tensor | None) -> Tensor:
         rows = latents if classes is None else torch.cat([latents, classes], dim=1)
         planes = self.from_latent(rows).unflatten(1, (self.inner, self.side, self.side))
         return self.decoder(planes).float()

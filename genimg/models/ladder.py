@@ -27,6 +27,7 @@ class LadderVAE(nn.Module):
     """
 
     log_sigma: Tensor
+    mixture = None
 
     def __init__(
         self, depth: int, width: int, blocks: int, size: int, channels: int, planes: int,

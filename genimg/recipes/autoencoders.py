@@ -21,6 +21,8 @@ class ConvModel(ByClass):
     """dimensions of the latent space"""
     width: int = Field(32, ge=8, multiple_of=8)
     """channels at half the final resolution; twice and four times as many below"""
+    mixture: int = Field(0, ge=0)
+    """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
 
 
 class LadderModel(ByClass):
@@ -43,8 +45,8 @@ def autoencoder_of(model: AnyModel, data: Data, planes: int) -> Autoencoder:
     latent, width, classes = model.latent, model.width, len(model.classes)
     image = (data.size, data.channels)
     match model:
-        case ConvModel():
-            return ConvVAE(latent, width, *image, planes, classes)
+        case ConvModel(mixture=mixture):
+            return ConvVAE(latent, width, *image, planes, classes, mixture)
         case LadderModel(blocks=blocks):
             return LadderVAE(latent, width, blocks, *image, planes, classes)
 
@@ -52,8 +54,8 @@ def autoencoder_of(model: AnyModel, data: Data, planes: int) -> Autoencoder:
 def latents_of(model: AnyModel, data: Data) -> int:
     """Dimensions of the latents of its network."""
     match model:
-        case ConvModel(latent=latent):
-            return latent
+        case ConvModel(latent=latent, mixture=mixture):
+            return latent + (mixture > 0)
         case LadderModel(latent=latent, blocks=blocks):
             return latent * blocks * sum(side**2 for side in resolutions(data.size))
 

@@ -124,7 +124,10 @@ class VAE(Synthesis):
             return decode(encode(rows))
 
         def vary(rows: Rows) -> Rows:
-            return decode({"latent": encode(rows)["latent"] + rows["latent"]})
+            step = rows["latent"]
+            if autoencoder.mixture is not None:  # whose Gaussian stays
+                step = torch.cat([torch.zeros_like(step[:, :1]), step[:, 1:]], dim=1)
+            return decode({"latent": encode(rows)["latent"] + step})
 
         data = self.data
         read = Ability(encode, data.channels, latent=self.latent, side=data.size, fit=data.fit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from genimg.training.method import Method, Part
 POSTERIOR, PIXELS = 1, 2  # tags under which a batch's keys give noise of the posterior, and pixels
 _SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
 _LOG_SIGMA_FLOOR = -6.0
+_SLOWEST = 0.002  # rate at which a mixture follows: the latents of about 500 steps
 
 Binarise = Literal["none", "dynamic"]
 
@@ -47,6 +48,8 @@ class Autoencoding(Method):
     autoencoder: encode: images [N, C, H, W] -> a tuple of [N, ...]; draw: that, standard normals
         [N, latent], classes [N, K] or None -> planes, and levels, from the top: latents drawn, mean
         and log variance of their posterior, and of their prior unless it is N(0, 1), each [N, ...]
+        Its `mixture`, if it is no None, follows the latents: it makes `statistics` of some, a mean
+        over them, and of that and a rate takes a step with `follow`
     classes: K; the autoencoder is told which class an image is of; 0: it is given None
     """
 
@@ -58,6 +61,7 @@ class Autoencoding(Method):
         self.encode = self.compiled(autoencoder.network.encode)
         self.draw = self.compiled(autoencoder.network.draw)
         self.latent = int(autoencoder.network.latent)  # type: ignore[arg-type]
+        self.mixture: Any = autoencoder.network.mixture
         self.likelihood = likelihood
         self.bound = bound
         self.classes = classes
@@ -93,6 +97,9 @@ class Autoencoding(Method):
         loss = cost / images[0].numel()
         self.step("autoencoder", loss, batch, sync)
 
+        if self.mixture is not None:
+            self.follow(levels[0][0].detach(), batch, sync)
+
         kls = torch.stack([rate.sum(dim=1).mean() for rate in rates])
         told = {"loss": loss, "nll": nll.mean(), "kl": kls.sum()}
         if len(kls) > 1:
@@ -113,6 +120,13 @@ class Autoencoding(Method):
             return self.networks["autoencoder"].get_buffer("log_sigma")
         squared = sync.mean((images - self.likelihood.mean(made)).square().mean(), batch.share)
         return (0.5 * squared.log()).clamp_min(_LOG_SIGMA_FLOOR)
+
+    @torch.no_grad()
+    def follow(self, latents: Tensor, batch: Batch, sync: Sync) -> None:
+        """Let the mixture follow latents [N, D] of this worker's images: fast at first."""
+        steps = self.seen // batch.total
+        rate = max(_SLOWEST, (steps + 2) ** -0.6)
+        self.mixture.follow(sync.mean(self.mixture.statistics(latents), batch.share), rate)
 
     def charged(self, rates: Tensor, batch: Batch, sync: Sync) -> Tensor:
         """KL of each image's groups of latents [N, G] -> their mean sum, but for the free bits."""
