@@ -16,8 +16,6 @@ from genimg.pixels import to_bytes_range
 from genimg.recipes.autoencoders import autoencoder_in
 from genimg.training.autoencoding import PIXELS, POSTERIOR, Binarise, binarised
 
-NAMED = 5  # columns of `measured` before those of levels
-
 
 def measured(
     inference: Inference,
@@ -28,7 +26,7 @@ def measured(
     classes: int,
     importance: int,
 ) -> Tensor:
-    """float64 [N, NAMED + levels] of the images of a dataset at int64 indices [N], nats.
+    """float64 [N, 5 + levels] of the images of a dataset at int64 indices [N], nats.
 
     Negative log likelihood with one posterior sample, of what is trained and of the values'
     probability; PSNR of the reconstruction from the posterior's mean, dB; log-likelihood, estimated

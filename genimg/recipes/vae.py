@@ -162,25 +162,22 @@ class VAE(Synthesis):
         return bounds | super().evaluate(inference, data)
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
-        drawn, loss, importance = super().protocol(data), self.loss, self.evaluation.importance
-        told = "evidence lower bound with one posterior sample an image; PSNR from the posterior"
-        several = f" mean; log-likelihood by {importance} importance samples"
-        about: dict[str, str | int] = {}
+        drawn, loss, count = super().protocol(data), self.loss, self.evaluation.importance
+        method = "evidence lower bound with one posterior sample an image; "
+        if count > 1:
+            method += f"log-likelihood by {count} importance samples; "
+        told = drawn | {
+            "images": min(self.evaluation.images, len(data)),
+            "likelihood": loss.likelihood,
+            "detector": f"the model's own likelihood; {drawn['detector']}",
+            "method": f"{method}PSNR from the posterior mean; {drawn['method']}",
+        }
         if loss.likelihood == "bernoulli":
-            about["binarisation"] = {
+            told["binarisation"] = {
                 "none": "none: gray values are taken for probabilities",
                 "dynamic": "dynamic: each pixel drawn by its value, seed 0",
             }[loss.binarise]
-        return (
-            drawn
-            | about
-            | {
-                "images": min(self.evaluation.images, len(data)),
-                "likelihood": loss.likelihood,
-                "detector": f"the model's own likelihood; {drawn['detector']}",
-                "method": f"{told}{several if importance > 1 else ' mean'}; {drawn['method']}",
-            }
-        )
+        return told
 
     @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
