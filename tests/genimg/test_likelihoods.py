@@ -152,7 +152,7 @@ class LinearModel(ConvVAE):
         # of one latent after the other: what q leaves out is in `off`, too
         return mean + self.off, spread.diagonal().log().expand_as(mean)
 
-    def decode(self, latents, classes=None):
+    def planes(self, latents, classes=None):
         return (latents @ self.weight.T + self.bias).reshape(-1, 1, 8, 8)
 
     def likelihood(self, images):
