@@ -98,12 +98,12 @@ class Inference:
         row by row. With `sizes`, a row gives the same bits whatever rides beside it.
         """
         rows = {str(i): each for i, each in enumerate(inputs)}
-        return self._run(lambda part: {"made": function(*part.values())}, rows)["made"]
+        return self.columns(lambda part: {"made": function(*part.values())}, rows)["made"]
 
     def rows(self, compute: Callable[[Rows], Rows], rows: Rows, most: int | None = None) -> Rows:
         """As `run`, of named rows. most: rows in one pass, where that is fewer than `self.most`."""
         columns = cast("dict[str, Tensor]", rows)
-        return cast(Rows, self._run(cast(_Compute, compute), columns, most))
+        return cast(Rows, self.columns(cast(_Compute, compute), columns, most))
 
     def establish(self, *examples: tuple[Callable[[Rows], Rows], Rows]) -> Self:
         """With the `sizes` that give the same bits on this machine, tried by passes when wanted.
@@ -114,9 +114,10 @@ class Inference:
         assert all(len(each) == self.most for _, rows in every for each in rows.values())
         return replace(self, sizes=Sizes(self.most, self._once, every))
 
-    def _run(
+    def columns(
         self, compute: _Compute, rows: dict[str, Tensor], most: int | None = None
     ) -> dict[str, Tensor]:
+        """As `rows`, of columns of any names."""
         most = min(most or self.most, self.most)
         parts: list[dict[str, Tensor]] = []
         start, count = 0, len(next(iter(rows.values())))

@@ -24,6 +24,10 @@ _SMALL = {
     "model.phase": 6,  # so they grow twice in a training
     "sampler.steps": 1,
     "model.features": 16,
+    "model.codes": 16,
+    "model.dimensions": 8,
+    "model.prior": 32,
+    "model.layers": 1,
     "evaluation.samples": 16,
     "loss.critic_steps": 1,
     "loss.discriminator_rate": 1,

@@ -16,15 +16,22 @@ from genimg.losses.adversarial import (
     orthogonal_penalty,
     zero_centred_penalty,
 )
+from genimg.losses.decoders import LIKELIHOODS, Likelihood
 from genimg.losses.dense import (
     heatmap_focal,
     pixel_cross_entropy,
     soft_dice,
 )
 from genimg.losses.likelihood import (
+    bernoulli_nll,
     discretised_gaussian_nll,
     gaussian_kl,
+    gaussian_log_ratio,
     gaussian_nll,
+    importance_bound,
+    logistic_mixture_mean,
+    logistic_mixture_nll,
+    logistic_mixture_planes,
 )
 from genimg.losses.restoration import (
     RestorationLoss,
@@ -36,7 +43,10 @@ from genimg.losses.restoration import (
 )
 
 __all__ = [
+    "LIKELIHOODS",
+    "Likelihood",
     "RestorationLoss",
+    "bernoulli_nll",
     "charbonnier",
     "critic_wasserstein",
     "discretised_gaussian_nll",
@@ -48,6 +58,7 @@ __all__ = [
     "features_l1",
     "fourier_l1",
     "gaussian_kl",
+    "gaussian_log_ratio",
     "gaussian_nll",
     "generator_least_squares",
     "generator_minimax",
@@ -56,6 +67,10 @@ __all__ = [
     "generator_wasserstein",
     "gradient_penalty",
     "heatmap_focal",
+    "importance_bound",
+    "logistic_mixture_mean",
+    "logistic_mixture_nll",
+    "logistic_mixture_planes",
     "orthogonal_penalty",
     "pixel_cross_entropy",
     "psnr_loss",

@@ -32,7 +32,8 @@ from genimg.recipes.restorer import (
     upscaler,
 )
 from genimg.recipes.segmenter import segmenter
-from genimg.recipes.vae import conv_vae
+from genimg.recipes.vae import conv_vae, hvae, iwae
+from genimg.recipes.vq import vq_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "mlp-gan": mlp_gan,
@@ -48,6 +49,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "r3gan": r3gan,
     "flow": flow,
     "conv-vae": conv_vae,
+    "iwae": iwae,
+    "hvae": hvae,
+    "vq-vae": vq_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,
     "drunet": drunet,

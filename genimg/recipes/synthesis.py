@@ -46,7 +46,7 @@ class Evaluate(Section):
     judge: str | None = None
     """a classifier (NAME, NAME@ALIAS, NAME@7): checkpoints are chosen by FID on its features"""
     best: Best | None = None
-    """the metric that chooses the best checkpoint; null: judge_fid with a judge, else swd"""
+    """the metric that chooses the best checkpoint; null: judge_fid with a judge, or else its own"""
 
 
 class Synthesis(Recipe):
@@ -100,8 +100,8 @@ class Synthesis(Recipe):
 
     @property
     def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
-        best = self.evaluation.best or ("judge_fid" if self.evaluation.judge else "swd")
-        return best, BETTER[best]
+        best = self.evaluation.best or ("judge_fid" if self.evaluation.judge else None)
+        return (best, BETTER[best]) if best else self.objective
 
     def refuse_helper(self, name: str, helper: Recipe) -> None:
         refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")

@@ -1,86 +1,136 @@
-"""Variational autoencoders.
+"""Variational autoencoders: networks, likelihoods and bounds in any combination.
 
     genimg train conv-vae --data scenes
-    genimg train conv-vae data.channels=1 data.fit=pad --data MNIST_FOLDER
+    genimg train conv-vae loss.likelihood=logistic-mixture model.conditional=true --data CIFAR10
+    genimg train iwae data.size=28 data.channels=1 loss.likelihood=bernoulli loss.binarise=dynamic \
+--data MNIST_FOLDER
+    genimg evaluate iwae evaluation.importance=5000 --data MNIST_FOLDER
 
-Judged by the evidence lower bound of held-out images.
+Judged by the evidence lower bound of held-out images, and by the images that they draw.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from genimg import rng
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.inference import Inference, real_images, to_floats
-from genimg.losses import discretised_gaussian_nll, gaussian_kl, gaussian_nll
-from genimg.metrics.fidelity import psnr
-from genimg.models.conv_vae import ConvVAE
-from genimg.pixels import to_bytes_range
-from genimg.recipe import Data, Recipe
+from genimg.losses import LIKELIHOODS, Likelihood
+from genimg.losses.decoders import Kind
+from genimg.recipe import Data, with_network
+from genimg.recipes.autoencoders import (
+    Autoencoder,
+    ConvModel,
+    LadderModel,
+    Model,
+    autoencoder_in,
+    autoencoder_of,
+    latents_of,
+)
+from genimg.recipes.bounds import measured, metrics_of
+from genimg.recipes.synthesis import COLUMNS, Synthesis
+from genimg.recipes.synthesis import Evaluate as Drawn
 from genimg.schedule import Train
 from genimg.section import Section
-from genimg.training.autoencoding import Autoencoding
+from genimg.training.autoencoding import Autoencoding, Binarise, Bound
 from genimg.training.method import Part
 
 
-class Model(Section):
-    latent: int = Field(32, ge=1)
-    """dimensions of the latent space"""
-    width: int = Field(32, ge=8, multiple_of=8)
-    """channels at half the final resolution; twice and four times as many below"""
-
-
 class Loss(Section):
+    likelihood: Kind = "gaussian"
+    """of a pixel, given latents: gaussian has one learned scale; bernoulli: black or white"""
+    binarise: Binarise = "none"
+    """dynamic: bernoulli's images are drawn anew each time, a pixel white by its value"""
     beta: float = Field(1.0, ge=0)
     """weight of the KL term; 1 is the evidence lower bound"""
     kl_warmup: float = Field(0.1, ge=0, le=1)
     """part of the training over which the KL term is faded in"""
+    free_bits: float = Field(0.0, ge=0)
+    """nats of each latent, or plane of latents, that cost nothing; against unused latents"""
+    importance: int = Field(1, ge=1)
+    """posterior samples an image, weighted by importance: above 1 the bound of IWAE"""
+
+    @model_validator(mode="after")
+    def parts_agree(self) -> Self:
+        if self.binarise != "none" and self.likelihood != "bernoulli":
+            raise ValueError(
+                f"binarise={self.binarise}: a {self.likelihood} likelihood is of gray values; use"
+                " likelihood=bernoulli, or leave binarise out"
+            )
+        if self.free_bits and self.importance > 1:
+            raise ValueError(
+                f"free_bits={self.free_bits:g}: importance={self.importance} weighs whole samples,"
+                " and has no KL term of which some is free; set one of them back"
+            )
+        return self
 
 
-class Evaluate(Section):
+class Evaluate(Drawn):
     images: int = Field(2_000, ge=1)
-    """held-out images, at most"""
+    """held-out images whose likelihood is told, at most"""
+    importance: int = Field(1, ge=1)
+    """posterior samples an image; above 1 the likelihood is estimated beside the bound"""
 
 
-class VAE(Recipe):
+class VAE(Synthesis):
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("elbo", "max")
 
-    model: Model = Model()
+    model: Model = ConvModel()
     loss: Loss = Loss()
-    evaluation: Evaluate = Evaluate()
+    evaluation: Evaluate = Evaluate(samples=1024)
 
-    def autoencoder(self) -> ConvVAE:
-        return ConvVAE(self.model.latent, self.model.width, self.data.size, self.data.channels)
+    @model_validator(mode="before")
+    @classmethod
+    def name_network(cls, tree: Any) -> Any:
+        return with_network(tree, "conv")
+
+    @property
+    def latent(self) -> int:
+        return latents_of(self.model, self.data)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return LIKELIHOODS[self.loss.likelihood](self.data.channels)
+
+    def autoencoder(self) -> Autoencoder:
+        return autoencoder_of(self.model, self.data, self.likelihood.planes)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.autoencoder()}
 
+    def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
+        autoencoder, mean = autoencoder_in(networks), self.likelihood.mean
+
+        def compute(rows: Rows) -> Rows:
+            return {"image": mean(autoencoder.decode(rows["latent"], rows.get("classes")))}
+
+        return compute
+
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
-        autoencoder = networks["autoencoder"]
-        assert isinstance(autoencoder, ConvVAE)
+        """One that is told classes draws by them; of an image nobody tells it the class."""
+        drawing = super().abilities(networks)
+        if self.model.conditional:
+            return drawing
+        autoencoder, decode = autoencoder_in(networks), self.drawer(networks)
 
-        def decode(rows: Rows) -> Rows:
-            return {"image": autoencoder.decode(rows["latent"])}
-
-        def encode(rows: Rows) -> Rows:
-            return {"latent": autoencoder.encode(rows["image"])[0]}  # the posterior's mean
+        def encode(rows: Rows) -> Rows:  # to the posterior's mean
+            return {"latent": autoencoder.latents(autoencoder.encode(rows["image"]))}
 
         def reconstruct(rows: Rows) -> Rows:
             return decode(encode(rows))
 
         def vary(rows: Rows) -> Rows:
-            return decode({"latent": encode(rows)["latent"] + rows["latent"]})
+            step = rows["latent"]
+            if autoencoder.mixture is not None:  # whose Gaussian stays
+                step = torch.cat([torch.zeros_like(step[:, :1]), step[:, 1:]], dim=1)
+            return decode({"latent": encode(rows)["latent"] + step})
 
-        data, latent = self.data, self.model.latent
-        draw = Ability(decode, data.channels, ("latent",), latent=latent, side=data.size)
-        read = Ability(encode, data.channels, latent=latent, side=data.size, fit=data.fit)
-        drawing = dict.fromkeys(("sample", "interpolate", "decode"), draw)
+        data = self.data
+        read = Ability(encode, data.channels, latent=self.latent, side=data.size, fit=data.fit)
         return drawing | {
             "encode": read,
             "reconstruct": replace(read, compute=reconstruct),
@@ -88,80 +138,61 @@ class VAE(Recipe):
         }
 
     def method(self, device: torch.device) -> Autoencoding:
+        loss = self.loss
+        warmup = round(loss.kl_warmup * self.train.images)
         return Autoencoding(
             Part(self.autoencoder(), betas=(0.9, 0.999)),
-            beta=self.loss.beta,
-            kl_warmup=round(self.loss.kl_warmup * self.train.images),
+            self.likelihood,
+            Bound(loss.beta, warmup, loss.free_bits, loss.importance, loss.binarise),
+            classes=len(self.model.classes),
             train=self.train,
             device=device,
         )
 
     @torch.no_grad()
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
-        """The ELBO with one posterior sample an image, and how well images are reconstructed.
-
-        elbo: nats an image, of the Gaussian density over pixels in [-1, 1], as in training
-        bits_per_dimension: the same bound on the bytes' probability under the discretised
-            Gaussian, which a density gains nothing on by agreeing more closely than to a level
-        kl: the part of both that the latents cost, nats an image
-        psnr: of reconstructions from the posterior mean, dB
-        """
+        """What genimg.recipes.bounds tells of held-out images, beside what all drawers tell."""
         chosen = data.choose(self.evaluation.images)
-        share = inference.share(len(chosen))
-        parts = [torch.empty(0, 4, dtype=torch.float64, device=inference.device)]
-        for start in range(share.start, share.stop, inference.at_once):
-            numbers = torch.arange(start, min(start + inference.at_once, share.stop))
-            real = real_images(data, chosen[numbers.numpy()], inference.device)
-            parts.append(self.scores(inference, real, numbers))
-        rows = inference.gather(torch.cat(parts))
-        density, mass, rate, fidelity = rows.mean(dim=0).tolist()
+        scores = measured(
+            inference, data, chosen, self.likelihood, self.loss.binarise,
+            len(self.model.classes), self.evaluation.importance,
+        )  # fmt: skip
         dimensions = data.channels * data.size**2
-        return {
-            "elbo": -density - rate,
-            "bits_per_dimension": (mass + rate) / (dimensions * math.log(2)),
-            "kl": rate,
-            "psnr": fidelity,
-        }
-
-    def scores(self, inference: Inference, real: Tensor, numbers: Tensor) -> Tensor:
-        """float64 [N, 4] of uint8 [N, C, size, size], whose noise is that of their numbers.
-
-        Both negative log likelihoods, of density and of bytes, and the KL, nats; PSNR, dB.
-        """
-        autoencoder = inference.networks["autoencoder"]
-        assert isinstance(autoencoder, ConvVAE)
-        images = to_floats(real, inference.device)
-        posterior = inference.run(lambda x: torch.cat(autoencoder.encode(x), dim=1), images)
-        mean, log_variance = posterior.chunk(2, dim=1)
-        noise = rng.normal(rng.fold(0, numbers).to(mean.device), mean.shape[1:])
-        drawn = mean + (0.5 * log_variance).exp() * noise
-        decoded = inference.run(autoencoder.decode, drawn)
-        columns = [
-            gaussian_nll(images, decoded, autoencoder.log_sigma),
-            discretised_gaussian_nll(images, decoded, autoencoder.log_sigma),
-            gaussian_kl(mean, log_variance),
-            psnr(to_bytes_range(inference.run(autoencoder.decode, mean)), real),
-        ]
-        return torch.stack([column.double() for column in columns], dim=1)
+        bounds = metrics_of(scores, dimensions, self.evaluation.importance)
+        return bounds | super().evaluate(inference, data)
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
-        return {
+        drawn, loss, count = super().protocol(data), self.loss, self.evaluation.importance
+        method = "evidence lower bound with one posterior sample an image; "
+        if count > 1:
+            method += f"log-likelihood by {count} importance samples; "
+        told = drawn | {
             "images": min(self.evaluation.images, len(data)),
-            "seed": 0,
-            "detector": "none: the model's own likelihood",
-            "method": "evidence lower bound with one posterior sample an image; PSNR from the "
-            "posterior mean",
+            "likelihood": loss.likelihood,
+            "detector": f"the model's own likelihood; {drawn['detector']}",
+            "method": f"{method}PSNR from the posterior mean; {drawn['method']}",
         }
+        if loss.likelihood == "bernoulli":
+            told["binarisation"] = {
+                "none": "none: gray values are taken for probabilities",
+                "dynamic": "dynamic: each pixel drawn by its value, seed 0",
+            }[loss.binarise]
+        return told
 
     @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
-        """Four times: a row of held-out images above their reconstructions."""
-        autoencoder = inference.networks["autoencoder"]
-        assert isinstance(autoencoder, ConvVAE)
-        images = to_floats(real_images(data, data.choose(32), inference.device), inference.device)
-        decoded = inference.run(lambda x: autoencoder.decode(autoencoder.encode(x)[0]), images)
-        rows = [row for pair in zip(images.split(8), decoded.split(8), strict=True) for row in pair]
-        return torch.cat(rows).float().cpu(), 8
+        """Images of the first seeds; without classes half as many, and twice a row of held-out
+        images above their reconstructions."""
+        images, _ = super().preview(inference, data)
+        if self.model.conditional:
+            return images, COLUMNS
+        chosen = real_images(data, data.choose(2 * COLUMNS), inference.device)
+        rows: Rows = {"image": to_floats(chosen, inference.device)}
+        compute = self.abilities(inference.networks)["reconstruct"].compute
+        made = inference.rows(compute, rows)["image"]
+        pairs = zip(rows["image"].split(COLUMNS), made.split(COLUMNS), strict=True)
+        every = [row.float().cpu() for pair in pairs for row in pair]
+        return torch.cat([images[: COLUMNS**2 // 2], *every]), COLUMNS
 
 
 def conv_vae() -> VAE:
@@ -171,3 +202,27 @@ def conv_vae() -> VAE:
         data=Data(size=32, channels=3, holdout=2_000),
         train=Train(images=600_000, batch_size=128, lr=1e-3, decay="cosine", clip_norm=1.0),
     )
+
+
+def iwae() -> VAE:
+    """IWAE (Burda et al. 2016): the bound of importance samples, eight an image."""
+    return VAE(
+        recipe="iwae",
+        data=Data(size=32, channels=3, holdout=2_000),
+        loss=Loss(importance=8),
+        train=Train(images=600_000, batch_size=64, lr=1e-3, decay="cosine", clip_norm=1.0),
+    )
+
+
+def hvae() -> VAE:
+    """A hierarchical VAE: levels of latents from coarse to fine (Sonderby et al. 2016)."""
+    return VAE(
+        recipe="hvae",
+        data=Data(size=32, channels=3, holdout=2_000),
+        model=LadderModel(),
+        loss=Loss(free_bits=0.1),
+        train=Train(
+            images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine", clip_norm=1.0,
+            ema_half_life=10_000, checkpoint_every=100_000,
+        ),
+    )  # fmt: skip

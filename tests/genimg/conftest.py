@@ -21,6 +21,9 @@ KINDS = {name: (name,) for name in RECIPES} | {
     "r3gan-by-class": ("r3gan", "model.conditional=true"),
     "progan-by-class": ("progan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
+    "conv-vae-by-class": ("conv-vae", "model.conditional=true"),
+    "vq-vae-by-class": ("vq-vae", "model.conditional=true"),
+    "hvae-by-class": ("hvae", "model.conditional=true"),
 }
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.pixels import to_bytes_range
 from genimg.training.sync import Alone
 
-FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "flow")
+FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "flow", "conv-vae", "hvae", "vq-vae")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 NUMBERS = torch.arange(4000)
 
@@ -161,7 +161,8 @@ def test_the_label_of_an_image_is_what_its_network_is_told_in_training(family):
         batch, moved = batch_at(tiny(family, "model.conditional=true"), 0), []
         for turn in range(2):
             method = started(recipe)
-            network = next(iter(method.networks.values()))
+            first = next(iter(method.networks.values()))
+            network = method.networks.get("prior", first)  # what is told, of a vq-vae
             for parameter in network.parameters():
                 parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
             batch.rows["label"] = (batch.rows["label"] + turn) % 8

@@ -25,8 +25,8 @@ needs_compiler = pytest.mark.skipif(
 )
 
 # Networks of each recipe's that are compiled. GANs: the generator, and the discriminator with and
-# without gradients of its own (mlp-gan: of images that lie in memory in two ways); conv-vae: both
-# ways.
+# without gradients of its own (mlp-gan: of images that lie in memory in two ways); VAEs: both ways,
+# and the prior.
 COMPILED = {
     "mlp-gan": 4,
     "dcgan": 3,
@@ -36,6 +36,8 @@ COMPILED = {
     "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,
+    "hvae": 2,
+    "vq-vae": 3,
     "ffdnet": 1,
     "dncnn": 1,
     "drunet": 1,

@@ -46,7 +46,7 @@ def test_conv_vae_bounds_the_density_of_pixels_and_the_probability_of_bytes():
         mean, log_variance = network.encode(pictures.float())
         posterior = Normal(mean, (0.5 * log_variance).exp())
         latents = mean + posterior.stddev * rng.normal(rng.fold(0, torch.arange(5)), (8,))
-        pixels = Normal(network.decode(latents).double(), math.exp(-0.7))
+        pixels = Normal(network.decode(latents).tanh().double(), math.exp(-0.7))
     kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1)
     density = pixels.log_prob(pictures).flatten(1).sum(1)
     upper = torch.where(pictures > 0.999, 1.0, pixels.cdf(pictures + 1 / 255))

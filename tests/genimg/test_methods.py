@@ -226,7 +226,18 @@ def test_parts_learn_at_rates_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "name", ["flow", "conv-vae", "ffdnet", "dncnn", "drunet", "classifier", "segmenter", "detector"]
+    "name",
+    [
+        "flow",
+        "conv-vae",
+        "iwae",
+        "ffdnet",
+        "dncnn",
+        "drunet",
+        "classifier",
+        "segmenter",
+        "detector",
+    ],
 )
 def test_the_loss_falls_on_a_batch_that_is_shown_again_and_again(name):
     """Those of GANs need not; those of other restorers fall in test_restorers."""

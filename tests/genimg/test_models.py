@@ -8,6 +8,7 @@ from genimg.models.classifier import Plain
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.models.denoising import DnCNN, FFDNet
+from genimg.models.ladder import LadderVAE, resolutions
 from genimg.models.restoring import RestoringNetwork, constant_maps
 
 SIZES = (16, 32, 64, 128)
@@ -107,17 +108,16 @@ def test_dcgan_without_normalisation_and_its_discriminator_look_at_each_image_al
 @gray_and_colour
 @pytest.mark.parametrize("size", [8, 12, 16, 20, 28, 32, 36, 44, 64, 100, 128])
 def test_conv_vae_takes_every_size_that_a_recipe_may_have(size, channels):
-    network = ConvVAE(5, 8, size, channels)
+    network = ConvVAE(5, 8, size, channels, 7)
     images = torch.rand(2, channels, size, size) * 2 - 1
     mean, log_variance = network.encode(images)
     assert mean.shape == log_variance.shape == (2, 5)
     decoded = network.decode(mean)
-    assert decoded.shape == images.shape
-    assert decoded.abs().max() <= 1
+    assert decoded.shape == (2, 7, size, size)
 
 
 def test_conv_vae_clamps_its_posterior_so_that_no_precision_overflows():
-    network = ConvVAE(5, 8, 16, 3)
+    network = ConvVAE(5, 8, 16, 3, 3)
     with torch.no_grad():
         network.to_posterior.weight.mul_(1e6)
     _, log_variance = network.encode(torch.randn(64, 3, 16, 16))
@@ -127,10 +127,45 @@ def test_conv_vae_clamps_its_posterior_so_that_no_precision_overflows():
 
 
 def test_conv_vae_looks_at_each_image_alone():
-    network = ConvVAE(5, 8, 16, 3)
+    network = ConvVAE(5, 8, 16, 3, 3)
     images = torch.randn(5, 3, 16, 16)
     torch.testing.assert_close(*alone_and_in_a_batch(lambda x: network.encode(x)[0], images))
     torch.testing.assert_close(*alone_and_in_a_batch(network.decode, torch.randn(5, 5)))
+
+
+@gray_and_colour
+@pytest.mark.parametrize("size", [8, 12, 20, 28, 32])
+def test_a_ladder_takes_every_size_and_its_latents_go_there_and_back(size, channels):
+    network = LadderVAE(2, 8, 2, size, channels, 7, classes=3)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    images, classes = torch.rand(2, channels, size, size) * 2 - 1, torch.eye(3)[:2]
+    seen = network.encode(images)
+    made, levels = network.draw(seen, torch.zeros(2, network.latent), classes)
+    assert made.shape == (2, 7, size, size)
+    assert sum(level[0][0].numel() for level in levels) == network.latent
+    assert len(levels) == 2 * len(resolutions(size)) == 2 * len(seen)
+    latents = network.latents(seen, classes)
+    torch.testing.assert_close(network.decode(latents, classes), made, rtol=1e-3, atol=1e-3)
+
+
+def test_a_ladder_looks_at_each_image_alone_and_draws_of_its_prior():
+    network = LadderVAE(2, 16, 1, 16, 3, 3)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    images = torch.randn(5, 3, 16, 16)
+    torch.testing.assert_close(
+        *alone_and_in_a_batch(lambda x: network.latents(network.encode(x)), images),
+        rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        *alone_and_in_a_batch(network.decode, torch.randn(5, network.latent)), rtol=1e-3, atol=1e-3
+    )
+    # what is drawn above decides the prior below
+    _, one = network.draw(network.encode(images), torch.randn(5, network.latent))
+    _, other = network.draw(network.encode(images), torch.zeros(5, network.latent))
+    assert torch.equal(one[0][3], other[0][3])
+    assert not torch.equal(one[1][3], other[1][3])
 
 
 def denoised(network: RestoringNetwork, noisy: torch.Tensor, sigma: list[float]) -> torch.Tensor:

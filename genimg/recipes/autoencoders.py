@@ -1,0 +1,67 @@
+"""The networks that VAEs may have, as sections of a recipe."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from genimg.models.conv_vae import ConvVAE
+from genimg.models.ladder import LadderVAE, resolutions
+from genimg.recipe import Data
+from genimg.recipes.synthesis import ByClass
+
+Autoencoder = ConvVAE | LadderVAE
+
+
+class ConvModel(ByClass):
+    network: Literal["conv"] = "conv"
+    """decides which of the other keys there are"""
+    latent: int = Field(32, ge=1)
+    """dimensions of the latent space"""
+    width: int = Field(32, ge=8, multiple_of=8)
+    """channels at half the final resolution; twice and four times as many below"""
+    mixture: int = Field(0, ge=0)
+    """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
+
+
+class LadderModel(ByClass):
+    network: Literal["ladder"] = "ladder"
+    """decides which of the other keys there are"""
+    latent: int = Field(4, ge=1)
+    """planes of latents of each level"""
+    width: int = Field(48, ge=8, multiple_of=8)
+    """channels at each resolution, on the way up and down"""
+    blocks: int = Field(2, ge=1)
+    """levels of latents at each resolution, from 4 pixels to half of the images'"""
+
+
+AnyModel = ConvModel | LadderModel
+Model = Annotated[AnyModel, Field(discriminator="network")]
+
+
+def autoencoder_of(model: AnyModel, data: Data, planes: int) -> Autoencoder:
+    """Freshly initialised; decodes to so many planes."""
+    latent, width, classes = model.latent, model.width, len(model.classes)
+    image = (data.size, data.channels)
+    match model:
+        case ConvModel(mixture=mixture):
+            return ConvVAE(latent, width, *image, planes, classes, mixture)
+        case LadderModel(blocks=blocks):
+            return LadderVAE(latent, width, blocks, *image, planes, classes)
+
+
+def latents_of(model: AnyModel, data: Data) -> int:
+    """Dimensions of the latents of its network."""
+    match model:
+        case ConvModel(latent=latent, mixture=mixture):
+            return latent + (mixture > 0)
+        case LadderModel(latent=latent, blocks=blocks):
+            return latent * blocks * sum(side**2 for side in resolutions(data.size))
+
+
+def autoencoder_in(networks: Mapping[str, nn.Module]) -> Autoencoder:
+    """That among a recipe's networks."""
+    network = networks["autoencoder"]
+    assert isinstance(network, Autoencoder)
+    return network
