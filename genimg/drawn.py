@@ -1,4 +1,4 @@
-"""Images that are drawn, as rows: of seeds, of latents, of what lies between two seeds."""
+"""Images that are drawn, as rows: of seeds, or of latents (genimg.ways: of many on a way)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.inference import classes_of, latents
+from genimg.inference import classes_of
 from genimg.plans import Alike, to_arrays
-from genimg.results import Frames, Pictures
+from genimg.results import Pictures
 
 
 @dataclass(frozen=True)
@@ -124,31 +124,37 @@ def drawn(
     return Drawn(ability, rows_of, len(seeds), result, manner, "seed")
 
 
-def between(
-    ability: Ability,
-    first: int,
-    last: int,
-    frames: int,
-    truncation: float = 1.0,
-    manner: Manner = PLAIN,
-) -> Drawn:
-    """Images on the way from one seed's to another's, both among them; also from class to class."""
-    ends = torch.tensor([first, last])
-    one, other = latents(ends, ability.latent) * truncation
-    wanted = manner.classes(ability, 2, ends) if ability.classes else None
-
-    def rows_of(start: int, stop: int) -> Rows:
-        parts = torch.arange(start, stop) / (frames - 1)
-        rows: Rows = {"latent": spherical(one, other, parts)}
-        if wanted is not None:
-            rows["classes"] = torch.lerp(wanted[0], wanted[1], parts[:, None])
-        return rows
-
-    return Drawn(ability, rows_of, frames, lambda images: Frames(images, (first, last)), manner)
-
-
 def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:
     """The image of each of latents float32 [N, D]."""
+    points = checked(given, ability)
+    classes = manner.classes(ability, len(points)) if ability.classes else None
+
+    def result(images: np.ndarray) -> Pictures:
+        return Pictures(images, labels=manner.labels(ability, len(images)))
+
+    return of_latents(ability, points, classes, result, manner)
+
+
+def of_latents(
+    ability: Ability,
+    points: Tensor,
+    classes: Tensor | None,
+    result: Callable[[np.ndarray], Pictures],
+    manner: Manner = PLAIN,
+) -> Drawn:
+    """The image of each of points float32 [N, D] as classes float32 [N, K] say, if any."""
+
+    def rows_of(start: int, stop: int) -> Rows:
+        rows: Rows = {"latent": points[start:stop]}
+        if classes is not None:
+            rows["classes"] = classes[start:stop]
+        return rows
+
+    return Drawn(ability, rows_of, len(points), result, manner)
+
+
+def checked(given: np.ndarray, ability: Ability) -> Tensor:
+    """Latents float32 [N, D] that a person gave, or InputError."""
     array = torch.from_numpy(np.asarray(given, np.float32))
     if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
         raise InputError(
@@ -156,28 +162,4 @@ def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Draw
         )
     if not array.isfinite().all():
         raise InputError("latents=nan: some are no finite numbers")
-
-    def rows_of(start: int, stop: int) -> Rows:
-        rows: Rows = {"latent": array[start:stop]}
-        if ability.classes:
-            rows["classes"] = manner.classes(ability, stop - start)
-        return rows
-
-    def result(images: np.ndarray) -> Pictures:
-        return Pictures(images, labels=manner.labels(ability, len(images)))
-
-    return Drawn(ability, rows_of, len(array), result, manner)
-
-
-def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
-    """float32 [N, D]: on the great circle from `one` to `other` [D], at `parts` [N] of the way.
-
-    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
-    straight.
-    """
-    cosine = torch.dot(one, other) / (one.norm() * other.norm()).clamp_min(1e-12)
-    angle = cosine.clamp(-1, 1).acos()
-    parts = parts[:, None]
-    if angle.sin() < 1e-4:
-        return torch.lerp(one, other, parts)
-    return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
+    return array

@@ -63,10 +63,10 @@ class New(Written):
 
 
 class Moving(Asked):
-    output_format: Literal["webp", "gif"] = "webp"
-    """format of the answer"""
+    output_format: Literal["webp", "gif", "png", "jpeg"] = "webp"
+    """format of the answer: webp and gif move, the others show all images in one"""
     response_format: Literal["image", "b64_json"] = "image"
-    """the moving image itself, or JSON with it in base64"""
+    """the image itself, or JSON with it in base64"""
 
 
 class Shown(AsItCame):

@@ -16,7 +16,6 @@ from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import Kind, Tiling
-from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
@@ -91,7 +90,7 @@ def weight(request: Request, limits: Limits) -> int:
     """
     operation = request.operation
     if not request.files:
-        return int(getattr(operation, "n", getattr(operation, "frames", 1)))
+        return operation.drawn
     total = 0
     for name, data in request.files.items():
         if operation.takes[name] is Kind.LATENTS:
@@ -106,7 +105,7 @@ def weight(request: Request, limits: Limits) -> int:
         if getattr(operation, "ensemble", False):
             width *= SYMMETRIES
         total += 1 + int(width * height) // 1_000_000
-    return max(total, int(getattr(operation, "n", 1)))
+    return max(total, operation.drawn)
 
 
 def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work:
@@ -150,12 +149,16 @@ def finish(work: Work) -> Made:
     labels: tuple[str, ...] = ()
     match made:
         case Frames():
-            format = "gif" if work.request.output.format == "gif" else "webp"
-            files = (moving.encode(made.images, format),)
+            wanted = work.request.output.format or "webp"
+            if wanted == "webp" or wanted == "gif":
+                format, files = wanted, (moving.encode(made.images, wanted),)
+            else:
+                format, files = written(work.request, made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds = f"{width}x{height}", made.seeds
         case Pictures():
-            format, files = written(work.request, made.images)
+            alone = len(made.images) == 1 or not work.request.output.grid
+            format, files = written(work.request, made.images if alone else made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
@@ -189,9 +192,6 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
         format = "png" if lossy else format
     if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):
         format = "png"  # BMP can come with alpha, but is not written with it
-    if output.grid and len(made) > 1:
-        columns = math.ceil(math.sqrt(len(made)))  # as `genimg sample` draws it
-        made = grid(to_tensor(made), columns)[None]
     fine, profile = quality(format, output.compression), images.profile(data) if data else None
     try:
         return format, tuple(images.encode(image, format, fine, profile) for image in made)

@@ -74,4 +74,4 @@ class Vary(Seeded):
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Varied:
         from genimg.plans import Varied
 
-        return Varied(ability, inputs["image"], self.seeds(self.n), self.strength)
+        return Varied(ability, inputs["image"], self.seeds_of(self.n), self.strength)

@@ -35,6 +35,8 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
     options |= {"sigma": 25.0} if "sigma" in fields and "sigma" in honoured else {}
     inputs = {}
     for key, kind in OPERATIONS[name].takes.items():
+        if key in OPERATIONS[name].optional and kind is Kind.LATENTS:
+            continue
         if kind is Kind.PICTURE:
             image = PICTURES[number % len(PICTURES)]
             inputs[key] = image if image.ndim == 3 else image[..., None]
