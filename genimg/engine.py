@@ -186,7 +186,7 @@ class Engine:
         keys = torch.arange(most, device=self.device)
         tried: list[Callable[[Rows], Rows]] = []
         for ability in self.abilities.values():
-            if ability.compute in tried:
+            if ability.compute in tried or ability.alone:
                 continue
             tried.append(ability.compute)
             side = ability.side or min(_PROBED_SIDE, self.recipe.data.size)

@@ -41,9 +41,10 @@ class Frames(Pictures):
 
 @dataclass(frozen=True)
 class Latents:
-    """array: float32 [N, D]"""
+    """array: float32 [N, D]; psnr: of what each decodes to, dB, where that was found out"""
 
     array: np.ndarray
+    psnr: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES, claim, release
-from jobs.offline.told import as_array, as_text, lines_of, tell
+from jobs.offline.told import as_array, as_text, heard, lines_of, tell
 from jobs.runs.addressed import digest_of
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Many:
         if failed and output is not None and output.endswith(".npy"):
             say(f"{output} is not written: its rows would be of other images; .jsonl names them")
             return False
-        told = lines_of(job, self.items)
+        told = heard(lines_of(job, self.items))
         if output is None:
             typer.echo(as_text(told, name, ".json"), nl=False)
             return True

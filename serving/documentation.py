@@ -44,6 +44,7 @@ _HEADERS = {
     "X-Model-Version": "Its version.",
     "X-Precision": "float32 or bfloat16: in which its networks computed.",
     "X-Seed": "The seed of the first image, where images were drawn.",
+    "X-PSNR": "Of what the latents decode to, dB, where they were sought.",
     "Server-Timing": "Milliseconds in the queue, of computing its batch, and of encoding.",
 }
 _LATENTS = {

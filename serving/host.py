@@ -132,6 +132,7 @@ class Host:
             precision=engine.precision,
             values=made.values,
             labels=made.labels,
+            psnr=made.psnr,
         )
 
     def info(self) -> ModelInfo:
@@ -229,11 +230,12 @@ def warm_up(engine: Engine, max_batch: int) -> None:
                 made = engine(operation.validated({"n": rows, "seed": 0})).images
                 if made.shape != (rows, *noise.shape):
                     raise InputError(f"{rows} samples have the shape {list(made.shape)}")
-        elif operation.takes.get("image") is Kind.PICTURE:
+        elif operation.takes.get("image") is Kind.PICTURE and "image" in ability.takes:
             masks: dict[str, Any] = {
                 key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK
             }
-            told = {"quality": 50} if "quality" in ability.conditions else {}
+            quickly = {"quality": 50, "starts": 1, "iterations": 1}
+            told = {key: value for key, value in quickly.items() if key in ability.conditions}
             made = engine(operation.validated(told), image=noise, **masks)
             sides = tuple(ability.scale * side for side in noise.shape[:2])
             if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:

@@ -57,6 +57,7 @@ class Answer:
     precision: Precision  # in which it was computed
     values: Any = None  # of operations that say something
     labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
+    psnr: tuple[float, ...] = ()  # of what latents decode to, dB, where that was found out
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation, Tiling
 from genimg.operations.drawing import Sample
-from genimg.operations.reading import Vary
+from genimg.operations.exploring import Vary
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
 from serving.settings import Limits

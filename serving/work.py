@@ -55,6 +55,7 @@ class Made:
     seeds: tuple[int, ...]
     labels: tuple[str, ...]
     values: Any
+    psnr: tuple[float, ...]
     timings: Timings
 
 
@@ -78,6 +79,9 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
     own = f"{data.size}x{data.size}"
     if size not in (None, own):
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
+    if operation.drawn > limits.max_images:
+        key = "n" if hasattr(operation, "n") else "frames"
+        raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
     tile: Any = getattr(operation, "tile", "auto")
     if tile != "auto" and tile > limits.max_tile:
         raise bad_value("tile", tile, f"at most {limits.max_tile} pixels, or 'auto'")
@@ -147,6 +151,7 @@ def finish(work: Work) -> Made:
     size, values = "", None
     seeds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
+    psnr: tuple[float, ...] = ()
     match made:
         case Frames():
             wanted = work.request.output.format or "webp"
@@ -162,7 +167,7 @@ def finish(work: Work) -> Made:
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
-            values = made.array.tolist()
+            values, psnr = made.array.tolist(), made.psnr
         case Values():
             values = made.values
             if work.request.output.shown and made.picture is not None:
@@ -175,7 +180,7 @@ def finish(work: Work) -> Made:
         compute=1000 * (work.ended - work.begun),
         encode=1000 * (time.perf_counter() - began),
     )
-    return Made(files, format, size, seeds, labels, values, timings)
+    return Made(files, format, size, seeds, labels, values, psnr, timings)
 
 
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:

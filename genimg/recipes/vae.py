@@ -74,16 +74,22 @@ class VAE(Recipe):
         def reconstruct(rows: Rows) -> Rows:
             return decode(encode(rows))
 
+        def invert(rows: Rows) -> Rows:
+            found = encode(rows)
+            return {**found, **decode(found)}
+
         def vary(rows: Rows) -> Rows:
-            return decode({"latent": encode(rows)["latent"] + rows["latent"]})
+            near = rows["latent"]
+            return decode({"latent": encode(rows)["latent"] + near if "image" in rows else near})
 
         data, latent = self.data, self.model.latent
         draw = Ability(decode, data.channels, ("latent",), latent=latent, side=data.size)
         read = Ability(encode, data.channels, latent=latent, side=data.size, fit=data.fit)
-        drawing = dict.fromkeys(("sample", "interpolate", "decode"), draw)
+        drawing = dict.fromkeys(("sample", "interpolate", "traverse", "decode"), draw)
         return drawing | {
             "encode": read,
             "reconstruct": replace(read, compute=reconstruct),
+            "invert": replace(read, compute=invert),
             "vary": replace(read, compute=vary, takes=("image", "latent")),
         }
 

@@ -44,7 +44,10 @@ def asked(engine: Engine, name: str):
     }
     takes, optional = OPERATIONS[name].takes, OPERATIONS[name].optional - {"mask"}
     inputs = {key: given[kind]() for key, kind in takes.items() if key not in optional}
-    return engine(OPERATIONS[name](), **inputs)
+    of = {"of": 3} if name == "vary" else {}
+    if name in engine.abilities and "iterations" in engine.abilities[name].conditions:
+        of = {"starts": 2, "iterations": 2}
+    return engine(OPERATIONS[name](**of), **inputs)
 
 
 def pictures(engine: Engine, count: int) -> np.ndarray:

@@ -35,6 +35,9 @@ OF_THE_MODEL = {
     "frames",
     "square",
     "to_label",
+    "dims",
+    "n",
+    "of",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
