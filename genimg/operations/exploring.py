@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -60,6 +60,9 @@ class Vary(Conditioned, Seeded):
     """how far they are from the image, in standard deviations of latents; 0: as it is"""
     of: int | None = Field(None, ge=0, le=LAST_SEED)
     """the seed of the image that they are near, where neither image nor latents are given"""
+
+    def asks(self, given: Collection[str]) -> str:
+        return "encode" if "image" in given else self.name
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Plan:
         from genimg.errors import InputError

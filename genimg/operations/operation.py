@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,6 +51,10 @@ class Operation(Section):
     def drawn(self) -> int:
         """How many images it draws, where it draws some."""
         return int(getattr(self, "n", getattr(self, "frames", 1)))
+
+    def asks(self, given: Collection[str]) -> str:
+        """The operation that a model must be able to do for this one on given inputs."""
+        return self.name
 
     @classmethod
     def needs(cls) -> bool:
