@@ -1,7 +1,7 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypedDict
 
 import numpy as np
@@ -49,6 +49,7 @@ class Ability:
     scale: pixels out for a pixel in
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of, or that may be asked for by `classes`
+    directions: what latents are moved by, float32 [D], for each step in a direction of a name
     alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
     """
 
@@ -64,6 +65,7 @@ class Ability:
     scale: int = 1
     held: int = 0
     classes: tuple[str, ...] = ()
+    directions: Mapping[str, Tensor] = field(default_factory=dict)
     alone: bool = False
 
 

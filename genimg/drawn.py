@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.inference import classes_of
+from genimg.inference import classes_of, latents
 from genimg.plans import Alike, to_arrays
 from genimg.results import Pictures
 
@@ -26,12 +26,14 @@ class Manner:
         both: of images with seeds each one's own class, of others none in particular
     steps: of the way from latents to images, of models that take steps
     guidance: how strongly the class is insisted on
+    shift: float32 [D], what is added to the latents of all
     """
 
     label: str = ""
     shares: tuple[float, ...] = ()
     steps: int | None = None
     guidance: float | None = None
+    shift: Tensor | None = None
 
     def columns(self, count: int) -> Rows:
         """What all of so many rows are told alike."""
@@ -90,7 +92,10 @@ class Drawn(Alike):
         self._images: np.ndarray | None = None
 
     def rows(self, start: int, stop: int) -> Rows:
-        return {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
+        rows: Rows = {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
+        if self._manner.shift is not None:
+            rows["latent"] = rows["latent"] + self._manner.shift
+        return rows
 
     def converted(self, made: Rows) -> Rows:
         return {"image": torch.from_numpy(to_arrays(made["image"]))}
@@ -110,10 +115,13 @@ def drawn(
     ability: Ability, seeds: Sequence[int], truncation: float = 1.0, manner: Manner = PLAIN
 ) -> Drawn:
     """The image of each seed."""
+    moved = manner.shift is not None
 
     def rows_of(start: int, stop: int) -> Rows:
         few = torch.tensor(seeds[start:stop], dtype=torch.int64)
         rows: Rows = {"seed": few, "truncation": torch.full((len(few),), truncation)}
+        if moved:
+            rows = {"latent": latents(few, ability.latent) * truncation}
         if ability.classes:
             rows["classes"] = manner.classes(ability, len(few), few)
         return rows
@@ -121,7 +129,7 @@ def drawn(
     def result(images: np.ndarray) -> Pictures:
         return Pictures(images, tuple(seeds), manner.labels(ability, len(seeds), seeds))
 
-    return Drawn(ability, rows_of, len(seeds), result, manner, "seed")
+    return Drawn(ability, rows_of, len(seeds), result, manner, "latent" if moved else "seed")
 
 
 def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:

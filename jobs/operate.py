@@ -181,7 +181,7 @@ def perform(
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
-    work.run(wanted, valid, recipe.allow(valid))
+    work.run(wanted, valid, recipe.allow(valid, wanted.abilities(recipe)))
 
 
 def refuse_old_form(operation: type[Operation], sources: Sequence[str]) -> None:

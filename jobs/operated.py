@@ -66,7 +66,8 @@ class Drawing:
                 else {"image": images.load(self.source, keep_alpha=True, animated=False)}
             )
         made: Pictures = model.engine()(operation, **inputs)
-        if made.seeds and getattr(operation, "seed", 0) == -1:
+        named = getattr(operation, "seeds", None)
+        if made.seeds and not named and getattr(operation, "seed", 0) == -1:
             say(f"drawn at random: --seed {made.seeds[0]}")
         if not self.output.suffix:
             self.output.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,6 +145,7 @@ class Host:
 
     def _described(self) -> ModelInfo:
         version, engine = self._served.version, self._served.engine
+        abilities = engine.abilities.values()
         return ModelInfo(
             id=self.settings.ref,
             name=version.name,
@@ -153,8 +155,9 @@ class Host:
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
-            scale=max(each.scale for each in engine.abilities.values()),
-            classes=next((each.classes for each in engine.abilities.values() if each.classes), ()),
+            scale=max(each.scale for each in abilities),
+            classes=next((each.classes for each in abilities if each.classes), ()),
+            directions=tuple(dict.fromkeys(chain(*(each.directions for each in abilities)))),
             precision=engine.precision,
             metrics=version.metrics,
             created=version.created,

@@ -82,6 +82,7 @@ class ModelInfo:
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
     classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
+    directions: tuple[str, ...] = ()  # in which it can move what it draws, by their attributes
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601

@@ -148,13 +148,15 @@ class Prompted(OpenAI):
 
 
 class Generations(Prompted):
-    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps` and `guidance`."""
+    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps`, `guidance`
+    and `direction`."""
 
     seed: int = _field(Sample, "seed")
     truncation: float = _field(Sample, "truncation")
     label: str | None = _field(Sample, "label")
     steps: int | None = _field(Sample, "steps")
     guidance: float | None = _field(Sample, "guidance")
+    direction: str | None = _field(Sample, "direction")
 
     prompt: str = ""
     """the class to draw, as `label` takes it; empty, for models that take none"""

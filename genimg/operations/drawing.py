@@ -38,7 +38,7 @@ class Seeded(Operation):
 class Conditioned(Operation):
     """An operation that draws, of which some models can be told more."""
 
-    conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance"})
+    conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance", "direction"})
 
     label: str | None = None
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
@@ -46,18 +46,22 @@ class Conditioned(Operation):
     """steps from noise to image, for models that take steps; more are finer and slower"""
     guidance: float | None = Field(None, ge=0, le=20)
     """how strongly the class is insisted on, for models that can; 1: as it was learnt"""
+    direction: str | None = None
+    """steps of a standard deviation, as thickness=1.5,slant=-1, for models that know directions"""
 
     def suits(self, ability: Ability) -> None:
         self.manner(ability)
 
     def manner(self, ability: Ability) -> Manner:
         """How images are drawn by models of an ability; InputError for classes they do not know."""
+        from genimg.directions import shift_of
         from genimg.drawn import Manner
         from genimg.labels import shares_of
 
         label = self.label or ""
         shares = shares_of(label, ability.classes) if label else ()
-        return Manner(label, shares, self.steps, self.guidance)
+        shift = shift_of(self.direction, ability.directions) if self.direction else None
+        return Manner(label, shares, self.steps, self.guidance, shift)
 
 
 class Drawing(Conditioned, Seeded):

@@ -83,4 +83,4 @@ class Vary(Conditioned, Seeded):
                 "image: this model reads none; give latents that `invert` has found of it, or the"
                 " seed of one of the model's own (of=7)"
             )
-        return Varied(ability, image, seeds, self.strength)
+        return Varied(ability, image, seeds, self.strength, manner.shift)

@@ -38,6 +38,7 @@ OF_THE_MODEL = {
     "dims",
     "n",
     "of",
+    "direction",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
