@@ -1,7 +1,7 @@
 """What the rooms of the library promise one another: batches, datasets, synchronisation."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypedDict
 
 import numpy as np
@@ -27,6 +27,7 @@ class Rows(TypedDict, total=False):
     classes: Tensor  # float32 [N, K], how much of each class is wanted; zeros: none in particular
     steps: Tensor  # int64 [N], of the way from latents to images; alike in a pass
     guidance: Tensor  # float32 [N], how strongly a class is insisted on; alike in a pass
+    iterations: Tensor  # int64 [N], of a search for latents; alike in a pass
     sigma: Tensor  # float32 [N], 0 to 255
     quality: Tensor  # float32 [N], 1 to 100, of JPEG
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
@@ -48,6 +49,8 @@ class Ability:
     scale: pixels out for a pixel in
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of, or that may be asked for by `classes`
+    directions: what latents are moved by, float32 [D], for each step in a direction of a name
+    alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
     """
 
     compute: Callable[[Rows], Rows]
@@ -62,6 +65,8 @@ class Ability:
     scale: int = 1
     held: int = 0
     classes: tuple[str, ...] = ()
+    directions: Mapping[str, Tensor] = field(default_factory=dict)
+    alone: bool = False
 
 
 class Plan(Protocol):

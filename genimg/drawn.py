@@ -1,4 +1,4 @@
-"""Images that are drawn, as rows: of seeds, of latents, of what lies between two seeds."""
+"""Images that are drawn, as rows: of seeds, or of latents (genimg.ways: of many on a way)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
 from genimg.inference import classes_of, latents
 from genimg.plans import Alike, to_arrays
-from genimg.results import Frames, Pictures
+from genimg.results import Pictures
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Manner:
         both: of images with seeds each one's own class, of others none in particular
     steps: of the way from latents to images, of models that take steps
     guidance: how strongly the class is insisted on
+    shift: float32 [D], what is added to the latents of all
     """
 
     label: str = ""
     shares: tuple[float, ...] = ()
     steps: int | None = None
     guidance: float | None = None
+    shift: Tensor | None = None
 
     def columns(self, count: int) -> Rows:
         """What all of so many rows are told alike."""
@@ -90,7 +92,10 @@ class Drawn(Alike):
         self._images: np.ndarray | None = None
 
     def rows(self, start: int, stop: int) -> Rows:
-        return {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
+        rows: Rows = {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
+        if self._manner.shift is not None:
+            rows["latent"] = rows["latent"] + self._manner.shift
+        return rows
 
     def converted(self, made: Rows) -> Rows:
         return {"image": torch.from_numpy(to_arrays(made["image"]))}
@@ -110,10 +115,13 @@ def drawn(
     ability: Ability, seeds: Sequence[int], truncation: float = 1.0, manner: Manner = PLAIN
 ) -> Drawn:
     """The image of each seed."""
+    moved = manner.shift is not None
 
     def rows_of(start: int, stop: int) -> Rows:
         few = torch.tensor(seeds[start:stop], dtype=torch.int64)
         rows: Rows = {"seed": few, "truncation": torch.full((len(few),), truncation)}
+        if moved:
+            rows = {"latent": latents(few, ability.latent) * truncation}
         if ability.classes:
             rows["classes"] = manner.classes(ability, len(few), few)
         return rows
@@ -121,34 +129,40 @@ def drawn(
     def result(images: np.ndarray) -> Pictures:
         return Pictures(images, tuple(seeds), manner.labels(ability, len(seeds), seeds))
 
-    return Drawn(ability, rows_of, len(seeds), result, manner, "seed")
-
-
-def between(
-    ability: Ability,
-    first: int,
-    last: int,
-    frames: int,
-    truncation: float = 1.0,
-    manner: Manner = PLAIN,
-) -> Drawn:
-    """Images on the way from one seed's to another's, both among them; also from class to class."""
-    ends = torch.tensor([first, last])
-    one, other = latents(ends, ability.latent) * truncation
-    wanted = manner.classes(ability, 2, ends) if ability.classes else None
-
-    def rows_of(start: int, stop: int) -> Rows:
-        parts = torch.arange(start, stop) / (frames - 1)
-        rows: Rows = {"latent": spherical(one, other, parts)}
-        if wanted is not None:
-            rows["classes"] = torch.lerp(wanted[0], wanted[1], parts[:, None])
-        return rows
-
-    return Drawn(ability, rows_of, frames, lambda images: Frames(images, (first, last)), manner)
+    return Drawn(ability, rows_of, len(seeds), result, manner, "latent" if moved else "seed")
 
 
 def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:
     """The image of each of latents float32 [N, D]."""
+    points = checked(given, ability)
+    classes = manner.classes(ability, len(points)) if ability.classes else None
+
+    def result(images: np.ndarray) -> Pictures:
+        return Pictures(images, labels=manner.labels(ability, len(images)))
+
+    return of_latents(ability, points, classes, result, manner)
+
+
+def of_latents(
+    ability: Ability,
+    points: Tensor,
+    classes: Tensor | None,
+    result: Callable[[np.ndarray], Pictures],
+    manner: Manner = PLAIN,
+) -> Drawn:
+    """The image of each of points float32 [N, D] as classes float32 [N, K] say, if any."""
+
+    def rows_of(start: int, stop: int) -> Rows:
+        rows: Rows = {"latent": points[start:stop]}
+        if classes is not None:
+            rows["classes"] = classes[start:stop]
+        return rows
+
+    return Drawn(ability, rows_of, len(points), result, manner)
+
+
+def checked(given: np.ndarray, ability: Ability) -> Tensor:
+    """Latents float32 [N, D] that a person gave, or InputError."""
     array = torch.from_numpy(np.asarray(given, np.float32))
     if array.dim() != 2 or array.shape[1] != ability.latent or not len(array):
         raise InputError(
@@ -156,28 +170,4 @@ def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Draw
         )
     if not array.isfinite().all():
         raise InputError("latents=nan: some are no finite numbers")
-
-    def rows_of(start: int, stop: int) -> Rows:
-        rows: Rows = {"latent": array[start:stop]}
-        if ability.classes:
-            rows["classes"] = manner.classes(ability, stop - start)
-        return rows
-
-    def result(images: np.ndarray) -> Pictures:
-        return Pictures(images, labels=manner.labels(ability, len(images)))
-
-    return Drawn(ability, rows_of, len(array), result, manner)
-
-
-def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
-    """float32 [N, D]: on the great circle from `one` to `other` [D], at `parts` [N] of the way.
-
-    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
-    straight.
-    """
-    cosine = torch.dot(one, other) / (one.norm() * other.norm()).clamp_min(1e-12)
-    angle = cosine.clamp(-1, 1).acos()
-    parts = parts[:, None]
-    if angle.sin() < 1e-4:
-        return torch.lerp(one, other, parts)
-    return (((1 - parts) * angle).sin() * one + (parts * angle).sin() * other) / angle.sin()
+    return array

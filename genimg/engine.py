@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from genimg import checkpoint, recipes, rng
+from genimg import checkpoint, directions, recipes, rng
 from genimg.contracts import Plan, Rows
+from genimg.directions import steered
 from genimg.errors import InputError
 from genimg.inference import Inference, latents, prepared, rows_at_once
 from genimg.operations import Operation
@@ -87,6 +88,7 @@ class Engine:
         for network in networks.values():
             prepared(network, chosen)
         engine = cls(recipe, networks, chosen)
+        engine.abilities = steered(engine.abilities, directions.read(Path(folder)))
         engine.digest = checkpoint.read_manifest(Path(folder)).digest()
         return engine
 
@@ -186,7 +188,7 @@ class Engine:
         keys = torch.arange(most, device=self.device)
         tried: list[Callable[[Rows], Rows]] = []
         for ability in self.abilities.values():
-            if ability.compute in tried:
+            if ability.compute in tried or ability.alone:
                 continue
             tried.append(ability.compute)
             side = ability.side or min(_PROBED_SIDE, self.recipe.data.size)

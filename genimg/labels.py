@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from genimg.errors import InputError, nearest
 
 
-def shares_of(label: str, classes: Sequence[str]) -> tuple[float, ...]:
+def shares_of(label: str, classes: Sequence[str], key: str = "label") -> tuple[float, ...]:
     """The share of each class, which add up to 1; InputError for names that are none of them.
 
     The name of a class is taken for that, whatever is in it; one with a comma has no part in a mix.
+    key: of the option that it is the value of
 
     >>> shares_of("dog", ["cat", "dog", "owl"])
     (0.0, 1.0, 0.0)
@@ -22,8 +23,8 @@ def shares_of(label: str, classes: Sequence[str]) -> tuple[float, ...]:
         if name not in shares and "=" in name:
             name, _, number = (text.strip() for text in name.rpartition("="))
         if name not in shares:
-            raise InputError(f"label={label!r}: unknown class {name!r}; {nearest(name, classes)}")
-        shares[name] += positive(number, f"label={label!r}: the share of {name}")
+            raise InputError(f"{key}={label!r}: unknown class {name!r}; {nearest(name, classes)}")
+        shares[name] += positive(number, f"{key}={label!r}: the share of {name}")
     total = sum(shares.values())
     return tuple(share / total for share in shares.values())
 

@@ -79,6 +79,9 @@ class Packed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         layer, operators = self.layer, torch.ops.mkldnn
         images = images.to(layer.weight.dtype)
+        if images.requires_grad:  # of which oneDNN's operators know nothing
+            made = layer(images)
+            return made.relu() if self.activation == "relu" else made
         behind: tuple[str, list[float], None] = (self.activation, [], None)
         if isinstance(layer, nn.ConvTranspose2d):
             return operators._convolution_transpose_pointwise(

@@ -85,25 +85,29 @@ class Fitted(Kept):
 class Varied(Fitted):
     """Images near one: its row again and again, each time with the latents of another seed.
 
-    strength: factor on the latents
+    strength: factor on the latents; shift: float32 [D], what is added to all
     """
 
     def __init__(
-        self, ability: Ability, image: np.ndarray, seeds: Sequence[int], strength: float
+        self,
+        ability: Ability,
+        image: np.ndarray,
+        seeds: Sequence[int],
+        strength: float,
+        shift: Tensor | None = None,
     ) -> None:
         super().__init__(
             ability, image, lambda made: Pictures(to_arrays(made["image"]), tuple(seeds))
         )
         self.count = len(seeds)
-        self._seeds, self._strength = seeds, strength
+        self._seeds, self._strength, self._shift = seeds, strength, shift
         self._row = self._fitted(image)
 
     def rows(self, start: int, stop: int) -> Rows:
         seeds = torch.tensor(self._seeds[start:stop], dtype=torch.int64)
-        return {
-            "image": self._row.expand(stop - start, -1, -1, -1),
-            "latent": latents(seeds, self._ability.latent) * self._strength,
-        }
+        moved = latents(seeds, self._ability.latent) * self._strength
+        moved = moved if self._shift is None else moved + self._shift
+        return {"image": self._row.expand(stop - start, -1, -1, -1), "latent": moved}
 
 
 def opaque(image: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What operations give."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,20 @@ class Pictures:
     """images: uint8 or uint16 [N, H, W, C]; seeds: of each, none where nothing was drawn.
 
     labels: what each is of, where a model was told that, as `--label` takes it
+    columns: of a picture of them all, where they lie in rows of that length; 0: in none
     """
 
     images: np.ndarray
     seeds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
+    columns: int = 0
+
+    def sheet(self, columns: int | None = None) -> np.ndarray:
+        """uint8 [H', W', C]: all of them in one picture, as near to a square as it can be."""
+        from genimg.pixels import grid, to_tensor
+
+        across = columns or self.columns or math.ceil(math.sqrt(len(self.images)))
+        return grid(to_tensor(self.images), across)
 
     def only(self) -> np.ndarray:
         """The one picture [H, W, C]."""
@@ -26,14 +36,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Frames(Pictures):
-    """Pictures that follow one another."""
+    """Pictures that follow one another; `seeds` are those that they go by."""
 
 
 @dataclass(frozen=True)
 class Latents:
-    """array: float32 [N, D]"""
+    """array: float32 [N, D]; psnr: of what each decodes to, dB, where that was found out"""
 
     array: np.ndarray
+    psnr: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from jobs.compare import compare
 from jobs.console import run
 from jobs.degrade import degrade
 from jobs.demo import demo
+from jobs.directions import directions
 from jobs.evaluate import evaluate
 from jobs.operate import verb
 from jobs.prepare import prepare
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 LIFE, DOING = "The life of a model", "Operations"
-for command in (recipes, train, tune, evaluate, compare, serve, prepare, degrade, demo):
+for command in (recipes, train, tune, evaluate, compare, directions, serve, prepare, degrade, demo):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
 for operation in OPERATIONS.values():

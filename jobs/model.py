@@ -10,6 +10,7 @@ from cluster.places import everywhere
 from jobs.runs.addressed import BUNDLED, folder_at
 
 if TYPE_CHECKING:
+    from genimg.contracts import Ability
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
@@ -84,6 +85,12 @@ class Model:
         if not path.is_file():
             raise InputError(f"{path}: missing from the checkpoint")
         return recipes.from_json(path.read_text())
+
+    def abilities(self, recipe: Recipe) -> dict[str, Ability]:
+        """What it can do, as an engine of it will know; nothing is loaded."""
+        from genimg.directions import read, steered
+
+        return steered(recipe.able(), read(self.folder))
 
     def engine(self, precision: str | None = None) -> Engine:
         """precision: in place of the one that was asked for."""

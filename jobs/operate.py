@@ -23,10 +23,14 @@ MASK = (
     "White, or transparent, where an image is to be filled; a folder of masks with the images'"
     " names. Left out: where the image is transparent."
 )
+LATENTS = "Latents as `encode` and `invert` write them: .npy, .json or .jsonl."
 _OUTPUTS = {  # what an operation gives -> (help of -o, default)
     Kind.PICTURE: ("An image; for several a folder or s3:// prefix.", None),
     Kind.PICTURES: ("An image for a grid; a folder or s3:// prefix for one each.", "grid.png"),
-    Kind.FRAMES: ("A .webp or .gif that moves, or a folder for one each.", "frames.webp"),
+    Kind.FRAMES: (
+        "A .webp or .gif that moves, a .png of all, or a folder.",
+        "frames.webp",
+    ),
     Kind.LATENTS: ("A .npy, .json or .jsonl file; without it, JSON is printed.", None),
     Kind.VALUES: ("A .json or .jsonl file; without it, JSON is printed.", None),
 }
@@ -66,11 +70,17 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     parameters: list[tuple[str, Any, Any]] = []
     reads = Kind.PICTURE in operation.takes.values()
     draws = operation.gives in (Kind.PICTURES, Kind.FRAMES)
-    if operation.takes:
-        files = "Latents as `encode` writes them: .npy, .json or .jsonl."
+    latents = Kind.LATENTS in operation.takes.values()
+    if reads or operation.needs():
+        files = LATENTS
         if reads:
             files = "An image." if draws else "Images, folders or s3:// prefixes of images."
-        parameters.append(("sources", Annotated[list[str], typer.Argument(help=files)], ...))
+            files += f" Or {LATENTS[0].lower()}{LATENTS[1:]}" if latents else ""
+        argument = typer.Argument(help=files)
+        if operation.needs():
+            parameters.append(("sources", Annotated[list[str], argument], ...))
+        else:
+            parameters.append(("sources", Annotated[list[str] | None, argument], None))
         here = bundled.model_for(operation.name)
         instead = f"  \\[default: {here}, which comes with genimg]" if here else ""
         option = typer.Option(
@@ -79,6 +89,9 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         parameters.append(("model", Annotated[str | None, option], None))
     else:
         parameters.append(("model", Annotated[str, typer.Argument(help=MODEL)], ...))
+        if latents:
+            given = typer.Option("--latents", help=f"In place of seeds. {LATENTS}")
+            parameters.append(("latents", Annotated[str | None, given], None))
     if Kind.MASK in operation.takes.values():
         masks = typer.Option("--mask", help=MASK)
         parameters.append(("mask", Annotated[str | None, masks], None))
@@ -122,9 +135,10 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
 
 def example(operation: type[Operation]) -> str:
     """A command line that works, given the files and the model."""
-    given = "latents.npy" if Kind.LATENTS in operation.takes.values() else "image.png"
+    reads = Kind.PICTURE in operation.takes.values()
+    given = "image.png" if reads else "latents.npy"
     named = "" if bundled.model_for(operation.name) else " -m MODEL"
-    model = f"{given}{named}" if operation.takes else "shapes@best"
+    model = f"{given}{named}" if reads or operation.needs() else "shapes@best"
     output = {
         Kind.PICTURE: " -o result.png",
         Kind.PICTURES: " -o grid.png",
@@ -145,6 +159,7 @@ def perform(
     registry: str,
     sources: list[str] | None = None,
     mask: str | None = None,
+    latents: str | None = None,
     columns: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -159,13 +174,14 @@ def perform(
     from jobs.model import Model  # which takes a second
     from jobs.operated import Asked, prepared
 
-    asked = Asked(sources or [], output, columns, workers, overwrite, shard_rows, mask)
+    given_files = sources or ([latents] if latents else [])
+    asked = Asked(given_files, output, columns, workers, overwrite, shard_rows, mask)
     work = prepared(valid, asked)
     wanted = Model.named(model or bundled_model(valid, sources or []), registry, precision)
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
-    work.run(wanted, valid, recipe.allow(valid))
+    work.run(wanted, valid, recipe.allow(valid, wanted.abilities(recipe)))
 
 
 def refuse_old_form(operation: type[Operation], sources: Sequence[str]) -> None:

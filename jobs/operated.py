@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
 from genimg.operations import Kind, Operation
-from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Pictures, Values
 from genimg.tiled import refuse_tile
 from jobs.console import Meter, refuse_blocked, say
@@ -26,7 +24,7 @@ from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Item, Job, Source, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES, claim, release
-from jobs.offline.told import as_array, as_text, lines_of, tell
+from jobs.offline.told import as_array, as_text, heard, lines_of, tell
 from jobs.runs.addressed import digest_of
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from jobs.model import Model
 
 TOLD = (".json", ".jsonl")  # files that hold what is told of images
+MOVING: dict[str, moving.Format] = {".webp": "webp", ".gif": "gif"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,15 @@ class Drawing:
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         inputs: dict[str, Any] = {}
         if self.source is not None:
+            latents = has_latents(operation, self.source)
             inputs = (
-                {"image": images.load(self.source, keep_alpha=True, animated=False)}
-                if Kind.PICTURE in operation.takes.values()
-                else {"latents": latents_in(str(self.source))}
+                {"latents": latents_in(str(self.source))}
+                if latents
+                else {"image": images.load(self.source, keep_alpha=True, animated=False)}
             )
         made: Pictures = model.engine()(operation, **inputs)
-        if made.seeds and getattr(operation, "seed", 0) == -1:
+        named = getattr(operation, "seeds", None)
+        if made.seeds and not named and getattr(operation, "seed", 0) == -1:
             say(f"drawn at random: --seed {made.seeds[0]}")
         if not self.output.suffix:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -77,12 +78,11 @@ class Drawing:
             typer.echo(f"{self.output}: {len(made.images)} images")
             return
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(made, Frames):
-            format: moving.Format = "gif" if self.output.suffix.lower() == ".gif" else "webp"
+        format = MOVING.get(self.output.suffix.lower())
+        if isinstance(made, Frames) and format:
             images.write(self.output, moving.encode(made.images, format))
         else:
-            columns = self.columns or math.ceil(math.sqrt(len(made.images)))
-            images.save(grid(to_tensor(made.images), columns), self.output)
+            images.save(made.sheet(self.columns), self.output)
         typer.echo(self.output)
 
 
@@ -190,7 +190,7 @@ class Many:
         if failed and output is not None and output.endswith(".npy"):
             say(f"{output} is not written: its rows would be of other images; .jsonl names them")
             return False
-        told = lines_of(job, self.items)
+        told = heard(lines_of(job, self.items))
         if output is None:
             typer.echo(as_text(told, name, ".json"), nl=False)
             return True
@@ -223,6 +223,13 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
     return Many(asked, "lines", sources, items, len(items), rows_for(len(items), asked.workers))
 
 
+def has_latents(operation: Operation, source: Path) -> bool:
+    """Whether a file that an operation takes is one of latents."""
+    kinds = operation.takes.values()
+    told = source.suffix.lower() in (*TOLD, ".npy")
+    return Kind.LATENTS in kinds and (told or Kind.PICTURE not in kinds)
+
+
 def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
     """Images that are drawn: a grid, an animation, or one each."""
     output = asked.output
@@ -231,15 +238,15 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
         raise InputError(f"--columns {asked.columns}: at least 1")
     if asked.shard_rows is not None and asked.shard_rows < 1:
         raise InputError(f"--shard-rows {asked.shard_rows}: at least 1")
-    suffix = Path(output).suffix
-    known = [".webp", ".gif"] if operation.gives is Kind.FRAMES else [*images.WRITABLE_SUFFIXES]
+    suffix, frames = Path(output).suffix, operation.gives is Kind.FRAMES
+    known = dict.fromkeys([*(MOVING if frames else ()), *images.WRITABLE_SUFFIXES])
     if suffix and suffix.lower() not in known:
-        kind = "an animation" if operation.gives is Kind.FRAMES else "an image"
+        kind = "an animation or an image" if frames else "an image"
         raise InputError(f"-o {output}: {suffix} is not {kind}; known: {' '.join(known)}")
     source = Path(asked.sources[0]) if asked.sources else None
     if len(asked.sources) > 1 or (source is not None and not source.is_file()):
         raise InputError(f"{' '.join(asked.sources)}: give one file")
-    if suffix or operation.gives is Kind.FRAMES or Kind.PICTURE in operation.takes.values():
+    if suffix or frames or Kind.PICTURE in operation.takes.values():
         for option, value in (("--workers", asked.workers), ("--shard-rows", asked.shard_rows)):
             if value is not None:
                 raise InputError(f"{option} {value}: only with -o FOLDER, not one picture")

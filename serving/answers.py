@@ -18,7 +18,8 @@ from serving.formats import ARRAY, MEDIA_TYPES
 from serving.requests import Answer, Request
 
 EXPOSED = (  # to scripts of other sites
-    "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "Server-Timing",
+    "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "X-PSNR",
+    "Server-Timing",
 )  # fmt: skip
 
 
@@ -82,6 +83,8 @@ def headers_of(answer: Answer) -> dict[str, str]:
     }
     if answer.seeds:
         headers["X-Seed"] = str(answer.seeds[0])
+    if answer.psnr:
+        headers["X-PSNR"] = f"{answer.psnr[0]:.2f}"
     return headers
 
 
@@ -94,6 +97,7 @@ def as_image(answer: Answer) -> Response:
 def as_values(answer: Answer) -> Response:
     """JSON with what an operation says."""
     content = {"data": answer.values, "model": answer.model, "version": answer.version}
+    content |= {"psnr": answer.psnr} if answer.psnr else {}
     return JSONResponse(content, headers=headers_of(answer))
 
 

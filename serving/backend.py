@@ -64,7 +64,7 @@ class LocalBackend:
             raise
 
     async def call(self, model: str | None, request: Request) -> Answer:
-        chosen = choose(await self.models(), model, request.operation.name, scale_of(request))
+        chosen = choose(await self.models(), model, *wanted_of(request))
         return await self._hosts[chosen.id].call(request)
 
     async def models(self) -> list[ModelInfo]:
@@ -104,9 +104,10 @@ def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
     raise ApiError(404, "model_not_found", message, "model")
 
 
-def scale_of(request: Request) -> int | None:
-    """By how much a request wants its image enlarged, where it says so."""
-    return getattr(request.operation, "scale", None)
+def wanted_of(request: Request) -> tuple[str, int | None]:
+    """(capability, scale): what a model must be able to do for a request, and by how much it is to
+    enlarge, where the request says so."""
+    return request.operation.asks(request.files), getattr(request.operation, "scale", None)
 
 
 def choose(

@@ -16,7 +16,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serving.app import create_app
-from serving.backend import LocalBackend, choose, loading, scale_of
+from serving.backend import LocalBackend, choose, loading, wanted_of
 from serving.errors import ApiError
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import ModelSettings, Placement, Settings
@@ -162,7 +162,7 @@ class ComposedBackend:
         }
 
     async def call(self, model: str | None, request: Request) -> Answer:
-        wanted = request.operation.name, scale_of(request)
+        wanted = wanted_of(request)
         try:
             chosen = choose(await self._known(), model, *wanted)
         except ApiError:  # those of their own may be asleep, or have learnt more meanwhile

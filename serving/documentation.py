@@ -44,6 +44,7 @@ _HEADERS = {
     "X-Model-Version": "Its version.",
     "X-Precision": "float32 or bfloat16: in which its networks computed.",
     "X-Seed": "The seed of the first image, where images were drawn.",
+    "X-PSNR": "Of what the latents decode to, dB, where they were sought.",
     "Server-Timing": "Milliseconds in the queue, of computing its batch, and of encoding.",
 }
 _LATENTS = {
@@ -111,12 +112,14 @@ def parameters(
     forms: bool = True,
     keys: Sequence[str] = (),
     beside: Sequence[str] = (),
+    needed: bool = True,
 ) -> dict[str, Any]:
     """FastAPI's `openapi_extra` for a body with these parameters.
 
     keys: names that the file may come under that it takes as well, in the body; or the file is
         the body, with the parameters in the query.
-    beside: names of images that may come with it.
+    beside: names of images or latents that may come with it.
+    needed: whether it must come.
     """
     described = schema.model_json_schema()
     properties: dict[str, Any] = described["properties"]
@@ -135,14 +138,15 @@ def parameters(
         kinds = list(MEDIA_TYPES.values())
         if keys == LATENTS_KEYS:
             text, kinds = _LATENTS, [ARRAY]
-        content["multipart/form-data"] = {"schema": _with_file(described, file, keys, beside)}
-        content["application/json"] = {"schema": _with_file(described, text, keys, beside)}
+        for kind, one in (("multipart/form-data", file), ("application/json", text)):
+            others = {name: _LATENTS if name in LATENTS_KEYS else one for name in beside}
+            content[kind] = {"schema": _with_file(described, one, keys, others, needed)}
         content |= {kind: {"schema": file} for kind in kinds}
     else:
         content["application/json"] = {"schema": described}
         if forms:
             content["multipart/form-data"] = {"schema": described}
-    extra: dict[str, Any] = {"requestBody": {"content": content, "required": bool(keys)}}
+    extra: dict[str, Any] = {"requestBody": {"content": content, "required": bool(keys) and needed}}
     if forms:
         extra["parameters"] = [
             {"name": name, "in": "query", "schema": details, "required": False}
@@ -165,12 +169,16 @@ def _or_null(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_file(
-    described: dict[str, Any], file: dict[str, Any], keys: Sequence[str], beside: Sequence[str]
+    described: dict[str, Any],
+    file: dict[str, Any],
+    keys: Sequence[str],
+    others: dict[str, dict[str, Any]],
+    needed: bool,
 ) -> dict[str, Any]:
-    """With the one file, under any of its names, and images beside it."""
-    properties = described["properties"] | dict.fromkeys(beside, file)
-    return {
-        "oneOf": [
-            described | {"properties": {key: file} | properties, "required": [key]} for key in keys
-        ]
-    }
+    """With the one file, under any of its names, and others beside it."""
+    properties = described["properties"] | others
+    choices = [
+        described | {"properties": {key: file} | properties, "required": [key]} for key in keys
+    ]
+    without = [] if needed else [described | {"properties": properties}]
+    return {"oneOf": choices + without}

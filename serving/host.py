@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,6 +133,7 @@ class Host:
             precision=engine.precision,
             values=made.values,
             labels=made.labels,
+            psnr=made.psnr,
         )
 
     def info(self) -> ModelInfo:
@@ -143,6 +145,7 @@ class Host:
 
     def _described(self) -> ModelInfo:
         version, engine = self._served.version, self._served.engine
+        abilities = engine.abilities.values()
         return ModelInfo(
             id=self.settings.ref,
             name=version.name,
@@ -152,8 +155,9 @@ class Host:
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
-            scale=max(each.scale for each in engine.abilities.values()),
-            classes=next((each.classes for each in engine.abilities.values() if each.classes), ()),
+            scale=max(each.scale for each in abilities),
+            classes=next((each.classes for each in abilities if each.classes), ()),
+            directions=tuple(dict.fromkeys(chain(*(each.directions for each in abilities)))),
             precision=engine.precision,
             metrics=version.metrics,
             created=version.created,
@@ -229,11 +233,12 @@ def warm_up(engine: Engine, max_batch: int) -> None:
                 made = engine(operation.validated({"n": rows, "seed": 0})).images
                 if made.shape != (rows, *noise.shape):
                     raise InputError(f"{rows} samples have the shape {list(made.shape)}")
-        elif operation.takes.get("image") is Kind.PICTURE:
+        elif operation.takes.get("image") is Kind.PICTURE and "image" in ability.takes:
             masks: dict[str, Any] = {
                 key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK
             }
-            told = {"quality": 50} if "quality" in ability.conditions else {}
+            quickly = {"quality": 50, "starts": 1, "iterations": 1}
+            told = {key: value for key, value in quickly.items() if key in ability.conditions}
             made = engine(operation.validated(told), image=noise, **masks)
             sides = tuple(ability.scale * side for side in noise.shape[:2])
             if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:

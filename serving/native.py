@@ -36,6 +36,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
                 limits,
                 keys=keys_of(operation),
                 beside=beside_of(operation),
+                needed=operation.needs(),
             ),
         )
 
@@ -71,7 +72,7 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
     keys, beside = keys_of(operation), beside_of(operation)
 
     async def handle(http: Request) -> Response:
-        came = await received(http, limits, keys, beside)
+        came = await received(http, limits, keys, beside, operation.needs())
         wanted: Any = parsed(schema, came, limits, also_known=(*keys, *beside))
         form = getattr(wanted, "response_format", None)
         raw = form == "image"
@@ -81,7 +82,7 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(
             chosen.model_construct(**{name: getattr(wanted, name) for name in options}),
-            {} if came.file is None else {keys[0]: came.file, **came.beside},
+            {**({} if came.file is None else {keys[0]: came.file}), **came.beside},
             Output(
                 getattr(wanted, "output_format", None),
                 getattr(wanted, "output_compression", None),
@@ -99,9 +100,9 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
 
 def described(operation: type[Operation]) -> str:
     path = f"localhost:8000/v1/images/{operation.name}"
-    if Kind.LATENTS in operation.takes.values():
+    if operation.needs() and Kind.LATENTS in operation.takes.values():
         return f"curl -F latents=@latents.npy {path} -o image"
-    if operation.takes:
+    if Kind.PICTURE in operation.takes.values():
         output = " -o result.png" if operation.gives is Kind.PICTURE else ""
         return f"curl -F image=@photo.png {path}{output}"
     return f"curl -X POST '{path}?seed=1' -o image"

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from genimg.operations import Operation, Tiling
 from genimg.operations.drawing import Sample
-from genimg.operations.reading import Vary
+from genimg.operations.exploring import Vary
 from serving.answers import as_json, asked
 from serving.backend import Backend, choose, find, made_for
 from serving.documentation import answer, errors, parameters, refusals
@@ -81,7 +81,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         """Draw images that are near one. `seed` of each image is in `data[].seed`."""
         came = await received(http, limits, IMAGE_KEYS)
         wanted = parsed(Variations, came, limits, also_known=IMAGE_KEYS)
-        options = {name: getattr(wanted, name) for name in Vary.model_fields}
+        options = {name: getattr(wanted, name) for name in ("n", "seed", "strength")}
         return await answered(http, wanted, Vary.model_validate(options), {"image": came.file})
 
     async def answered(

@@ -57,6 +57,7 @@ class Answer:
     precision: Precision  # in which it was computed
     values: Any = None  # of operations that say something
     labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
+    psnr: tuple[float, ...] = ()  # of what latents decode to, dB, where that was found out
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class ModelInfo:
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
     classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
+    directions: tuple[str, ...] = ()  # in which it can move what it draws, by their attributes
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601

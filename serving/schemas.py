@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation, Tiling
 from genimg.operations.drawing import Sample
-from genimg.operations.reading import Vary
+from genimg.operations.exploring import Vary
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
 from serving.settings import Limits
@@ -63,10 +63,10 @@ class New(Written):
 
 
 class Moving(Asked):
-    output_format: Literal["webp", "gif"] = "webp"
-    """format of the answer"""
+    output_format: Literal["webp", "gif", "png", "jpeg"] = "webp"
+    """format of the answer: webp and gif move, the others show all images in one"""
     response_format: Literal["image", "b64_json"] = "image"
-    """the moving image itself, or JSON with it in base64"""
+    """the image itself, or JSON with it in base64"""
 
 
 class Shown(AsItCame):
@@ -148,13 +148,15 @@ class Prompted(OpenAI):
 
 
 class Generations(Prompted):
-    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps` and `guidance`."""
+    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps`, `guidance`
+    and `direction`."""
 
     seed: int = _field(Sample, "seed")
     truncation: float = _field(Sample, "truncation")
     label: str | None = _field(Sample, "label")
     steps: int | None = _field(Sample, "steps")
     guidance: float | None = _field(Sample, "guidance")
+    direction: str | None = _field(Sample, "direction")
 
     prompt: str = ""
     """the class to draw, as `label` takes it; empty, for models that take none"""

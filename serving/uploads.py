@@ -37,27 +37,32 @@ class Received:
     query: Mapping[str, str] = field(
         default_factory=dict
     )  # all of it: what does not count is right too
-    beside: Mapping[str, bytes] = field(default_factory=dict)  # further images, by parameter
+    beside: Mapping[str, bytes] = field(default_factory=dict)  # further files, by parameter
 
 
 def keys_of(operation: type[Operation]) -> tuple[str, ...]:
     """Names that the file may come under that an operation takes."""
     kinds = set(operation.takes.values())
-    return LATENTS_KEYS if Kind.LATENTS in kinds else IMAGE_KEYS if kinds else ()
+    return IMAGE_KEYS if Kind.PICTURE in kinds else LATENTS_KEYS if kinds else ()
 
 
 def beside_of(operation: type[Operation]) -> tuple[str, ...]:
-    """Names of the images that may come beside the one that an operation is done on."""
-    return tuple(name for name, kind in operation.takes.items() if kind is Kind.MASK)
+    """Names of what may come beside the one file that an operation is done on, or in its place."""
+    return tuple(name for name in operation.takes if name not in keys_of(operation))
 
 
 async def received(
-    request: Request, limits: Limits, keys: Sequence[str] = (), beside: Sequence[str] = ()
+    request: Request,
+    limits: Limits,
+    keys: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    needed: bool = True,
 ) -> Received:
     """The query, and a body of JSON, a form, or of nothing but a file.
 
     keys: names that the file may come under; none where no file is taken.
-    beside: names of images that may come with it.
+    beside: names of images or latents that may come with it.
+    needed: whether it must come.
 
     In queries and forms `null` and the empty string mean absent. Where query and body both have a
     parameter, the body's counts; within one of them it is given once. Raises ApiError: 413 above
@@ -82,10 +87,13 @@ async def received(
             message = "the body has neither parameters as JSON nor a form; send one of these"
             raise ApiError(415, "unsupported_media_type", message)
         return Received(values, texts, query=query)
-    images = {key: _image(key, values.pop(key), key in texts) for key in beside if key in values}
-    for key, data in images.items():
-        if written_as(data) is None:
-            raise unsupported(key)
+    others: dict[str, bytes] = {}
+    for key in beside:
+        if key in values:
+            one = _latents if key in LATENTS_KEYS else _image
+            others[key] = one(key, values.pop(key), key in texts)
+            if one is _image and written_as(others[key]) is None:
+                raise unsupported(key)
     read = _latents if keys == LATENTS_KEYS else _image
     given = [(key, values.pop(key)) for key in keys if key in values]
     found = [read(keys[0], came.file, False)] if came.file else []
@@ -94,6 +102,8 @@ async def received(
     if len(found) > 1:
         message = f"more than one {noun.split()[0]} is given; give one"
         raise ApiError(400, "invalid_value", message, given[-1][0])
+    if not found and not needed:
+        return Received(values, texts, query=query, beside=others)
     if not found or not found[0]:
         none = "there are no latents" if keys == LATENTS_KEYS else "there is no image"
         message = f"{none}; send it as form field `{keys[0]}`, as the body, or in JSON"
@@ -101,7 +111,7 @@ async def received(
     if keys != LATENTS_KEYS and written_as(found[0]) is None:
         raise unsupported()
     query = {key: value for key, value in query.items() if key not in keys}
-    return Received(values, texts, found[0], query, images)
+    return Received(values, texts, found[0], query, others)
 
 
 async def _read(request: Request, max_bytes: int) -> Received:

@@ -16,7 +16,6 @@ from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import Kind, Tiling
-from genimg.pixels import grid, to_tensor
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
@@ -56,6 +55,7 @@ class Made:
     seeds: tuple[int, ...]
     labels: tuple[str, ...]
     values: Any
+    psnr: tuple[float, ...]
     timings: Timings
 
 
@@ -79,6 +79,9 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
     own = f"{data.size}x{data.size}"
     if size not in (None, own):
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
+    if operation.drawn > limits.max_images:
+        key = "n" if hasattr(operation, "n") else "frames"
+        raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
     tile: Any = getattr(operation, "tile", "auto")
     if tile != "auto" and tile > limits.max_tile:
         raise bad_value("tile", tile, f"at most {limits.max_tile} pixels, or 'auto'")
@@ -91,7 +94,7 @@ def weight(request: Request, limits: Limits) -> int:
     """
     operation = request.operation
     if not request.files:
-        return int(getattr(operation, "n", getattr(operation, "frames", 1)))
+        return operation.drawn
     total = 0
     for name, data in request.files.items():
         if operation.takes[name] is Kind.LATENTS:
@@ -106,7 +109,7 @@ def weight(request: Request, limits: Limits) -> int:
         if getattr(operation, "ensemble", False):
             width *= SYMMETRIES
         total += 1 + int(width * height) // 1_000_000
-    return max(total, int(getattr(operation, "n", 1)))
+    return max(total, operation.drawn)
 
 
 def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work:
@@ -148,18 +151,23 @@ def finish(work: Work) -> Made:
     size, values = "", None
     seeds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
+    psnr: tuple[float, ...] = ()
     match made:
         case Frames():
-            format = "gif" if work.request.output.format == "gif" else "webp"
-            files = (moving.encode(made.images, format),)
+            wanted = work.request.output.format or "webp"
+            if wanted == "webp" or wanted == "gif":
+                format, files = wanted, (moving.encode(made.images, wanted),)
+            else:
+                format, files = written(work.request, made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds = f"{width}x{height}", made.seeds
         case Pictures():
-            format, files = written(work.request, made.images)
+            alone = len(made.images) == 1 or not work.request.output.grid
+            format, files = written(work.request, made.images if alone else made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
-            values = made.array.tolist()
+            values, psnr = made.array.tolist(), made.psnr
         case Values():
             values = made.values
             if work.request.output.shown and made.picture is not None:
@@ -172,7 +180,7 @@ def finish(work: Work) -> Made:
         compute=1000 * (work.ended - work.begun),
         encode=1000 * (time.perf_counter() - began),
     )
-    return Made(files, format, size, seeds, labels, values, timings)
+    return Made(files, format, size, seeds, labels, values, psnr, timings)
 
 
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:
@@ -189,9 +197,6 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
         format = "png" if lossy else format
     if output.format is None and format == "bmp" and made.shape[-1] in (2, 4):
         format = "png"  # BMP can come with alpha, but is not written with it
-    if output.grid and len(made) > 1:
-        columns = math.ceil(math.sqrt(len(made)))  # as `genimg sample` draws it
-        made = grid(to_tensor(made), columns)[None]
     fine, profile = quality(format, output.compression), images.profile(data) if data else None
     try:
         return format, tuple(images.encode(image, format, fine, profile) for image in made)

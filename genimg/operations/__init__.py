@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from genimg.operations.drawing import Decode, Interpolate, Sample
+from genimg.operations.exploring import Traverse, Vary
 from genimg.operations.operation import Kind, Operation
-from genimg.operations.reading import Classify, Encode, Reconstruct, Vary
+from genimg.operations.reading import Classify, Encode, Invert, Reconstruct
 from genimg.operations.restoring import (
     Colourise,
     Deblock,
@@ -22,6 +23,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     for each in (
         Sample,
         Interpolate,
+        Traverse,
         Tiling,
         Denoise,
         Deblock,
@@ -33,6 +35,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Reconstruct,
         Vary,
         Encode,
+        Invert,
         Decode,
         Classify,
         Segment,

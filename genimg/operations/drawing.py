@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -30,7 +30,7 @@ class Seeded(Operation):
 
         return secrets.randbelow(2**48)
 
-    def seeds(self, count: int) -> range:
+    def seeds_of(self, count: int) -> range:
         """Of so many images."""
         return range(first := self.first_seed(), first + count)
 
@@ -38,7 +38,7 @@ class Seeded(Operation):
 class Conditioned(Operation):
     """An operation that draws, of which some models can be told more."""
 
-    conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance"})
+    conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance", "direction"})
 
     label: str | None = None
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
@@ -46,18 +46,22 @@ class Conditioned(Operation):
     """steps from noise to image, for models that take steps; more are finer and slower"""
     guidance: float | None = Field(None, ge=0, le=20)
     """how strongly the class is insisted on, for models that can; 1: as it was learnt"""
+    direction: str | None = None
+    """steps of a standard deviation, as thickness=1.5,slant=-1, for models that know directions"""
 
     def suits(self, ability: Ability) -> None:
         self.manner(ability)
 
     def manner(self, ability: Ability) -> Manner:
         """How images are drawn by models of an ability; InputError for classes they do not know."""
+        from genimg.directions import shift_of
         from genimg.drawn import Manner
         from genimg.labels import shares_of
 
         label = self.label or ""
         shares = shares_of(label, ability.classes) if label else ()
-        return Manner(label, shares, self.steps, self.guidance)
+        shift = shift_of(self.direction, ability.directions) if self.direction else None
+        return Manner(label, shares, self.steps, self.guidance, shift)
 
 
 class Drawing(Conditioned, Seeded):
@@ -82,23 +86,74 @@ class Sample(Drawing):
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
         from genimg.drawn import drawn
 
-        return drawn(ability, self.seeds(self.n), self.truncation, self.manner(ability))
+        return drawn(ability, self.seeds_of(self.n), self.truncation, self.manner(ability))
 
 
 class Interpolate(Drawing):
-    """Go from one image to another through the images between them."""
+    """Go from image to image through those between them: of seeds, or of latents."""
 
     name: ClassVar[str] = "interpolate"
+    takes: ClassVar[Mapping[str, Kind]] = {"latents": Kind.LATENTS}
+    optional: ClassVar[frozenset[str]] = frozenset({"latents"})
     gives: ClassVar[Kind] = Kind.FRAMES
 
+    seeds: str | None = Field(None, pattern=r"^\d{1,15}(,\d{1,15})*$")
+    """go by the images of these seeds, as 3,14,15; without it, of seed and the next"""
+    to_label: str | None = None
+    """the class at the end of a way that begins with label; several, one after another: cat;dog"""
+    square: bool = False
+    """lay the images out as a square, between four seeds at its corners"""
     frames: int = Field(16, ge=2)
-    """how many images, both ends among them"""
+    """how many images, those it goes by among them; of a square a square number"""
+
+    def suits(self, ability: Ability) -> None:
+        super().suits(ability)
+        self.labels(ability)
+
+    def labels(self, ability: Ability) -> list[str]:
+        """Classes on the way; InputError for those that the model does not know."""
+        from genimg.errors import InputError
+        from genimg.labels import shares_of
+
+        if not self.to_label:
+            return [self.label] if self.label else []
+        told = f"to_label={self.to_label!r}"
+        if not ability.classes:
+            raise InputError(f"{told}: this model takes no label; leave it out")
+        if self.square or not self.label:
+            why = "a square goes to no label" if self.square else "give label, where it begins, too"
+            raise InputError(f"{told}: {why}")
+        labels = [each.strip() for each in self.to_label.split(";")]
+        for each in labels:
+            shares_of(each, ability.classes, "to_label")
+        return [self.label, *labels]
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
-        from genimg.drawn import between
+        import torch
 
-        first, manner = self.first_seed(), self.manner(ability)
-        return between(ability, first, first + 1, self.frames, self.truncation, manner)
+        from genimg.drawn import checked
+        from genimg.errors import InputError
+        from genimg.inference import latents
+        from genimg.ways import square, way
+
+        given = inputs.get("latents")
+        if given is not None and self.seeds:
+            raise InputError(f"seeds={self.seeds!r}: latents are given; leave one of them out")
+        seeds: list[int] = []
+        if given is None:
+            seeds = [*self.seeds_on_the_way()]
+            points = latents(torch.tensor(seeds), ability.latent)
+        else:
+            points = checked(given, ability)
+        points, manner = points * self.truncation, self.manner(ability)
+        if self.square:
+            return square(ability, points, self.frames, seeds, self.label or "", manner)
+        return way(ability, points, self.frames, seeds, self.labels(ability), manner)
+
+    def seeds_on_the_way(self) -> Sequence[int]:
+        if self.seeds:
+            return [int(seed) for seed in self.seeds.split(",")]
+        return self.seeds_of(4 if self.square else 2)
 
 
 class Decode(Conditioned):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +28,7 @@ class Operation(Section):
 
     name: ClassVar[str]  # the verb, the route, the key of Recipe.abilities
     takes: ClassVar[Mapping[str, Kind]] = {}
+    optional: ClassVar[frozenset[str]] = frozenset()  # of what it takes: what may be left out
     gives: ClassVar[Kind] = Kind.PICTURE
     shows: ClassVar[bool] = False  # a picture can show the values that it gives
     conditions: ClassVar[frozenset[str]] = frozenset()  # options that only some models honour
@@ -45,6 +46,20 @@ class Operation(Section):
     def exact(self) -> bool:
         """Whether each value of its pictures means something, so that none may be changed."""
         return False
+
+    @property
+    def drawn(self) -> int:
+        """How many images it draws, where it draws some."""
+        return int(getattr(self, "n", getattr(self, "frames", 1)))
+
+    def asks(self, given: Collection[str]) -> str:
+        """The operation that a model must be able to do for this one on given inputs."""
+        return self.name
+
+    @classmethod
+    def needs(cls) -> bool:
+        """Whether there is nothing to be done without a file."""
+        return bool(cls.takes.keys() - cls.optional)
 
     @classmethod
     def about(cls) -> str:

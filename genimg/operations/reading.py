@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from genimg.operations.drawing import Seeded
+from genimg.operations.drawing import Conditioned
 from genimg.operations.operation import Kind, Operation
 
 if TYPE_CHECKING:
     from genimg.contracts import Ability
-    from genimg.plans import Fitted, Varied
+    from genimg.inversion import Inverted
+    from genimg.plans import Fitted
 
 
 class Reading(Operation):
@@ -59,19 +60,22 @@ class Reconstruct(Reading):
         return Fitted(ability, inputs["image"], picture_of)
 
 
-class Vary(Seeded):
-    """Draw images that are near one: its latents, and those of seeds by some part."""
+class Invert(Conditioned):
+    """Find latents from which a model draws an image, and tell how near it comes (PSNR)."""
 
-    name: ClassVar[str] = "vary"
+    name: ClassVar[str] = "invert"
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
-    gives: ClassVar[Kind] = Kind.PICTURES
+    gives: ClassVar[Kind] = Kind.LATENTS
+    conditions: ClassVar[frozenset[str]] = Conditioned.conditions | {"starts", "iterations"}
 
-    n: int = Field(1, ge=1)
-    """how many images"""
-    strength: float = Field(0.5, ge=0, le=10)
-    """how far they are from the image, in standard deviations of latents; 0: reconstructed"""
+    starts: int | None = Field(None, ge=1, le=64)
+    """seeds with whose latents a search begins (8), for models that have no way back to them"""
+    iterations: int | None = Field(None, ge=1, le=2000)
+    """steps of that search (200)"""
 
-    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Varied:
-        from genimg.plans import Varied
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Inverted:
+        from genimg.inversion import Inverted
 
-        return Varied(ability, inputs["image"], self.seeds(self.n), self.strength)
+        return Inverted(
+            ability, inputs["image"], self.starts, self.iterations, self.manner(ability)
+        )

@@ -131,6 +131,7 @@ class Inpaint(Tiling):
 
     name: ClassVar[str] = "inpaint"
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "mask": Kind.MASK}
+    optional: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
         from genimg.tiled import Tiled

@@ -7,8 +7,9 @@
 The noise is the latent: a number for each pixel and channel.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Rows
 from genimg.models.velocity import VelocityUNet
-from genimg.ode import Solver, solve
+from genimg.ode import Slope, Solver, solve, unsolve
 from genimg.recipe import Data
 from genimg.recipes.synthesis import ByClass, Evaluate, Synthesis
 from genimg.schedule import Train
@@ -53,6 +54,10 @@ class Sampler(Section):
 
 
 class Flow(Synthesis):
+    explored: ClassVar[tuple[str, ...]] = ("sample", "interpolate", "vary", "decode")
+    # no traverse: a latent is the noise of a pixel
+    sought: ClassVar[tuple[str, ...]] = ()
+
     model: Model = Model()
     loss: Loss = Loss()
     sampler: Sampler = Sampler()
@@ -69,7 +74,12 @@ class Flow(Synthesis):
 
     @property
     def latent(self) -> int:
-        return self.data.channels * self.data.size**2
+        return math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image, and of its noise."""
+        return self.data.channels, self.data.size, self.data.size
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -90,26 +100,44 @@ class Flow(Synthesis):
         return {"velocity": self.velocity()}
 
     def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
-        network, sampler = networks["velocity"], self.sampler
-        shape = (self.data.channels, self.data.size, self.data.size)
-
         def compute(rows: Rows) -> Rows:
-            noise, classes = rows["latent"].unflatten(1, shape), rows.get("classes")
-            steps = int(rows["steps"][0]) if "steps" in rows else sampler.steps
-            guidance = float(rows["guidance"][0]) if "guidance" in rows else sampler.guidance
-
-            def slope(images: Tensor, time: float) -> Tensor:
-                times = images.new_full((len(images),), time)
-                towards: Tensor = network(images, times, classes).float()
-                if classes is None or guidance == 1:
-                    return towards
-                anywhere = network(images, times, torch.zeros_like(classes)).float()
-                return torch.lerp(anywhere, towards, guidance)  # eq. 6, Ho & Salimans 2022
-
-            start = noise.contiguous(memory_format=torch.channels_last)
-            return {"image": solve(slope, start, steps, sampler.solver)}
+            noise = rows["latent"].unflatten(1, self.shape)
+            return {"image": self.led(networks, rows, noise, solve)}
 
         return compute
+
+    def inverter(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
+        """By the way back: the noise that as many steps lead to the image."""
+        drawer = self.drawer(networks)
+
+        def compute(rows: Rows) -> Rows:
+            found = self.led(networks, rows, rows["image"], unsolve).flatten(1)
+            return {"latent": found, **drawer({**rows, "latent": found})}
+
+        return compute
+
+    def led(
+        self,
+        networks: Mapping[str, nn.Module],
+        rows: Rows,
+        start: Tensor,
+        along: Callable[[Slope, Tensor, int, Solver], Tensor],
+    ) -> Tensor:
+        """Where noise or images float32 [N, C, H, W] are led as the rows ask for it."""
+        network, sampler, classes = networks["velocity"], self.sampler, rows.get("classes")
+        steps = int(rows["steps"][0]) if "steps" in rows else sampler.steps
+        guidance = float(rows["guidance"][0]) if "guidance" in rows else sampler.guidance
+
+        def slope(images: Tensor, time: float) -> Tensor:
+            times = images.new_full((len(images),), time)
+            towards: Tensor = network(images, times, classes).float()
+            if classes is None or guidance == 1:
+                return towards
+            anywhere = network(images, times, torch.zeros_like(classes)).float()
+            return torch.lerp(anywhere, towards, guidance)  # eq. 6, Ho & Salimans 2022
+
+        start = start.contiguous(memory_format=torch.channels_last)
+        return along(slope, start, steps, sampler.solver)
 
     def method(self, device: torch.device) -> FlowMatching:
         return FlowMatching(

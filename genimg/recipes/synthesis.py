@@ -7,7 +7,8 @@ inception score and shares of classes.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, Self
+from dataclasses import replace
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.inference import Inference, classes_of, latents, real_images
+from genimg.inversion import search
 from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
@@ -54,6 +56,8 @@ class Synthesis(Recipe):
 
     helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
+    explored: ClassVar[tuple[str, ...]] = ("sample", "interpolate", "traverse", "vary", "decode")
+    sought: ClassVar[tuple[str, ...]] = ("latent", "iterations")  # what `inverter` takes besides
 
     model: ByClass = ByClass()
     evaluation: Evaluate = Evaluate()
@@ -66,6 +70,22 @@ class Synthesis(Recipe):
     @abstractmethod
     def drawer(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
         """A pass: images of latents and, of a conditional model, of classes; and of `options`."""
+
+    def inverter(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
+        """A pass: latents of images, and the images that are drawn of them; by a search."""
+        drawer = self.drawer(networks)
+
+        def compute(rows: Rows) -> Rows:
+            others = cast(Rows, {key: rows[key] for key in ("classes",) if key in rows})
+            found = search(
+                lambda points: drawer({**others, "latent": points})["image"],
+                rows["image"],
+                rows["latent"],
+                int(rows["iterations"][0]),
+            )
+            return {"latent": found, **drawer({**others, "latent": found})}
+
+        return compute
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -123,7 +143,16 @@ class Synthesis(Recipe):
             side=data.size,
             classes=self.model.classes,
         )
-        return dict.fromkeys(("sample", "interpolate", "decode"), draw)
+        searches = bool(self.sought)
+        invert = replace(
+            draw,
+            compute=self.inverter(networks),
+            takes=("image", *draw.takes[1:], *self.sought),
+            conditions=draw.conditions | ({"starts", "iterations"} if searches else set()),
+            fit=data.fit,
+            alone=True,
+        )
+        return dict.fromkeys(self.explored, draw) | {"invert": invert}
 
     def evaluate(self, inference: Inference, data: Dataset) -> dict[str, float]:
         """swd: sliced Wasserstein distance; diversity: of the images, in levels of 0 to 255;

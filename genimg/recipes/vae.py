@@ -123,8 +123,14 @@ class VAE(Synthesis):
         def reconstruct(rows: Rows) -> Rows:
             return decode(encode(rows))
 
+        def invert(rows: Rows) -> Rows:
+            found = encode(rows)
+            return {**found, **decode(found)}
+
         def vary(rows: Rows) -> Rows:
             step = rows["latent"]
+            if "image" not in rows:
+                return decode({"latent": step})
             if autoencoder.mixture is not None:  # whose Gaussian stays
                 step = torch.cat([torch.zeros_like(step[:, :1]), step[:, 1:]], dim=1)
             return decode({"latent": encode(rows)["latent"] + step})
@@ -134,6 +140,7 @@ class VAE(Synthesis):
         return drawing | {
             "encode": read,
             "reconstruct": replace(read, compute=reconstruct),
+            "invert": replace(read, compute=invert),
             "vary": replace(read, compute=vary, takes=("image", "latent")),
         }
 

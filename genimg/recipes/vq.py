@@ -102,7 +102,9 @@ class VQVAE(Synthesis):
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
         data, reconstruct = self.data, self.reconstructor(networks)
         read = Ability(reconstruct, data.channels, side=data.size, fit=data.fit)
-        return super().abilities(networks) | {"reconstruct": read}
+        drawing = super().abilities(networks)
+        del drawing["invert"]  # codes are chosen, which no search could follow
+        return drawing | {"reconstruct": read}
 
     def reconstructor(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
         """A pass: images of images, by their codes."""

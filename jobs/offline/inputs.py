@@ -81,7 +81,7 @@ def latents_in(path: str) -> np.ndarray:
     try:
         if path.endswith(".jsonl"):
             lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
-            array = np.array([line["encode"] for line in lines])
+            array = np.array([line.get("encode", line.get("invert")) for line in lines])
         elif path.endswith(".json"):
             array = np.array(list(json.loads(Path(path).read_text()).values()))
         else:

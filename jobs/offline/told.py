@@ -40,6 +40,18 @@ def lines_of(job: Job, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What is told, on its way to a file; how near latents come, also at the terminal."""
+    psnr: list[float] = []
+    for line in told:
+        psnr += [line["psnr"]] if "psnr" in line else []
+        yield line
+    if psnr:
+        many = f"on average, of {len(psnr):,} images from {min(psnr):.2f} to {max(psnr):.2f}"
+        say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
+            f"{' ' + many if len(psnr) > 1 else ''}")  # fmt: skip
+
+
 def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:
     """By file, without what failed; or a line each."""
     if suffix == ".jsonl":

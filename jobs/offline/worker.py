@@ -130,7 +130,7 @@ class Worker:
                     failed.append([what(end.item), end.reason])
                     lines[what(end.item)] = {"error": end.reason}
                 else:
-                    lines[what(end.item)] = {self.operation.name: first(end.plan.result())}
+                    lines[what(end.item)] = told_of(end.plan.result(), self.operation.name)
                 tick(1)
         if missing or there != list(map(what, chunk.items)):  # images may have come and gone
             every = [{"file": what(item)} | lines[what(item)] for item in chunk.items]
@@ -311,9 +311,11 @@ class Worker:
         return found is not None and found.modified >= self.job.since
 
 
-def first(made: Any) -> Any:
-    """What was told of one image, as JSON has it."""
-    return made.array[0].tolist() if isinstance(made, Latents) else made.values[0]
+def told_of(made: Any, name: str) -> dict[str, Any]:
+    """What was told of one image by an operation of a name, as JSON has it."""
+    if not isinstance(made, Latents):
+        return {name: made.values[0]}
+    return {name: made.array[0].tolist()} | ({"psnr": made.psnr[0]} if made.psnr else {})
 
 
 def in_a_line(error: BaseException) -> str:

@@ -9,7 +9,6 @@ from training_steps import batch_at, started
 
 from genimg import recipes
 from genimg.data.opening import open_dataset
-from genimg.drawn import spherical
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.inference import Inference, classes_of, latents
@@ -17,6 +16,7 @@ from genimg.models.dcgan import Discriminator
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.pixels import to_bytes_range
 from genimg.training.sync import Alone
+from genimg.ways import spherical
 
 FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "flow", "conv-vae", "hvae", "vq-vae")
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -95,7 +95,7 @@ def test_a_way_goes_from_class_to_class_or_stays_in_one(engine):
     made = engine(Interpolate(seed=3, frames=5)).images
     assert np.abs(made[[0, -1]].astype(int) - ends).max() <= 1
     one, other = latents(torch.tensor([3, 4]), engine.recipe.latent)
-    middle = spherical(one, other, torch.tensor([0.5])).numpy()
+    middle = spherical(one[None], other[None], torch.tensor([[0.5]])).numpy()
     stays = engine(Interpolate(seed=3, frames=3, label="disc")).images
     assert np.abs(stays[1].astype(int) - decode(engine, middle, label="disc")[0]).max() <= 1
 

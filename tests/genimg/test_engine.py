@@ -12,7 +12,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genimg import checkpoint, recipes
-from genimg.drawn import spherical
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.inference import latents
@@ -22,6 +21,7 @@ from genimg.operations.reading import Classify, Encode, Reconstruct
 from genimg.operations.restoring import Denoise
 from genimg.pixels import to_bytes_range
 from genimg.training.method import load_states
+from genimg.ways import spherical
 
 CPU = torch.device("cpu")
 
@@ -42,8 +42,12 @@ def asked(engine: Engine, name: str):
         Kind.MASK: lambda: picture(9, 9, 1) // 128 * 255,
         Kind.LATENTS: lambda: np.zeros((1, width), np.float32),
     }
-    takes = OPERATIONS[name].takes
-    return engine(OPERATIONS[name](), **{key: given[kind]() for key, kind in takes.items()})
+    takes, optional = OPERATIONS[name].takes, OPERATIONS[name].optional - {"mask"}
+    inputs = {key: given[kind]() for key, kind in takes.items() if key not in optional}
+    of = {"of": 3} if name == "vary" else {}
+    if name in engine.abilities and "iterations" in engine.abilities[name].conditions:
+        of = {"starts": 2, "iterations": 2}
+    return engine(OPERATIONS[name](**of), **inputs)
 
 
 def pictures(engine: Engine, count: int) -> np.ndarray:
@@ -195,10 +199,10 @@ def test_interpolation_goes_from_one_seed_to_the_next_on_a_great_circle(engines)
         ends = sample(engine, 2, seed=3)
         assert made.images.shape[0] == 5
         assert np.abs(made.images[[0, -1]].astype(int) - ends).max() <= 1
-    one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
-    half = spherical(one, other, torch.tensor([0.5]))[0]
-    torch.testing.assert_close(half, torch.tensor([0.5**0.5, 2 * 0.5**0.5]))
-    near = spherical(one, one, torch.linspace(0, 1, 3))
+    one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    half = spherical(one, other, torch.tensor([[0.5]]))
+    torch.testing.assert_close(half, torch.tensor([[0.5**0.5, 2 * 0.5**0.5]]))
+    near = spherical(one, one, torch.linspace(0, 1, 3)[:, None])
     torch.testing.assert_close(near, one.expand(3, 2))
 
 

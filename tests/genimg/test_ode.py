@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genimg.ode import solve
+from genimg.ode import solve, unsolve
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
 every_solver = pytest.mark.parametrize("solver", ORDERS)
@@ -56,3 +56,18 @@ def test_a_step_is_that_of_the_textbooks(solver):
             "heun": [0, 0.5, 0.5, 1.0],
         }[solver]
     )
+
+
+@every_solver
+@pytest.mark.parametrize("steps", [2, 8])
+def test_the_way_back_leads_to_where_the_same_steps_began(solver, steps):
+    start = torch.linspace(-2, 2, 9, dtype=torch.float64)
+
+    def slope(x: torch.Tensor, time: float) -> torch.Tensor:
+        return torch.sin(x) * (1 - time) - 0.3 * x
+
+    end = solve(slope, start, steps, solver)
+    errors = [
+        (unsolve(slope, end, steps, solver, rounds) - start).abs().max() for rounds in (2, 40)
+    ]
+    assert errors[1] < 1e-12 < errors[0]

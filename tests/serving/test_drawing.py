@@ -325,7 +325,7 @@ def test_openais_client_lists_the_models(ai, client):
     shapes = models["shapes@production"]
     assert (shapes.version, shapes.capabilities, shapes.recipe) == (
         1,
-        ["sample", "interpolate", "decode"],
+        ["sample", "interpolate", "traverse", "vary", "decode", "invert"],
         "dcgan",
     )
     assert (shapes.size, shapes.channels, shapes.state) == (16, 3, "ready")

@@ -253,7 +253,8 @@ def test_a_version_that_cannot_do_what_the_old_one_does_is_refused(
     with serving(registry, "shapes") as client:
         if fault == "capability":
             number = again(models, tmp_path, "denoiser", to="shapes")
-            reason = "it cannot sample, interpolate, decode, as version 2 can"
+            can = "sample, interpolate, traverse, vary, decode, invert"
+            reason = f"it cannot {can}, as version 2 can"
         elif fault == "nan":
             number = again(models, tmp_path, "shapes@1", lambda name, tensor: tensor * float("nan"))
             reason = "weights that are no finite numbers"

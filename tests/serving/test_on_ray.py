@@ -129,8 +129,8 @@ def test_it_is_healthy_and_lists_its_models(client):
     assert healthy.json()["models"].keys() == {PRODUCTION, "shapes@2", "denoiser"}
     listed = client.get("/v1/models").json()["data"]
     assert [(model["id"], model["capabilities"]) for model in listed] == [
-        (PRODUCTION, ["sample", "interpolate", "decode"]),
-        ("shapes@2", ["sample", "interpolate", "decode"]),
+        (PRODUCTION, ["sample", "interpolate", "traverse", "vary", "decode", "invert"]),
+        ("shapes@2", ["sample", "interpolate", "traverse", "vary", "decode", "invert"]),
         ("denoiser", ["denoise"]),
     ]
 

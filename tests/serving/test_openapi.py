@@ -32,6 +32,13 @@ OF_THE_MODEL = {
     "mask",
     "quality",
     "scale",
+    "frames",
+    "square",
+    "to_label",
+    "dims",
+    "n",
+    "of",
+    "direction",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]

@@ -99,7 +99,7 @@ def test_openais_client_restores_and_varies(asking, engines):
             with pytest.raises(openai.BadRequestError) as refused:
                 ai.images.edit(**wrong)
             assert refused.value.param == param
-        with pytest.raises(openai.BadRequestError, match="cannot vary"):
+        with pytest.raises(openai.BadRequestError, match="it cannot encode"):
             ai.images.create_variation(model="dcgan", image=given)
 
 
