@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -216,8 +217,9 @@ def judged(
     """Metrics by a judge's features and classes, not Inception's: comparable where it is the same.
 
     judge_fid: Frechet distance of the features; judge_kid: 1000-image kernel distances, mean and
-    (judge_kid_std) standard deviation; judge_inception_score: of the classes; judge_precision,
-    judge_recall, judge_density, judge_coverage: see genimg.metrics.neighbours.
+    (judge_kid_std, of more images than that) standard deviation; judge_inception_score: of the
+    classes; judge_precision, judge_recall, judge_density, judge_coverage: see
+    genimg.metrics.neighbours.
 
     judge_confident: part of the generated images of whose class the judge is sure, and
     judge_confident_real of the real ones; judge_smallest_class, judge_largest_class: parts of the
@@ -235,8 +237,9 @@ def judged(
     score, _ = inception_score(probabilities)
     found = {"judge_fid": frechet_distance(*statistics)}
     if best in (None, "judge_kid"):
-        kid = kernel_distance(real.features, fake.features, sync=sync)
-        found |= dict(zip(("judge_kid", "judge_kid_std"), kid, strict=True))
+        found["judge_kid"], spread = kernel_distance(real.features, fake.features, sync=sync)
+        if not math.isnan(spread):
+            found["judge_kid_std"] = spread
     found["judge_inception_score"] = score
     if best is None or best in MANIFOLDS:
         several = manifolds(real.features, fake.features, sync)

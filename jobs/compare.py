@@ -115,7 +115,6 @@ def opened(
 ) -> "tuple[Dataset, Dataset | None, str]":
     """(what the models are judged on, training images if known, which part of the data it is)."""
     from genimg.data.opening import open_dataset
-    from genimg.errors import InputError
     from jobs.judgements import held_out_of, training_images
 
     recipe = engines[0].recipe.override([f"data.source={data!r}"])
@@ -126,11 +125,6 @@ def opened(
             held_out[fingerprint] = min(count, held_out.get(fingerprint, count))
     whole = open_dataset(recipe.data, wants, split, engines[0].device, warn=say)
     if whole.fingerprint in held_out:
-        if any(engine.recipe.wants != wants for engine in engines):
-            raise InputError(
-                f"{data}: some models were trained on it with labels, some without, and had other "
-                "images held out; give data with a test split"
-            )
         training, dataset = whole.hold_out(held_out[whole.fingerprint])
         say(f"models were trained on {data}: only {len(dataset)} images that all had held out"
             " are looked at")  # fmt: skip

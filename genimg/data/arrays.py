@@ -13,6 +13,7 @@ import numpy as np
 
 from genimg.errors import InputError
 from genimg.images import Channels
+from genimg.labels import number_names, plain
 from genimg.pixels import with_channels
 
 Split = Literal["train", "test", "all"]
@@ -153,9 +154,13 @@ def _npz_source(file: Path, arrays: Any, split: Split) -> ArraySource:
             labels.append(_checked_labels(f"{file}: {label_key}", arrays[label_key], images[-1]))
 
     highest = [int(arrays[key].max()) for part in everything if (key := find(NPZ_LABELS[part]))]
-    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else _numbers(highest)
-    if len(names) <= max(highest, default=-1):
-        raise InputError(f"{file}: label {max(highest)}, but classes names only {len(names)}")
+    most = max(highest, default=-1)
+    named = "classes" in arrays
+    names = tuple(map(str, arrays["classes"])) if named else number_names(most, str(file))
+    if len(names) <= most:
+        raise InputError(f"{file}: label {most}, but classes names only {len(names)}")
+    if len({plain(name) for name in names} - {""}) < len(names):
+        raise InputError(f"{file}: classes has names that are empty or alike; name each otherwise")
     return _source(file.name, images, labels, names, has_split)
 
 
@@ -186,7 +191,7 @@ def _idx_source(chosen: list[Path], every: list[Path], has_split: bool) -> Array
             labels.append(_checked_labels(str(label_files[file]), raw_labels[file], array))
     highest = [int(array.max()) for array in raw_labels.values() if len(array)]
     name = "+".join(file.name for file in chosen)
-    return _source(name, images, labels, _numbers(highest), has_split)
+    return _source(name, images, labels, number_names(max(highest, default=-1), name), has_split)
 
 
 def _labels_beside(images: Path) -> Path | None:
@@ -208,11 +213,6 @@ def _checked_labels(what: str, labels: np.ndarray, images: np.ndarray) -> np.nda
     if len(labels) and labels.min() < 0:
         raise InputError(f"{what} has label {labels.min()}; labels count from 0")
     return labels.astype(np.int64)
-
-
-def _numbers(highest: list[int]) -> tuple[str, ...]:
-    """Names for labels that have none: '0', '1', …"""
-    return tuple(str(label) for label in range(max(highest, default=-1) + 1))
 
 
 def _source(

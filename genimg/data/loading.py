@@ -19,6 +19,7 @@ from genimg.data.sources import Source
 from genimg.data.storage import Ragged
 from genimg.errors import InputError
 from genimg.images import BrokenImage, Channels
+from genimg.labels import number_names
 
 CHUNK = 64  # images that a thread reads at a time
 
@@ -94,7 +95,7 @@ def numbered(sources: Iterable[Source], column: str) -> tuple[str, ...]:
         for source in sources:
             every = pool.map(partial(_highest, source, column), range(len(source)))
             highest = max(highest, *every)
-    return tuple(str(number) for number in range(highest + 1))
+    return number_names(highest, f"column {column}")
 
 
 def _highest(source: Source, column: str, index: int) -> int:

@@ -27,6 +27,7 @@ from genimg.data.shard_files import RowGroup, ShardFiles, find_shards
 from genimg.data.storage import corners
 from genimg.errors import InputError
 from genimg.images import BrokenImage, Channels
+from genimg.labels import number_names
 
 CACHE_BYTES = 2 * WINDOW_BYTES  # of encoded images: the open windows and the next ones
 PIECE = 16  # rows that a thread decodes at a time
@@ -184,7 +185,7 @@ class Shards:
         """'0', '1', … up to the highest class in a column, which is read whole for it."""
         groups = range(len(self._files.rows))
         highest = max(self._pool.map(partial(self._files.highest, column), groups))
-        return tuple(str(number) for number in range(highest + 1))
+        return number_names(highest, f"column {column}")
 
     def _chosen_by(self, seed: int, count: int) -> np.ndarray:
         return choose_rows(

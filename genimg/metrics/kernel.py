@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def kernel_distance(
     real, fake: float [N, D] and [M, D] on one device, N, M >= 2. Its expectation does not depend
     on the numbers of images, and is 0 for two samples of one distribution: a value may be below.
     Subsets are drawn by the seed, without repetition inside one, of all images where a set has
-    fewer than `size`.
+    fewer than `size`; where both have no more, there is one, and no deviation (NaN).
 
     sync: the workers that share the subsets; all have the same features, and get the same values.
     """
@@ -40,6 +42,8 @@ def kernel_distance(
             f"{len(real)} real and {len(fake)} generated images have no kernel distance; give 2 "
             "or more of each"
         )
+    if size == len(real) == len(fake):  # of which there is but one subset
+        subsets = 1
     found = [real.new_empty(0, dtype=torch.float64)]
     for number in share(sync, subsets):
         x, y = (
@@ -48,7 +52,8 @@ def kernel_distance(
         )
         found.append(squared_mmd(x, y)[None])
     values = sync.gather(torch.cat(found))
-    return float(values.mean()), float(values.std(correction=0))
+    spread = float(values.std(correction=0)) if subsets > 1 else math.nan
+    return float(values.mean()), spread
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.beta * self.pixels(x)
-        return x + self.gamma * self.mixture(x)
+        x = x + self.beta.to(x.dtype) * self.pixels(x)
+        return x + self.gamma.to(x.dtype) * self.mixture(x)
 
 
 class NAFNet(RestoringNetwork):

@@ -14,6 +14,7 @@ from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.schedule import Train
 from genimg.training.method import Method
+from genimg.training.transfer import agree
 
 
 class Diverged(RuntimeError):
@@ -57,6 +58,7 @@ def fit(
         )
         at_save = done or crossed(train.checkpoint_every, before, method.seen)
         if at_log or at_save:
+            agree(method, sync)
             stop, values = window.close(method, sync, should_stop())
             log(method.seen, values)
             if at_save or stop:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genimg.contracts import Sync
 from genimg.training.method import Method, Snapshot, flatten_states
+from genimg.training.optimizers import Muon
 
 
 def announce(plain: Any, sync: Sync, device: torch.device) -> Any:
@@ -40,6 +41,16 @@ def restore_everywhere(method: Method, snapshot: Snapshot | None, sync: Sync) ->
     return progress
 
 
+def agree(method: Method, sync: Sync) -> None:
+    """Let all workers go on from what rank 0 holds, where steps are not bit for bit the same.
+
+    Muon multiplies matrices, which processors of different kinds do with different rounding; all
+    other optimizers compute number by number from gradients that all workers share.
+    """
+    if sync.world > 1 and any(isinstance(each, Muon) for each in method.optimizers.values()):
+        sync.broadcast(held(method))
+
+
 def outline(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Dtypes and shapes, as JSON can tell them."""
     return {k: (str(t.dtype).removeprefix("torch."), list(t.shape)) for k, t in tensors.items()}
@@ -57,6 +68,7 @@ def held(method: Method) -> Iterator[Tensor]:
     """The very tensors of a method's state, in the same order on every worker."""
     yield from flatten_states(method.networks).values()
     yield from flatten_states(method.averages).values()
+    yield from method.state.values()
     for optimizer in method.optimizers.values():
         for moments in optimizer.state_dict()["state"].values():
             yield from moments.values()
