@@ -85,7 +85,7 @@ class Drawn(Alike):
         self.count = count
         self.key = (ability.latent, column, manner.steps, manner.guidance)
         # a pass of many steps takes long, for which others have to wait: it has fewer rows
-        self.pixels = (ability.side or 1) ** 2 * (manner.steps or 1)
+        self.pixels = (ability.side or 1) ** 2 * (manner.steps or ability.steps)
         self._rows_of = rows_of
         self._manner = manner
         self._result = result

@@ -17,6 +17,8 @@ from genimg.inference import latents
 from genimg.plans import Alike
 from genimg.results import Frames, Pictures
 
+MOST_TRIED = 256  # latents
+
 
 @dataclass(frozen=True)
 class Point:
@@ -73,7 +75,8 @@ class Traversed(Alike):
     """Rows of images, along each of which one latent of a point changes.
 
     dims: which latents; None: those `count` that change the image most when they go from -reach to
-        reach, by the mean square of the difference in bytes, which is found out first
+        reach, by the mean square of the difference in bytes, which is found out first; refused
+        where there are too many to try
     """
 
     def __init__(
@@ -91,6 +94,11 @@ class Traversed(Alike):
         self._probe: Drawn | None = None
         self._dims = dims
         if dims is None:
+            if ability.latent > MOST_TRIED:
+                raise InputError(
+                    f"dims: this model has {ability.latent} latents, too many to try them all;"
+                    " name some, as dims=0,1,2"
+                )
             every = range(ability.latent)
             self._probe = self._along(every, torch.tensor([-reach, reach]))
             count = min(count, ability.latent)

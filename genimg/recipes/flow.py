@@ -82,6 +82,10 @@ class Flow(Synthesis):
         return self.data.channels, self.data.size, self.data.size
 
     @property
+    def steps(self) -> int:
+        return self.sampler.steps
+
+    @property
     def options(self) -> tuple[str, ...]:
         return ("steps", "guidance") if self.model.conditional else ("steps",)
 

@@ -88,6 +88,11 @@ class Synthesis(Recipe):
         return compute
 
     @property
+    def steps(self) -> int:
+        """From latents to images, unless asked for."""
+        return 1
+
+    @property
     def options(self) -> tuple[str, ...]:
         """Columns of a pass that are options of operations, which these models honour."""
         return ()
@@ -142,6 +147,7 @@ class Synthesis(Recipe):
             latent=self.latent,
             side=data.size,
             classes=self.model.classes,
+            steps=self.steps,
         )
         searches = bool(self.sought)
         invert = replace(

@@ -132,6 +132,14 @@ def test_npz_numbers_classes_alike_in_both_splits(tmp_path):
             {"x": np.zeros((1, 4, 4), np.uint8), "y": np.array([1]), "classes": ["a"]},
             "label 1, but",
         ),
+        (
+            {"x": np.zeros((2, 4, 4), np.uint8), "y": np.array([5, 10**9])},
+            "label 1000000000: label",
+        ),
+        (
+            {"x": np.zeros((2, 4, 4), np.uint8), "y": np.array([0, 1]), "classes": ["a", " a"]},
+            "empty or alike",
+        ),
         ({"images": np.array([{}, {}], dtype=object)}, "not a readable"),
     ],
 )

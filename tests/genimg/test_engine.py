@@ -154,6 +154,8 @@ def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
         images = sample(engine, 32)
         assert images.shape == (32, data.size, data.size, data.channels)
         assert len({image.tobytes() for image in images}) == 32
+        if engine.recipe.recipe == "vq-vae":  # whose codes are chosen: they jump
+            continue
         one = {"label": classes[0]} if (classes := engine.abilities["sample"].classes) else {}
         near, far = (
             sample(engine, 32, truncation=factor, **one).astype(float).std(axis=0).mean()

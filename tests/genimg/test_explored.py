@@ -68,6 +68,13 @@ def test_a_traversal_goes_through_its_seeds_other_latents(engines):
         assert np.array_equal(frames, engine(Decode(**label), latents=point).images)
 
 
+def test_too_many_latents_are_not_all_tried():
+    ability = Ability(lambda rows: {"image": rows["latent"]}, 1, ("latent",), latent=257, side=2)
+    with pytest.raises(InputError, match="dims: this model has 257 latents, too many to try"):
+        Traverse(seed=0).plan(ability, {})
+    assert Traverse(seed=0, dims="256", frames=3).plan(ability, {}).count == 3
+
+
 @pytest.mark.parametrize("kind", ["dcgan", "dcgan-by-class", "flow"])
 def test_what_is_near_a_seed_is_of_its_length_and_its_class(engines, kind):
     engine = engines[kind]

@@ -13,6 +13,7 @@ from genimg import rng
 from genimg.contracts import Batch
 from genimg.errors import InputError
 from genimg.models.velocity import VelocityUNet, waves
+from genimg.operations.drawing import Sample
 from genimg.training.flow_matching import drawn_times
 from genimg.training.sync import Alone
 
@@ -145,3 +146,12 @@ def test_times_become_waves_from_fast_to_slow():
 def test_sizes_that_cannot_be_halved_so_often_are_refused():
     with pytest.raises(InputError, match=r"data.size=20: with model.unshuffle=2 and model.depth=2"):
         tiny("flow", "data.size=20", "model.depth=2")
+
+
+def test_its_own_steps_make_passes_as_short_as_those_asked_for():
+    """Whoever leaves the option out waits, and lets others wait, no longer."""
+    for own in (1, 8):
+        recipe = tiny("flow", f"sampler.steps={own}")
+        ability = recipe.abilities(recipe.networks())["sample"]
+        asked, left_out = (Sample(n=4, steps=steps).plan(ability, {}) for steps in (own, None))
+        assert asked.pixels == left_out.pixels == own * recipe.data.size**2

@@ -1,5 +1,7 @@
 """KID against sums over pairs, and where its value is known."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,7 @@ def test_it_is_the_sum_over_pairs():
     mean, spread = kernel_distance(x[:13], y, subsets=3)
     assert mean == pytest.approx(straightforward(x[:13].double().numpy(), y.double().numpy()))
     assert spread == pytest.approx(0, abs=1e-12)
+    assert math.isnan(kernel_distance(x[:13], y)[1])  # one subset: that of everything
 
 
 def test_it_is_unbiased():

@@ -51,6 +51,14 @@ def test_what_is_no_label_is_refused_with_the_nearest(label, message):
     assert message in str(refused.value)
 
 
+def test_names_are_found_as_they_are_typed():
+    """With blanks around them or not, and in whichever form Unicode has for them."""
+    names = (" lead", "cafe\u0301", "x=1 ")
+    assert shares_of("lead", names) == shares_of(" lead", names) == (1, 0, 0)
+    assert shares_of("caf\u00e9=1,lead=3", names) == (0.75, 0.25, 0)
+    assert shares_of("x=1", names) == (0, 0, 1)
+
+
 @given(
     st.dictionaries(
         st.sampled_from([pet for pet in PETS if "," not in pet]), st.floats(1e-6, 1e6), min_size=1

@@ -12,7 +12,8 @@ from genimg.engine import Engine
 from genimg.inference import latents
 from genimg.models.mixture import Mixture
 from genimg.operations.drawing import Decode
-from genimg.operations.reading import Encode, Reconstruct, Vary
+from genimg.operations.exploring import Vary
+from genimg.operations.reading import Encode, Reconstruct
 
 SHARES = torch.tensor([0.2, 0.5, 0.3])
 MEANS = torch.tensor([[-3.0, 0], [2, 2], [2, -3]])

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from genimg.models.nafnet import ChannelAttention, LayerNorm2d, NAFNet, box_mean
+from genimg.inference import prepared
+from genimg.models.nafnet import Block, ChannelAttention, LayerNorm2d, NAFNet, box_mean
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
@@ -36,3 +37,11 @@ def test_nafnet_has_the_size_of_its_paper():
     blocks = [p for key, p in network.named_parameters() if key.endswith(("beta", "gamma"))]
     assert len(blocks) == 2 * 36
     assert not any(p.any() for p in blocks)
+
+
+def test_in_bfloat16_blocks_keep_to_it():
+    """What comes out of a block is in memory for every pixel of an image."""
+    block = prepared(Block(8, 3).eval().requires_grad_(False), "bfloat16")
+    images = torch.randn(1, 8, 6, 7).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert block(images).dtype == torch.bfloat16

@@ -43,7 +43,7 @@ def test_a_recipe_carries_its_own_name_and_a_one_line_summary(name):
 
 @every_recipe
 def test_json_round_trip(name, tmp_path):
-    recipe = tiny(name, "train.lr=1e-4")
+    recipe = tiny(name, "train.lr=3e-3")
     assert recipes.from_json(recipe.model_dump_json()) == recipe
     recipe.save(tmp_path / "recipe.json")
     assert recipes.from_json((tmp_path / "recipe.json").read_text()) == recipe

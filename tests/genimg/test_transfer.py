@@ -9,9 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
+from tiny_recipes import tiny
 
+from genimg.contracts import Sync
 from genimg.training.sync import Alone, Collective
-from genimg.training.transfer import announce, hollow, outline
+from genimg.training.transfer import agree, announce, hollow, outline, restore_everywhere
 
 CPU = torch.device("cpu")
 TOLD = {"text": "ä\n", "list": [1, 0.1, None]}
@@ -48,6 +50,8 @@ def two_workers(rank: int, folder: Path) -> None:
     sync = Collective()
     assert announce(TOLD if rank == 0 else None, sync, CPU) == TOLD
     assert announce(None, sync, CPU) is None
+    method_that_goes_apart(rank, sync)
+    state_that_only_the_first_has(rank, sync)
     mine = tensors()
     if rank == 1:
         for tensor in mine.values():
@@ -55,6 +59,28 @@ def two_workers(rank: int, folder: Path) -> None:
     sync.broadcast(mine.values())
     save_file({name: tensor.contiguous() for name, tensor in mine.items()}, folder / str(rank))
     dist.destroy_process_group()
+
+
+def method_that_goes_apart(rank: int, sync: Sync) -> None:
+    """What Muon makes, which rounds otherwise on another processor, comes together again."""
+    for optimizer, together in (("muon", True), ("adam", False)):
+        method = tiny("classifier", f"train.optimizer={optimizer}").method(CPU)
+        weight = next(method.networks["classifier"].parameters()).detach()
+        weight.fill_(1 + rank)
+        agree(method, sync)
+        assert bool((weight == 1).all()) is (together or rank == 0)
+
+
+def state_that_only_the_first_has(rank: int, sync: Sync) -> None:
+    method = tiny("dcgan", "loss.augment=[colour]", "loss.adaptive=0.6").method(CPU)
+    assert method.state
+    for tensor in method.state.values():
+        tensor.fill_(3)
+    snapshot = method.snapshot()
+    for tensor in method.state.values():
+        tensor.fill_(rank)
+    restore_everywhere(method, snapshot if rank == 0 else None, sync)
+    assert all((tensor == 3).all() for tensor in method.state.values())
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
+from genimg.explored import MOST_TRIED
 from genimg.moving import FRAME_MS
 from genimg.operations import OPERATIONS, Kind
 from genimg.recipes import RECIPES
@@ -34,6 +35,8 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
     honoured = engine.abilities[name].conditions
     if "iterations" in honoured:
         options |= {"starts": 2, "iterations": 3}
+    if "dims" in fields and engine.abilities[name].latent > MOST_TRIED:
+        options |= {"dims": "0,7"}
     options |= {"sigma": 25.0} if "sigma" in fields and "sigma" in honoured else {}
     inputs = {}
     reads = "image" in engine.abilities[name].takes
@@ -76,6 +79,10 @@ def plain(made) -> np.ndarray | list:
 
 
 def alike(one, other) -> bool:
+    """Gray images have a channel, or none, or three alike, by the format."""
+    if isinstance(one, np.ndarray) and other.ndim == 4 and other.shape[3] == 1:
+        one = one[..., None] if one.ndim == 3 else one
+        other = np.broadcast_to(other, one.shape)
     return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
