@@ -175,9 +175,9 @@ class Tiled(Kept):
 
     def _cut(self, number: int, whole: bool = False) -> Tensor:
         """float32 [C, h, w] in [-1, 1]: one tile. whole: also what the network may not see."""
-        pixels = np.ascontiguousarray(self._colour[self._within(number)])
+        pixels = self._colour[self._within(number)].copy()  # turned ones may lie backwards
         planes = torch.from_numpy(pixels).permute(2, 0, 1)[self._place(number)[1]]
-        floats = planes.to(torch.float32, copy=True)
+        floats = planes.to(torch.float32)
         floats = floats.div_(self._peak / 2).sub_(1)
         if self._mask is not None and not whole:
             floats = floats.masked_fill(self._holes(number) > 0, 0.0)

@@ -44,7 +44,7 @@ def asked(engine: Engine, name: str):
     }
     takes, optional = OPERATIONS[name].takes, OPERATIONS[name].optional - {"mask"}
     inputs = {key: given[kind]() for key, kind in takes.items() if key not in optional}
-    of = {"of": 3} if name == "vary" else {}
+    of = {"vary": {"of": 3}, "traverse": {"dims": "0,7"}}.get(name, {})
     if name in engine.abilities and "iterations" in engine.abilities[name].conditions:
         of = {"starts": 2, "iterations": 2}
     return engine(OPERATIONS[name](**of), **inputs)
