@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from genimg import losses
 from genimg.models.centers import STRIDE
 from genimg.schedule import Train
-from genimg.training.adversarial import LOSSES, PAIRED, Adversarial
+from genimg.training.adversarial import Adversarial
 from genimg.training.autoencoding import Autoencoding
 from genimg.training.detection import Detection, distance_at, targets
 from genimg.training.flow_matching import FlowMatching
+from genimg.training.game import LOSSES
 from genimg.training.method import Method
 from genimg.training.optimizers import Muon
+from genimg.training.quantisation import Quantisation
 from genimg.training.recognition import Recognition
 from genimg.training.segmentation import Segmentation
 
@@ -81,7 +83,8 @@ def adversarial(
 ) -> Iterator[None]:
     """A GAN of any loss and penalties: the discriminator's step and, as often as it moves, the
     generator's."""
-    generator, discriminator = networks["generator"], networks["discriminator"]
+    generator: Any = networks["generator"]
+    discriminator: Any = networks["discriminator"]
     loss, train, classes = recipe.loss, recipe.train, len(recipe.model.classes)
     average = copy.deepcopy(generator).requires_grad_(False)
     betas, rate = (loss.beta1, loss.beta2), train.lr * loss.discriminator_rate
@@ -96,6 +99,10 @@ def adversarial(
 
     for step, indices in enumerate(batches(data["image"], train.batch_size)):
         real = floats(data["image"][indices], device)
+        if hasattr(generator, "grow"):
+            for network in (generator, discriminator):
+                network.grow(step * train.batch_size)
+            real = discriminator.faded(real)
         wanted = F.one_hot(data["label"][indices], classes).float() if classes else None
         latents = torch.randn(train.batch_size, recipe.latent, device=device)
         moves = (step + 1) % loss.critic_steps == 0
@@ -123,6 +130,8 @@ def adversarial(
             (gradient,) = torch.autograd.grad(outputs.sum(), between, create_graph=True)
             norm = gradient.float().flatten(1).norm(dim=1)
             loss_d = loss_d + loss.gradient_penalty * (norm - 1).square().mean()
+        if loss.drift:
+            loss_d = loss_d + loss.drift * logits[0].square().mean()
         adam_d.zero_grad()
         loss_d.backward()
         adam_d.step()
@@ -134,7 +143,7 @@ def adversarial(
 
         if moves:
             discriminator.requires_grad_(False)
-            shown = [real.detach(), fake] if loss.kind in PAIRED else [fake]
+            shown = [real.detach(), fake] if loss.paired else [fake]
             loss_g = cost_of_drawing(*(logits_of(images, wanted) for images in shown))
             if loss.orthogonal:
                 filters = (each for each in generator.parameters() if each.dim() == 4)
@@ -232,19 +241,70 @@ def flow_matching(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
 
 
 def autoencoding(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    wanted, likelihood = recipe.loss, recipe.likelihood
+    count = wanted.importance
+
     def loss_of(network: Any, images: Tensor, rows: Columns) -> Tensor:
         with autocast:
-            mean, log_variance = network.encode(images)
-            mean, log_variance = mean.float(), log_variance.float()
-            noise = torch.randn_like(mean)
-            decoded = network.decode(mean + (0.5 * log_variance).exp() * noise).float()
-        log_sigma = 0.5 * (images - decoded).detach().square().mean().log()
-        nll = losses.gaussian_nll(images, decoded, log_sigma).mean()
-        kl = losses.gaussian_kl(mean, log_variance).mean()
-        network.log_sigma.lerp_(log_sigma, 0.01)
-        return (nll + recipe.loss.beta * kl) / images[0].numel()
+            seen = network.encode(images)
+            if count > 1:
+                seen = tuple(each.repeat_interleave(count, dim=0) for each in seen)
+                images = images.repeat_interleave(count, dim=0)
+            noise = torch.randn(len(images), network.latent, device=images.device)
+            made, levels = network.draw(seen, noise, None)
+        made = made.float()
+        levels = [[each.float() for each in level] for level in levels]
+        log_sigma = network.log_sigma
+        if likelihood.scaled:
+            log_sigma = 0.5 * (images - likelihood.mean(made)).square().mean().log()
+            network.log_sigma.lerp_(log_sigma.detach(), 0.01)
+        nll = likelihood.nll(images, made, log_sigma)
+        if count > 1:
+            ratio = sum(losses.gaussian_log_ratio(*level) for level in levels)
+            cost = -losses.importance_bound((ratio - nll).unflatten(0, (-1, count))).mean()
+        else:
+            kls = [losses.gaussian_kl(*level[1:]) for level in levels]
+            rate = torch.cat([kl.reshape(*kl.shape[:2], -1).sum(2).mean(0) for kl in kls])
+            cost = nll.mean() + wanted.beta * rate.clamp_min(wanted.free_bits).sum()
+        return cost / images[0].numel()
 
     return loss_of
+
+
+def quantisation(
+    recipe: Any, networks: Networks, data: Columns, device: torch.device, bfloat16: bool
+) -> Iterator[None]:
+    """A VQ-VAE whose codes follow running means, and a prior of the codes."""
+    autoencoder: Any = networks["autoencoder"]
+    train = recipe.train
+    codebook, usage, sums = autoencoder.codebook, autoencoder.usage, autoencoder.sums
+    both = [
+        (each, copy.deepcopy(each).requires_grad_(False),
+         torch.optim.Adam(each.parameters(), train.lr, (0.9, 0.99), fused=True))
+        for each in (autoencoder, networks["prior"])
+    ]  # fmt: skip
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+    for step, indices in enumerate(batches(data["image"], train.batch_size)):
+        images = floats(data["image"][indices], device)
+        with autocast:
+            features = autoencoder.encode(images).float()
+        codes = autoencoder.nearest(features)
+        near = autoencoder.features(codes)
+        with autocast:
+            made = autoencoder.decode(features + (near - features).detach())
+        loss = F.mse_loss(made.float(), images)
+        loss = loss + recipe.loss.commitment * F.mse_loss(features, near)
+        descend(train, step, loss, *both[0])
+        with torch.no_grad():
+            rows, flat = features.flatten(2).transpose(1, 2).flatten(0, 1), codes.flatten()
+            usage.lerp_(torch.bincount(flat, minlength=len(usage)) / len(flat), 0.01)
+            sums.lerp_(torch.zeros_like(sums).index_add_(0, flat, rows / len(flat)), 0.01)
+            codebook.copy_(sums / usage.clamp_min(1e-6)[:, None])
+        with autocast:
+            logits = networks["prior"](codes, None)
+        nats = F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())
+        descend(train, step, nats, *both[1])
+        yield
 
 
 LOOPS: dict[type[Method], Loop] = {
@@ -252,6 +312,7 @@ LOOPS: dict[type[Method], Loop] = {
     Autoencoding: alone(autoencoding),
     Detection: alone(detection),
     FlowMatching: alone(flow_matching),
+    Quantisation: quantisation,
     Recognition: alone(recognition),
     Segmentation: alone(segmentation),
 }
