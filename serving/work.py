@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -204,6 +205,11 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
         raise bad_value("output_format", format, str(error)) from None
 
 
+# numpy has Python's own parser read headers, which fails now and then where threads use it at once
+# (SystemError: AST constructor recursion depth mismatch; Python 3.11)
+_PARSER = threading.Lock()
+
+
 def latents_in(data: bytes) -> np.ndarray:
     """The numbers [N, D] of a .npy file. Raises ApiError.
 
@@ -214,7 +220,8 @@ def latents_in(data: bytes) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0
         header = header if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, kind = header(file)
+        with _PARSER:
+            shape, by_column, kind = header(file)
         values = np.frombuffer(data, kind, offset=file.tell())
         if kind.kind in "fiu" and len(shape) == 2 and values.size == math.prod(shape) > 0:
             array = values.reshape(shape, order="F" if by_column else "C")

@@ -155,10 +155,10 @@ def test_copies_of_training_images_are_shown_beside_these(judge):
 def test_only_what_chooses_is_measured_where_that_is_asked_for(judge):
     images = [seen(judge, real_images(Scenes(16, 3, seed=s), range(40))) for s in (0, 1)]
     every, quick = judged(*images), judged(*images, best="judge_fid")
-    dear = {"judge_kid", "judge_kid_std", *judging.MANIFOLDS}
+    dear = {"judge_kid", *judging.MANIFOLDS}  # of so few images the kernel distance has no spread
     assert every.keys() - quick.keys() == dear
     assert quick == {name: every[name] for name in quick}
-    for best, more in {"judge_kid": 2, "judge_recall": 4, "judge_inception_score": 0}.items():
+    for best, more in {"judge_kid": 1, "judge_recall": 4, "judge_inception_score": 0}.items():
         found = judged(*images, best=best)
         assert best in found
         assert len(found) == len(quick) + more

@@ -1,6 +1,10 @@
 """Latents that go in and come out over HTTP: ways, traversals, variations, inversions."""
 
 import base64
+import gc
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from live_server import file_of, opened, pixels
 from operation_inputs import sent
 
 from genimg.operations import OPERATIONS, Kind
+from serving.work import latents_in
 
 POINTS = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
 
@@ -81,3 +86,38 @@ def test_what_cannot_be_explored_is_refused_by_name(asking, name, options, param
     answer = asking.post(f"/v1/images/{name}", json=options | {"model": "dcgan"})
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
+
+
+class Cycle:
+    """Garbage whose end lets other threads go on."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        for _ in range(30):
+            pass
+
+
+@pytest.fixture
+def hurried():
+    """Threads take turns, and garbage is collected, as often as can be."""
+    before = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(20, 2, 2)
+    yield
+    sys.setswitchinterval(before[0])
+    gc.set_threshold(*before[1])
+
+
+def test_many_threads_may_read_latents_at_once(hurried):
+    out = io.BytesIO()
+    np.save(out, np.arange(16.0).reshape(2, 8))
+
+    def read(_: int) -> bool:
+        garbage = [Cycle() for _ in range(5)]
+        del garbage
+        return np.array_equal(latents_in(out.getvalue()), np.arange(16.0).reshape(2, 8))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(read, range(20_000)))
