@@ -31,6 +31,11 @@ def way(
     seeds: of the points, if they have some; without labels they also go from class to class
     labels: classes that they go through, at an even pace, or stay in where it is one
     """
+    if len(points) < 2 and len(labels) < 2:
+        raise InputError(
+            "seeds: one image leads nowhere; give two or more, or a class that it goes to"
+            " (to_label)"
+        )
     if frames < len(points):
         raise InputError(
             f"frames={frames}: fewer than the {len(points)} images that it goes by; give more"

@@ -106,10 +106,12 @@ class GAN(Synthesis):
                 f"loss.pack={self.loss.pack}: images judged together are of several classes; leave"
                 " it out, or model.conditional"
             )
-        if self.train.batch_size % self.together:
+        size, together = self.train.batch_size, self.together
+        if size % together:
             raise ValueError(
-                f"train.batch_size={self.train.batch_size}: with loss.pack={self.loss.pack}, in"
-                f" groups of {self.model.group}, it is a multiple of {self.together}"
+                f"train.batch_size={size}: {together} images are judged together (packs of"
+                f" {self.loss.pack}, compared in groups of {self.model.group}); give a multiple of"
+                f" {together}, as {-(-size // together) * together}"
             )
         return self
 

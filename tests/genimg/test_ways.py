@@ -88,6 +88,7 @@ def test_a_way_from_label_to_label_keeps_the_latents_of_one_seed(engines):
     ("options", "told"),
     [
         ({"seeds": "1,2,3", "frames": 2}, "frames=2: fewer than the 3 images"),
+        ({"seeds": "3"}, "seeds: one image leads nowhere; give two or more"),
         ({"seeds": "1,2", "square": True}, "square=True: has four corners, not 2"),
         ({"square": True, "frames": 15}, "frames=15: a square has a square number of"),
         ({"to_label": "disc"}, "to_label='disc': give label"),
