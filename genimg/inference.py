@@ -87,6 +87,11 @@ class Inference:
         """This worker's part of rows 0 to count - 1; may be empty."""
         return share(self.sync, count)
 
+    def pieces(self, share: range) -> Iterator[range]:
+        """A share in pieces of `at_once` rows, the last one as long as is left."""
+        for start in range(0, len(share), self.at_once):
+            yield share[start : start + self.at_once]
+
     def gather(self, rows: Tensor) -> Tensor:
         """The rows [N, ...] of all workers' shares, in their order; alike on every worker."""
         return self.sync.gather(rows)

@@ -62,9 +62,7 @@ def _variance(windows: Tensor) -> Tensor:
     """Noise variance, float64 [B], of planes' patches [B, h, w, s, s]."""
     size = windows.shape[-1]
     squares = windows.flatten(1, 2).double()  # [B, n, s, s]
-    squares = squares - squares.mean(
-        dim=1, keepdim=True
-    )  # which bounds the rounding of what follows
+    squares = squares - squares.mean(dim=1, keepdim=True)  # or what follows rounds more
     across, down = (squares.diff(dim=dim).square().sum(dim=(2, 3)) for dim in (3, 2))
     texture = across + down  # [B, n]
     patches = squares.flatten(2)

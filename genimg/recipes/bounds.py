@@ -35,9 +35,9 @@ def measured(
     """
     share = inference.share(len(chosen))
     parts = []
-    for start in range(share.start, share.stop, inference.at_once):
-        numbers = torch.arange(start, min(start + inference.at_once, share.stop))
-        few = chosen[numbers.numpy()]
+    for piece in inference.pieces(share):
+        numbers = torch.arange(piece.start, piece.stop)
+        few = chosen[piece.start : piece.stop]
         keys = rng.fold(0, torch.from_numpy(few)).to(inference.device)
         stored = data.fetch(few, keys)
         rows = {"image": to_floats(stored["image"], inference.device)}

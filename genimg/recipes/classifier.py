@@ -139,8 +139,8 @@ class Classifier(Recipe):
         chosen = data.choose(self.evaluation.images)
         share = inference.share(len(chosen))
         parts = [torch.empty(0, 2, dtype=torch.float64, device=inference.device)]
-        for start in range(share.start, share.stop, inference.at_once):
-            indices = chosen[start : min(start + inference.at_once, share.stop)]
+        for piece in inference.pieces(share):
+            indices = chosen[piece.start : piece.stop]
             keys = torch.from_numpy(indices).to(inference.device)
             stored = data.fetch(indices, keys)
             logits = self.logits(inference, stored["image"])

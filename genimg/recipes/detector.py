@@ -107,8 +107,8 @@ class Detector(Recipe):
         share = inference.share(len(chosen))
         shape = (0, 2 * BOXES, 6)  # guesses, then truths; class, corners, score
         parts = [torch.empty(shape, device=inference.device)]
-        for start in range(share.start, share.stop, inference.at_once):
-            indices = chosen[start : min(start + inference.at_once, share.stop)]
+        for piece in inference.pieces(share):
+            indices = chosen[piece.start : piece.stop]
             stored = data.fetch(indices, torch.from_numpy(indices).to(inference.device))
             guess, scores = self.detected(inference, stored["image"])
             truth = stored["boxes"].to(inference.device)

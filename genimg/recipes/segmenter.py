@@ -103,8 +103,8 @@ class Segmenter(Recipe):
         share = inference.share(len(chosen))
         count = len(self.model.classes)
         mine = torch.zeros(1, count, count, dtype=torch.int64, device=inference.device)
-        for start in range(share.start, share.stop, inference.at_once):
-            indices = chosen[start : min(start + inference.at_once, share.stop)]
+        for piece in inference.pieces(share):
+            indices = chosen[piece.start : piece.stop]
             images, truth = self.looked_at(inference, data, indices)
             mine += confusion(self.segmented(inference, images), truth, count)
         every = inference.gather(mine).sum(dim=0)

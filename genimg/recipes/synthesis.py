@@ -212,10 +212,8 @@ class Synthesis(Recipe):
         compute = self.drawer(inference.networks)
         shape = (0, self.data.channels, self.data.size, self.data.size)
         parts = [torch.empty(shape, dtype=torch.uint8, device=inference.device)]
-        for start in range(seeds.start, seeds.stop, inference.at_once):
-            few = torch.arange(
-                start, min(start + inference.at_once, seeds.stop), device=inference.device
-            )
+        for piece in inference.pieces(seeds):
+            few = torch.arange(piece.start, piece.stop, device=inference.device)
             rows: Rows = {"latent": latents(few, self.latent)}
             if count := len(self.model.classes):
                 kinds = classes_of(few, count) if number is None else torch.full_like(few, number)

@@ -156,8 +156,8 @@ class VQVAE(Synthesis):
         share = inference.share(len(chosen))
         compute = self.reconstructor(inference.networks)
         parts = [torch.empty(0, dtype=torch.float64, device=inference.device)]
-        for start in range(share.start, share.stop, inference.at_once):
-            few = chosen[start : min(start + inference.at_once, share.stop)]
+        for piece in inference.pieces(share):
+            few = chosen[piece.start : piece.stop]
             real = real_images(data, few, inference.device)
             rows: Rows = {"image": to_floats(real, inference.device)}
             parts.append(psnr(to_bytes_range(inference.rows(compute, rows)["image"]), real))
