@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genimg import references
 from genimg.contracts import Dataset
-from genimg.data.augment import augment
+from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.engine import Engine
@@ -119,9 +119,7 @@ def student_of(
         batch_size=train.batch_size,
         seed=train.seed,
         device=device,
-        augment=lambda stored, keys: augment(
-            stored, keys, recipe.data.augment, recipe.data.translate
-        ),
+        augment=augmenting(recipe.data),
     )
     with closing(iter(loader)) as batches:
         fit(method, batches, train, sync=Alone(), log=progress, save=lambda method: None)

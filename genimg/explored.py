@@ -113,8 +113,8 @@ class Traversed(Alike):
         self._shown: Drawn | None = None
         self.count = self._probed + count * frames
         self._rows = count
-        first = self._along([0], self._values)
-        self.key, self.pixels = first.key, first.pixels
+        self._first = self._along([0], self._values)
+        self.key, self.pixels = self._first.key, self._first.pixels
 
     def lap(self, row: int) -> tuple[Hashable, int]:
         if row < self._probed:  # what is shown is known when these are made, and no sooner
@@ -125,7 +125,7 @@ class Traversed(Alike):
         return self._at(start).rows(start - self._before(start), stop - self._before(start))
 
     def converted(self, made: Rows) -> Rows:
-        return self._along([0], self._values).converted(made)
+        return self._first.converted(made)
 
     def put(self, start: int, made: Rows) -> None:
         self._at(start).put(start - self._before(start), made)

@@ -116,9 +116,7 @@ class Recipe(Section):
         ability = self.need(operation.name, abilities)
         for name in sorted(operation.conditions - ability.conditions):
             if (value := getattr(operation, name)) not in (None, ""):
-                remedy = "leave it out"
-                if name == "direction" and "latent" in ability.takes:
-                    remedy = "`genimg directions` finds those that it has"
+                remedy = operation.remedy(name, ability)
                 raise InputError(f"{name}={value!r}: this {self.recipe} takes no {name}; {remedy}")
         operation.suits(ability)
         return ability

@@ -1,6 +1,9 @@
 """Symmetries and shifts of images, each image its own, decided by its key, a batch at once."""
 
-from typing import Literal
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +12,9 @@ from genimg.contracts import Stored
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
 from genimg.rng import fold, integers
+
+if TYPE_CHECKING:
+    from genimg.recipe import Data
 
 _AUGMENT = int.from_bytes(b"augment")
 _TRANSLATE = int.from_bytes(b"shifted")
@@ -28,6 +34,11 @@ def augment(
     """
     turned = stored if kind == "none" else symmetric(stored, keys, kind)
     return shifted(turned, keys, translate) if translate else turned
+
+
+def augmenting(data: Data) -> Callable[[Stored, Tensor], Stored]:
+    """`augment` as a recipe's data section asks for it."""
+    return lambda stored, keys: augment(stored, keys, data.augment, data.translate)
 
 
 def symmetric(stored: Stored, keys: Tensor, kind: Literal["flip", "dihedral"]) -> Stored:

@@ -52,6 +52,11 @@ class Conditioned(Operation):
     def suits(self, ability: Ability) -> None:
         self.manner(ability)
 
+    def remedy(self, condition: str, ability: Ability) -> str:
+        if condition == "direction" and "latent" in ability.takes:
+            return "`genimg directions` finds those that it has"
+        return super().remedy(condition, ability)
+
     def manner(self, ability: Ability) -> Manner:
         """How images are drawn by models of an ability; InputError for classes they do not know."""
         from genimg.directions import shift_of

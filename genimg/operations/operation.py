@@ -56,6 +56,10 @@ class Operation(Section):
         """The operation that a model must be able to do for this one on given inputs."""
         return self.name
 
+    def remedy(self, condition: str, ability: Ability) -> str:
+        """What to do about one of `conditions` that models of an ability do not honour."""
+        return "leave it out"
+
     @classmethod
     def needs(cls) -> bool:
         """Whether there is nothing to be done without a file."""

@@ -34,6 +34,8 @@ from genimg.training.adversarial import Adversarial
 from genimg.training.game import Game
 from genimg.training.method import Part
 
+COLOUR = Data(size=32, channels=3, augment="none", holdout=2_000)  # what most of them draw
+
 
 class Loss(Game):
     discriminator_rate: float = Field(1.0, gt=0)
@@ -152,7 +154,7 @@ def dcgan() -> GAN:
     """DCGAN (Radford et al. 2016) with the non-saturating loss and R1 (Mescheder et al. 2018)."""
     return GAN(
         recipe="dcgan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         train=Train(images=500_000, batch_size=64, lr=1e-3, decay="cosine", ema_half_life=20_000),
     )
 
@@ -182,7 +184,7 @@ def lsgan() -> GAN:
     """LSGAN (Mao et al. 2017): least squares, 1 for real and 0 for generated images."""
     return GAN(
         recipe="lsgan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         train=Train(images=500_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
         loss=Loss(kind="least-squares", r1=0.0, beta1=0.5, beta2=0.999),
     )
@@ -192,7 +194,7 @@ def wgan_gp() -> GAN:
     """WGAN-GP (Gulrajani et al. 2017): a critic held to gradients of norm 1, five steps to one."""
     return GAN(
         recipe="wgan-gp",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         train=Train(images=2_500_000, batch_size=64, lr=1e-4, ema_half_life=20_000),
         loss=Loss(
             kind="wasserstein", r1=0.0, gradient_penalty=10.0, critic_steps=5, beta1=0.0, beta2=0.9
@@ -207,7 +209,7 @@ def wgan() -> GAN:
     """
     return GAN(
         recipe="wgan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         train=Train(images=2_500_000, batch_size=64, lr=5e-5, ema_half_life=20_000),
         loss=Loss(
             kind="wasserstein", r1=0.0, weight_clip=0.01, critic_steps=5, beta1=0.0, beta2=0.99
@@ -219,7 +221,7 @@ def sngan() -> GAN:
     """SNGAN (Miyato et al. 2018): residual networks, spectral normalisation, hinge loss."""
     return GAN(
         recipe="sngan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         model=ResidualModel(),
         train=Train(images=2_500_000, batch_size=64, lr=2e-4, decay="linear", ema_half_life=20_000),
         loss=Loss(kind="hinge", r1=0.0, critic_steps=5, beta1=0.0, beta2=0.9),
@@ -230,7 +232,7 @@ def sagan() -> GAN:
     """SAGAN (Zhang et al. 2019): SNGAN with self-attention in both, and two learning rates."""
     return GAN(
         recipe="sagan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         model=ResidualModel(attention=True),
         train=Train(images=1_000_000, batch_size=64, lr=1e-4, ema_half_life=20_000),
         loss=Loss(kind="hinge", r1=0.0, discriminator_rate=4.0, beta1=0.0, beta2=0.9),
@@ -241,7 +243,7 @@ def biggan_small() -> GAN:
     """BigGAN (Brock et al. 2019), small: SAGAN by class, in normalisation and by projection."""
     return GAN(
         recipe="biggan-small",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         model=ResidualModel(attention=True, conditional=True),
         train=Train(images=2_500_000, batch_size=64, lr=2e-4, ema_half_life=20_000),
         loss=Loss(kind="hinge", r1=0.0, critic_steps=4, orthogonal=1e-4, beta1=0.0, beta2=0.999),
@@ -256,7 +258,7 @@ def progan() -> GAN:
     """
     return GAN(
         recipe="progan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         model=GrowingModel(),
         train=Train(images=2_000_000, batch_size=64, lr=1e-3, ema_half_life=20_000),
         loss=Loss(
@@ -275,7 +277,7 @@ def r3gan() -> GAN:
     """
     return GAN(
         recipe="r3gan",
-        data=Data(size=32, channels=3, augment="none", holdout=2_000),
+        data=COLOUR,
         model=ModernModel(),
         train=Train(
             images=1_000_000, batch_size=64, lr=1e-3, decay="cosine", lr_end=2.5e-4,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genimg import losses, rng
@@ -14,7 +13,7 @@ from genimg.contracts import Batch, Sync
 from genimg.schedule import Train, along, burnt_in
 from genimg.training.differentiable import augmented
 from genimg.training.game import Game
-from genimg.training.method import Method, Part
+from genimg.training.method import Method, Part, classes_of
 
 LATENTS = 1  # tag under which a batch's keys give its latents
 BETWEEN = 2  # tag under which they give places between real and generated images
@@ -70,7 +69,7 @@ class Adversarial(Method):
             network.grow(self.seen)
         step = self.seen // batch.total
         latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
-        classes = one_hot(batch.rows["label"], self.classes) if self.classes else None
+        classes = classes_of(batch, self.classes)
         real = packed(batch.rows["image"].detach(), self.game.pack)
         if self._growing:
             real = self.networks["discriminator"].faded(real)
@@ -191,8 +190,3 @@ def packed(images: Tensor, pack: int) -> Tensor:
 def unpacked(images: Tensor, pack: int) -> Tensor:
     """The inverse of `packed`."""
     return images if pack == 1 else images.unflatten(1, (pack, -1)).flatten(0, 1)
-
-
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """float32 [N, classes] of labels int64 [N]: 1 for its own class, 0 for the others."""
-    return F.one_hot(labels, classes).float()

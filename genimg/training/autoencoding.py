@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.losses import Likelihood, gaussian_kl, gaussian_log_ratio, importance_bound
 from genimg.schedule import Train
-from genimg.training.method import Method, Part
+from genimg.training.method import Method, Part, classes_of
 
 POSTERIOR, PIXELS = 1, 2  # tags under which a batch's keys give noise of the posterior, and pixels
 _SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
@@ -71,7 +70,7 @@ class Autoencoding(Method):
         images = batch.rows["image"]
         if bound.binarise == "dynamic":
             images = binarised(images, rng.fold(batch.keys, PIXELS))
-        classes = F.one_hot(batch.rows["label"], self.classes).float() if self.classes else None
+        classes = classes_of(batch, self.classes)
         with self.autocast:
             seen = self.encode(images)
             noise = rng.normal(rng.fold(batch.keys, POSTERIOR), (count, self.latent)).flatten(0, 1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg.contracts import Batch, Division, Sync
@@ -184,6 +185,11 @@ class Method(ABC):
             groups = snapshot.progress["optimizers"][name]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.seen = snapshot.progress["seen"]
+
+
+def classes_of(batch: Batch, count: int) -> Tensor | None:
+    """float32 [N, count]: 1 for each image's own class, 0 for the others; None where count is 0."""
+    return F.one_hot(batch.rows["label"], count).float() if count else None
 
 
 def learnt_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.schedule import Train
-from genimg.training.method import Method, Part
+from genimg.training.method import Method, Part, classes_of
 
 RESTARTS = 1  # tag under which a batch's keys give places whose features may become codes
 DECAY = 0.99  # a step, of the features that a code follows
@@ -65,7 +65,7 @@ class Quantisation(Method):
             told = {"loss": loss, "squared_error": error}
             told["perplexity"] = self.follow(features.detach(), codes, batch, sync)
 
-        classes = F.one_hot(batch.rows["label"], self.classes).float() if self.classes else None
+        classes = classes_of(batch, self.classes)
         with self.autocast:
             logits = self.prior(codes, classes)
         nats = F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())

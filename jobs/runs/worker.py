@@ -11,7 +11,7 @@ import torch
 
 from genimg import recipes
 from genimg.contracts import Sync
-from genimg.data.augment import augment
+from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.inference import Inference, rows_at_once
@@ -88,9 +88,7 @@ def work(
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=device,
-        augment=lambda stored, keys: augment(
-            stored, keys, recipe.data.augment, recipe.data.translate
-        ),
+        augment=augmenting(recipe.data),
         rank=sync.rank,
         world=sync.world,
         together=recipe.together,

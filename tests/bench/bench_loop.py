@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from genimg import recipes
-from genimg.data.augment import augment
+from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.data.scenes import Scenes
@@ -116,9 +116,7 @@ def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], 
         batch_size=train.batch_size,
         seed=train.seed,
         device=device(),
-        augment=lambda stored, keys: augment(
-            stored, keys, recipe.data.augment, recipe.data.translate
-        ),
+        augment=augmenting(recipe.data),
     )
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from genimg import recipes, rng
-from genimg.data.augment import augment
+from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.data.opening import open_dataset
@@ -177,9 +177,7 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
     method = recipe.method(CPU)
     loader = Loader(
         train, batch_size=recipe.train.batch_size, seed=recipe.train.seed, device=CPU,
-        augment=lambda stored, keys: augment(
-            stored, keys, recipe.data.augment, recipe.data.translate
-        ),
+        augment=augmenting(recipe.data),
     )  # fmt: skip
     method.update(loader.batch(0), Alone())
     inference = Inference(method.averages)
