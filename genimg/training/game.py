@@ -111,7 +111,8 @@ class Game(Section):
     def probabilities_are_of_augmentations(self) -> Self:
         chosen = self.probability != 1 or self.probability_end is not None
         if not self.augment and (chosen or self.adaptive):
-            key = "adaptive" if self.adaptive else "probability"
+            key = "probability" if self.probability_end is None else "probability_end"
+            key = "adaptive" if self.adaptive else key
             raise ValueError(
                 f"{key}={getattr(self, key)}: there is nothing that it is the probability of; give"
                 " augment=[colour,translation,cutout]"

@@ -201,6 +201,7 @@ def test_augmentation_follows_how_surely_real_images_are_told():
 REFUSED = [
     ("dcgan", "loss.adaptive=0.6", "adaptive=0.6: there is nothing that it is the probability of"),
     ("dcgan", "loss.probability=0.5", "probability=0.5: there is nothing that it is the"),
+    ("dcgan", "loss.probability_end=0", "probability_end=0.0: there is nothing that it is the"),
     ("r3gan", "loss.augment=[colour] loss.adaptive=0.6", "by which a relativistic loss tells"),
     ("dcgan", "loss.augment=[colour] loss.adaptive=0.6 loss.probability=0.5", "decides the prob"),
     ("r3gan", "loss.drift=0.1", "drift=0.1: a relativistic loss is of differences"),
