@@ -49,6 +49,7 @@ class Ability:
     scale: pixels out for a pixel in
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of, or that may be asked for by `classes`
+    shares: how likely each of these is where none is asked for; empty: all alike
     directions: what latents are moved by, float32 [D], for each step in a direction of a name
     steps: of the way from latents to images, unless asked for; 1 where there are none
     alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
@@ -66,6 +67,7 @@ class Ability:
     scale: int = 1
     held: int = 0
     classes: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 1
     alone: bool = False

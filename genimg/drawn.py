@@ -51,7 +51,8 @@ class Manner:
             return torch.tensor(self.shares).expand(count, -1)
         if seeds is None:
             return torch.zeros(count, len(ability.classes))
-        return F.one_hot(classes_of(seeds, len(ability.classes)), len(ability.classes)).float()
+        numbers = classes_of(seeds, len(ability.classes), ability.shares)
+        return F.one_hot(numbers, len(ability.classes)).float()
 
     def labels(self, ability: Ability, count: int, seeds: Sequence[int] = ()) -> tuple[str, ...]:
         """What so many images are of, perhaps with seeds, if the model is told that."""
@@ -59,7 +60,8 @@ class Manner:
             return (self.label,) * count
         if not (ability.classes and seeds):
             return ()
-        numbers = classes_of(torch.tensor(seeds, dtype=torch.int64), len(ability.classes))
+        given = torch.tensor(seeds, dtype=torch.int64)
+        numbers = classes_of(given, len(ability.classes), ability.shares)
         return tuple(ability.classes[number] for number in numbers.tolist())
 
 

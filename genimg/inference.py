@@ -226,12 +226,19 @@ def latents(seeds: Tensor, dimensions: int) -> Tensor:
     return rng.normal(rng.fold(seeds, LATENTS), (dimensions,))
 
 
-def classes_of(seeds: Tensor, count: int) -> Tensor:
+def classes_of(seeds: Tensor, count: int, shares: Sequence[float] = ()) -> Tensor:
     """int64 [N]: the class, of `count`, of images of seeds int64 [N] where none is asked for.
 
-    Each depends on its own seed alone, and all are equally likely.
+    Each depends on its own seed alone.
+
+    shares: how likely each class is, but for a common factor; empty: all alike
     """
-    return rng.integers(rng.fold(seeds, CLASSES), count)
+    keys = rng.fold(seeds, CLASSES)
+    if not shares:
+        return rng.integers(keys, count)
+    bounds = torch.tensor(shares, dtype=torch.float64, device=seeds.device).cumsum(0)
+    places = rng.uniform(keys).double() * bounds[-1]
+    return torch.searchsorted(bounds, places, right=True)
 
 
 def prepared(network: nn.Module, precision: Precision) -> nn.Module:

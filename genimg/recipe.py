@@ -178,10 +178,13 @@ class Recipe(Section):
             frozen, on the method's device
         """
 
-    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+    ) -> Self:
         """This recipe with what only the data knows filled in; most need nothing.
 
         classes: names of the classes that columns of the data count, by column
+        shares: of the images, of each class of labels; empty: untold, or all alike
         """
         return self
 

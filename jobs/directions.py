@@ -93,7 +93,9 @@ def found_of(engine: "Engine", critic: "Engine | None", count: int) -> "dict[str
         for number, odds in enumerate(log_odds(scores.cpu()).unbind(dim=1)):
             found[able.classes[number]] = odds
     ability, seeds = engine.abilities["sample"], torch.arange(count)
-    groups = classes_of(seeds, len(ability.classes)) if ability.classes else None
+    groups = None
+    if ability.classes:
+        groups = classes_of(seeds, len(ability.classes), ability.shares)
     return find(latents(seeds, ability.latent), found, groups)
 
 

@@ -145,7 +145,7 @@ def complete_recipe(
     """
     from cluster.places import everywhere
     from genimg import recipes
-    from genimg.data.opening import SCENES, classes_of
+    from genimg.data.opening import SCENES, told_by
     from jobs.model import with_helpers
 
     recipe = with_helpers(recipes.named(name).override(overrides), registry)
@@ -154,7 +154,7 @@ def complete_recipe(
         source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
-    return recipe.resolve(classes_of(recipe.data, recipe.wants, copies=here))
+    return recipe.resolve(*told_by(recipe.data, recipe.wants, copies=here))
 
 
 def run_folder(storage: str, name: str) -> RunFolder:

@@ -3,7 +3,7 @@
 import pytest
 
 from genimg import recipes
-from genimg.data.opening import classes_of
+from genimg.data.opening import told_by
 from genimg.errors import InputError
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
@@ -46,4 +46,4 @@ def tiny(name: str, *overrides: str) -> Recipe:
             recipe = recipe.override([f"{key}={value}"])
         except InputError:  # this recipe has no such key, or needs more
             continue
-    return recipe.override(overrides).resolve(classes_of(recipe.data, recipe.wants))
+    return recipe.override(overrides).resolve(*told_by(recipe.data, recipe.wants))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from genimg.contracts import Splittable
@@ -28,13 +29,25 @@ if TYPE_CHECKING:
 SCENES = "scenes"
 
 
-def classes_of(
+class Told(NamedTuple):
+    """What data tells of itself before any of its images is decoded.
+
+    classes: names of the classes that columns count, label's and those of the wanted ones
+    shares:  of the training images, of each class of labels, if these are wanted; of many shards
+             some stand for all. Empty: all alike
+    """
+
+    classes: Mapping[str, tuple[str, ...]]
+    shares: tuple[float, ...] = ()
+
+
+def told_by(
     data: Data,
     wants: tuple[str, ...],
     copies: int = 1,
     memory: Memory | None = None,
-) -> Mapping[str, tuple[str, ...]]:
-    """Names of the classes that columns count, label's and those of the wanted ones.
+) -> Told:
+    """What recipes have to know of their data.
 
     Raises InputError where the data cannot be trained on, for want of a column or otherwise.
     Decodes no image: what a command calls to refuse bad data before anything starts. Where the
@@ -45,11 +58,11 @@ def classes_of(
     """
     if data.stack:
         refuse_missing("stacked images", Stacked.columns, wants)
-        classes_of(layer(data), Stacked.columns, copies, memory)
-        return {}
+        told_by(layer(data), Stacked.columns, copies, memory)
+        return Told({})
     if data.source == SCENES:
         refuse_missing(SCENES, DRAWN, wants)
-        return Scenes.classes
+        return Told(Scenes.classes)
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
@@ -73,7 +86,17 @@ def classes_of(
                 classes[name] = open_shards(data, wants, "all").numbered(name)
             else:
                 classes[name] = numbered([open_source(data.source, "all", wants)], name)
-    return classes
+    labels = found.labels if "label" in wants else None
+    if labels is None:
+        return Told(classes)
+    return Told(classes, shares_of(np.bincount(labels, minlength=len(classes["label"]))))
+
+
+def shares_of(counts: np.ndarray) -> tuple[float, ...]:
+    """Of int64 [K] images in each class; empty where there are as many in each."""
+    if (counts == counts[0]).all():
+        return ()
+    return tuple(np.round(counts / counts.sum(), 6).tolist())
 
 
 def open_dataset(

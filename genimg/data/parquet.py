@@ -18,7 +18,7 @@ from genimg.data.arrays import Split
 from genimg.data.choice import EVALUATED, RULE
 from genimg.data.columns import COLUMNS, decoded, fit_values, refuse_missing
 from genimg.data.fitting import Fit
-from genimg.data.group_choice import choose_rows
+from genimg.data.group_choice import LABELLED, choose_rows, spread
 from genimg.data.memory import HOLDOUT
 from genimg.data.order import VERSION, WINDOW_BYTES, StreamedOrder, Window
 from genimg.data.remote import locate, reported
@@ -186,6 +186,15 @@ class Shards:
         groups = range(len(self._files.rows))
         highest = max(self._pool.map(partial(self._files.highest, column), groups))
         return number_names(highest, f"column {column}")
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int64: of all images, or of row groups that stand for all where there are many."""
+        if "label" not in self.columns:
+            return None
+        groups = np.flatnonzero(self._order.rows)
+        few = spread(groups, self._files.middles, max(LABELLED, 2 * len(self.classes["label"])))
+        return np.concatenate(list(self._pool.map(self._labels, few.tolist())))
 
     def _chosen_by(self, seed: int, count: int) -> np.ndarray:
         return choose_rows(

@@ -87,7 +87,9 @@ class Classifier(Recipe):
             )
         return self
 
-    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+    ) -> Self:
         names = classes["label"]
         if self.model.classes and self.model.classes != names:
             raise InputError(

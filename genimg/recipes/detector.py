@@ -65,7 +65,9 @@ class Detector(Recipe):
         refuse_sides(self, self.model.depth, stride)
         return self
 
-    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+    ) -> Self:
         named = named_classes(self.model.classes, classes.get("boxes", ()))
         if not named:
             raise InputError(f"{self.data.source}: has no boxes; there is nothing to detect")

@@ -60,7 +60,9 @@ class Segmenter(Recipe):
         refuse_sides(self, self.model.depth, stride)
         return self
 
-    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+    ) -> Self:
         named = named_classes(self.model.classes, classes.get("mask", ()))
         if len(named) < 2:
             raise InputError(

@@ -8,7 +8,7 @@ inception score and shares of classes.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,16 @@ class ByClass(Section):
     """draw by class: learnt from images with labels, and asked for as --label"""
     classes: tuple[str, ...] = ()
     """names of the classes, of a conditional model; empty: taken from the data"""
+    shares: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """how often images of each class are drawn where none is asked for; empty: as in the data"""
+
+    @model_validator(mode="after")
+    def each_class_has_a_share(self) -> Self:
+        if self.shares and (len(self.shares) != len(self.classes) or not sum(self.shares)):
+            raise ValueError(
+                f"model.shares={list(self.shares)}: give one for each of model.classes, not all 0"
+            )
+        return self
 
 
 class Evaluate(Section):
@@ -131,11 +141,15 @@ class Synthesis(Recipe):
     def refuse_helper(self, name: str, helper: Recipe) -> None:
         refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
 
-    def resolve(self, classes: Mapping[str, tuple[str, ...]]) -> Self:
-        if not self.model.conditional:
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+    ) -> Self:
+        model = self.model
+        if not model.conditional:
             return self
-        names = named_classes(self.model.classes, classes["label"])
-        return self.model_copy(update={"model": self.model.model_copy(update={"classes": names})})
+        names = named_classes(model.classes, classes["label"])
+        known = {"classes": names, "shares": model.shares or shares}
+        return self.model_copy(update={"model": model.model_copy(update=known)})
 
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
         data, conditional = self.data, self.model.conditional
@@ -147,6 +161,7 @@ class Synthesis(Recipe):
             latent=self.latent,
             side=data.size,
             classes=self.model.classes,
+            shares=self.model.shares,
             steps=self.steps,
         )
         searches = bool(self.sought)
@@ -216,7 +231,9 @@ class Synthesis(Recipe):
             few = torch.arange(piece.start, piece.stop, device=inference.device)
             rows: Rows = {"latent": latents(few, self.latent)}
             if count := len(self.model.classes):
-                kinds = classes_of(few, count) if number is None else torch.full_like(few, number)
+                kinds = classes_of(few, count, self.model.shares)
+                if number is not None:
+                    kinds = torch.full_like(few, number)
                 rows["classes"] = F.one_hot(kinds, count).float()
             parts.append(to_bytes_range(inference.rows(compute, rows)["image"]))
         return torch.cat(parts)

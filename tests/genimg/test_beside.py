@@ -15,7 +15,7 @@ from annotated_folders import ALL, NAMES, annotated, pairs, picture, sharded, wr
 from genimg import images, masks
 from genimg.contracts import UNKNOWN
 from genimg.data.notes import annotation_files
-from genimg.data.opening import classes_of, open_dataset
+from genimg.data.opening import open_dataset, told_by
 from genimg.data.parts import Part, PartSource
 from genimg.data.sources import open_source, opener
 from genimg.errors import InputError
@@ -142,7 +142,7 @@ def test_a_layout_that_can_be_read_in_two_ways_is_refused(tmp_path, paths, reaso
     with pytest.raises(InputError, match=reason):
         open_source(str(tmp_path))
     with pytest.raises(InputError, match=reason):  # whatever is wanted of it
-        classes_of(Data(source=str(tmp_path), size=8, holdout=1), ("image",))
+        told_by(Data(source=str(tmp_path), size=8, holdout=1), ("image",))
 
 
 def test_folders_of_one_of_these_names_are_classes_as_ever(tmp_path):
@@ -191,7 +191,7 @@ def test_what_is_missing_is_refused_at_opening(tmp_path):
     np.savez(tmp_path / "photos.npz", images=np.zeros((3, 9, 9), np.uint8))
     for source in (folder, shards, tmp_path / "photos.npz", "scenes"):
         data = Data(source=str(source), size=8, holdout=1)
-        for opening in (classes_of, open_dataset):
+        for opening in (told_by, open_dataset):
             with pytest.raises(
                 InputError, match=f"{source}: has image.*wanted are image and target; for"
             ):
@@ -233,9 +233,9 @@ def test_classes_of_masks_without_names_are_numbered(tmp_path, form):
         }
         pq.write_table(pa.table(columns), tmp_path / "set.parquet", row_group_size=2)
     data = Data(source=str(folder if form == "folder" else tmp_path / "set.parquet"), holdout=1)
-    assert classes_of(data, ("image", "mask"))["mask"] == ("0", "1", "2")
+    assert told_by(data, ("image", "mask")).classes["mask"] == ("0", "1", "2")
     if form == "shards":
-        assert classes_of(data, ("image", "boxes"))["boxes"] == ("0", "1")
+        assert told_by(data, ("image", "boxes")).classes["boxes"] == ("0", "1")
 
 
 def test_a_zip_of_pairs_with_notes_on_top(tmp_path):

@@ -1,12 +1,13 @@
 """Which images stand for a set: each class by its share, however the set is kept and sorted."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_parquet import opened, write_foreign
+from test_parquet import numbered, opened, write_foreign
 
 from genimg.data.choice import balanced_choice, balanced_order
 from genimg.data.group_choice import GROUPS, LABELLED, choose_rows
@@ -170,3 +171,15 @@ def test_the_fingerprint_tells_by_which_rule_labelled_images_are_held_out(
     labelled_then, unlabelled_then = fingerprints()
     assert all(a != b for a, b in zip(labelled, labelled_then, strict=True))
     assert unlabelled == unlabelled_then
+
+
+def test_labels_of_some_row_groups_stand_for_those_of_many(tmp_path):
+    labels = np.repeat([0, 1, 2], [400, 2000, 600])
+    table = {"image": [numbered(0)] * len(labels), "label": labels}
+    pq.write_table(pa.table(table), tmp_path / "set.parquet", row_group_size=2)
+    found = opened(tmp_path / "set.parquet").labels
+    assert found is not None
+    assert len(found) == 2 * LABELLED < len(labels)
+    shares = np.bincount(found) / len(found)
+    assert np.abs(shares - np.array([4, 20, 6]) / 30).max() < 0.005
+    assert opened(tmp_path / "set.parquet", columns=("image",)).labels is None

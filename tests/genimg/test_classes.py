@@ -1,6 +1,8 @@
 """Models that draw by class: the label changes the image and nothing else; what none means."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from engine_calls import sample
@@ -8,9 +10,10 @@ from tiny_recipes import tiny
 from training_steps import batch_at, started
 
 from genimg import recipes
-from genimg.data.opening import open_dataset
+from genimg.data.opening import open_dataset, told_by
 from genimg.engine import Engine
 from genimg.errors import InputError
+from genimg.images import encode, save
 from genimg.inference import Inference, classes_of, latents
 from genimg.models.dcgan import Discriminator
 from genimg.operations.drawing import Decode, Interpolate, Sample
@@ -60,6 +63,47 @@ def test_seeds_draw_all_classes_alike_and_say_nothing_of_their_latents():
     means = torch.stack([latents(NUMBERS[drawn == kind], 4).mean(dim=0) for kind in range(8)])
     assert means.abs().max() < 5 / 400**0.5
     assert torch.equal(classes_of(NUMBERS[7:9], 8), drawn[7:9])
+
+
+def test_seeds_draw_classes_by_their_shares():
+    shares = (0.5, 0.0, 0.3, 0.2)
+    drawn = classes_of(NUMBERS, 4, shares)
+    counts = torch.bincount(drawn, minlength=4)
+    assert counts[1] == 0
+    assert (counts - 4000 * torch.tensor(shares)).abs().max() < 5 * 1000**0.5
+    assert torch.equal(classes_of(NUMBERS[7:9], 4, shares), drawn[7:9])
+    assert torch.equal(classes_of(NUMBERS, 4, [10 * share for share in shares]), drawn)
+
+
+@pytest.mark.parametrize("form", ["folder", "shards"])
+def test_classes_are_drawn_as_often_as_the_data_has_them(form, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    labels = [int(number % 6 > 0) for number in range(60)]
+    source = tmp_path / "set"
+    for number, (each, label) in enumerate(zip(pixels, labels, strict=True)):
+        path = source / ("rare", "usual")[label] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(each, path)
+    if form == "shards":
+        source = tmp_path / "set.parquet"
+        table = {"image": [encode(each) for each in pixels], "label": labels}
+        pq.write_table(pa.table(table), source, row_group_size=7)
+    recipe = recipes.named("conv-vae").override(
+        ["model.conditional=true", f"data.source={source}", "data.size=8", "data.holdout=16"]
+    )
+    recipe = recipe.resolve(*told_by(recipe.data, recipe.wants))
+    assert recipe.model.shares == pytest.approx((1 / 6, 5 / 6), abs=1e-6)
+    networks = {name: each.eval() for name, each in recipe.networks().items()}
+    engine = Engine(recipe, networks, "float32")
+    made = engine(Sample(n=300, seed=0))
+    assert 20 < made.labels.count(recipe.model.classes[0]) < 80  # 50 are expected
+    judged = recipe.generated(engine.inference, range(300)).permute(0, 2, 3, 1)
+    assert np.array_equal(judged.numpy(), made.images)
+
+
+def test_shares_are_of_classes_that_are_named():
+    with pytest.raises(InputError, match=r"model.shares=\[1.0\]: give one for each of model.class"):
+        recipes.named("flow").override(["model.conditional=true", "model.shares=[1]"])
 
 
 def test_plans_of_several_labels_share_a_pass(engine):

@@ -18,7 +18,7 @@ from genimg.data.beside import BOXES, Number
 from genimg.data.columns import COLUMNS
 from genimg.data.loader import Loader
 from genimg.data.loading import load_images
-from genimg.data.opening import classes_of, open_dataset
+from genimg.data.opening import Told, open_dataset, told_by
 from genimg.data.parquet import Shards
 from genimg.data.shard_writing import write_shard
 from genimg.data.sources import open_source
@@ -122,10 +122,11 @@ def test_a_column_is_a_class_and_a_line(tmp_path, monkeypatch):
     table = {"image": [images.encode(picture(n, 9, 9)) for n in range(4)], "liking": [5, 6, 7, 8]}
     pq.write_table(pa.table(table), tmp_path / "liked.parquet")
     wants = ("image", "liking")
-    data = open_dataset(Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1), wants)
+    about = Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1)
+    data = open_dataset(about, wants)
     loader = Loader(data, batch_size=4, seed=0, device=torch.device("cpu"),
                     augment=lambda stored, keys: augment(stored, keys, "dihedral"))  # fmt: skip
     assert sorted(loader.batch(0).rows["liking"].tolist()) == [5, 6, 7, 8]
-    assert classes_of(Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1), wants) == {}
+    assert told_by(about, wants) == Told({})
     with pytest.raises(InputError, match="for liking, use shards; or write"):
-        classes_of(Data(source=str(annotated(tmp_path / "set")), size=8, holdout=1), wants)
+        told_by(Data(source=str(annotated(tmp_path / "set")), size=8, holdout=1), wants)

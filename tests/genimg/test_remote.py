@@ -12,7 +12,7 @@ import torch
 from pyarrow import fs
 
 from genimg import images
-from genimg.data.opening import classes_of, open_dataset
+from genimg.data.opening import open_dataset, told_by
 from genimg.data.parts import Part, PartSource
 from genimg.data.remote import on_this_machine
 from genimg.data.shard_writing import write_shard
@@ -55,7 +55,8 @@ def everything(source: str) -> list[torch.Tensor]:
 def test_a_folder_in_s3_is_the_same_data_as_the_folder(bucket: str, folder: Path):
     address = put(f"{bucket}/some/set", folder)
     assert not is_parquet(address)
-    assert classes_of(Data(source=address, size=16, holdout=2), ("image",)) == {"label": ("a", "b")}
+    told = told_by(Data(source=address, size=16, holdout=2), ("image",))
+    assert told.classes == {"label": ("a", "b")}
     for there, here in zip(everything(address), everything(str(folder)), strict=True):
         assert torch.equal(there, here)
 
@@ -156,7 +157,7 @@ def test_what_a_killed_process_copied_in_part_is_no_data(bucket: str, tmp_path: 
 )
 def test_addresses_of_nothing_are_refused(s3: str, address: str, message: str):
     with pytest.raises(InputError, match=message):
-        classes_of(Data(source=address), ("image",))
+        told_by(Data(source=address), ("image",))
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
@@ -166,12 +167,12 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "file/cache"))
     address = put(f"{bucket}/set", folder)
     with pytest.raises(InputError, match="set GENIMG_CACHE to a folder"):
-        classes_of(Data(source=address), ("image",))
+        told_by(Data(source=address), ("image",))
 
 
 def test_a_store_that_does_not_answer_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="check the address, the AWS variables") as told:
-        classes_of(Data(source="s3://another-one/set"), ("image",))
+        told_by(Data(source="s3://another-one/set"), ("image",))
     assert "test-secret" not in str(told.value)

@@ -10,7 +10,7 @@ import pytest
 from genimg import images
 from genimg.data.loading import load_images
 from genimg.data.machine import Memory, this_machines
-from genimg.data.opening import classes_of, open_dataset
+from genimg.data.opening import open_dataset, told_by
 from genimg.data.room import HEADROOM, SAMPLE, bytes_in_memory
 from genimg.data.sources import open_source
 from genimg.errors import InputError
@@ -71,7 +71,7 @@ def test_a_set_that_is_too_large_is_refused_with_numbers_and_the_command(tmp_pat
     folder = write(tmp_path / "my photos", 10)
     needed = 10 * 3 * 16 * 16
     fits, short = int(needed / HEADROOM) + 2, int(needed / HEADROOM) - 2
-    for call in (classes_of, open_dataset):
+    for call in (told_by, open_dataset):
         call(data(folder), IMAGE, memory=Memory(GB, fits))
         with pytest.raises(InputError, match=r"10 images take 7\.68e-06 GB in memory") as caught:
             call(data(folder), IMAGE, memory=Memory(GB, short))
@@ -90,7 +90,7 @@ def test_a_set_that_is_too_large_is_refused_with_numbers_and_the_command(tmp_pat
 def test_the_command_keeps_what_the_fit_needs(tmp_path, fit, options):
     folder = write(tmp_path / "set", 3)
     with pytest.raises(InputError) as caught:
-        classes_of(data(folder, fit=fit), IMAGE, memory=Memory(GB, 1))
+        told_by(data(folder, fit=fit), IMAGE, memory=Memory(GB, 1))
     command = str(caught.value).partition("instead: ")[2].partition(", then")[0]
     assert command.split()[4:] == options
 
@@ -99,10 +99,10 @@ def test_every_worker_of_a_machine_holds_a_copy(tmp_path, monkeypatch):
     folder = write(tmp_path / "set", 10)
     needed = 10 * 3 * 16 * 16
     for_two = Memory(GB, int(2.1 * needed / HEADROOM))
-    classes_of(data(folder), IMAGE, copies=2, memory=for_two)
+    told_by(data(folder), IMAGE, copies=2, memory=for_two)
     with pytest.raises(InputError, match="in the memory of each of 3 workers here"):
-        classes_of(data(folder), IMAGE, copies=3, memory=for_two)
-    classes_of(data(folder), IMAGE, copies=0, memory=Memory(1, 1))  # they are on other machines
+        told_by(data(folder), IMAGE, copies=3, memory=for_two)
+    told_by(data(folder), IMAGE, copies=0, memory=Memory(1, 1))  # they are on other machines
 
     # A worker compares the whole with the total, as others may have loaded theirs already.
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
@@ -118,7 +118,7 @@ def test_archives_are_measured_too(tmp_path):
         for file in folder.iterdir():
             archive.write(file, file.name)
     with pytest.raises(InputError, match="genimg prepare"):
-        classes_of(data(tmp_path / "set.zip", fit="crop"), IMAGE, memory=Memory(GB, 1))
+        told_by(data(tmp_path / "set.zip", fit="crop"), IMAGE, memory=Memory(GB, 1))
 
 
 def fake(root: Path, files: dict[str, str]) -> Path:

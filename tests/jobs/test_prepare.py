@@ -21,7 +21,7 @@ from cluster.local import connect
 from genimg import images
 from genimg.data.loading import load_images
 from genimg.data.machine import Memory
-from genimg.data.opening import classes_of, open_dataset
+from genimg.data.opening import open_dataset, told_by
 from genimg.data.parquet import Shards
 from genimg.data.sources import open_source
 from genimg.errors import InputError
@@ -193,7 +193,7 @@ def test_a_set_without_room_in_memory_is_prepared_by_the_command_that_its_refusa
     asked = Data(source=str(pets), size=16, fit="pad", holdout=2)
     none = Memory(10**9, 1)
     with pytest.raises(InputError, match="genimg prepare") as caught:
-        classes_of(asked, IMAGE, memory=none)
+        told_by(asked, IMAGE, memory=none)
     command, _, shards = str(caught.value).partition("instead: ")[2].partition(", then --data ")
     words = shlex.split(command)
     assert words[:2] == ["genimg", "prepare"]
@@ -201,7 +201,7 @@ def test_a_set_without_room_in_memory_is_prepared_by_the_command_that_its_refusa
     app.command()(prepare)
     assert CliRunner().invoke(app, words[2:]).exit_code == 0
     streamed = asked.model_copy(update={"source": shlex.split(shards)[0]})
-    assert classes_of(streamed, IMAGE, memory=none) == {"label": ("cat", "dog")}
+    assert told_by(streamed, IMAGE, memory=none).classes == {"label": ("cat", "dog")}
     assert len(open_dataset(streamed, IMAGE, memory=none)) == 30
 
 

@@ -8,7 +8,7 @@ import torch
 from annotated_folders import ALL, NAMES, annotated, pairs
 
 from genimg.data.loading import load_images
-from genimg.data.opening import classes_of
+from genimg.data.opening import told_by
 from genimg.data.parquet import Shards
 from genimg.data.parts import Part
 from genimg.data.sources import open_source
@@ -69,7 +69,7 @@ def test_only_columns_that_are_asked_for_are_written(tmp_path):
     assert shards.classes == {"mask": NAMES}
     data = Data(source=str(folder), holdout=1)
     with pytest.raises(InputError, match="has image, mask and text, but wanted are image and"):
-        classes_of(data, ("image", "boxes"))
+        told_by(data, ("image", "boxes"))
     for text, reason in (
         ("masks", "did you mean 'mask'"),
         ("target", "image and target; for"),
