@@ -22,13 +22,17 @@ def shares_of(label: str, classes: Sequence[str], key: str = "label") -> tuple[f
     """
     places = {plain(name): place for place, name in reversed(list(enumerate(classes)))}
     shares = [0.0] * len(classes)
+    numbered = set()
     for part in (label,) if plain(label) in places else label.split(","):
         name, number = plain(part), "1"
+        numbered.add(name not in places and "=" in name)
         if name not in places and "=" in name:
             name, _, number = (text.strip() for text in name.rpartition("="))
         if name not in places:
             raise InputError(f"{key}={label!r}: unknown class {name!r}; {nearest(name, classes)}")
         shares[places[name]] += positive(number, f"{key}={label!r}: the share of {name}")
+    if len(numbered) > 1:
+        raise InputError(f"{key}={label!r}: give every class its share, or none")
     total = sum(shares)
     return tuple(share / total for share in shares)
 

@@ -104,6 +104,10 @@ def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
         return Problem(key, reason, kind="several")
     if first["type"] == "tuple_type":
         reason = f"give a list, as [{value}]"
+    if first["type"] == "string_pattern_mismatch":  # no person wants to read the pattern
+        fields = (each.model_fields.get(str(path[-1])) for each in sections)
+        examples = [text for field in fields if field for text in field.examples or ()]
+        reason = f"give it as in {examples[0]}" if examples else reason
     return Problem(key, reason[0].lower() + reason[1:], value)
 
 

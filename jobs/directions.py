@@ -38,7 +38,7 @@ def directions(
     Example: genimg directions digits --judge judge
     """
     from cluster.versions import check_name, parse_reference
-    from genimg.directions import add, clear
+    from genimg.directions import LEAST, add, clear
     from genimg.errors import InputError
     from genimg.judging import refuse_judge
     from jobs.model import Model, load_engine
@@ -60,7 +60,8 @@ def directions(
     found = found_of(wanted.engine(), critic, samples)
     kept = clear(found)
     if left := [each for each in found if each not in kept]:
-        say(f"left out, as they do not follow the latents: {', '.join(left)}")
+        told = ", ".join(f"{each} ({found[each].r2:.3f})" for each in left)
+        say(f"left out, as they do not follow the latents (R2 below {LEAST}): {told}")
     if not kept:
         raise InputError("no attribute follows the latents; nothing is registered")
     columns = {

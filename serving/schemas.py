@@ -113,7 +113,7 @@ class OpenAI(Asked):
 
     n: int = Field(1, ge=1, le=10)
     """how many images"""
-    size: str = Field("auto", pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$")
+    size: str = Field("auto", pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$", examples=["64x64"])
     """`auto`, or the size that the model makes, as in 64x64"""
     response_format: Literal["b64_json", "url"] = "b64_json"
     """base64, or a data URL"""

@@ -89,10 +89,10 @@ def told_by(
     labels = found.labels if "label" in wants else None
     if labels is None:
         return Told(classes)
-    return Told(classes, shares_of(np.bincount(labels, minlength=len(classes["label"]))))
+    return Told(classes, frequencies(np.bincount(labels, minlength=len(classes["label"]))))
 
 
-def shares_of(counts: np.ndarray) -> tuple[float, ...]:
+def frequencies(counts: np.ndarray) -> tuple[float, ...]:
     """Of int64 [K] images in each class; empty where there are as many in each."""
     if (counts == counts[0]).all():
         return ()

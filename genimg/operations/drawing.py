@@ -102,7 +102,7 @@ class Interpolate(Drawing):
     optional: ClassVar[frozenset[str]] = frozenset({"latents"})
     gives: ClassVar[Kind] = Kind.FRAMES
 
-    seeds: str | None = Field(None, pattern=r"^\d{1,15}(,\d{1,15})*$")
+    seeds: str | None = Field(None, pattern=r"^\d{1,15}(,\d{1,15})*$", examples=["3,14,15"])
     """go by the images of these seeds, as 3,14,15; without it, of seed and the next"""
     to_label: str | None = None
     """the class at the end of a way that begins with label; several, one after another: cat;dog"""

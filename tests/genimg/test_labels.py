@@ -43,6 +43,7 @@ def test_a_label_is_a_class_or_shares_of_several(label, shares):
         ("cat=nan", "the share of cat is 'nan'"),
         ("cat=inf", "the share of cat is 'inf'"),
         ("cat,", "unknown class ''"),
+        ("cat=0.5,dog", "label='cat=0.5,dog': give every class its share, or none"),
     ],
 )
 def test_what_is_no_label_is_refused_with_the_nearest(label, message):

@@ -94,7 +94,7 @@ def test_a_way_from_label_to_label_keeps_the_latents_of_one_seed(engines):
         ({"to_label": "disc"}, "to_label='disc': give label"),
         ({"label": "disc", "to_label": "dsic"}, "to_label='dsic': unknown class 'dsic'; did you"),
         ({"label": "disc", "to_label": "ring", "square": True}, "a square goes to no label"),
-        ({"seeds": "one"}, "seeds='one'"),
+        ({"seeds": "one"}, "seeds='one': give it as in 3,14,15"),
     ],
 )
 def test_ways_that_lead_nowhere_are_refused(engines, options, told):
