@@ -39,8 +39,8 @@ class Section(BaseModel):
         """A copy with dotted `key=value` overrides (values in YAML).
 
         A key that decides what else its section has, as model.network, comes before the others
-        and takes their defaults with it. Raises InputError with key, value, what is allowed, and
-        the nearest known key.
+        and takes their defaults with it, but for those that its sections have in common. Raises
+        InputError with key, value, what is allowed, and the nearest known key.
         """
         given = []
         for assignment in assignments:
@@ -53,7 +53,8 @@ class Section(BaseModel):
         for key, value in sorted(given, key=lambda pair: pair[0] not in kinds):
             if key in kinds and flat(tree)[key] != value:
                 section, leaf = key.rsplit(".", 1)
-                set_key(tree, section, {leaf: value}, [section])
+                stays = {name: tree[section][name] for name in kinds[key]}
+                set_key(tree, section, stays | {leaf: value}, [section])
             set_key(tree, key, value, known)
         return self.validated(tree)
 
@@ -150,13 +151,21 @@ def tagged(sections: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
     }
 
 
-def deciding(section: type[BaseModel]) -> set[str]:
-    """Dotted keys that decide which keys their section has: model.network."""
+def deciding(section: type[BaseModel]) -> dict[str, frozenset[str]]:
+    """Dotted keys that decide which keys their section has, as model.network; with each, names of
+    those that all its sections have of one that they come from."""
     return {
-        f"{name}.{field.discriminator}"
+        f"{name}.{field.discriminator}": inherited(sections_in(field.annotation))
         for name, field in section.model_fields.items()
         if field.discriminator
     }
+
+
+def inherited(sections: list[type[BaseModel]]) -> frozenset[str]:
+    """Keys of the nearest class that all of some sections are of."""
+    first, *others = sections
+    common = (each for each in first.__mro__ if all(issubclass(other, each) for other in others))
+    return frozenset(getattr(next(common), "model_fields", ()))
 
 
 def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genimg.errors import InputError, nearest
-from genimg.section import parse_value
+from genimg.section import deciding, parse_value
 
 if TYPE_CHECKING:
     from genimg.recipe import Recipe
@@ -26,6 +26,9 @@ FORMS = {
 
 _YARDSTICK = ("data", "evaluation")  # sections: what is held out, and how it is looked at
 _ONLY_TRAINED_ON = ("data.augment", "data.translate")
+_LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
+_BOUNDS = ("elbo", "log_likelihood")
+_CLASSES = ("model.conditional", "model.classes", "model.shares")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,6 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
         if key in space:  # a plain value before is overridden, as it is by another plain one
             raise InputError(f"{key} varies already; give one range, and no value after it")
         if call:
-            refuse_yardstick(recipe, key)
             space[key] = parse_range(key, call[1], call[2], "".join(text.split()))
         else:
             plain.append(assignment)
@@ -92,7 +94,10 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
             "nothing varies; give at least one range, as in 'train.lr=loguniform(1e-4,1e-2)'"
         )
     base = recipe.override(plain)
+    refuse_taken_back(base, plain, space)
     for key, each in space.items():
+        refuse_yardstick(base, key)
+        refuse_classes(base, key)
         for value in each.ends():
             try:
                 base.override([override_of(key, value)])
@@ -107,20 +112,46 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
 def refuse_yardstick(recipe: Recipe, key: str) -> None:
     """InputError where trials would be measured by different yardsticks.
 
-    What `evaluate` gives for the same networks depends on these sections alone; of their keys only
-    those of augmentation touch nothing but what is trained on.
+    What `evaluate` gives for the same networks depends on these sections alone, of whose keys only
+    those of augmentation touch nothing but what is trained on, and bounds of a likelihood on what
+    this is of.
     """
     section = key.partition(".")[0]
-    known = key in set(recipe.keys())
-    if not known or key in _ONLY_TRAINED_ON or section not in _YARDSTICK:
-        return
     metric, _ = recipe.chosen_by
+    decides = section in _YARDSTICK and key not in _ONLY_TRAINED_ON
+    decides |= metric in _BOUNDS and key in _LIKELIHOOD
+    if key not in set(recipe.keys()) or not decides:
+        return
     what = "the held-out images" if section == "data" else f"how {metric} is measured"
     remedy = "with --data" if key == "data.source" else f"for all trials, as {key}=VALUE"
     raise InputError(
         f"{key} may not vary: it decides {what}, and trials are compared by {metric}; "
         f"give it {remedy}"
     )
+
+
+def refuse_classes(recipe: Recipe, key: str) -> None:
+    """InputError where trials would have to ask the data which classes there are."""
+    if key in _CLASSES and key in set(recipe.keys()):
+        raise InputError(
+            f"{key} may not vary: classes are read from the data once, for all trials; give it for"
+            f" all of them, as {key}=VALUE"
+        )
+
+
+def refuse_taken_back(recipe: Recipe, plain: Iterable[str], space: Iterable[str]) -> None:
+    """InputError where a key that varies, as model.network, would set others to their defaults."""
+    kinds = deciding(type(recipe))
+    for kind in kinds.keys() & set(space):
+        section = kind.rpartition(".")[0]
+        stays = {kind, *(f"{section}.{name}" for name in kinds[kind])}
+        for assignment in plain:
+            key, _, text = (part.strip() for part in assignment.partition("="))
+            if key.startswith(f"{section}.") and key not in stays:
+                raise InputError(
+                    f"{assignment}: {kind} varies, and takes the default of {key} with it; let this"
+                    f" vary too, as {key}=choice({text})"
+                )
 
 
 def parse_range(key: str, form: str, arguments: str, text: str) -> Range:

@@ -10,6 +10,7 @@ from genimg import recipes
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.inference import Inference
+from jobs.sweeps.records import Trial
 from jobs.sweeps.space import parse_space
 
 DCGAN = recipes.named("dcgan")
@@ -69,6 +70,11 @@ def test_the_number_of_values_is_known(text: str, size: float):
         (["model.latent=uniform(8,16.5)"], r"model.latent=uniform.*valid integer"),
         (["data.augment=choice(none,flop)"], "'none', 'flip' or 'dihedral'"),
         (["train.lr=choice([)"], "not a YAML value"),
+        (["model.conditional=choice(true,false)"], "may not vary: classes are read from the data"),
+        (
+            ["model.width=64", "model.network=choice(dcgan,modern)"],
+            r"width=64: model.network varies, .* this vary too, as model.width=choice\(64\)",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused(assignments: list[str], message: str):
@@ -86,6 +92,27 @@ def test_what_trials_are_measured_by_is_the_same_for_all(name: str):
     for key in yardstick:
         with pytest.raises(InputError, match=rf"{key} may not vary: it decides .*; give it"):
             parse_space(recipe, [f"{key}=choice(1,2)"])
+
+
+def test_likelihoods_of_other_things_are_not_compared():
+    vae = recipes.named("conv-vae")
+    for keys in (
+        ["loss.likelihood=choice(gaussian,logistic-mixture)"],
+        ["loss.likelihood=bernoulli", "loss.binarise=choice(none,dynamic)"],
+    ):
+        with pytest.raises(InputError, match=r"may not vary: it decides how elbo is measured"):
+            parse_space(vae, keys)
+        parse_space(vae, ["evaluation.judge=its", *keys])
+
+
+def test_another_network_is_told_the_classes_too():
+    """Which those of all networks know; all else of it is its own."""
+    base = DCGAN.override(["model.conditional=true", "model.latent=8"])
+    base = base.resolve({"label": ("cat", "dog")}, (0.25, 0.75))
+    model = Trial.of({"model.network": "mlp"}).recipe(base).model
+    assert (model.network, model.latent, model.conditional) == ("mlp", 100, True)
+    assert (model.classes, model.shares) == (("cat", "dog"), (0.25, 0.75))
+    assert recipes.named("biggan-small").override(["model.network=modern"]).model.conditional
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
