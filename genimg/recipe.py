@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -179,14 +179,23 @@ class Recipe(Section):
         """
 
     def resolve(
-        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         """This recipe with what only the data knows filled in; most need nothing.
 
         classes: names of the classes that columns of the data count, by column
-        shares: of the images, of each class of labels; empty: untold, or all alike
+        shares: of the images, of each class of labels; empty: all alike; None: untold
         """
         return self
+
+    def cautions(self) -> Iterator[str]:
+        """What a person should know before a training that will not be what they may expect."""
+        train = self.train
+        if train.warmup >= train.images:
+            yield (
+                f"train.warmup={train.warmup} images: with train.images={train.images} the learning"
+                " rate never comes to its full height"
+            )
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """{dotted key: (mine, theirs)} where two recipes differ."""

@@ -80,20 +80,17 @@ def train(
     if register:
         refuse_register(register, registry)
     folder = run_folder(storage, name or recipe)
-    folder.refuse_other(chosen)
+    folder.refuse_other(chosen, changed_data)
 
     from jobs.runs.worker import Job
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
-    if chosen.train.warmup >= chosen.train.images:
-        say(
-            f"train.warmup={chosen.train.warmup} images: with train.images={chosen.train.images}"
-            " the learning rate never comes to its full height"
-        )
+    for caution in chosen.cautions():
+        say(caution)
 
     def here(stop: threading.Event, progress: Progress) -> None:
-        folder.start(chosen)
+        folder.start(chosen, changed_data)
         train_here(job, stop, progress)
 
     def on_ray(stop: threading.Event, progress: Progress) -> None:
@@ -106,7 +103,7 @@ def train(
             use_gpu = ray.cluster_resources().get("GPU", 0) >= low if gpu is None else gpu
             if not autoscale:
                 refuse_infeasible(low, cpus_per_worker, use_gpu)
-            folder.start(chosen)
+            folder.start(chosen, changed_data)
             train_on_ray(
                 job,
                 workers=(low, high),

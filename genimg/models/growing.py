@@ -234,6 +234,11 @@ def level_at(seen: int, phase: int, most: int) -> float:
     return min(whole + max(0.0, part - 1), most)
 
 
+def grown_after(phase: int, most: int) -> int:
+    """Images after which `level_at` is at its most."""
+    return 2 * phase * most
+
+
 def enlarged(images: Tensor, factor: int) -> Tensor:
     """[N, C, H, W] -> [N, C, factor * H, factor * W], each pixel repeated."""
     return F.interpolate(images, scale_factor=float(factor), mode="nearest")

@@ -88,7 +88,7 @@ class Classifier(Recipe):
         return self
 
     def resolve(
-        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         names = classes["label"]
         if self.model.classes and self.model.classes != names:

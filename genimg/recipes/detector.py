@@ -66,7 +66,7 @@ class Detector(Recipe):
         return self
 
     def resolve(
-        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         named = named_classes(self.model.classes, classes.get("boxes", ()))
         if not named:

@@ -9,7 +9,7 @@ genimg train mlp-gan --data MNIST_FOLDER
 genimg train r3gan model.width=128 model.blocks=2 --data CIFAR10
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import torch
@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from genimg.contracts import Rows
+from genimg.models.dcgan import doublings
+from genimg.models.growing import grown_after
 from genimg.recipe import Data, with_network
 from genimg.recipes.adversaries import (
     DCGANModel,
@@ -78,6 +80,11 @@ class GAN(Synthesis):
                 f"loss.orthogonal={self.loss.orthogonal}: is of the filters of convolutions, and"
                 " model.network=mlp has none; leave it out"
             )
+        if self.loss.orthogonal and isinstance(self.model, GrowingModel):
+            raise ValueError(
+                f"loss.orthogonal={self.loss.orthogonal}: the weights of model.network=growing are"
+                " scaled when used, and begin about 1 large; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -116,6 +123,17 @@ class GAN(Synthesis):
                 f" {together}, as {-(-size // together) * together}"
             )
         return self
+
+    def cautions(self) -> Iterator[str]:
+        yield from super().cautions()
+        if isinstance(self.model, GrowingModel):
+            most = doublings(self.data.size)
+            if self.train.images < (needed := grown_after(self.model.phase, most)):
+                yield (
+                    f"train.images={self.train.images}: the networks draw all of"
+                    f" data.size={self.data.size} after {needed} images; train on as many, or give"
+                    f" model.phase={self.train.images // (2 * most)}"
+                )
 
     @property
     def together(self) -> int:

@@ -61,7 +61,7 @@ class Segmenter(Recipe):
         return self
 
     def resolve(
-        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         named = named_classes(self.model.classes, classes.get("mask", ()))
         if len(named) < 2:

@@ -142,13 +142,16 @@ class Synthesis(Recipe):
         refuse_judge(self.data, helper, f"evaluation.judge={self.evaluation.judge}")
 
     def resolve(
-        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] = ()
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         model = self.model
         if not model.conditional:
             return self
-        names = named_classes(model.classes, classes["label"])
-        known = {"classes": names, "shares": model.shares or shares}
+        theirs = classes["label"]
+        names = named_classes(model.classes, theirs)
+        known: dict[str, object] = {"classes": names}
+        if shares is not None and not model.shares:
+            known["shares"] = lengthened(shares, len(theirs), len(names))
         return self.model_copy(update={"model": model.model_copy(update=known)})
 
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
@@ -237,3 +240,13 @@ class Synthesis(Recipe):
                 rows["classes"] = F.one_hot(kinds, count).float()
             parts.append(to_bytes_range(inference.rows(compute, rows)["image"]))
         return torch.cat(parts)
+
+
+def lengthened(shares: tuple[float, ...], told: int, known: int) -> tuple[float, ...]:
+    """The shares of `known` classes, of which the data tells the first `told` and shows no others.
+
+    shares: of those of the data; empty: all alike
+    """
+    if known == told:
+        return shares
+    return (*(shares or (1.0,) * told), *(0.0,) * (known - told))

@@ -34,6 +34,7 @@ History = list[tuple[int, dict[str, float]]]  # (images seen, metrics) of each c
 _MAY_CHANGE = {
     f"train.{key}" for key in ("images", "log_every", "log_seconds", "checkpoint_every", "keep")
 }
+_FOLLOWS_DATA = {"model.shares"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -48,10 +49,11 @@ class RunFolder:
         self.storage: Storage = open_storage(storage)
         self.name = name
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: Recipe, changed_data: bool = False) -> None:
         """Claim the name for a recipe; an existing run must have the same one.
 
-        Only how long to train and how often to save may differ from the first start.
+        Only how long to train and how often to save may differ from the first start, and what
+        follows from the data where these may have changed.
         """
         text = recipe.model_dump_json(indent=2).encode()
         try:
@@ -59,29 +61,34 @@ class RunFolder:
             return
         except AlreadyExists:
             previous, etag = self.storage.read(f"{self.name}/recipe.json")
-        if self.differences(previous, recipe):
+        if self.differences(previous, recipe, changed_data):
             self.storage.replace(f"{self.name}/recipe.json", text, etag)
 
-    def refuse_other(self, recipe: Recipe) -> None:
+    def refuse_other(self, recipe: Recipe, changed_data: bool = False) -> None:
         """What `start` refuses, without claiming the name; and the name of a sweep."""
         if self.storage.exists(f"{self.name}/sweep.json"):
             raise InputError(f"--run {self.name}: is the name of a sweep; give another")
         with suppress(NotFound):
-            self.differences(self.storage.read(f"{self.name}/recipe.json")[0], recipe)
+            previous, _ = self.storage.read(f"{self.name}/recipe.json")
+            self.differences(previous, recipe, changed_data)
 
-    def differences(self, previous: bytes, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    def differences(
+        self, previous: bytes, recipe: Recipe, changed_data: bool = False
+    ) -> dict[str, tuple[Any, Any]]:
         """What differs from the recipe of the first start; InputError where it may not."""
         try:
             different = recipes.from_json(previous.decode()).differences(recipe)
         except InputError as error:
             raise InputError(f"{self.url}/{self.name}/recipe.json: {error}") from None
-        wrong = {key: pair for key, pair in different.items() if key not in _MAY_CHANGE}
+        free = _MAY_CHANGE | (_FOLLOWS_DATA if changed_data else set())
+        wrong = {key: pair for key, pair in different.items() if key not in free}
         if wrong:
             key = "recipe" if "recipe" in wrong else next(iter(wrong))
             before, now = wrong[key]
+            data = ", or --changed-data where it follows from data that changed"
             raise InputError(
                 f"run {self.name!r} was started with {key}={before}, now {key}={now}; "
-                "give the same value to resume it, or another --run"
+                f"give the same value to resume it, or another --run{data * (key in _FOLLOWS_DATA)}"
             )
         return different
 

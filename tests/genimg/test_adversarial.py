@@ -217,6 +217,7 @@ REFUSED = [
     ("r3gan", "model.width=12", "model.width=12: input should be a multiple of 8"),
     ("sngan", "model.normalise=true", "model.normalise"),
     ("mlp-gan", "loss.orthogonal=1", "loss.orthogonal=1.0: is of the filters of convolutions"),
+    ("progan", "loss.orthogonal=1e-4", "loss.orthogonal=0.0001: the weights of model.network=g"),
     ("mlp-gan", "data.size=128", "data.size=128: mlp-gan takes multiples of 4 from 8 to 64, with"),
     ("r3gan", "data.size=28", "16, 32, 64, 128 or 256, with model.network=modern"),
     ("dcgan", "model.network=big", "model.network='big'"),

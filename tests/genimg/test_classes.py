@@ -106,6 +106,20 @@ def test_shares_are_of_classes_that_are_named():
         recipes.named("flow").override(["model.conditional=true", "model.shares=[1]"])
 
 
+def test_classes_that_the_data_does_not_show_are_drawn_only_if_asked_for():
+    """Data whose classes are numbered may show fewer than are named."""
+    named = recipes.named("flow").override(["model.conditional=true", "model.classes=[a, b, c]"])
+    theirs = {"label": ("0", "1")}
+    assert named.resolve(theirs).model.shares == ()
+    for shares, expected in (((0.25, 0.75), (0.25, 0.75, 0)), ((), (1, 1, 0))):
+        resolved = named.resolve(theirs, shares)
+        assert resolved.model.shares == expected
+        assert recipes.from_json(resolved.model_dump_json()) == resolved  # as on a worker
+        assert resolved.resolve(theirs) == resolved  # where it is judged
+        drawn = classes_of(NUMBERS, 3, resolved.model.shares)
+        assert set(drawn.tolist()) == {0, 1}
+
+
 def test_plans_of_several_labels_share_a_pass(engine):
     asked = [Sample(n=n, seed=9 * n, label=label) for n, label in enumerate(
         (None, "disc", "cross=1,disc=3", None), 1)]  # fmt: skip

@@ -7,7 +7,7 @@ from tiny_recipes import tiny
 from torch import nn
 from training_steps import batch_at, started, trained
 
-from genimg import losses, rng
+from genimg import losses, recipes, rng
 from genimg.models.growing import (
     Discriminator,
     EqualConv2d,
@@ -15,6 +15,7 @@ from genimg.models.growing import (
     Generator,
     Growing,
     enlarged,
+    grown_after,
     level_at,
     pixel_norm,
     shrunk,
@@ -178,3 +179,14 @@ def test_a_step_is_that_of_a_drifting_critic():
         if wanted.grad is not None:
             scale = wanted.grad.abs().max().item()
             torch.testing.assert_close(got.grad, wanted.grad, rtol=1e-3, atol=1e-4 * scale + 1e-8)
+
+
+def test_a_training_that_ends_before_all_has_grown_is_told_of():
+    assert level_at(grown_after(100, 3) - 1, 100, 3) < level_at(grown_after(100, 3), 100, 3) == 3
+    short = recipes.named("progan").override(["train.images=599999"])
+    assert list(short.cautions()) == [
+        "train.images=599999: the networks draw all of data.size=32 after 600000 images; train on"
+        " as many, or give model.phase=99999"
+    ]
+    for enough in ("train.images=600000", "model.phase=99999", "model.phase=0"):
+        assert not list(short.override([enough]).cautions())

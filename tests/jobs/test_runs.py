@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from genimg import checkpoint, images
+from genimg import checkpoint, images, recipes
+from genimg.errors import InputError
+from jobs.runs.folder import RunFolder
 
 STATE = (checkpoint.WEIGHTS, checkpoint.TRAINING)
 
@@ -144,3 +146,20 @@ def state(run: Path) -> dict[str, bytes]:
     """The newest checkpoint's name, and every tensor that training goes on from."""
     folder = newest(run)
     return {f"{folder.name}/{name}": (folder / name).read_bytes() for name in STATE}
+
+
+def test_how_often_classes_are_drawn_may_change_with_the_data_and_not_else(tmp_path: Path):
+    folder = RunFolder(str(tmp_path), "run")
+    keys = ["model.conditional=true", "model.classes=[cat, dog]"]
+    before, now = (
+        recipes.named("flow").override([*keys, f"model.shares=[{share}, 3]"]) for share in (1, 2)
+    )
+    folder.start(before)
+    for refused in (folder.start, folder.refuse_other):
+        with pytest.raises(InputError, match=r"now model.shares=\(2.0, 3.0\).*--changed-data"):
+            refused(now)
+    folder.refuse_other(now, changed_data=True)
+    folder.start(now, changed_data=True)
+    assert recipes.from_json((tmp_path / "run/recipe.json").read_text()) == now
+    with pytest.raises(InputError, match=r"started with train.lr=0.001, now train.lr=0.5; give"):
+        folder.start(now.override(["train.lr=0.5"]), changed_data=True)
