@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         others = [p for p in parameters if id(p) not in known]
         groups: list[dict[str, Any]] = [
             {"params": matrices, "momentum": betas[0], "weight_decay": weight_decay},
-            {"params": others, "betas": betas, "done": 0},
+            {"params": others, "betas": betas, "done": 0, "missed": [0] * len(others)},
         ]
         super().__init__(groups, {"lr": lr})
         self.dtype = dtype
@@ -80,6 +80,9 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         matrices, others = self.param_groups
         others["done"] += 1  # steps: no tensor, which would have to be read back
+        before = others.get("missed") or [0] * len(others["params"])  # older states have none
+        pairs = zip(before, others["params"], strict=True)
+        others["missed"] = [steps + (parameter.grad is None) for steps, parameter in pairs]
         self._orthogonal(**matrices)
         self._adam(**others)
 
@@ -102,11 +105,30 @@ class Muon(torch.optim.Optimizer):
             length = 0.2 * math.sqrt(max(matrix.shape))
             parameter.add_(step.view(last.shape).movedim(-1, 1), alpha=-lr * length)
 
-    def _adam(self, params: list[Tensor], lr: float, betas: tuple[float, float], done: int) -> None:
-        """Algorithm 1, Kingma & Ba 2015; done: steps, this one included."""
-        learning = [p for p in params if p.grad is not None]
-        if not learning:
-            return
+    def _adam(
+        self,
+        params: list[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        done: int,
+        missed: list[int],
+    ) -> None:
+        """Those that have a gradient learn, by as many steps as each has had one.
+
+        done: steps, this one included
+        missed: at how many of these each had none, as what belongs to a layer yet to be grown
+        """
+        learning: dict[int, list[Tensor]] = {}
+        for parameter, steps in zip(params, missed, strict=True):
+            if parameter.grad is not None:
+                learning.setdefault(done - steps, []).append(parameter)
+        for steps, several in learning.items():
+            self._adam_step(several, lr, betas, steps)
+
+    def _adam_step(
+        self, learning: list[Tensor], lr: float, betas: tuple[float, float], done: int
+    ) -> None:
+        """Algorithm 1, Kingma & Ba 2015; done: steps of these, this one included."""
         gradients: Any = [p.grad for p in learning]
         means = self._moments(learning, "exp_avg")
         squares = self._moments(learning, "exp_avg_sq")

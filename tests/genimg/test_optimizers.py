@@ -79,6 +79,18 @@ def test_the_last_weight_and_biases_learn_by_adam_beside_muon():
         torch.testing.assert_close(mine, theirs)
 
 
+def test_what_begins_to_learn_later_steps_by_adam_as_if_the_others_had_not():
+    """As the biases of a layer that has just grown."""
+    learning = parameters((6, 5), (6,), (3, 6), (3,))
+    same = [nn.Parameter(each.detach().clone()) for each in learning]
+    ours, theirs = of("muon", learning), torch.optim.Adam(same, 0.05, BETAS)
+    for optimizer, every in ((ours, learning), (theirs, same)):
+        learn(optimizer, every[:2], steps=40)
+        learn(optimizer, every)
+    for one, other in zip(learning[1:], same[1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.2])
 def test_adam_and_sgd_are_pytorchs_and_spare_biases_the_decay(decay):
     for name, kind, more in (
