@@ -40,7 +40,7 @@ class Model(ByClass):
 class Loss(Section):
     times: Times = "logit-normal"
     """how often each time of the path is learnt from: mostly its middle, or all alike (uniform)"""
-    drop: float = Field(0.1, ge=0, le=1)
+    drop: float = Field(0.1, ge=0, lt=1)
     """probability with which a class is not told, so that it can be insisted on when drawing"""
 
 
@@ -72,6 +72,15 @@ class Flow(Synthesis):
             )
         return self
 
+    @model_validator(mode="after")
+    def guidance_knows_what_it_leads_away_from(self) -> Self:
+        if self.model.conditional and not self.loss.drop and self.sampler.guidance != 1:
+            raise ValueError(
+                f"sampler.guidance={self.sampler.guidance}: goes beyond what is drawn of no class,"
+                " which with loss.drop=0 is never learnt; give sampler.guidance=1, or loss.drop=0.1"
+            )
+        return self
+
     @property
     def latent(self) -> int:
         return math.prod(self.shape)
@@ -87,7 +96,8 @@ class Flow(Synthesis):
 
     @property
     def options(self) -> tuple[str, ...]:
-        return ("steps", "guidance") if self.model.conditional else ("steps",)
+        guided = self.model.conditional and self.loss.drop > 0
+        return ("steps", "guidance") if guided else ("steps",)
 
     def velocity(self) -> VelocityUNet:
         model = self.model

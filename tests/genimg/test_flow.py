@@ -72,6 +72,19 @@ def test_a_class_is_dropped_as_often_as_asked_for_and_is_else_its_own():
     assert set(told.flatten().tolist()) == {0.0, 1.0}
 
 
+def test_a_class_that_is_always_told_cannot_be_insisted_on():
+    """What would be drawn of none, which guidance leads away from, has not been learnt then."""
+    always = ["model.conditional=true", "loss.drop=0"]
+    with pytest.raises(InputError, match=r"sampler.guidance=1.5: goes beyond what is drawn of no"):
+        tiny("flow", *always)
+    recipe = tiny("flow", *always, "sampler.guidance=1")
+    with pytest.raises(InputError, match=r"guidance=2.0: this flow takes no guidance"):
+        recipe.allow(Sample(guidance=2.0))
+    assert recipe.allow(Sample(steps=2, label="disc")).takes == ("latent", "classes", "steps")
+    with pytest.raises(InputError, match=r"loss.drop=1: input should be less than 1"):
+        tiny("flow", "loss.drop=1")
+
+
 class Towards(nn.Module):
     """A velocity that leads every noise, straight, to a plain image of its class's level."""
 
