@@ -66,20 +66,22 @@ def discretised_gaussian_nll(images: Tensor, mean: Tensor, log_sigma: Tensor) ->
     """-log P(bytes) in nats, [N]: the Gaussian's mass in each of the 256 levels of [-1, 1].
 
     A probability and not a density, so it cannot be improved by shrinking sigma below a level
-    (the discretisation of eq. 13, Ho et al. 2020). Computed in float64.
+    (the discretisation of eq. 13, Ho et al. 2020). Computed in float64 and in logarithms, so that
+    it is right however far from the mean a level lies.
     """
+    log_ndtr = torch.special.log_ndtr
     centred = (images - mean).double()
-    scale = torch.exp(-log_sigma.double()) / math.sqrt(2)
-    # the outermost levels reach to infinity, which 40 is to erfc; inf has no gradient
-    upper = torch.where(images > 1 - 1e-3, 40.0, (centred + 1 / 255) * scale)
-    lower = torch.where(images < -1 + 1e-3, -40.0, (centred - 1 / 255) * scale)
-    # erfc on the side of the tail keeps its digits where 1 - erf would lose them
-    flip = (lower > 0).double() * 2 - 1
-    mass = 0.5 * (
-        torch.erfc(torch.where(flip > 0, lower, -upper))
-        - torch.erfc(torch.where(flip > 0, upper, -lower))
-    )
-    return -mass.clamp_min(1e-300).log().flatten(1).sum(dim=1)
+    scale = torch.exp(-log_sigma.double())
+    upper, lower = (centred + 1 / 255) * scale, (centred - 1 / 255) * scale
+    # on the side of the tail, where the logarithm keeps the digits of what is small
+    flip = lower > 0
+    more = log_ndtr(torch.where(flip, -lower, upper))
+    less = log_ndtr(torch.where(flip, -upper, lower))
+    mass = more + (-torch.expm1(less - more)).log()
+    # the outermost levels reach to infinity
+    mass = torch.where(images < -1 + 1e-3, log_ndtr(upper), mass)
+    mass = torch.where(images > 1 - 1e-3, log_ndtr(-lower), mass)
+    return -mass.flatten(1).sum(dim=1)
 
 
 def bernoulli_nll(images: Tensor, logits: Tensor) -> Tensor:

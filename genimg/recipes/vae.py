@@ -73,7 +73,7 @@ class Evaluate(Drawn):
     images: int = Field(2_000, ge=1)
     """held-out images whose likelihood is told, at most"""
     importance: int = Field(1, ge=1)
-    """posterior samples an image; above 1 the likelihood is estimated beside the bound"""
+    """posterior samples an image; above 1 the likelihood is estimated too, and chooses the best"""
 
 
 class VAE(Synthesis):
@@ -87,6 +87,12 @@ class VAE(Synthesis):
     @classmethod
     def name_network(cls, tree: Any) -> Any:
         return with_network(tree, "conv")
+
+    @property
+    def chosen_by(self) -> tuple[str, Literal["min", "max"]]:
+        metric, better = super().chosen_by
+        likely = metric == "elbo" and self.evaluation.importance > 1
+        return ("log_likelihood" if likely else metric), better
 
     @property
     def latent(self) -> int:
@@ -170,7 +176,8 @@ class VAE(Synthesis):
 
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         drawn, loss, count = super().protocol(data), self.loss, self.evaluation.importance
-        method = "evidence lower bound with one posterior sample an image; "
+        given = " of images given their classes" if self.model.conditional else ""
+        method = f"evidence lower bound{given} with one posterior sample an image; "
         if count > 1:
             method += f"log-likelihood by {count} importance samples; "
         told = drawn | {
@@ -217,6 +224,7 @@ def iwae() -> VAE:
         recipe="iwae",
         data=Data(size=32, channels=3, holdout=2_000),
         loss=Loss(importance=8),
+        evaluation=Evaluate(samples=1024, importance=8),  # its bound is not that of one sample
         train=Train(images=600_000, batch_size=64, lr=1e-3, decay="cosine", clip_norm=1.0),
     )
 

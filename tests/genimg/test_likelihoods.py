@@ -21,6 +21,7 @@ from torch.distributions import (
 from training_steps import batch_at, differing, started, trained
 
 from genimg import rng
+from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.inference import Inference
 from genimg.losses import (
@@ -258,3 +259,19 @@ def test_what_was_binarised_and_sampled_is_said():
     assert protocol["binarisation"].startswith("dynamic: each pixel drawn by its value")
     assert "log-likelihood by 9 importance samples" in protocol["method"]
     assert "binarisation" not in tiny("conv-vae").protocol(data)
+
+
+def test_a_bound_of_images_given_their_classes_says_so():
+    given = tiny("conv-vae", "model.conditional=true").protocol(range(100))["method"]
+    assert given.startswith("evidence lower bound of images given their classes with one")
+    assert "classes" not in tiny("conv-vae").protocol(range(100))["method"]
+
+
+def test_what_learns_by_importance_samples_is_chosen_by_them():
+    assert tiny("conv-vae").chosen_by == ("elbo", "max")
+    assert tiny("iwae").chosen_by == ("log_likelihood", "max")
+    assert tiny("iwae", "evaluation.judge=its").chosen_by == ("judge_fid", "min")
+    recipe = tiny("iwae")
+    inference = Inference({name: each.eval() for name, each in recipe.networks().items()})
+    metrics = recipe.evaluate(inference, open_dataset(recipe.data, recipe.wants, "test"))
+    assert metrics["log_likelihood"] > metrics["elbo"]  # of an untrained posterior by far

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
 from genimg.losses import (
@@ -253,6 +255,22 @@ def test_discretised_gaussian_knows_every_level_as_it_comes_from_bytes(dtype, lo
     images = torch.arange(256).to(dtype).mul_(2 / 255).sub_(1).reshape(256, 1, 1, 1)
     nll = discretised_gaussian_nll(images, torch.zeros_like(images), torch.tensor(log_sigma))
     assert (-nll).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("log_sigma", [-6.0, -4.0, -1.0])
+def test_discretised_gaussian_is_right_however_far_the_mean_is(log_sigma):
+    """At -6 the last level is 1000 standard deviations away: no float64 has its probability."""
+    levels = LEVELS[[1, 100, 254, 255]]
+    near, far = (
+        norm.logsf((levels.numpy() + 1.5 + side / 255) / math.exp(log_sigma)) for side in (-1, 1)
+    )
+    far[-1] = -np.inf
+    expected = -near - np.log1p(-np.exp(far - near))
+    for sign in (1, -1):
+        images = sign * levels.reshape(4, 1, 1, 1)
+        means, scale = torch.full_like(images, -1.5 * sign), torch.tensor(log_sigma)
+        nll = discretised_gaussian_nll(images, means, scale)
+        np.testing.assert_allclose(nll.numpy(), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("mean", [-50.0, -1.0, 0.0, 1.0, 50.0])
