@@ -33,7 +33,7 @@ class Train(Section):
     clip_norm: float | None = Field(None, gt=0)
     """largest norm of the gradient of all parameters of a network"""
     ema_half_life: int = Field(5_000, ge=0)
-    """half-life of the weights' moving average, images; 0 turns averaging off"""
+    """half-life of the moving average of weights and batch statistics, images; 0: no averaging"""
     seed: int = Field(0, ge=0, lt=2**63)
     """decides initial weights, order, augmentation, noise and latents"""
     precision: Choice = "auto"

@@ -78,14 +78,14 @@ class Method(ABC):
         modules = [module for network in self.networks.values() for module in network.modules()]
         self._whole_batch_layers = [module for module in modules if hasattr(module, "division")]
         pairs = [(self.averages[name], self.networks[name]) for name in self.averages]
-        self._weights = [(list(a.parameters()), list(n.parameters())) for a, n in pairs]
+        self._averaged = [(averaged(a), averaged(n)) for a, n in pairs]
         self._buffers = [
             (
-                [tensor for tensor in a.buffers() if tensor.dtype == dtype],
-                [tensor for tensor in n.buffers() if tensor.dtype == dtype],
+                [tensor for tensor in copied_to if tensor.dtype == dtype],
+                [tensor for tensor in of if tensor.dtype == dtype],
             )
-            for a, n in pairs
-            for dtype in {tensor.dtype: None for tensor in n.buffers()}
+            for copied_to, of in ((others(a), others(n)) for a, n in pairs)
+            for dtype in {tensor.dtype: None for tensor in of}
         ]
 
     def update(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
@@ -128,12 +128,13 @@ class Method(ABC):
     def finish(self, batch: Batch) -> None:
         """What ends every step: images are counted, and the averages follow.
 
-        Buffers are copied, not agreed on: what all workers hold must follow from what they share.
+        Other buffers are copied, not agreed on: what all workers hold must follow from what they
+        share.
         """
         self.seen += batch.total
         decay = average_decay(self.train.ema_half_life, self.seen, batch.total)
-        for averages, weights in self._weights:
-            torch._foreach_lerp_(averages, weights, 1 - decay)
+        for averages, values in self._averaged:
+            torch._foreach_lerp_(averages, values, 1 - decay)
         for copies, buffers in self._buffers:
             torch._foreach_copy_(copies, buffers)
 
@@ -185,6 +186,23 @@ class Method(ABC):
             groups = snapshot.progress["optimizers"][name]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.seen = snapshot.progress["seen"]
+
+
+def averaged(network: nn.Module) -> list[Tensor]:
+    """What averages follow: weights, and running statistics of batch normalisation.
+
+    At inference these are to be of what averaged weights compute, which the trained ones' of the
+    last few batches are not: generators of a constant rate draw worse by them.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    running = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+    return [*network.parameters(), *(tensor for tensor in running if tensor is not None)]
+
+
+def others(network: nn.Module) -> list[Tensor]:
+    """The buffers of which there is no average."""
+    known = {id(tensor) for tensor in averaged(network)}
+    return [tensor for tensor in network.buffers() if id(tensor) not in known]
 
 
 def classes_of(batch: Batch, count: int) -> Tensor | None:
