@@ -68,7 +68,7 @@ class InceptionJudge:
 
         names = tuple(f"inception {number}" for number in range(CLASSES))
         self.abilities = {"classify": Ability(compute, 3, classes=names)}
-        most = rows_at_once(SIDE, self.device)
+        most = rows_at_once(SIDE**2, self.device)
         examples = rng.normal(torch.arange(most), (3, 32, 32)).clamp(-1, 1).to(self.device)
         inference = Inference(self.networks, self.precision, most=most)
         self.inference = inference.establish((compute, {"image": examples}))
