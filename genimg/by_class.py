@@ -81,10 +81,9 @@ def distances(
     asked, truth: int64 [N] and [M], what images are of
     """
     found: ByClass = {}
+    both = ((made.features.cpu(), asked), (real.features.cpu(), truth))
     for number in asked.unique().tolist():
-        sets = [
-            seen.features.cpu()[labels == number] for seen, labels in ((made, asked), (real, truth))
-        ]
+        sets = [features[labels == number] for features, labels in both]
         if min(map(len, sets)) > made.features.shape[1]:
             found[names[number]] = frechet_distance(*map(FeatureStatistics.of, sets))
     return found

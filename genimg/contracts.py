@@ -28,6 +28,8 @@ class Rows(TypedDict, total=False):
     steps: Tensor  # int64 [N], of the way from latents to images; alike in a pass
     guidance: Tensor  # float32 [N], how strongly a class is insisted on; alike in a pass
     iterations: Tensor  # int64 [N], of a search for latents; alike in a pass
+    begun: Tensor  # int64 [N], iterations or steps that are done already; alike in a pass
+    moments: Tensor  # float32 [N, 2, D], of the gradients, with which a search goes on
     sigma: Tensor  # float32 [N], 0 to 255
     quality: Tensor  # float32 [N], 1 to 100, of JPEG
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]

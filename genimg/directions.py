@@ -14,6 +14,7 @@ from torch import Tensor
 from genimg import checkpoint, hashed_files
 from genimg.contracts import Ability
 from genimg.errors import InputError, nearest
+from genimg.labels import plain
 
 FILE = "directions.json"  # of a checkpoint folder, where there are some
 LEAST = 0.1  # R^2 below which an attribute does not follow the latents, and there is no direction
@@ -46,10 +47,7 @@ def find(
         none of the latents' doing, and left out
     """
     count, dimensions = latents.shape
-    if count < SEEN * dimensions:
-        raise InputError(
-            f"samples={count}: too few for {dimensions} latents; give {SEEN * dimensions} or more"
-        )
+    refuse_few(count, dimensions)
     known = 3 * count // 4
     x = latents.double()
     x = x - x[:known].mean(dim=0)
@@ -66,6 +64,14 @@ def find(
         vector = weights * deviation / weights.square().sum().clamp_min(1e-30)
         found[name] = Direction(vector.float(), r2, deviation)
     return found
+
+
+def refuse_few(samples: int, dimensions: int) -> None:
+    """InputError for fewer samples than so many latents call for."""
+    if samples < SEEN * dimensions:
+        raise InputError(
+            f"samples={samples}: too few for {dimensions} latents; give {SEEN * dimensions} or more"
+        )
 
 
 def within(values: Tensor, groups: Tensor | None) -> Tensor:
@@ -127,17 +133,29 @@ def steered(
 
 
 def shift_of(text: str, directions: Mapping[str, Tensor]) -> Tensor:
-    """float32 [D] of what a person wrote, as thickness=1.5,slant=-1; or InputError."""
-    shifts = []
-    for part in text.split(","):
-        name, _, number = (word.strip() for word in part.rpartition("="))
-        if name not in directions:
-            raise InputError(
-                f"direction={text!r}: unknown direction {name or number!r};"
-                f" {nearest(name or number, directions)}"
-            )
-        shifts.append(length_of(number, text, name) * directions[name])
-    return torch.stack(shifts).sum(dim=0)
+    """float32 [D] of what a person wrote, as thickness=1.5,slant=-1; or InputError.
+
+    A name may have commas in it: a part goes on until it begins with the name of a direction.
+    """
+    known = {plain(name): vector for name, vector in directions.items()}
+    commas = max(name.count(",") for name in known)
+    steps: dict[str, float] = {}
+    parts: list[str] = []  # of what is no direction yet
+    for piece in text.split(","):
+        parts.append(piece)
+        name, _, number = (plain(word) for word in ",".join(parts).rpartition("="))
+        if name in known:
+            steps[name] = steps.get(name, 0.0) + length_of(number, text, name)
+            parts = []
+        elif len(parts) > commas:
+            break
+    if parts:
+        name, _, number = (plain(word) for word in parts[0].rpartition("="))
+        raise InputError(
+            f"direction={text!r}: unknown direction {name or number!r};"
+            f" {nearest(name or number, known)}"
+        )
+    return torch.stack([step * known[name] for name, step in steps.items()]).sum(dim=0)
 
 
 def length_of(number: str, text: str, name: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.inference import classes_of, latents
+from genimg.inference import CHUNK, classes_of, latents
 from genimg.plans import Alike, to_arrays
 from genimg.results import Pictures
 
@@ -68,6 +68,10 @@ class Manner:
 PLAIN = Manner()
 
 
+AHEAD = 1024  # rows of which latents and classes are made at once: those of a few take as long
+NUMBERS = 2**22  # of latents that are made at once, unless a pass takes more
+
+
 class Drawn(Alike):
     """Images of latents, which are made as they are needed."""
 
@@ -89,15 +93,22 @@ class Drawn(Alike):
         # a pass of many steps takes long, for which others have to wait: it has fewer rows
         self.pixels = (ability.side or 1) ** 2 * (manner.steps or ability.steps)
         self._rows_of = rows_of
+        self._ahead = min(AHEAD, NUMBERS // max(ability.latent, 1))
+        self._made: tuple[int, int, Rows] = (0, 0, {})  # rows from the first up to the second
         self._manner = manner
         self._result = result
         self._images: np.ndarray | None = None
 
     def rows(self, start: int, stop: int) -> Rows:
-        rows: Rows = {**self._rows_of(start, stop), **self._manner.columns(stop - start)}
-        if self._manner.shift is not None:
-            rows["latent"] = rows["latent"] + self._manner.shift
-        return rows
+        first, last, rows = self._made
+        if not first <= start <= stop <= last:
+            first, last = start, min(max(stop, start + self._ahead), self.count)
+            rows = {**self._rows_of(first, last), **self._manner.columns(last - first)}
+            if self._manner.shift is not None:
+                rows["latent"] = rows["latent"] + self._manner.shift
+            self._made = first, last, rows
+        every = cast("dict[str, Tensor]", rows).items()
+        return cast(Rows, {name: each[start - first : stop - first] for name, each in every})
 
     def converted(self, made: Rows) -> Rows:
         return {"image": torch.from_numpy(to_arrays(made["image"]))}
@@ -117,12 +128,12 @@ def drawn(
     ability: Ability, seeds: Sequence[int], truncation: float = 1.0, manner: Manner = PLAIN
 ) -> Drawn:
     """The image of each seed."""
-    moved = manner.shift is not None
+    whole = manner.shift is not None or len(seeds) > CHUNK  # of more than a pass
 
     def rows_of(start: int, stop: int) -> Rows:
         few = torch.tensor(seeds[start:stop], dtype=torch.int64)
         rows: Rows = {"seed": few, "truncation": torch.full((len(few),), truncation)}
-        if moved:
+        if whole:
             rows = {"latent": latents(few, ability.latent) * truncation}
         if ability.classes:
             rows["classes"] = manner.classes(ability, len(few), few)
@@ -131,7 +142,7 @@ def drawn(
     def result(images: np.ndarray) -> Pictures:
         return Pictures(images, tuple(seeds), manner.labels(ability, len(seeds), seeds))
 
-    return Drawn(ability, rows_of, len(seeds), result, manner, "latent" if moved else "seed")
+    return Drawn(ability, rows_of, len(seeds), result, manner, "latent" if whole else "seed")
 
 
 def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:

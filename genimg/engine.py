@@ -47,7 +47,7 @@ class Engine:
         self.networks = networks
         self.abilities = recipe.abilities(networks)
         self.device = next(next(iter(networks.values())).parameters()).device
-        most = rows_at_once(recipe.data.size, self.device)
+        most = rows_at_once(recipe.data.size**2, self.device)
         inference = Inference(networks, precision, most=most)
         self.inference = inference.establish(*self._examples(most))
 
@@ -123,7 +123,7 @@ class Engine:
 
     def most(self, plan: Plan) -> int:
         """Rows of a plan in one pass, at most."""
-        return min(self.inference.most, rows_at_once(round(plan.pixels**0.5), self.device))
+        return min(self.inference.most, rows_at_once(plan.pixels, self.device))
 
     def compute(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> None:
         """One pass of an operation: rows start to stop of each plan, in laps of equal keys."""

@@ -144,9 +144,12 @@ class Traversed(Alike):
         if self._shown is None:
             if self._dims is None:
                 assert self._probe is not None
-                ends = self._probe.result().images.astype(np.int64)
-                effects = np.square(ends[0::2] - ends[1::2]).reshape(len(ends) // 2, -1).sum(axis=1)
-                self._dims = np.argsort(-effects, kind="stable")[: self._rows].tolist()
+                ends = self._probe.result().images
+                effects = [
+                    np.square(low.astype(np.int32) - high).sum(dtype=np.int64)
+                    for low, high in zip(ends[0::2], ends[1::2], strict=True)
+                ]
+                self._dims = np.argsort(np.negative(effects), kind="stable")[: self._rows].tolist()
             self._shown = self._along(self._dims, self._values)
         return self._shown
 

@@ -32,10 +32,10 @@ PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass: no fewer r
 PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
 
 
-def rows_at_once(size: int, device: torch.device) -> int:
-    """Rows in one pass, at most, where a row is an image of size x size: bounds its memory."""
-    pixels = PASS_PIXELS.get(device.type, PASS_PIXELS["cuda"])
-    return max(1, min(CHUNK, pixels // size**2))
+def rows_at_once(pixels: int, device: torch.device) -> int:
+    """Rows in one pass, at most, where a row is an image of so many pixels: bounds its memory."""
+    most = min(CHUNK, PASS_PIXELS.get(device.type, PASS_PIXELS["cuda"]) // pixels)
+    return max((size for size in PROBED if size <= most), default=1)  # which needs no second pass
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self
@@ -68,7 +67,7 @@ class InceptionJudge:
 
         names = tuple(f"inception {number}" for number in range(CLASSES))
         self.abilities = {"classify": Ability(compute, 3, classes=names)}
-        most = rows_at_once(SIDE, self.device)
+        most = rows_at_once(SIDE**2, self.device)
         examples = rng.normal(torch.arange(most), (3, 32, 32)).clamp(-1, 1).to(self.device)
         inference = Inference(self.networks, self.precision, most=most)
         self.inference = inference.establish((compute, {"image": examples}))
@@ -92,11 +91,16 @@ def read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file; give torch-fidelity's {FILE}")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    except Exception:  # on damaged files the unpickler raises almost anything
         found = None
-    if not (isinstance(found, dict) and all(isinstance(each, Tensor) for each in found.values())):
+    if not (isinstance(found, dict) and all(map(is_named, found.items()))):
         raise InputError(f"{path}: not a file of PyTorch's tensors; give torch-fidelity's {FILE}")
     return found
+
+
+def is_named(item: tuple[object, object]) -> bool:
+    """Whether it is a tensor and its name."""
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from genimg.recipe import Data, Recipe
 
 AT_ONCE = 512  # images
+VALUES_AT_ONCE = 2**26  # of them as numbers: fewer, where they are larger than 200 pixels
 MOST_STACKED = 12  # classes of a channel: three channels have their cube
 MANIFOLDS = ("judge_precision", "judge_recall", "judge_density", "judge_coverage")
 
@@ -93,8 +94,9 @@ def seen(judge: Judge, images: Tensor) -> Seen:
         return torch.cat([features.float(), logits.float()], dim=1)
 
     parts: list[Tensor] = []
-    for start in range(0, max(1, len(images)), AT_ONCE):
-        few = images[start : start + AT_ONCE]
+    most = max(1, min(AT_ONCE, VALUES_AT_ONCE // images.shape[1:].numel()))
+    for start in range(0, max(1, len(images)), most):
+        few = images[start : start + most]
         # where there are none, one that counts for nothing tells how many columns there are
         rows = to_floats(
             few if len(images) else images.new_zeros(1, *images.shape[1:]), judge.device

@@ -22,15 +22,27 @@ def solve(slope: Slope, start: Tensor, steps: int, solver: Solver) -> Tensor:
     return x
 
 
-def unsolve(slope: Slope, end: Tensor, steps: int, solver: Solver, rounds: int = 8) -> Tensor:
+def unsolve(
+    slope: Slope,
+    end: Tensor,
+    steps: int,
+    solver: Solver,
+    rounds: int = 8,
+    begun: int = 0,
+    most: int | None = None,
+) -> Tensor:
     """x(0) from which `solve` comes to `end`, with the same slope, steps and solver.
 
     Each step is undone by fixed-point iteration, x = y - length * mean_slope(x), whose error falls
     by a factor of about length times the slope's Lipschitz constant in each of the `rounds`; where
     that is above 1, more steps are needed.
+
+    begun: how many of the steps, from the last one on, are undone already, down to `end`
+    most: steps that are undone now, at most; None: all that are left
     """
     y, length = end, 1 / steps
-    for step in reversed(range(steps)):
+    left = steps - begun
+    for step in reversed(range(0 if most is None else max(left - most, 0), left)):
         x = y
         for _ in range(rounds):
             x = y - length * mean_slope(slope, x, step * length, length, solver)

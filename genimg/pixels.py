@@ -37,11 +37,12 @@ def to_bytes_range(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
-    """One uint8 [H', W', C] picture of float [N, C, H, W] in [-1, 1], row by row on black.
+    """Images [N, C, H, W], uint8 or float in [-1, 1], as one uint8 [H', W', C] on black, in rows.
 
     `pad` pixels lie between images and around them; an incomplete last row stays black.
     """
-    cells = F.pad(to_bytes_range(images).cpu(), (pad, 0, pad, 0))  # left and top; the rest below
+    bytes_ = images if images.dtype == torch.uint8 else to_bytes_range(images)
+    cells = F.pad(bytes_.cpu(), (pad, 0, pad, 0))  # left and top; the rest below
     count, channels, height, width = cells.shape
     rows = -(-count // columns)
     cells = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count))

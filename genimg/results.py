@@ -23,10 +23,13 @@ class Pictures:
 
     def sheet(self, columns: int | None = None) -> np.ndarray:
         """uint8 [H', W', C]: all of them in one picture, as near to a square as it can be."""
-        from genimg.pixels import grid, to_tensor
+        import torch
+
+        from genimg.pixels import grid
 
         across = columns or self.columns or math.ceil(math.sqrt(len(self.images)))
-        return grid(to_tensor(self.images), across)
+        channels_first = np.ascontiguousarray(np.moveaxis(self.images, -1, 1))
+        return grid(torch.from_numpy(channels_first), across)
 
     def only(self) -> np.ndarray:
         """The one picture [H, W, C]."""

@@ -36,14 +36,19 @@ def way(
             "seeds: one image leads nowhere; give two or more, or a class that it goes to"
             " (to_label)"
         )
-    if frames < len(points):
-        raise InputError(
-            f"frames={frames}: fewer than the {len(points)} images that it goes by; give more"
-        )
+    refuse_frames(frames, len(points))
     classes = corners_of(ability, seeds, labels, len(points))
     ends = None if classes is None else along(classes, places(len(classes), frames), torch.lerp)
     latents = along(points, places(len(points), frames), spherical)
     return of_latents(ability, latents, ends, lambda made: Frames(made, tuple(seeds)), manner)
+
+
+def refuse_frames(frames: int, points: int) -> None:
+    """InputError for fewer images than there are to go by."""
+    if frames < points:
+        raise InputError(
+            f"frames={frames}: fewer than the {points} images that it goes by; give more"
+        )
 
 
 def square(
@@ -112,8 +117,8 @@ def spherical(one: Tensor, other: Tensor, parts: Tensor) -> Tensor:
     """float32 [N, D]: on the great circles from `one` to `other` [N, D], at `parts` [N, 1] of the
     way.
 
-    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way,
-    straight.
+    (Section 2.1, White 2016, Sampling Generative Networks.) Where the two point the same way, or
+    opposite ways, between which there are many circles, straight.
     """
     norms = one.norm(dim=1, keepdim=True) * other.norm(dim=1, keepdim=True)
     cosine = (one * other).sum(dim=1, keepdim=True) / norms.clamp_min(1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
+PAIRS_AT_ONCE = 128  # of which the pixels are in memory
+NOISE_AT_ONCE = 2**22  # values
 
 _NOISE = int.from_bytes(b"noise")
 
@@ -185,7 +188,9 @@ class Yardstick:
         shape = (self.data.channels, self.data.size, self.data.size)
 
         def noise(places: Tensor) -> Tensor:
-            return integers(fold(_NOISE, places), 256, shape).to(torch.uint8)
+            few = places.split(max(1, NOISE_AT_ONCE // math.prod(shape)))
+            parts = [integers(fold(_NOISE, each), 256, shape).to(torch.uint8) for each in few]
+            return torch.cat(parts)
 
         def one(places: Tensor) -> Tensor:
             return real_images(self.data, self.chosen[:1]).expand(len(places), *shape)
@@ -221,8 +226,11 @@ class Yardstick:
         if scales := scales_of(self.data.size):
             pairs = pairs_of(labels_of(made), PAIRS)
             if len(pairs):
-                one, other = map(pictures, pairs.unbind(1))
-                metrics["judge_ms_ssim"] = float(ms_ssim(one, other, scales=scales).mean())
+                values = [
+                    ms_ssim(pictures(one), pictures(other), scales=scales)
+                    for one, other in (few.unbind(1) for few in pairs.split(PAIRS_AT_ONCE))
+                ]
+                metrics["judge_ms_ssim"] = float(torch.cat(values).mean())
         likeness = None
         if self.trained is not None:
             likeness = authenticity(made.features, self.trained.features)
@@ -237,6 +245,7 @@ class Yardstick:
             "images": len(self.chosen),
             "samples": self.samples,
             "training_images": len(self.trained_on),
+            "training_images_in_all": 0 if self.training is None else len(self.training),
             "ms_ssim_scales": scales_of(self.data.size),
             "seed": 0,
         }

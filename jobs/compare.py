@@ -1,6 +1,5 @@
 """`genimg compare`: several generators judged by one classifier, side by side."""
 
-import json as json_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,8 @@ from jobs.judgements import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genimg.contracts import Dataset
     from genimg.data.sources import Split
     from genimg.engine import Engine
@@ -47,15 +48,15 @@ def compare(
     """Judge several generators by one classifier on the same real images, side by side.
 
     The scores are those of `genimg evaluate --judge`, and the best of each line has a star. Where
-    models were trained on the very data, only what was held out from all of them is looked at.
+    models, or the judge, were trained on the very data, only what all held out is looked at.
 
     Example: genimg compare dcgan wgan-gp@best --judge eyes --data scenes -o compared
     """
     from genimg.errors import InputError
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import judge_images, load_judge, split_of, write
+    from jobs.judgements import held_out_of_judge, judge_images, load_judge, split_of, write
     from jobs.model import Model
-    from jobs.tables import Table
+    from jobs.tables import Table, as_json
 
     part = split_of(split)
     if twice := sorted({name for name in models if models.count(name) > 1}):
@@ -68,12 +69,14 @@ def compare(
     critic = load_judge(judge, registry, precision, named, gan_train)
     for name, engine in named.items():
         refuse_other_data(models[0], engines[0], name, engine)
-    dataset, training, judged_on = opened(every, engines, data, part)
+    of_judge = held_out_of_judge(judge, registry)
+    dataset, training, judged_on = opened(every, engines, of_judge, data, part)
     yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
     judged = [judge_images(engine, name, yardstick) for name, engine in named.items()]
     metrics = {each.name: each.verdict.metrics for each in judged}
     limits = yardstick.limits()
-    table = Table({**metrics, **limits}, models=len(models))
+    beside = {f"{who} images" if who in metrics else who: each for who, each in limits.items()}
+    table = Table({**metrics, **beside}, models=len(models))
     protocol: dict[str, Any] = {
         "data": data,
         "split": judged_on,
@@ -91,7 +94,7 @@ def compare(
         title = f"{', '.join(models)}, judged by {judge}"
         write(output, title, command, table, judged, yardstick, report)
     if json:
-        typer.echo(json_.dumps(report, indent=2))
+        typer.echo(as_json(report))
         return
     typer.echo(table.text())
     say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
@@ -111,22 +114,31 @@ def refuse_other_data(first: str, engine: "Engine", name: str, other: "Engine") 
 
 
 def opened(
-    models: "list[Model]", engines: "list[Engine]", data: str, split: "Split"
+    models: "list[Model]",
+    engines: "list[Engine]",
+    of_judge: "Mapping[str | None, int]",
+    data: str,
+    split: "Split",
 ) -> "tuple[Dataset, Dataset | None, str]":
     """(what the models are judged on, training images if known, which part of the data it is)."""
     from genimg.data.opening import open_dataset
-    from jobs.judgements import held_out_of, training_images
+    from jobs.judgements import held_out_of, set_apart, training_images
 
     recipe = engines[0].recipe.override([f"data.source={data!r}"])
     wants = max((each.recipe.wants for each in engines), key=len)  # labels, if one draws by class
+    several = [
+        held_out_of(model.folder, engine.recipe)
+        for model, engine in zip(models, engines, strict=True)
+    ]
     held_out: dict[str | None, int] = {}
-    for model, engine in zip(models, engines, strict=True):
-        for fingerprint, count in held_out_of(model.folder, engine.recipe).items():
+    for each in several:
+        for fingerprint, count in each.items():
             held_out[fingerprint] = min(count, held_out.get(fingerprint, count))
     whole = open_dataset(recipe.data, wants, split, engines[0].device, warn=say)
-    if whole.fingerprint in held_out:
-        training, dataset = whole.hold_out(held_out[whole.fingerprint])
-        say(f"models were trained on {data}: only {len(dataset)} images that all had held out"
+    if apart := set_apart(whole, several, of_judge):
+        training, dataset = apart
+        who = "models were" if whole.fingerprint in held_out else "--judge was"
+        say(f"{who} trained on {data}: only {len(dataset)} images that all had held out"
             " are looked at")  # fmt: skip
         return dataset, training, "held-out"
     return whole, training_images(recipe.data, wants, split, whole, held_out), split

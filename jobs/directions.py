@@ -38,7 +38,7 @@ def directions(
     Example: genimg directions digits --judge judge
     """
     from cluster.versions import check_name, parse_reference
-    from genimg.directions import LEAST, add, clear
+    from genimg.directions import LEAST, add, clear, refuse_few
     from genimg.errors import InputError
     from genimg.judging import refuse_judge
     from jobs.model import Model, load_engine
@@ -53,7 +53,12 @@ def directions(
     check_name("model", name)
     wanted = Model.named(model, registry, precision)
     recipe = wanted.recipe()
-    recipe.need("sample")
+    refuse_few(samples, recipe.need("sample").latent)
+    if judge and recipe.data.stack:
+        raise InputError(
+            f"--judge {judge}: tells classes of each channel of stacked images, and none that a"
+            " direction could lead to; leave it out"
+        )
     critic = None if judge is None else load_engine(judge, registry, precision)
     if critic:
         refuse_judge(recipe.data, critic.recipe, f"--judge {judge}")
@@ -82,6 +87,7 @@ def found_of(engine: "Engine", critic: "Engine | None", count: int) -> "dict[str
 
     from genimg.directions import find, log_odds
     from genimg.inference import classes_of, latents, to_floats
+    from genimg.judging import AT_ONCE
     from genimg.metrics.attributes import attributes
     from genimg.operations.drawing import Sample
 
@@ -90,8 +96,11 @@ def found_of(engine: "Engine", critic: "Engine | None", count: int) -> "dict[str
     found = attributes(images)
     if critic:
         able = critic.abilities["classify"]
-        scores = critic.rows("classify", {"image": to_floats(images, critic.device)})["scores"]
-        for number, odds in enumerate(log_odds(scores.cpu()).unbind(dim=1)):
+        scores = torch.cat([
+            critic.rows("classify", {"image": to_floats(few, critic.device)})["scores"].cpu()
+            for few in images.split(AT_ONCE)
+        ])  # fmt: skip
+        for number, odds in enumerate(log_odds(scores).unbind(dim=1)):
             found[able.classes[number]] = odds
     ability, seeds = engine.abilities["sample"], torch.arange(count)
     groups = None

@@ -1,6 +1,5 @@
 """`genimg evaluate`: a model's metrics on data of one's choice."""
 
-import json as json_
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +55,9 @@ def evaluate(
 ) -> None:
     """Measure a model. Each recipe has its metrics: PSNR and SSIM, ELBO, accuracy, distances.
 
-    On the very data that a model was trained on, only what was held out is looked at. How it was
-    measured stands beside the metrics: data, split, number of images, seed, detector, method.
+    On the very data that a model, or its judge, was trained on, only what was held out is looked
+    at. How it was measured stands beside the metrics: data, split, number of images, seed,
+    detector, method.
 
     With --judge, a generator is also judged by a classifier, or by Inception (inception: and
     torch-fidelity's file of its weights): FID, KID, precision, recall, density
@@ -81,15 +81,17 @@ def evaluate(
     from genimg.yardsticks import Yardstick
     from jobs.judgements import (
         held_out_of,
+        held_out_of_judge,
         judge_images,
         load_judge,
+        set_apart,
         split_of,
         training_images,
         write,
     )
     from jobs.model import folder_of, with_helpers
     from jobs.runs.addressed import helpers_of
-    from jobs.tables import Table
+    from jobs.tables import Table, as_json
 
     part = split_of(split)
     if gan_train and judge is None:
@@ -118,11 +120,13 @@ def evaluate(
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     held_out = held_out_of(folder, engine.recipe)
     training: Dataset | None = None
-    if opened.fingerprint in held_out:
-        training, dataset = opened.hold_out(engine.recipe.data.holdout)
+    of_judge = held_out_of_judge(judge, registry)
+    if apart := set_apart(opened, [held_out], of_judge):
+        training, dataset = apart
         protocol["split"] = "held-out"
+        who = model if opened.fingerprint in held_out else f"--judge {judge}"
         say(
-            f"{model} was trained on {data}: "
+            f"{who} was trained on {data}: "
             f"only the {len(dataset)} images that were held out are looked at"
         )
     recipe = recipe.resolve(dataset.classes)
@@ -156,7 +160,7 @@ def evaluate(
         command = ["evaluate", *words, "--data", data, "--split", split, "--judge", str(judge)]
         write(output, title, command, table, [judged], yardstick, report)
     if json:
-        typer.echo(json_.dumps(report, indent=2))
+        typer.echo(as_json(report))
         return
     typer.echo(table.text())
     if classes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import typer
 
 from jobs.console import Meter, say
 from jobs.pages import Section
-from jobs.tables import Table
+from jobs.tables import Table, as_json
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from genimg.contracts import Dataset
+    from genimg.contracts import Dataset, Splittable
     from genimg.data.sources import Split
     from genimg.engine import Engine
     from genimg.judges import Judge
@@ -82,6 +81,8 @@ def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
     from genimg.errors import InputError
     from genimg.operations.drawing import Sample
 
+    if yardstick.learnt_from and yardstick.truth is None:
+        raise InputError("--gan-train: the data has classes that the judge does not tell")
     samples, learnt_from = yardstick.samples, yardstick.learnt_from
     count = max(samples, learnt_from)
     with Meter(f"{name}: drawing", count) as meter:
@@ -94,8 +95,6 @@ def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
         return Judged(name, drawn.images[:samples], yardstick.verdict(images[:samples]))
     student = None
     if learnt_from:
-        if yardstick.truth is None:
-            raise InputError("--gan-train: the data has classes that the judge does not tell")
         judge = yardstick.judge
         assert isinstance(judge, Engine), "which `load_judge` sees to"
         learning = judge.recipe.train.images
@@ -171,6 +170,43 @@ def held_out_of(folder: Path, recipe: Recipe) -> dict[str | None, int]:
     return dict.fromkeys(every, recipe.data.holdout)
 
 
+def held_out_of_judge(judge: str | None, registry: str) -> dict[str | None, int]:
+    """As `held_out_of`, of who judges, if that is a model: it knows what it has learnt from."""
+    from jobs.model import Model
+
+    if judge is None or judge.startswith(INCEPTION):
+        return {}
+    model = Model.named(judge, registry)
+    return held_out_of(model.folder, model.recipe())
+
+
+def set_apart(
+    opened: Splittable,
+    models: Sequence[Mapping[str | None, int]],
+    judge: Mapping[str | None, int],
+) -> tuple[Dataset | None, Dataset] | None:
+    """(what models were trained on, if any was on this data; what neither they nor their judge
+    were), where any of them was trained on this very data.
+
+    models, judge: of each, by the fingerprint of data that it was trained on, images that it was
+        not. InputError where these cannot be told to be the same ones.
+    """
+    from genimg.errors import InputError
+
+    every = (*models, judge)
+    counts = {each[opened.fingerprint] for each in every if opened.fingerprint in each}
+    if not counts:
+        return None
+    if len(counts) > 1 and not opened.at_hand:  # where more of them are others, too
+        raise InputError(
+            f"data.holdout={', '.join(map(str, sorted(counts)))}: of so large data models that hold"
+            " out different numbers of images share none for sure; judge by data that neither they"
+            " nor the judge were trained on"
+        )
+    rest, unseen = opened.hold_out(min(counts))
+    return rest if any(opened.fingerprint in each for each in models) else None, unseen
+
+
 def training_images(
     data: Data,
     wants: tuple[str, ...],
@@ -236,7 +272,7 @@ def write(
         for picture, caption in pictures(each, yardstick):
             section.picture(images.encode(picture), caption)
         sections.append(section)
-    images.write(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    images.write(folder / "metrics.json", f"{as_json(metrics)}\n".encode())
     markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n{by_class}"
     images.write(folder / "report.md", markdown.encode())
     pages.write(folder / "index.html", title, sections)

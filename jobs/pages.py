@@ -88,5 +88,6 @@ def write(path: Path, title: str, sections: Sequence[Section]) -> None:
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
-        f"<h1>{escape(title)}</h1>{''.join(parts)}</html>\n"
+        f"<h1>{escape(title)}</h1>{''.join(parts)}</html>\n",
+        encoding="utf-8",
     )

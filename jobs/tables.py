@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.console import shown
 
@@ -75,11 +77,31 @@ class Table:
     def markdown(self) -> str:
         """A table in which the best are bold."""
         marked = self.marked()
-        lines = [f"| {' | '.join(self.head())} |", f"|---|{'---:|' * len(self.columns)}"]
+        head = map(cell_of, self.head())
+        lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * len(self.columns)}"]
         for number, (name, *cells) in enumerate(self.rows()):
             told = [
                 f"**{cell}**" if (number, place) in marked else cell
                 for place, cell in enumerate(cells)
             ]
-            lines.append(f"| {' | '.join([f'`{name}`', *told])} |")
+            lines.append(f"| {' | '.join([f'`{cell_of(name)}`', *told])} |")
         return "\n".join(lines)
+
+
+def cell_of(text: str) -> str:
+    """A name as a cell of a table in Markdown has it: in one line, without an end of the cell."""
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def as_json(tree: Any) -> str:
+    """Of plain values; a number that is infinite or none becomes null, as JSON has no such."""
+    return json.dumps(finite(tree), indent=2, allow_nan=False)
+
+
+def finite(tree: Any) -> Any:
+    """Plain values, in which None stands for every number that is infinite or none."""
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, Sequence) and not isinstance(tree, str):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation, Tiling
-from genimg.operations.drawing import Sample
+from genimg.operations.drawing import LONGEST, Sample
 from genimg.operations.exploring import Vary
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
@@ -126,7 +126,7 @@ class Prompted(OpenAI):
 
     output_compression: int | None = _field(Written, "output_compression")
 
-    prompt: str = ""
+    prompt: str = Field("", max_length=LONGEST)
     """empty, for models that take none"""
     output_format: Literal["png", "jpeg", "webp"] = "png"
     """format of the images"""
@@ -158,7 +158,7 @@ class Generations(Prompted):
     guidance: float | None = _field(Sample, "guidance")
     direction: str | None = _field(Sample, "direction")
 
-    prompt: str = ""
+    prompt: str = Field("", max_length=LONGEST)
     """the class to draw, as `label` takes it; empty, for models that take none"""
 
     moderation: Literal["auto", "low"] = "auto"

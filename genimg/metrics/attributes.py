@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LUMA = (0.299, 0.587, 0.114)
+_VALUES_AT_ONCE = 2**22  # of images: bounds the memory of what is made of them in float64
 
 
 def attributes(images: Tensor) -> dict[str, Tensor]:
@@ -18,6 +19,13 @@ def attributes(images: Tensor) -> dict[str, Tensor]:
     width, height: standard deviations of the ink's places, pixels
     saturation: mean range of a pixel's channels, 0 to 1; of colour images only
     """
+    few = max(1, _VALUES_AT_ONCE // images.shape[1:].numel())
+    parts = [_measured(part) for part in images.split(few)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measured(images: Tensor) -> dict[str, Tensor]:
+    """As `attributes`."""
     levels = images.double() / 255
     if levels.shape[1] == 3:
         luma = (levels * levels.new_tensor(_LUMA)[:, None, None]).sum(dim=1)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from genimg.errors import InputError
 
+AT_ONCE = 4096  # features of which there are copies in float64
+
 
 @dataclass
 class FeatureStatistics:
@@ -27,10 +29,18 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Tensor) -> FeatureStatistics:
-        """The statistics of one batch, float [N, D] with N >= 1."""
+        """The statistics of one batch, float [N, D] with N >= 1; in bounded memory beside it."""
         assert features.ndim == 2, f"features are [N, D], not {list(features.shape)}"
         assert len(features) > 0, "an empty batch has no mean"
-        values = features.detach().double()
+        first, *others = features.detach().split(AT_ONCE)
+        whole = cls._of(first)
+        for few in others:
+            whole.merge(cls._of(few))
+        return whole
+
+    @classmethod
+    def _of(cls, features: Tensor) -> FeatureStatistics:
+        values = features.double()
         mean = values.mean(dim=0)
         deviations = values - mean
         return cls(len(values), mean, deviations.T @ deviations)

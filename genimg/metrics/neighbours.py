@@ -20,6 +20,7 @@ from genimg.training.sync import Alone, share
 K_PRECISION = 3  # Kynkäänniemi et al. 2019, section 3
 K_DENSITY = 5  # Naeem et al. 2020, section 4
 VALUES_AT_ONCE = {"cpu": 2**22, "cuda": 2**27}  # of a block of distances, float32
+SUMMED_AT_ONCE = 4096  # features of which there are copies in float64
 
 
 class Manifolds(NamedTuple):
@@ -133,7 +134,8 @@ def within_set(features: Tensor, k: int, sync: Sync) -> Tensor:
 
 def centred(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Both about the mean of the points: distances stay, and less cancels in their expansion."""
-    mean = points.double().mean(dim=0).float()
+    sums = torch.stack([few.double().sum(dim=0) for few in points.split(SUMMED_AT_ONCE)])
+    mean = (sums.sum(dim=0) / len(points)).float()
     return queries - mean, points - mean
 
 

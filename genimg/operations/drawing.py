@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from genimg.drawn import Drawn, Manner
 
 LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
+LONGEST = 2**16  # characters of an option that lists things: a server reads no more of a request
 
 
 class Seeded(Operation):
@@ -40,13 +41,13 @@ class Conditioned(Operation):
 
     conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance", "direction"})
 
-    label: str | None = None
+    label: str | None = Field(None, max_length=LONGEST)
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
     steps: int | None = Field(None, ge=1, le=50)
     """steps from noise to image, for models that take steps; more are finer and slower"""
     guidance: float | None = Field(None, ge=0, le=20)
     """how strongly the class is insisted on, for models that can; 1: as it was learnt"""
-    direction: str | None = None
+    direction: str | None = Field(None, max_length=LONGEST)
     """steps of a standard deviation, as thickness=1.5,slant=-1, for models that know directions"""
 
     def suits(self, ability: Ability) -> None:
@@ -85,7 +86,7 @@ class Sample(Drawing):
 
     n: int = Field(1, ge=1)
     """how many images"""
-    text: str | None = None
+    text: str | None = Field(None, max_length=LONGEST)
     """what to draw, for models that take a text"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
@@ -102,9 +103,11 @@ class Interpolate(Drawing):
     optional: ClassVar[frozenset[str]] = frozenset({"latents"})
     gives: ClassVar[Kind] = Kind.FRAMES
 
-    seeds: str | None = Field(None, pattern=r"^\d{1,15}(,\d{1,15})*$", examples=["3,14,15"])
+    seeds: str | None = Field(
+        None, pattern=r"^\d{1,15}(,\d{1,15})*$", max_length=LONGEST, examples=["3,14,15"]
+    )
     """go by the images of these seeds, as 3,14,15; without it, of seed and the next"""
-    to_label: str | None = None
+    to_label: str | None = Field(None, max_length=LONGEST)
     """the class at the end of a way that begins with label; several, one after another: cat;dog"""
     square: bool = False
     """lay the images out as a square, between four seeds at its corners"""
@@ -128,10 +131,15 @@ class Interpolate(Drawing):
         if self.square or not self.label:
             why = "a square goes to no label" if self.square else "give label, where it begins, too"
             raise InputError(f"{told}: {why}")
-        labels = [each.strip() for each in self.to_label.split(";")]
-        for each in labels:
+        labels = [self.label, *(each.strip() for each in self.to_label.split(";"))]
+        if len(labels) > self.frames:
+            raise InputError(
+                f"frames={self.frames}: fewer than the {len(labels)} classes that it goes through;"
+                " give more"
+            )
+        for each in labels[1:]:
             shares_of(each, ability.classes, "to_label")
-        return [self.label, *labels]
+        return labels
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
         import torch
@@ -139,7 +147,7 @@ class Interpolate(Drawing):
         from genimg.drawn import checked
         from genimg.errors import InputError
         from genimg.inference import latents
-        from genimg.ways import square, way
+        from genimg.ways import refuse_frames, square, way
 
         given = inputs.get("latents")
         if given is not None and self.seeds:
@@ -147,6 +155,7 @@ class Interpolate(Drawing):
         seeds: list[int] = []
         if given is None:
             seeds = [*self.seeds_on_the_way()]
+            refuse_frames(self.frames, len(seeds))
             points = latents(torch.tensor(seeds), ability.latent)
         else:
             points = checked(given, ability)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from genimg.operations.drawing import LAST_SEED, Conditioned, Drawing, Seeded
+from genimg.operations.drawing import LAST_SEED, LONGEST, Conditioned, Drawing, Seeded
 from genimg.operations.operation import Kind
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ class Traverse(Drawing):
     optional: ClassVar[frozenset[str]] = frozenset({"latents"})
     gives: ClassVar[Kind] = Kind.FRAMES
 
-    dims: str | None = Field(None, pattern=r"^\d{1,6}(,\d{1,6})*$", examples=["3,0,7"])
+    dims: str | None = Field(
+        None, pattern=r"^\d{1,6}(,\d{1,6})*$", max_length=LONGEST, examples=["3,0,7"]
+    )
     """which latents, as 3,0,7; without it those that change the image most, the first foremost"""
     n: int = Field(8, ge=1)
     """how many latents, where they are not named"""

@@ -9,6 +9,7 @@ The noise is the latent: a number for each pixel and channel.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -56,7 +57,7 @@ class Sampler(Section):
 class Flow(Synthesis):
     explored: ClassVar[tuple[str, ...]] = ("sample", "interpolate", "vary", "decode")
     # no traverse: a latent is the noise of a pixel
-    sought: ClassVar[tuple[str, ...]] = ()
+    sought: ClassVar[tuple[str, ...]] = ("latent", "begun")
 
     model: Model = Model()
     loss: Loss = Loss()
@@ -121,14 +122,23 @@ class Flow(Synthesis):
         return compute
 
     def inverter(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
-        """By the way back: the noise that as many steps lead to the image."""
+        """By the way back: the noise that as many steps lead to the image, a step in each pass."""
         drawer = self.drawer(networks)
 
         def compute(rows: Rows) -> Rows:
-            found = self.led(networks, rows, rows["image"], unsolve).flatten(1)
+            begun = int(rows["begun"][0])
+            undo = partial(unsolve, begun=begun, most=1)
+            so_far = rows["latent"].unflatten(1, self.shape)
+            found = self.led(networks, rows, so_far, undo).flatten(1)
+            if begun + 1 < self.steps_of(rows):
+                return {"latent": found}
             return {"latent": found, **drawer({**rows, "latent": found})}
 
         return compute
+
+    def steps_of(self, rows: Rows) -> int:
+        """From noise to image, as a pass asks for it."""
+        return int(rows["steps"][0]) if "steps" in rows else self.sampler.steps
 
     def led(
         self,
@@ -139,7 +149,6 @@ class Flow(Synthesis):
     ) -> Tensor:
         """Where noise or images float32 [N, C, H, W] are led as the rows ask for it."""
         network, sampler, classes = networks["velocity"], self.sampler, rows.get("classes")
-        steps = int(rows["steps"][0]) if "steps" in rows else sampler.steps
         guidance = float(rows["guidance"][0]) if "guidance" in rows else sampler.guidance
 
         def slope(images: Tensor, time: float) -> Tensor:
@@ -151,7 +160,7 @@ class Flow(Synthesis):
             return torch.lerp(anywhere, towards, guidance)  # eq. 6, Ho & Salimans 2022
 
         start = start.contiguous(memory_format=torch.channels_last)
-        return along(slope, start, steps, sampler.solver)
+        return along(slope, start, self.steps_of(rows), sampler.solver)
 
     def method(self, device: torch.device) -> FlowMatching:
         return FlowMatching(

@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.inference import Inference, classes_of, latents, real_images
-from genimg.inversion import search
+from genimg.inference import Inference, classes_of, latents, real_images, rows_at_once
+from genimg.inversion import AT_A_TIME, STARTS, in_blocks, search
 from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
@@ -67,7 +67,8 @@ class Synthesis(Recipe):
     helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
     explored: ClassVar[tuple[str, ...]] = ("sample", "interpolate", "traverse", "vary", "decode")
-    sought: ClassVar[tuple[str, ...]] = ("latent", "iterations")  # what `inverter` takes besides
+    sought: ClassVar[tuple[str, ...]] = ("latent", "moments", "begun", "iterations")
+    """what `inverter` takes besides"""
 
     model: ByClass = ByClass()
     evaluation: Evaluate = Evaluate()
@@ -82,18 +83,29 @@ class Synthesis(Recipe):
         """A pass: images of latents and, of a conditional model, of classes; and of `options`."""
 
     def inverter(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
-        """A pass: latents of images, and the images that are drawn of them; by a search."""
-        drawer = self.drawer(networks)
+        """A pass: latents of images, and the images that are drawn of them; by a search, of which
+        it does some iterations."""
+        drawer, size = self.drawer(networks), self.data.size
 
-        def compute(rows: Rows) -> Rows:
-            others = cast(Rows, {key: rows[key] for key in ("classes",) if key in rows})
-            found = search(
+        def seek(rows: Rows) -> Rows:
+            others = told(rows)
+            found, moments = search(
                 lambda points: drawer({**others, "latent": points})["image"],
                 rows["image"],
                 rows["latent"],
                 int(rows["iterations"][0]),
+                rows["moments"],
+                int(rows["begun"][0]),
+                AT_A_TIME,
             )
-            return {"latent": found, **drawer({**others, "latent": found})}
+            return {"latent": found, "moments": moments}
+
+        def told(rows: Rows) -> Rows:
+            return cast(Rows, {key: rows[key] for key in ("classes",) if key in rows})
+
+        def compute(rows: Rows) -> Rows:
+            found = in_blocks(seek, rows, min(STARTS, rows_at_once(size, rows["image"].device)))
+            return {**found, **drawer({**told(rows), "latent": found["latent"]})}
 
         return compute
 
@@ -167,7 +179,7 @@ class Synthesis(Recipe):
             shares=self.model.shares,
             steps=self.steps,
         )
-        searches = bool(self.sought)
+        searches = "iterations" in self.sought
         invert = replace(
             draw,
             compute=self.inverter(networks),

@@ -95,7 +95,7 @@ def work(
         seen=method.seen,
     )
     precision = resolved("auto", device)  # in which engines of it serve, on such a device
-    most = rows_at_once(recipe.data.size, device)
+    most = rows_at_once(recipe.data.size**2, device)
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:

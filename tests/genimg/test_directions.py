@@ -97,6 +97,15 @@ def test_steps_in_several_directions_add_up(one, other):
     torch.testing.assert_close(made, torch.tensor([one + other, other]), rtol=1e-4, atol=1e-4)
 
 
+def test_names_of_directions_may_have_commas_and_be_typed_in_any_form_of_unicode():
+    known = {"tench, Tinca tinca": torch.tensor([1.0, 0.0]), "cafe\u0301": torch.tensor([0.0, 1.0])}
+    assert shift_of("tench, Tinca tinca=2,caf\u00e9=-1", known).tolist() == [2, -1]
+    assert shift_of("cafe\u0301=1,cafe\u0301=2", known).tolist() == [0, 3]
+    for text, unknown in (("tench=1,cafe\u0301=1", "tench"), ("cafe\u0301=1,", "")):
+        with pytest.raises(InputError, match=f"unknown direction '{unknown}'"):
+            shift_of(text, known)
+
+
 @pytest.fixture(scope="module")
 def directed(folders, tmp_path_factory) -> tuple[dict[str, Engine], torch.Tensor]:
     place = tmp_path_factory.mktemp("directed")

@@ -11,6 +11,7 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist
 
 from genimg.errors import InputError
+from genimg.metrics import distributions
 from genimg.metrics.distributions import (
     FeatureStatistics,
     class_shares,
@@ -44,6 +45,15 @@ def test_statistics_in_parts_are_those_of_the_whole(parts: list[int], offset: fl
     np.testing.assert_allclose(
         statistics.covariance, np.cov(whole.numpy(), rowvar=False), rtol=1e-7, atol=1e-7
     )
+
+
+def test_statistics_of_one_batch_are_the_same_piece_by_piece(monkeypatch) -> None:
+    expected = FeatureStatistics.of(features(90, 6, seed=2))
+    monkeypatch.setattr(distributions, "AT_ONCE", 7)
+    found = FeatureStatistics.of(features(90, 6, seed=2))
+    assert found.count == 90
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.covariance, expected.covariance)
 
 
 def test_merging_workers_is_seeing_everything() -> None:

@@ -142,6 +142,8 @@ def test_an_encoder_gives_what_encode_gives(engines):
 def test_a_flows_noise_is_found_again_by_as_many_steps(engines):
     engine = engines["flow"]
     image = sample(engine, 1, seed=3, steps=6)[0]
+    plan = engine.plan(Invert(steps=6), image=image)
+    assert [plan.lap(row)[1] for row in range(plan.count)] == [1, 2, 3, 4, 5, 6]
     found = engine(Invert(steps=6), image=image)
     assert found.psnr[0] > 40
     assert np.corrcoef(found.array[0], latents(torch.tensor([3]), found.array.size)[0])[0, 1] > 0.9
@@ -165,23 +167,52 @@ def test_each_row_of_a_search_is_alone_and_stays_where_latents_of_seeds_are():
 
     target = draw(torch.tensor([[1.0, -1.0, 0.0, 2.0]])).expand(3, -1, -1, -1)
     start = torch.randn(3, 4)
-    together = search(draw, target, start, 200)
-    alone = torch.cat([search(draw, target[:1], start[i : i + 1], 200) for i in range(3)])
+    together, _ = search(draw, target, start, 200)
+    alone = torch.cat([search(draw, target[:1], start[i : i + 1], 200)[0] for i in range(3)])
     torch.testing.assert_close(together, alone)
     torch.testing.assert_close(draw(together), target, atol=0.02, rtol=0)
-    far = search(draw, target + 100, start, 50)
+    far, _ = search(draw, target + 100, start, 50)
     assert far.norm(dim=1).max() <= math.sqrt(4) + 2 + 1e-4
+    found, moments = start, None
+    for begun in range(0, 50, 20):
+        found, moments = search(draw, target + 100, found, 50, moments, begun, 20)
+    assert torch.equal(found, far)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "r3gan", "dcgan-by-class"])
+def test_others_have_their_turn_while_a_search_goes_on(engines, kind):
+    engine = engines[kind]
+    asked, pictures = Invert(starts=3, iterations=50), [picture(16, 16, 3, seed=n) for n in (1, 2)]
+    plans = [engine.plan(asked, image=image) for image in pictures]
+    laps = [plans[0].lap(row) for row in range(plans[0].count)]
+    assert [stop for _, stop in laps] == np.repeat([3, 6, 9, 12, 15], 3).tolist()
+    assert len({key for key, _ in laps}) == 5  # each needs what the one before has found
+    for plan, image in zip(engine.run("invert", plans), pictures, strict=True):
+        assert np.array_equal(plan.result().array, engine(asked, image=image).array)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "r3gan"])
+def test_a_search_finds_the_same_in_passes_of_any_size(engines, kind):
+    engine, asked, image = engines[kind], Invert(starts=5, iterations=25), picture(16, 16, 3)
+    expected = engine(asked, image=image).array
+    for most in (1, 2, 4):
+        plan, start = engine.plan(asked, image=image), 0
+        while start < plan.count:
+            stop = min(start + most, plan.lap(start)[1])
+            engine.compute("invert", [(plan, start, stop)])
+            start = stop
+        assert np.array_equal(plan.result().array, expected)
 
 
 def test_the_best_of_several_starts_is_the_one_that_counts():
-    ability = replace(linear(), takes=("image", "latent"))
-    plan = Inverted(ability, np.full((2, 2, 1), 200, np.uint8), starts=3)
+    ability = replace(linear(), takes=("image", "latent", "moments", "begun", "iterations"))
+    plan = Inverted(ability, np.full((2, 2, 1), 200, np.uint8), starts=3, iterations=1)
     images = (
         torch.full((3, 1, 2, 2), 200 / 127.5 - 1)
         + torch.tensor([0.3, 0.1, -0.2])[:, None, None, None]
     )
     points = torch.arange(12.0).view(3, 4)
-    plan.put(0, {"image": images, "latent": points})
+    plan.put(0, {"image": images, "latent": points, "moments": torch.zeros(3, 2, 4)})
     found = plan.result()
     assert found.array.tolist() == points[1:2].tolist()
     assert found.psnr[0] == pytest.approx(20 * math.log10(255 / 12.75), abs=0.2)

@@ -224,9 +224,14 @@ def test_auto_is_bfloat16_only_where_the_hardware_multiplies_it():
 
 
 def test_passes_of_large_images_have_few_rows():
-    assert rows_at_once(32, CPU) == rows_at_once(64, CPU) == CHUNK
-    assert rows_at_once(128, CPU) == 16
-    assert rows_at_once(1024, CPU) == 1
+    assert rows_at_once(32**2, CPU) == rows_at_once(64**2, CPU) == CHUNK
+    assert rows_at_once(128**2, CPU) == 16
+    assert rows_at_once(1024**2, CPU) == 1
+
+
+@given(pixels=st.integers(1, 2**20), device=st.sampled_from([CPU, torch.device("cuda")]))
+def test_a_full_pass_is_of_a_size_that_is_tried(pixels, device):
+    assert rows_at_once(pixels, device) in PROBED
     rows = torch.randn(10, 3)
     seen: list[int] = []
 

@@ -107,3 +107,19 @@ def test_what_is_no_file_of_tensors_is_refused(tmp_path):
         torch.save(thing, path)
         with pytest.raises(InputError, match="not a file of PyTorch's tensors"):
             InceptionJudge.load(path)
+
+
+@pytest.mark.parametrize(
+    "pickled", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02cos\n", b"\x80\x02X"]
+)
+def test_damaged_pickles_are_refused_whatever_the_unpickler_makes_of_them(tmp_path, pickled):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickled)
+    with pytest.raises(InputError, match="not a file of PyTorch's tensors"):
+        InceptionJudge.load(path)
+
+
+def test_tensors_without_names_are_refused(tmp_path):
+    torch.save({0: torch.ones(1)}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="not a file of PyTorch's tensors"):
+        InceptionJudge.load(tmp_path / "weights.pth")

@@ -71,3 +71,7 @@ def test_the_way_back_leads_to_where_the_same_steps_began(solver, steps):
         (unsolve(slope, end, steps, solver, rounds) - start).abs().max() for rounds in (2, 40)
     ]
     assert errors[1] < 1e-12 < errors[0]
+    found = end
+    for begun in range(0, steps, 3):
+        found = unsolve(slope, found, steps, solver, begun=begun, most=3)
+    assert torch.equal(found, unsolve(slope, end, steps, solver))

@@ -51,3 +51,4 @@ def test_grid_shows_each_image_in_its_place(count, columns, pad, channels):
         left = pad + i % columns * (width + pad)
         expected[top : top + height, left : left + width] = image
     np.testing.assert_array_equal(picture, expected)
+    np.testing.assert_array_equal(grid(to_bytes_range(batch), columns, pad), expected)

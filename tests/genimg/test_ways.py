@@ -95,6 +95,10 @@ def test_a_way_from_label_to_label_keeps_the_latents_of_one_seed(engines):
         ({"label": "disc", "to_label": "dsic"}, "to_label='dsic': unknown class 'dsic'; did you"),
         ({"label": "disc", "to_label": "ring", "square": True}, "a square goes to no label"),
         ({"seeds": "one"}, "seeds='one': give it as in 3,14,15"),
+        ({"seeds": "1," * 30_000 + "1"}, "frames=16: fewer than the 30001 images"),
+        ({"seeds": "1," * 40_000 + "1"}, "should have at most 65536 characters"),
+        ({"label": "disc", "to_label": "ring;disc", "frames": 2}, "frames=2: fewer than the 3 cla"),
+        ({"label": "disc", "to_label": "ring;" * 9_999 + "ring"}, "fewer than the 10001 classes"),
     ],
 )
 def test_ways_that_lead_nowhere_are_refused(engines, options, told):

@@ -135,6 +135,15 @@ def test_scores_of_sets_that_one_can_imagine(judge, looks):
     assert "judge_authenticity" not in without["noise"]
 
 
+def test_what_is_computed_in_pieces_is_as_in_one(judge, monkeypatch):
+    judge.digest = ""  # nothing is kept
+    limits = [Yardstick(judge, Scenes(16, 3, seed=1), None, 40).limits()]
+    monkeypatch.setattr(yardsticks, "PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(yardsticks, "NOISE_AT_ONCE", 5 * 16 * 16 * 3)
+    limits.append(Yardstick(judge, Scenes(16, 3, seed=1), None, 40).limits())
+    assert limits[0] == limits[1]
+
+
 def test_copies_of_training_images_are_shown_beside_these(judge):
     training = Scenes(16, 3)
     yardstick = Yardstick(judge, Scenes(16, 3, seed=1), training, 20)

@@ -1,10 +1,12 @@
 """`genimg directions`: a version that knows them, and then follows them by name."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from photo_folders import files, printed
+from tiny_recipes import tiny
 
 
 def test_directions_are_found_registered_and_followed(command, here: Path):
@@ -44,3 +46,15 @@ def test_what_has_no_directions_is_told_before_anything_is_drawn(command, here, 
     assert ended.code == 2
     assert told in ended.err
     assert not Path("never").exists()
+
+
+def test_what_no_direction_can_be_found_of_is_told_before_anything_is_drawn(command, here: Path):
+    shutil.copytree(here / "registry/models/dcgan/versions/00001", "own")
+    for recipe, more, told in (
+        (tiny("flow"), "--samples 100", "samples=100: too few for 768 latents; give 3072 or more"),
+        (tiny("dcgan", "data.stack=true"), "--judge judge", "--judge judge: tells classes of each"),
+    ):
+        recipe.save(here / "own/recipe.json")
+        ended = command(f"directions ./own --register moved {more}")
+        assert ended.code == 2
+        assert told in ended.err

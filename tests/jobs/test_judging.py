@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from torch import nn
 
 from genimg import judges
 from genimg.checkpoint import read_manifest
+from genimg.errors import InputError
 from genimg.judging import BETTER
+from jobs.judgements import set_apart
 
 LIMITS = ["real", "noise", "repeated"]
 # the others are of stacked images, and of models that draw by class
@@ -93,6 +96,24 @@ def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
     assert page.count("<b>") == (home / "page/report.md").read_text().count("**") // 2 == stars
 
 
+def test_a_model_may_be_called_as_what_it_is_compared_with(command, home: Path):
+    shutil.copytree(home / "earlier", home / "noise")
+    about = "dcgan noise --judge judge --samples 40 --data scenes"
+    report = json.loads(printed(command(f"compare {about} --json")))
+    head, *lines = printed(command(f"compare {about}")).splitlines()
+    assert " ".join(head.split()) == "dcgan noise real noise images repeated"
+    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    found = report["models"]["noise"]["judge_fid"], report["beside"]["noise"]["judge_fid"]
+    told = [cells["judge_fid"][place].rstrip("*") for place in (1, 3)]
+    assert [float(each.replace(",", "")) for each in told] == pytest.approx(found, rel=1e-2)
+
+
+def test_infinite_values_are_null_in_json(command, home: Path):
+    told = printed(command("evaluate ffdnet evaluation.sigmas=[0] --data scenes --json"))
+    assert "Infinity" not in told
+    assert json.loads(told)["beside"]["damaged"]["psnr_0"] is None  # nothing was
+
+
 def test_compare_looks_at_what_was_held_out_of_all(command, tiny, home: Path):
     (home / "own").mkdir()
     for i in range(64):
@@ -113,6 +134,34 @@ def test_compare_looks_at_what_was_held_out_of_all(command, tiny, home: Path):
     assert list(report["beside"]) == LIMITS[1:]
     assert "own is not divided into train/ and test/: no training images are known" in ended.err
     assert "judge_authenticity" not in report["models"]["dcgan"]
+
+
+def test_images_that_the_judge_has_learnt_from_are_not_looked_at(command, tiny, home: Path):
+    for number in range(96):
+        place = home / "own" / ("disc", "ring")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), 2 * number, np.uint8)).save(place / f"{number}.png")
+    values = f"{' '.join(tiny['classifier'])} data.holdout=40 train.images=32"
+    printed(command(f"train classifier {values} --data own --workers 0 --run eyes --register eyes"))
+    about = "--judge eyes --samples 20 --data own --json"
+    for line in (f"evaluate dcgan {about}", f"compare dcgan earlier {about}"):
+        ended = command(line)
+        report = json.loads(printed(ended))
+        assert "was trained on own: only" in ended.err
+        assert report["protocol"]["split"] == "held-out"
+        assert report["protocol"]["judge"]["training_images"] == 0  # the models had others
+    values = f"{' '.join(tiny['dcgan'])} data.holdout=24 train.images=32"
+    printed(command(f"train dcgan {values} --data own --workers 0 --run few"))
+    ended = command(f"evaluate runs/few {about}")
+    assert "runs/few was trained on own: only the 24 images that were held out" in ended.err
+    assert json.loads(printed(ended))["protocol"]["judge"]["training_images"] == 72
+
+
+def test_streamed_data_of_which_models_hold_out_other_images_is_refused():
+    streamed = SimpleNamespace(fingerprint="it", at_hand=False)
+    with pytest.raises(InputError, match=r"data\.holdout=20, 30: of so large data"):
+        set_apart(streamed, [{"it": 30}], {"it": 20})
+    assert set_apart(streamed, [{"another": 30}], {}) is None
 
 
 def test_a_training_chooses_by_what_its_recipe_says(command, tiny, home: Path):
@@ -162,6 +211,14 @@ def test_models_that_draw_by_class_are_judged_by_class(command, tiny, home: Path
         ended = command(f"{verb} dcgan {about} --gan-train")
         assert ended.code == 2
         assert "--gan-train: dcgan does not draw by class; leave it out" in ended.err
+    for number in range(64):  # whose classes are numbered
+        place = home / "own" / str(number % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(place / f"{number}.png")
+    ended = command(f"evaluate kinds {about.replace('scenes', 'own')} --gan-train")
+    assert ended.code == 2
+    assert "--gan-train: the data has classes that the judge does not tell" in ended.err
+    assert "drawing" not in ended.err
     ended = command("evaluate kinds --gan-train")
     assert "--gan-train: a classifier as the judge is trained; give --judge too" in ended.err
 

@@ -4,8 +4,10 @@ import base64
 import gc
 import io
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 from live_server import file_of, opened, pixels
@@ -86,6 +88,25 @@ def test_what_cannot_be_explored_is_refused_by_name(asking, name, options, param
     answer = asking.post(f"/v1/images/{name}", json=options | {"model": "dcgan"})
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
+
+
+def test_a_search_lets_others_in_and_ends_where_nobody_waits_for_it(asking):
+    params = {"model": "dcgan", "starts": 64, "iterations": 2000}
+    files = {"image": file_of(pixels(16, 16, 3))}
+    route = "/v1/images/invert"
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(asking.post, route, params=params, files=files, timeout=1.5)
+        time.sleep(0.4)
+        began = time.perf_counter()
+        assert asking.post("/v1/images/sample", params={"model": "dcgan"}).status_code == 200
+        assert time.perf_counter() - began < 1
+        with pytest.raises(httpx.ReadTimeout):
+            searching.result()
+    began = time.perf_counter()
+    assert asking.post(
+        route, params=params | {"starts": 1, "iterations": 1}, files=files
+    ).is_success
+    assert time.perf_counter() - began < 1
 
 
 class Cycle:

@@ -120,6 +120,8 @@ def test_steps_and_guidance_are_options_of_both_dialects(ai, engine, client):
         ("generations", {"prompt": "cat", "label": "disc"}, "prompt", "takes no prompt; leave it"),
         ("generations", {"prompt": "disc", "model": "plain"}, "prompt", "takes no prompt"),
         ("generations", {"label": "dsic"}, "label", "did you mean 'disc'?"),
+        ("generations", {"prompt": "disc," * 20_000}, "prompt", "at most 65536 characters"),
+        ("sample", {"label": "disc," * 20_000}, "label", "at most 65536 characters"),
         ("generations", {"steps": 51}, "steps", "steps=51"),
         ("generations", {"guidance": 2, "model": "plain"}, "guidance", "takes no guidance"),
         ("sample", {"label": "disc=0"}, "label", "give a number above 0"),
