@@ -80,6 +80,7 @@ class Plan(Protocol):
 
     count: int  # rows
     pixels: int  # of an image in a row: bounds the rows of a pass
+    steps: int  # in a pass, each of which takes its networks' time: others may not wait for many
 
     def lap(self, row: int) -> tuple[Hashable, int]:
         """(key, stop): rows from this one up to `stop` may share a pass, also with rows of other

@@ -90,8 +90,8 @@ class Drawn(Alike):
         """
         self.count = count
         self.key = (ability.latent, column, manner.steps, manner.guidance)
-        # a pass of many steps takes long, for which others have to wait: it has fewer rows
-        self.pixels = (ability.side or 1) ** 2 * (manner.steps or ability.steps)
+        self.pixels = (ability.side or 1) ** 2
+        self.steps = manner.steps or ability.steps
         self._rows_of = rows_of
         self._ahead = min(AHEAD, NUMBERS // max(ability.latent, 1))
         self._made: tuple[int, int, Rows] = (0, 0, {})  # rows from the first up to the second

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -74,7 +75,7 @@ class Inference:
         }
         return cls(copies, precision, sync, most, helpers=helpers or {})
 
-    @property
+    @cached_property  # to walk through the modules takes as long as small networks do
     def device(self) -> torch.device:
         return next(next(iter(self.networks.values())).parameters()).device
 
@@ -164,6 +165,7 @@ class Sizes:
         self._examples = examples
         self._expected: list[dict[str, Tensor]] = []
         self._agree = {most: True}
+        self._best: dict[tuple[int, int], int] = {}
         self._lock = threading.Lock()
 
     def agrees(self, size: int) -> bool:
@@ -184,6 +186,11 @@ class Sizes:
 
     def best(self, count: int, most: int) -> int:
         """The largest size for at most `count` rows, or the smallest for more, up to `most`."""
+        if (count, most) not in self._best:
+            self._best[count, most] = self._found(count, most)
+        return self._best[count, most]
+
+    def _found(self, count: int, most: int) -> int:
         sizes = [size for size in (*self.tried, max(self._agree)) if size <= most]
         fitting = [size for size in sizes if size <= count]
         for size in (*fitting[::-1], *sizes[len(fitting) :]):

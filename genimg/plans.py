@@ -23,6 +23,7 @@ class Alike:
 
     count: int
     key: Hashable
+    steps = 1
 
     def lap(self, row: int) -> tuple[Hashable, int]:
         return self.key, self.count
