@@ -41,14 +41,19 @@ def sampling(name: str, quick: bool) -> Row:
     kinds = len(ability.classes)
 
     @torch.no_grad()
-    def bare(passes: int) -> None:
-        for _ in range(passes):
+    def bare(passes: int) -> np.ndarray:
+        """Images are kept, as an engine's are."""
+        side = engine.recipe.data.size
+        images = np.empty((passes, CHUNK, side, side, ability.channels), np.uint8)
+        for done in range(passes):
             rows: Any = {"latent": torch.randn(CHUNK, ability.latent, device=device())}
             if kinds:
                 chosen = torch.randint(kinds, (CHUNK,), device=device())
                 rows["classes"] = F.one_hot(chosen, kinds).float()
             made = ability.compute(rows)["image"]
-            made.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
+            levels = made.add(1).mul(127.5).round().clamp(0, 255).byte()
+            images[done] = levels.permute(0, 2, 3, 1).cpu().numpy()
+        return images
 
     bare(1)
     seconds = 1 / rate(lambda: bare(1), 1)
