@@ -22,9 +22,9 @@ _WORD = 2**64 - 1
 
 def _mix(x: Tensor) -> Tensor:
     """Stafford's mix13 finaliser; torch shifts int64 arithmetically, hence the masks."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _MIX1
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _MIX2
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+    x = (x >> 30).bitwise_and_(0x3FFFFFFFF).bitwise_xor_(x).mul_(_MIX1)
+    x = (x >> 27).bitwise_and_(0x1FFFFFFFFF).bitwise_xor_(x).mul_(_MIX2)
+    return (x >> 31).bitwise_and_(0x1FFFFFFFF).bitwise_xor_(x)
 
 
 def _mix_integer(x: int) -> int:
@@ -82,7 +82,8 @@ def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """float32 [N, *shape] of standard normals for keys int64 [N] (Box and Muller 1958)."""
     count = math.prod(shape)
     words = _bits(keys, (count + 1) // 2)
-    radius = ((((words >> 40) & 0xFFFFFF) + 1).float() * 2.0**-24).log_().mul_(-2).sqrt_()
-    angle = (words & 0xFFFFFF).float() * (2.0**-24 * 2 * math.pi)
-    both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+    upper = (words >> 40).bitwise_and_(0xFFFFFF).add_(1).float()
+    radius = upper.mul_(2.0**-24).log_().mul_(-2).sqrt_()
+    angle = words.bitwise_and_(0xFFFFFF).float().mul_(2.0**-24 * 2 * math.pi)
+    both = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=1)
     return both[:, :count].reshape(len(keys), *shape)
