@@ -33,7 +33,7 @@ FAINT = 1 / 32
 
 def to_bytes_range(images: Tensor) -> Tensor:
     """float [-1, 1] (clamped; any shape) as uint8, rounded half to even."""
-    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return images.float().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
 
 
 def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
