@@ -115,6 +115,7 @@ class Traversed(Alike):
         self._rows = count
         self._first = self._along([0], self._values)
         self.key, self.pixels = self._first.key, self._first.pixels
+        self.steps = self._first.steps
 
     def lap(self, row: int) -> tuple[Hashable, int]:
         if row < self._probed:  # what is shown is known when these are made, and no sooner

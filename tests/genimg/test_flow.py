@@ -14,6 +14,7 @@ from genimg.contracts import Batch
 from genimg.errors import InputError
 from genimg.models.velocity import VelocityUNet, waves
 from genimg.operations.drawing import Sample
+from genimg.operations.exploring import Traverse
 from genimg.training.flow_matching import drawn_times
 from genimg.training.sync import Alone
 
@@ -161,10 +162,12 @@ def test_sizes_that_cannot_be_halved_so_often_are_refused():
         tiny("flow", "data.size=20", "model.depth=2")
 
 
-def test_its_own_steps_make_passes_as_short_as_those_asked_for():
+def test_its_own_steps_are_told_as_those_asked_for_are():
     """Whoever leaves the option out waits, and lets others wait, no longer."""
     for own in (1, 8):
         recipe = tiny("flow", f"sampler.steps={own}")
         ability = recipe.abilities(recipe.networks())["sample"]
         asked, left_out = (Sample(n=4, steps=steps).plan(ability, {}) for steps in (own, None))
-        assert asked.pixels == left_out.pixels == own * recipe.data.size**2
+        assert asked.steps == left_out.steps == own
+        assert asked.pixels == left_out.pixels == recipe.data.size**2
+        assert Traverse(dims="0,1", steps=own).plan(ability, {}).steps == own
