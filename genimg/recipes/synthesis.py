@@ -85,7 +85,7 @@ class Synthesis(Recipe):
     def inverter(self, networks: Mapping[str, nn.Module]) -> Callable[[Rows], Rows]:
         """A pass: latents of images, and the images that are drawn of them; by a search, of which
         it does some iterations."""
-        drawer, size = self.drawer(networks), self.data.size
+        drawer, pixels = self.drawer(networks), self.data.size**2
 
         def seek(rows: Rows) -> Rows:
             others = told(rows)
@@ -104,7 +104,7 @@ class Synthesis(Recipe):
             return cast(Rows, {key: rows[key] for key in ("classes",) if key in rows})
 
         def compute(rows: Rows) -> Rows:
-            found = in_blocks(seek, rows, min(STARTS, rows_at_once(size, rows["image"].device)))
+            found = in_blocks(seek, rows, min(STARTS, rows_at_once(pixels, rows["image"].device)))
             return {**found, **drawer({**told(rows), "latent": found["latent"]})}
 
         return compute

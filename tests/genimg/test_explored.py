@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from engine_calls import picture, sample
+from tiny_recipes import tiny
 
 from genimg.contracts import Ability, Rows
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.inference import latents
+from genimg.inference import latents, rows_at_once
 from genimg.inversion import Inverted, search
 from genimg.metrics.fidelity import psnr
 from genimg.operations.drawing import Decode
@@ -156,6 +157,16 @@ def test_a_search_comes_nearer_with_more_iterations_and_starts(engines):
     assert many > few + 3
     one = engine(Invert(starts=1, iterations=20), image=image).psnr[0]
     assert engine(Invert(starts=4, iterations=20), image=image).psnr[0] >= one - 0.05
+
+
+def test_a_search_draws_no_more_of_large_images_at_once_than_a_pass_has():
+    recipe = tiny("dcgan", "data.size=256", "model.width=4")
+    engine = Engine(recipe, {name: net.eval() for name, net in recipe.networks().items()})
+    drawn: list[int] = []
+    generator = next(iter(engine.networks.values()))
+    generator.register_forward_pre_hook(lambda _, rows: drawn.append(len(rows[0])))
+    engine(Invert(starts=8, iterations=1), image=picture(256, 256, 3))
+    assert max(drawn) <= rows_at_once(256**2, engine.device) < 8
 
 
 def test_each_row_of_a_search_is_alone_and_stays_where_latents_of_seeds_are():
