@@ -51,8 +51,7 @@ class Manner:
             return torch.tensor(self.shares).expand(count, -1)
         if seeds is None:
             return torch.zeros(count, len(ability.classes))
-        numbers = classes_of(seeds, len(ability.classes), ability.shares)
-        return F.one_hot(numbers, len(ability.classes)).float()
+        return F.one_hot(own_classes(ability, seeds), len(ability.classes)).float()
 
     def labels(self, ability: Ability, count: int, seeds: Sequence[int] = ()) -> tuple[str, ...]:
         """What so many images are of, perhaps with seeds, if the model is told that."""
@@ -60,9 +59,13 @@ class Manner:
             return (self.label,) * count
         if not (ability.classes and seeds):
             return ()
-        given = torch.tensor(seeds, dtype=torch.int64)
-        numbers = classes_of(given, len(ability.classes), ability.shares)
+        numbers = own_classes(ability, torch.tensor(seeds, dtype=torch.int64))
         return tuple(ability.classes[number] for number in numbers.tolist())
+
+
+def own_classes(ability: Ability, seeds: Tensor) -> Tensor:
+    """int64 [N]: the class of each of seeds int64 [N] where none is asked for."""
+    return classes_of(seeds, len(ability.classes), ability.shares)
 
 
 PLAIN = Manner()

@@ -121,9 +121,10 @@ class Engine:
         """An operation on inputs, ready to be computed. Raises InputError."""
         return operation.plan(self.recipe.allow(operation, self.abilities), inputs)
 
-    def most(self, plan: Plan) -> int:
-        """Rows of a plan in one pass, at most."""
-        return min(self.inference.most, rows_at_once(plan.pixels, self.device))
+    def most(self, plan: Plan, waited: bool = False) -> int:
+        """Rows of a plan in one pass, at most. waited: others wait for it, and for each step."""
+        pixels = plan.pixels * (plan.steps if waited else 1)
+        return min(self.inference.most, rows_at_once(pixels, self.device))
 
     def compute(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> None:
         """One pass of an operation: rows start to stop of each plan, in laps of equal keys."""

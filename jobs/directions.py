@@ -86,7 +86,8 @@ def found_of(engine: "Engine", critic: "Engine | None", count: int) -> "dict[str
     import torch
 
     from genimg.directions import find, log_odds
-    from genimg.inference import classes_of, latents, to_floats
+    from genimg.drawn import own_classes
+    from genimg.inference import latents, to_floats
     from genimg.judging import AT_ONCE
     from genimg.metrics.attributes import attributes
     from genimg.operations.drawing import Sample
@@ -103,9 +104,7 @@ def found_of(engine: "Engine", critic: "Engine | None", count: int) -> "dict[str
         for number, odds in enumerate(log_odds(scores).unbind(dim=1)):
             found[able.classes[number]] = odds
     ability, seeds = engine.abilities["sample"], torch.arange(count)
-    groups = None
-    if ability.classes:
-        groups = classes_of(seeds, len(ability.classes), ability.shares)
+    groups = own_classes(ability, seeds) if ability.classes else None
     return find(latents(seeds, ability.latent), found, groups)
 
 

@@ -130,7 +130,7 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
         format, _ = written(request, inputs["image"][None, :1, :1])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
-    most = min(most, max(1, engine.most(plan) // plan.steps))
+    most = min(most, engine.most(plan, waited=True))
     return Work(request, engine, plan, most, time.perf_counter())
 
 

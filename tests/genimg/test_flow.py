@@ -11,7 +11,9 @@ from training_steps import batch_at, started
 
 from genimg import rng
 from genimg.contracts import Batch
+from genimg.engine import Engine
 from genimg.errors import InputError
+from genimg.inference import rows_at_once
 from genimg.models.velocity import VelocityUNet, waves
 from genimg.operations.drawing import Sample
 from genimg.operations.exploring import Traverse
@@ -162,12 +164,15 @@ def test_sizes_that_cannot_be_halved_so_often_are_refused():
         tiny("flow", "data.size=20", "model.depth=2")
 
 
-def test_its_own_steps_are_told_as_those_asked_for_are():
+def test_its_own_steps_make_passes_as_short_as_those_asked_for():
     """Whoever leaves the option out waits, and lets others wait, no longer."""
-    for own in (1, 8):
+    for own in (1, 8, 50):
         recipe = tiny("flow", f"sampler.steps={own}")
-        ability = recipe.abilities(recipe.networks())["sample"]
+        engine = Engine(recipe, {name: net.eval() for name, net in recipe.networks().items()})
+        ability = engine.abilities["sample"]
         asked, left_out = (Sample(n=4, steps=steps).plan(ability, {}) for steps in (own, None))
         assert asked.steps == left_out.steps == own
         assert asked.pixels == left_out.pixels == recipe.data.size**2
+        few = rows_at_once(own * recipe.data.size**2, engine.device)
+        assert engine.most(asked, waited=True) == engine.most(left_out, waited=True) == few
         assert Traverse(dims="0,1", steps=own).plan(ability, {}).steps == own
