@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,16 @@ from genimg import checkpoint, directions, recipes, rng
 from genimg.contracts import Plan, Rows
 from genimg.directions import steered
 from genimg.errors import InputError
-from genimg.inference import Inference, latents, prepared, rows_at_once
+from genimg.inference import (
+    CHUNK,
+    PACES,
+    Inference,
+    Pace,
+    fitting,
+    latents,
+    prepared,
+    rows_at_once,
+)
 from genimg.operations import Operation
 from genimg.precision import Precision, resolved
 from genimg.training.method import load_states
@@ -48,6 +58,7 @@ class Engine:
         self.abilities = recipe.abilities(networks)
         self.device = next(next(iter(networks.values())).parameters()).device
         most = rows_at_once(recipe.data.size**2, self.device)
+        self._paces: dict[tuple[str, int, int], Pace] = {}
         inference = Inference(networks, precision, most=most)
         self.inference = inference.establish(*self._examples(most))
 
@@ -106,13 +117,16 @@ class Engine:
         progress: told behind each pass how many rows are done, and of how many
         """
         plan = self.plan(operation, **inputs)
-        most = self.most(plan)
+        pace = self._pace(operation.name, plan)
         start = 0
         while start < plan.count:
             if not alive():
                 raise Stopped
-            stop = min(start + most, plan.lap(start)[1])
-            self.compute(operation.name, [(plan, start, stop)])
+            end = plan.lap(start)[1]
+            size = pace.size(end - start)
+            stop = min(start + size, end)
+            with pace.timed(stop - start):
+                self.compute(operation.name, [(plan, start, stop)], size)
             progress(stop, plan.count)
             start = stop
         return plan.result()
@@ -126,12 +140,26 @@ class Engine:
         pixels = plan.pixels * (plan.steps if waited else 1)
         return min(self.inference.most, rows_at_once(pixels, self.device))
 
-    def compute(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> None:
-        """One pass of an operation: rows start to stop of each plan, in laps of equal keys."""
+    def _pace(self, name: str, plan: Plan) -> Pace:
+        """At which an operation's small images are computed; of large ones few fit into a pass."""
+        usual = self.most(plan)
+        if usual < CHUNK:
+            return Pace(usual)
+        most = fitting(plan.pixels, self.device)
+        others = [size for size in PACES if size <= most and size != usual]
+        return self._paces.setdefault((name, plan.pixels, plan.steps), Pace(usual, others))
+
+    def compute(
+        self, name: str, parts: Sequence[tuple[Plan, int, int]], most: int | None = None
+    ) -> None:
+        """One pass of an operation: rows start to stop of each plan, in laps of equal keys.
+
+        most: rows in it, where they may be other than `self.most` says
+        """
         rows = self.rows(
             name,
             self.drawn(name, joined([plan.rows(start, stop) for plan, start, stop in parts])),
-            self.most(parts[0][0]),
+            most or self.most(parts[0][0]),
         )
         rows = parts[0][0].converted(rows)
         done = 0
@@ -147,28 +175,31 @@ class Engine:
         """
         parts: list[tuple[Plan, int, int]] = []
         key: Hashable = None
-        room = 0
+        size = room = 0
         for plan in plans:
             start = 0
             while start < plan.count:
                 own, end = plan.lap(start)
                 if parts and own != key:
-                    yield from self._done(name, parts)
+                    yield from self._done(name, parts, size)
                     parts = []
-                key, room = own, room if parts else self.most(plan)
+                if not parts:
+                    key, size = own, self._pace(name, plan).size(sys.maxsize)
+                    room = size
                 stop = min(start + room, end)
                 parts.append((plan, start, stop))
                 room -= stop - start
                 start = stop
                 if not room:
-                    yield from self._done(name, parts)
+                    yield from self._done(name, parts, size)
                     parts = []
-        yield from self._done(name, parts)
+        yield from self._done(name, parts, size)
 
-    def _done(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> Iterator[Plan]:
-        """A pass, and the plans of which it was the last."""
+    def _done(self, name: str, parts: Sequence[tuple[Plan, int, int]], size: int) -> Iterator[Plan]:
+        """A pass of at most so many rows, and the plans of which it was the last."""
         if parts:
-            self.compute(name, parts)
+            with self._pace(name, parts[0][0]).timed(sum(stop - start for _, start, stop in parts)):
+                self.compute(name, parts, size)
         yield from (plan for plan, _, stop in parts if stop == plan.count)
 
     def drawn(self, name: str, rows: Rows) -> Rows:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -29,14 +32,72 @@ _Compute = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # rows of any names
 
 LATENTS, CLASSES = 21, 22  # tags under which an image's seed gives its latents, and its class
 CHUNK = 64  # rows in one forward pass, at most
-PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass: no fewer rows are any faster
+PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass, at most
 PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
+PACES = (16, 32, CHUNK, 3 * CHUNK, 16 * CHUNK)  # sizes of which one is the fastest, for many rows
+TRIES = 3  # of each size: the first pass warms up
+TRIED_OF = 4  # sizes are tried where at least so many passes of them are left
 
 
+@lru_cache(1024)  # asked for each pass, of which small networks make thousands a second
 def rows_at_once(pixels: int, device: torch.device) -> int:
     """Rows in one pass, at most, where a row is an image of so many pixels: bounds its memory."""
-    most = min(CHUNK, PASS_PIXELS.get(device.type, PASS_PIXELS["cuda"]) // pixels)
+    most = min(CHUNK, fitting(pixels, device))
     return max((size for size in PROBED if size <= most), default=1)  # which needs no second pass
+
+
+def fitting(pixels: int, device: torch.device) -> int:
+    """Images of so many pixels that fit into a pass."""
+    return PASS_PIXELS.get(device.type, PASS_PIXELS["cuda"]) // pixels
+
+
+class Pace:
+    """Finds out, while many rows are computed, in passes of what size that goes fastest.
+
+    More rows share what a pass costs by itself; but what lies between layers may then be too much
+    for a processor's cache, or for memory that is kept from pass to pass. Which weighs more depends
+    on the network and the machine.
+
+    usual: the size until that is found out
+    others: to choose from as well, by the fastest of a few passes: the smaller ones, and of the
+        larger ones those before which none was slower than a smaller one.
+    """
+
+    def __init__(self, usual: int, others: Sequence[int] = ()) -> None:
+        self.usual = usual
+        smaller = sorted((size for size in others if size < usual), reverse=True)
+        larger = sorted(size for size in others if size > usual)
+        order = [usual, *smaller, *larger] if others else []
+        self._untried = [size for size in order for _ in range(TRIES)]
+        self._seconds: dict[int, float] = {}  # for a row
+        self._lock = threading.Lock()
+
+    def size(self, left: int) -> int:
+        """Of the next pass, where so many rows are left."""
+        with self._lock:
+            if self._untried:
+                return self._untried[0] if TRIED_OF * self._untried[0] <= left else self.usual
+        return self._best()
+
+    def _best(self) -> int:
+        return min(self._seconds, key=self._seconds.__getitem__, default=self.usual)
+
+    @contextmanager
+    def timed(self, rows: int) -> Iterator[None]:
+        """Around a pass of so many rows."""
+        began = time.perf_counter()
+        yield
+        self.took(rows, time.perf_counter() - began)
+
+    def took(self, rows: int, seconds: float) -> None:
+        with self._lock:
+            if not self._untried or rows != self._untried[0]:
+                return
+            self._seconds[rows] = min(seconds / rows, self._seconds.get(rows, math.inf))
+            del self._untried[0]
+            largest = max(self._seconds)
+            if self._untried and self._untried[0] > largest > self._best():
+                self._untried.clear()
 
 
 @dataclass(frozen=True)
@@ -46,7 +107,7 @@ class Inference:
     What recipes evaluate, and what engines are made of. All workers of a training evaluate
     together: each computes its `share` of the rows and `gather` gives everyone those of all.
 
-    most: rows in one pass, at most.
+    most: rows in one pass, at most, unless more are asked for.
     sizes: of passes in which a row has the same bits; None: any, whatever comes of it.
     helpers: engines of the models that a recipe names as such, by what it calls them.
     """
@@ -107,7 +168,7 @@ class Inference:
         return self.columns(lambda part: {"made": function(*part.values())}, rows)["made"]
 
     def rows(self, compute: Callable[[Rows], Rows], rows: Rows, most: int | None = None) -> Rows:
-        """As `run`, of named rows. most: rows in one pass, where that is fewer than `self.most`."""
+        """As `run`, of named rows. most: rows in one pass, in place of `self.most`."""
         columns = cast("dict[str, Tensor]", rows)
         return cast(Rows, self.columns(cast(_Compute, compute), columns, most))
 
@@ -124,7 +185,7 @@ class Inference:
         self, compute: _Compute, rows: dict[str, Tensor], most: int | None = None
     ) -> dict[str, Tensor]:
         """As `rows`, of columns of any names."""
-        most = min(most or self.most, self.most)
+        most = most or self.most
         parts: list[dict[str, Tensor]] = []
         start, count = 0, len(next(iter(rows.values())))
         for number, size in division(count, self.sizes, most):
@@ -140,8 +201,9 @@ class Inference:
 
     @torch.no_grad()
     def _once(self, compute: _Compute, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        lower = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+        if self.precision == "float32":
+            return {name: each.float() for name, each in compute(rows).items()}
+        with torch.autocast(self.device.type, torch.bfloat16):
             return {name: each.float() for name, each in compute(rows).items()}
 
 
@@ -150,7 +212,8 @@ class Sizes:
 
     Numerical libraries choose their kernels by the size of a pass, by the hardware and by its
     settings. A full pass counts as right; a smaller one is compared with it when it is first
-    wanted: a program that restores one image need not wait for what others need.
+    wanted: a program that restores one image need not wait for what others need. So is a larger
+    one, of PACES.
     """
 
     def __init__(
@@ -161,6 +224,7 @@ class Sizes:
     ) -> None:
         """once: makes a pass. examples: what is computed in passes, with rows for a full one"""
         self.tried = tuple(size for size in PROBED if size < most)
+        self.full = most
         self._once = once
         self._examples = examples
         self._expected: list[dict[str, Tensor]] = []
@@ -191,12 +255,13 @@ class Sizes:
         return self._best[count, most]
 
     def _found(self, count: int, most: int) -> int:
-        sizes = [size for size in (*self.tried, max(self._agree)) if size <= most]
+        larger = (size for size in PACES if size > self.full)
+        sizes = [size for size in (*self.tried, self.full, *larger) if size <= most]
         fitting = [size for size in sizes if size <= count]
         for size in (*fitting[::-1], *sizes[len(fitting) :]):
             if self.agrees(size):
                 return size
-        return most  # all passes have this one, then
+        return min(most, self.full)  # all passes have this one, then
 
     def _agrees(
         self,
@@ -204,10 +269,17 @@ class Sizes:
         example: tuple[_Compute, dict[str, Tensor]],
         expected: dict[str, Tensor],
     ) -> bool:
-        """Whether rows that stood last in the full pass come out alike where they stand first."""
+        """Whether rows that stood last in the full pass come out alike where they stand first; in a
+        larger one, again and again."""
         compute, rows = example
-        made = self._once(compute, {name: each[-size:] for name, each in rows.items()})
-        return all(torch.equal(each, expected[name][-size:]) for name, each in made.items())
+        made = self._once(compute, {name: last(each, size) for name, each in rows.items()})
+        return all(torch.equal(each, last(expected[name], size)) for name, each in made.items())
+
+
+def last(rows: Tensor, count: int) -> Tensor:
+    """The last `count` of rows [N, ...] that come again and again."""
+    times = -(-count // len(rows))
+    return (torch.cat([rows] * times) if times > 1 else rows)[-count:]
 
 
 def division(count: int, sizes: Sizes | None, most: int = CHUNK) -> Iterator[tuple[int, int]]:

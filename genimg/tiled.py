@@ -40,7 +40,8 @@ class Tiled(Kept):
     mask: float32 [H, W], 0 to 1: what is to be replaced; the network sees nothing of that, and all
         else comes back as it was
 
-    The image's bytes are kept and those of the result, and as floats only the tiles of a pass.
+    The image's bytes are kept and those of the result, and as floats only the tiles of a pass. The
+    result is given once: with it the image is let go.
     """
 
     def __init__(
@@ -126,6 +127,9 @@ class Tiled(Kept):
         if scale > 1:
             alpha = alpha.repeat(scale, 0).repeat(scale, 1)
         made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
+        # who encodes it need not have the image in memory as well
+        self._colour = self._alpha = np.empty((0, 0, 0), made.dtype)
+        self._mask = None
         return Pictures(made[None])
 
     def _keep(self, number: int, image: Tensor) -> None:

@@ -32,6 +32,7 @@ class Loader:
 
     together: neighbours in a batch that are not divided; the batch is a multiple of so many
     augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
+    draw: keys [N] of images -> columns of random numbers that the method wants beside them
     prefetch: batches prepared ahead by a background thread, at least (some at once: see at_once);
         on a GPU in a stream of its own: it computes beside the training, and neither waits for the
         other
@@ -45,6 +46,7 @@ class Loader:
         seed: int,
         device: torch.device,
         augment: Callable[[Stored, Tensor], Stored],
+        draw: Callable[[Tensor], Rows] = lambda keys: {},
         rank: int = 0,
         world: int = 1,
         together: int = 1,
@@ -57,6 +59,7 @@ class Loader:
         self.seed = seed
         self.device = device
         self.augment = augment
+        self.draw = draw
         self.seen = seen
         self.prefetch = prefetch
         parts = batch_size // together
@@ -109,7 +112,7 @@ class Loader:
         indices = self.dataset.locate(positions, self.seed, self.batch_size)
         stored = self.dataset.fetch(indices, crops)
         stored = {name: to_device(column, self.device) for name, column in stored.items()}
-        rows = cast("Rows", ready(self.augment(stored, turns)))
+        rows = cast("Rows", ready(self.augment(stored, turns)) | cast("Stored", self.draw(keys)))
         return Batch(rows, keys, count * self.batch_size)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genimg import losses, rng
-from genimg.contracts import Batch, Sync
+from genimg.contracts import Batch, Rows, Sync
 from genimg.schedule import Train, along, burnt_in
 from genimg.training.differentiable import augmented
 from genimg.training.game import Game
@@ -64,11 +64,14 @@ class Adversarial(Method):
         if game.adaptive:
             self.state["probability"] = torch.zeros((), device=device)
 
+    def drawn(self, keys: Tensor) -> Rows:
+        return {"latent": rng.normal(rng.fold(keys, LATENTS), (self.latent,))}
+
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         for network in self._growing:
             network.grow(self.seen)
         step = self.seen // batch.total
-        latents = rng.normal(rng.fold(batch.keys, LATENTS), (self.latent,))
+        latents = (batch.rows if "latent" in batch.rows else self.drawn(batch.keys))["latent"]
         classes = classes_of(batch, self.classes)
         real = packed(batch.rows["image"].detach(), self.game.pack)
         if self._growing:

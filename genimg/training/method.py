@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genimg.contracts import Batch, Division, Sync
+from genimg.contracts import Batch, Division, Rows, Sync
 from genimg.precision import resolved
 from genimg.schedule import Train, along, average_decay, burnt_in, learning_rate
 from genimg.training.kernels import kernels
@@ -93,6 +93,11 @@ class Method(ABC):
         with kernels(self.train.deterministic, self.device), self._divided(batch, sync):
             losses = self.learn(batch, sync)
         return {name: loss.detach().float() for name, loss in losses.items()}
+
+    def drawn(self, keys: Tensor) -> Rows:
+        """Random numbers of images with keys int64 [N], which `learn` finds among a batch's rows
+        where a loader has drawn them: of several batches in one go, beside the training."""
+        return {}
 
     @abstractmethod
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:

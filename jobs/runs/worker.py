@@ -89,6 +89,7 @@ def work(
         seed=recipe.train.seed,
         device=device,
         augment=augmenting(recipe.data),
+        draw=method.drawn,
         rank=sync.rank,
         world=sync.world,
         together=recipe.together,

@@ -44,7 +44,7 @@ def measure(quick: bool) -> list[Row]:
         folder = Path(place, "registry", "models", "bench", "versions", "00001")
         with server(place) as running:
             rows = [
-                throughput(running, folder, 4 if quick else 12),
+                throughput(running, folder, 4 if quick else 8),
                 behind_a_large_one(running, large, 5 if quick else 30),
                 memory(running, huge),
             ]
@@ -58,7 +58,7 @@ def throughput(running: Server, folder: Path, count: int) -> Row:
     photo = scene(PHOTO)
     data = images.encode(photo)
     pairs = []
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(lambda _: restored(running.port, data), range(count)))

@@ -117,6 +117,7 @@ def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], 
         seed=train.seed,
         device=device(),
         augment=augmenting(recipe.data),
+        draw=method.drawn,
     )
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -148,6 +148,24 @@ def test_plans_share_a_pass_each_with_its_own_truncation(one_by_one, asked_for, 
                 assert np.array_equal(made, expected[seed : seed + n])
 
 
+def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypatch):
+    monkeypatch.setattr("genimg.inference.TRIES", 1)
+    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
+    for engine, expected in one_by_one:
+        fresh = Engine(engine.recipe, engine.networks, engine.precision)
+        passes = []
+        compute = fresh.compute
+        monkeypatch.setattr(
+            fresh, "compute",
+            lambda name, parts, size, c=compute, p=passes: (p.append(size), c(name, parts, size)),
+        )  # fmt: skip
+        assert np.array_equal(sample(fresh, 150), expected)
+        assert passes[:3] == [64, 32, 16]
+        plans = [fresh.plan(Sample(n=30, seed=30 * i)) for i in range(5)]
+        made = [plan.result().images for plan in fresh.run("sample", plans)]
+        assert np.array_equal(np.concatenate(made), expected)
+
+
 def test_seeds_differ_and_truncation_shrinks_the_variety(engines):
     for engine in able(engines, "sample"):
         data = engine.recipe.data

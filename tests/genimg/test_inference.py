@@ -15,6 +15,7 @@ from genimg.inference import (
     CHUNK,
     PROBED,
     Inference,
+    Pace,
     division,
     fold_normalisation,
     prepared,
@@ -251,3 +252,61 @@ def test_a_full_pass_is_of_a_size_that_is_tried(pixels, device):
     established.run(look, rows[:2])
     assert seen == [2]
     assert established.sizes.all() == (1, 2, 3, 4)
+
+
+def paced(pace: Pace, seconds: dict[int, float], rows: int) -> list[int]:
+    """The sizes of passes in which so many rows are computed; seconds: of a row, by size."""
+    sizes = []
+    while rows:
+        sizes.append(min(pace.size(rows), rows))
+        pace.took(sizes[-1], sizes[-1] * seconds.get(sizes[-1], 9.0))
+        rows -= sizes[-1]
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best", "tried"),
+    [
+        ({64: 3.0, 32: 2.0, 16: 1.0, 192: 0.5}, 16, [64, 32, 16]),  # nor is a larger one tried
+        ({64: 2.0, 32: 1.0, 16: 1.5, 192: 0.5}, 32, [64, 32, 16]),
+        ({64: 1.0, 32: 1.1, 16: 1.2, 192: 1.1}, 64, [64, 32, 16, 192]),
+        ({64: 1.0, 32: 1.1, 16: 1.2, 192: 0.9}, 192, [64, 32, 16, 192]),
+    ],
+)
+def test_of_many_rows_the_fastest_size_of_passes_is_found(seconds, best, tried):
+    pace = Pace(64, [16, 32, 192])
+    *sizes, _ = paced(pace, seconds, 192 * 20)
+    tries = [size for size in tried for _ in range(3)]
+    assert sizes == tries + [best] * (len(sizes) - len(tries))
+    assert paced(pace, seconds, 2 * best) == [best, best]
+
+
+def test_the_fastest_of_a_few_passes_counts():
+    pace = Pace(64, [16])
+    for size, seconds in ((64, 9), (64, 1), (64, 2), (16, 9), (16, 9), (16, 0.5)):
+        assert pace.size(1000) == size
+        pace.took(size, seconds)
+    assert pace.size(1000) == 64
+
+
+def test_few_rows_are_computed_as_ever():
+    pace = Pace(64, [16, 32, 192])
+    assert paced(pace, {64: 1.0, 7: 1.0}, 71) == [64, 7]
+    assert paced(Pace(8), {8: 1.0, 1: 1.0}, 17) == [8, 8, 1]
+
+
+def test_larger_passes_than_usual_are_relied_on_only_where_they_agree():
+    rows = torch.randn(3 * CHUNK, 3)
+    for odd_ones, size in ((set(), 3 * CHUNK), ({3 * CHUNK}, CHUNK)):
+        network = Fickle(odd_ones)
+        passes = []
+
+        def counted(some, network=network, passes=passes):
+            passes.append(len(some))
+            return network(some)
+
+        example = of(counted), {"latent": rows[:CHUNK]}
+        inference = Inference({"fickle": network}).establish(example)
+        made = inference.rows(of(counted), {"latent": rows}, 3 * CHUNK)["latent"]
+        assert torch.equal(made, rows)
+        assert passes[-1] == size

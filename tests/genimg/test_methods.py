@@ -1,6 +1,6 @@
 """Methods, every recipe's: one step's effects, exact snapshots, averages, bounded gradients."""
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import pytest
 import torch
@@ -250,3 +250,22 @@ def test_the_loss_falls_on_a_batch_that_is_shown_again_and_again(name):
     method, batch = started(recipe), batch_at(recipe, 0)
     losses = [method.update(batch, Alone())["loss"] for _ in range(25)]
     assert losses[-1] < losses[0]
+
+
+@every_recipe
+def test_what_a_loader_draws_ahead_is_what_a_step_draws_itself(name):
+    recipe = tiny(name)
+    ahead, itself = started(recipe), started(recipe)
+    loader = Loader(
+        open_dataset(recipe.data, recipe.wants),
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        device=CPU,
+        augment=lambda images, keys: images,
+        draw=ahead.drawn,
+    )
+    with closing(iter(loader)) as batches:
+        for _ in range(3):
+            ahead.update(next(batches), Alone())
+    trained(recipe, itself, 3)
+    assert not differing(ahead, itself)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -157,6 +158,21 @@ def test_an_ensemble_is_the_mean_of_the_eight_symmetries(height, width, at_once)
     (unturned,) = {made(shifted(), image, 1, tile=0).tobytes()}
     if width > 1 and height > 1 and max(height, width) > 4:
         assert ensemble.tobytes() != unturned
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_who_has_the_result_need_not_have_the_image_as_well(channels):
+    image = np.zeros((20, 33, channels), np.uint8)
+    mask = np.zeros((20, 33), np.float32)
+    held = [weakref.ref(image), weakref.ref(mask)]
+    plan = Tiled(shifted(), image, tile=16, mask=mask)
+    for row in range(plan.count):
+        plan.put(row, shifted().compute(plan.rows(row, row + 1)))
+    del image, mask
+    assert all(one() is not None for one in held)
+    result = plan.result()
+    assert result.images.shape == (1, 20, 33, channels)
+    assert [one() for one in held] == [None, None]
 
 
 @pytest.mark.parametrize("shape", [(20, 33, 3), (24, 24, 3)])
