@@ -5,6 +5,7 @@ of them inside the library.
 """
 
 import io
+import itertools
 import sys
 import warnings
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ WRITABLE_SUFFIXES: dict[str, Format] = {
 PNG_LEVEL = 4  # of a photograph 3 % larger than by the usual 6, in a third of the time
 JPEG_QUALITY = 95
 MAX_PROFILE_BYTES = 4 << 20  # a larger ICC profile is left out; those of printers have 0.5 to 3 MB
+_LARGE, _BAND = 2**22, 2**18  # pixels: of images that are copied in bands, and of these
 _SIGNED = 2  # TIFF 6.0, SampleFormat
 _WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
 
@@ -214,17 +216,34 @@ def _as_array(image: Image.Image, channels: Channels | None) -> np.ndarray:
     for wanted in (natural, {None: natural, 1: "L", 3: "RGB"}[channels]):
         if image.mode != wanted:  # converting copies, needed or not
             image = image.convert(wanted)
-    array = np.array(image)
-    return array[..., None] if array.ndim == 2 else array
+    return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """[H, W, C] of a Pillow image; a large one in bands, for Pillow makes two copies more."""
+    width, height = image.size
+    rows = max(1, _BAND // width)
+    if width * height <= _LARGE:
+        made = np.array(image)
+    else:
+        bands = (
+            np.asarray(image.crop((0, top, width, min(top + rows, height))))
+            for top in range(0, height, rows)
+        )
+        first = next(bands)
+        made = np.empty((height, *first.shape[1:]), first.dtype)
+        for number, band in enumerate(itertools.chain([first], bands)):
+            made[number * rows : number * rows + len(band)] = band
+    return made[..., None] if made.ndim == 2 else made
 
 
 def _as_it_is(image: Image.Image) -> np.ndarray:
     """uint8 or uint16 [H, W, C] of a decoded Pillow image, with its alpha and depth."""
     if image.mode == "I;16":
-        return np.array(image)[..., None]
+        return _pixels(image)
     if not image.has_transparency_data:
         return _as_array(image, None)
-    return np.array(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
+    return _pixels(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
 
 
 def encode(

@@ -20,6 +20,20 @@ def test_lossless_files_come_out_as_they_were(format, channels):
     np.testing.assert_array_equal(images.decode(data), array)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("shape", [(2100, 2001), (140_001, 30), (1, 4_200_000)])
+def test_large_images_are_copied_in_bands_that_meet(mode, shape):
+    kind = np.uint16 if mode == "I;16" else np.uint8
+    channels = {"LA": (2,), "RGB": (3,), "RGBA": (4,)}.get(mode, ())
+    pixels = np.random.default_rng(0).integers(0, 255, (*shape, *channels), kind)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=0)
+    decoded = images.decode(out.getvalue(), keep_alpha=True)
+    assert decoded.dtype == kind
+    assert np.array_equal(decoded, pixels.reshape(*shape, -1))
+    decoded[:] = 0  # it is the caller's own
+
+
 @pytest.mark.parametrize("format", ["JPEG", "WEBP"])
 def test_lossy_files_come_out_as_pillow_reads_them(format):
     data = file_of(Image.fromarray(ramp(40, 30)), format)
