@@ -36,6 +36,7 @@ PASS_PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of images in one pass, at most
 PROBED = (*range(1, 17), 32, CHUNK)  # sizes of passes that are tried before they are relied on
 PACES = (16, 32, CHUNK, 3 * CHUNK, 16 * CHUNK)  # sizes of which one is the fastest, for many rows
 TRIES = 3  # of each size: the first pass warms up
+FASTER = 0.95  # of the usual size's time: what is less may be chance
 TRIED_OF = 4  # sizes are tried where at least so many passes of them are left
 
 
@@ -80,7 +81,9 @@ class Pace:
         return self._best()
 
     def _best(self) -> int:
-        return min(self._seconds, key=self._seconds.__getitem__, default=self.usual)
+        best = min(self._seconds, key=self._seconds.__getitem__, default=self.usual)
+        clearly = best in self._seconds and self._seconds[best] < FASTER * self._seconds[self.usual]
+        return best if clearly else self.usual
 
     @contextmanager
     def timed(self, rows: int) -> Iterator[None]:
