@@ -13,6 +13,7 @@ from jobs.judgements import (
     JsonOption,
     SamplesOption,
     SplitOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def compare(
     samples: SamplesOption = 10_000,
     gan_train: GanTrainOption = False,
     gan_images: GanImagesOption = 50_000,
+    workers: WorkersOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for a page with the scores.")
     ] = None,
@@ -72,7 +74,9 @@ def compare(
     of_judge = held_out_of_judge(judge, registry)
     dataset, training, judged_on = opened(every, engines, of_judge, data, part)
     yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
-    judged = [judge_images(engine, name, yardstick) for name, engine in named.items()]
+    judged = [
+        judge_images(engine, name, yardstick, registry, workers) for name, engine in named.items()
+    ]
     metrics = {each.name: each.verdict.metrics for each in judged}
     limits = yardstick.limits()
     beside = {f"{who} images" if who in metrics else who: each for who, each in limits.items()}

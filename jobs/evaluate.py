@@ -14,6 +14,7 @@ from jobs.judgements import (
     JsonOption,
     SamplesOption,
     SplitOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def evaluate(
     samples: SamplesOption = 10_000,
     gan_train: GanTrainOption = False,
     gan_images: GanImagesOption = 50_000,
+    workers: WorkersOption = None,
     baselines: Annotated[
         bool, typer.Option(help="Of a restorer: beside what classical methods make of it. Slow.")
     ] = False,
@@ -94,6 +96,8 @@ def evaluate(
     from jobs.tables import Table, as_json
 
     part = split_of(split)
+    if workers and judge is None:
+        raise InputError(f"--workers {workers}: they draw what a judge looks at; give --judge too")
     if gan_train and judge is None:
         raise InputError("--gan-train: a classifier as the judge is trained; give --judge too")
     folder, verified = folder_of(model, registry)
@@ -148,7 +152,7 @@ def evaluate(
         if protocol["split"] != "held-out":
             training = training_images(recipe.data, wants, part, opened, held_out)
         yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
-        judged = judge_images(engine, model, yardstick)
+        judged = judge_images(engine, model, yardstick, registry, workers)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
         classes = judged.classes(yardstick)

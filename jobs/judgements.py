@@ -53,6 +53,14 @@ GanTrainOption = Annotated[
 GanImagesOption = Annotated[
     int, typer.Option("--gan-images", min=1, help="Images that it then learns from.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes on a Ray cluster that draw a generator's images. Left out: this one.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")]
 
 
@@ -72,8 +80,13 @@ class Judged:
         return Table(columns, models=len(columns), rows_are="class")
 
 
-def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
-    """Draw a generator's images and have them judged."""
+def judge_images(
+    engine: Engine, name: str, yardstick: Yardstick, registry: str, workers: int | None
+) -> Judged:
+    """Draw a generator's images and have them judged.
+
+    name, registry: by which `workers` find the model, where they draw in place of the engine
+    """
     import torch
 
     from genimg.by_class import numbered, student_of
@@ -86,7 +99,17 @@ def judge_images(engine: Engine, name: str, yardstick: Yardstick) -> Judged:
     samples, learnt_from = yardstick.samples, yardstick.learnt_from
     count = max(samples, learnt_from)
     with Meter(f"{name}: drawing", count) as meter:
-        drawn = engine(Sample(n=count, seed=0), progress=lambda done, _: meter.update(done, {}))
+
+        def progress(done: int, _: int) -> None:
+            meter.update(done, {})
+
+        if workers:
+            from jobs.drawn_on_ray import draw
+            from jobs.model import address_of
+
+            drawn = draw(address_of(name, registry), engine.precision, count, workers, progress)
+        else:
+            drawn = engine(Sample(n=count, seed=0), progress=progress)
     images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
     labels = numbered(drawn.labels, yardstick.names)
     if labels is None:

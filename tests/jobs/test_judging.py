@@ -251,3 +251,23 @@ def test_inception_judges_by_weights_that_a_person_has(command, home: Path, monk
     ended = command(f"compare dcgan earlier {about.replace('weights', 'waits')}")
     assert ended.code == 2
     assert "waits.pth: no such file; give torch-fidelity's weights-inception" in ended.err
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scores_of_images_that_workers_draw_are_the_same(
+    ray_cluster, command, home: Path, monkeypatch, workers: int
+):
+    arguments = "--judge judge --samples 40 --data scenes --json"
+    alone = json.loads(printed(command(f"evaluate dcgan {arguments}")))
+    monkeypatch.setattr("jobs.drawn_on_ray.AT_ONCE", 9)
+    assert alone == json.loads(printed(command(f"evaluate dcgan {arguments} --workers {workers}")))
+    both = json.loads(printed(command(f"compare dcgan earlier {arguments} --workers {workers}")))
+    mine = both["models"]["dcgan"]
+    assert mine == {name: alone[name] for name in mine}
+
+
+def test_workers_draw_for_a_judge_alone(command, home: Path):
+    ended = command("evaluate dcgan --data scenes --workers 2")
+    assert ended.code == 2
+    assert "--workers 2: they draw what a judge looks at; give --judge too" in ended.err
