@@ -111,7 +111,9 @@ class Drawn(Alike):
                 rows["latent"] = rows["latent"] + self._manner.shift
             self._made = first, last, rows
         every = cast("dict[str, Tensor]", rows).items()
-        return cast(Rows, {name: each[start - first : stop - first] for name, each in every})
+        # copies, which lie in memory as others do: by how they lie libraries choose kernels, too
+        few = ((name, each[start - first : stop - first].clone()) for name, each in every)
+        return cast(Rows, dict(few))
 
     def converted(self, made: Rows) -> Rows:
         return {"image": torch.from_numpy(to_arrays(made["image"]))}

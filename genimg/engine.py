@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,8 +124,14 @@ class Engine:
             end = plan.lap(start)[1]
             size = pace.size(end - start)
             stop = min(start + size, end)
-            with pace.timed(stop - start):
-                self.compute(operation.name, [(plan, start, stop)], size)
+            try:
+                with pace.timed(stop - start):
+                    # as `most`: where no pass so small agrees, one of the usual size does
+                    self.compute(operation.name, [(plan, start, stop)], max(size, pace.usual))
+            except (RuntimeError, MemoryError):
+                if size <= pace.usual:
+                    raise
+                continue  # as usual: no larger one is tried again
             progress(stop, plan.count)
             start = stop
         return plan.result()
@@ -145,7 +150,8 @@ class Engine:
         usual = self.most(plan)
         if usual < CHUNK:
             return Pace(usual)
-        most = fitting(plan.pixels, self.device)
+        side = min(_PROBED_SIDE, self.recipe.data.size)  # with which passes are tried as well
+        most = fitting(max(plan.pixels, side**2), self.device)
         others = [size for size in PACES if size <= most and size != usual]
         return self._paces.setdefault((name, plan.pixels, plan.steps), Pace(usual, others))
 
@@ -175,31 +181,28 @@ class Engine:
         """
         parts: list[tuple[Plan, int, int]] = []
         key: Hashable = None
-        size = room = 0
+        room = 0
         for plan in plans:
             start = 0
             while start < plan.count:
                 own, end = plan.lap(start)
                 if parts and own != key:
-                    yield from self._done(name, parts, size)
+                    yield from self._done(name, parts)
                     parts = []
-                if not parts:
-                    key, size = own, self._pace(name, plan).size(sys.maxsize)
-                    room = size
+                key, room = own, room if parts else self.most(plan)
                 stop = min(start + room, end)
                 parts.append((plan, start, stop))
                 room -= stop - start
                 start = stop
                 if not room:
-                    yield from self._done(name, parts, size)
+                    yield from self._done(name, parts)
                     parts = []
-        yield from self._done(name, parts, size)
+        yield from self._done(name, parts)
 
-    def _done(self, name: str, parts: Sequence[tuple[Plan, int, int]], size: int) -> Iterator[Plan]:
-        """A pass of at most so many rows, and the plans of which it was the last."""
+    def _done(self, name: str, parts: Sequence[tuple[Plan, int, int]]) -> Iterator[Plan]:
+        """A pass, and the plans of which it was the last."""
         if parts:
-            with self._pace(name, parts[0][0]).timed(sum(stop - start for _, start, stop in parts)):
-                self.compute(name, parts, size)
+            self.compute(name, parts)
         yield from (plan for plan, _, stop in parts if stop == plan.count)
 
     def drawn(self, name: str, rows: Rows) -> Rows:

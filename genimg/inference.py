@@ -77,7 +77,8 @@ class Pace:
         """Of the next pass, where so many rows are left."""
         with self._lock:
             if self._untried:
-                return self._untried[0] if TRIED_OF * self._untried[0] <= left else self.usual
+                few = TRIED_OF * self._untried[0] > left
+                return self._best() if few else self._untried[0]
         return self._best()
 
     def _best(self) -> int:
@@ -87,10 +88,20 @@ class Pace:
 
     @contextmanager
     def timed(self, rows: int) -> Iterator[None]:
-        """Around a pass of so many rows."""
+        """Around a pass of so many rows; where it fails, none so large is asked for again."""
         began = time.perf_counter()
-        yield
+        try:
+            yield
+        except (RuntimeError, MemoryError):
+            self.failed(rows)
+            raise
         self.took(rows, time.perf_counter() - began)
+
+    def failed(self, rows: int) -> None:
+        with self._lock:
+            if rows > self.usual:
+                self._untried = [size for size in self._untried if size < rows]
+                self._seconds = {n: each for n, each in self._seconds.items() if n < rows}
 
     def took(self, rows: int, seconds: float) -> None:
         with self._lock:

@@ -56,7 +56,7 @@ def compare(
     """
     from genimg.errors import InputError
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import held_out_of_judge, judge_images, load_judge, split_of, write
+    from jobs.judgements import judge_images, load_judge, split_of, write
     from jobs.model import Model
     from jobs.tables import Table, as_json
 
@@ -68,10 +68,9 @@ def compare(
     every = [Model.named(name, registry, precision) for name in models]
     engines = [each.engine() for each in every]
     named = dict(zip(models, engines, strict=True))
-    critic = load_judge(judge, registry, precision, named, gan_train)
+    critic, of_judge = load_judge(judge, registry, precision, named, gan_train)
     for name, engine in named.items():
         refuse_other_data(models[0], engines[0], name, engine)
-    of_judge = held_out_of_judge(judge, registry)
     dataset, training, judged_on = opened(every, engines, of_judge, data, part)
     yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
     judged = [

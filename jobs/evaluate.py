@@ -20,6 +20,7 @@ from jobs.judgements import (
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.inference import Inference
+    from genimg.judges import Judge
     from genimg.recipes.restoring import Restoring
 
 SMALLEST = 12  # pixels, of images that a restorer is judged by
@@ -83,7 +84,6 @@ def evaluate(
     from genimg.yardsticks import Yardstick
     from jobs.judgements import (
         held_out_of,
-        held_out_of_judge,
         judge_images,
         load_judge,
         set_apart,
@@ -103,7 +103,10 @@ def evaluate(
     folder, verified = folder_of(model, registry)
     engine = Engine.load(folder, precision=precision, verified=verified)
     only = {model: engine}
-    critic = load_judge(judge, registry, precision, only, gan_train) if judge else None
+    critic: Judge | None = None
+    of_judge: dict[str | None, int] = {}
+    if judge:
+        critic, of_judge = load_judge(judge, registry, precision, only, gan_train)
     if critic and output:
         refuse_blocked(output)
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
@@ -124,7 +127,6 @@ def evaluate(
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     held_out = held_out_of(folder, engine.recipe)
     training: Dataset | None = None
-    of_judge = held_out_of_judge(judge, registry)
     if apart := set_apart(opened, [held_out], of_judge):
         training, dataset = apart
         protocol["split"] = "held-out"

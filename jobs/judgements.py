@@ -131,27 +131,31 @@ def judge_images(
 
 def load_judge(
     judge: str, registry: str, precision: str, models: Mapping[str, Engine], gan_train: bool
-) -> Judge:
-    """Who judges these generators: a classifier's model, or Inception by inception:PATH.
+) -> tuple[Judge, dict[str | None, int]]:
+    """(who judges these generators: a classifier's model, or Inception by inception:PATH; what a
+    model has not learnt from, see `held_out_of`).
 
     InputError where it cannot, or where one of them draws nothing.
     """
     from genimg.judges import InceptionJudge
     from genimg.judging import refuse_judge
-    from jobs.model import load_engine
+    from jobs.model import Model
 
     for engine in models.values():
         engine.recipe.need("sample", engine.abilities)
     critic: Judge
+    held_out: dict[str | None, int] = {}
     if judge.startswith(INCEPTION):
         critic = InceptionJudge.load(Path(judge.removeprefix(INCEPTION)).expanduser())
     else:
-        critic = classifier = load_engine(judge, registry, precision)
+        model = Model.named(judge, registry, precision)
+        critic = classifier = model.engine()
+        held_out = held_out_of(model.folder, classifier.recipe)
         for engine in models.values():
             refuse_judge(engine.recipe.data, classifier.recipe, f"--judge {judge}")
     for name, engine in models.items() if gan_train else ():
         refuse_gan_train(engine, name, critic)
-    return critic
+    return critic, held_out
 
 
 def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
@@ -191,16 +195,6 @@ def held_out_of(folder: Path, recipe: Recipe) -> dict[str | None, int]:
     data = checkpoint.read_manifest(folder).lineage.get("data", {})
     every = {each.get("fingerprint") for each in (data, *data.get("earlier", ()))}
     return dict.fromkeys(every, recipe.data.holdout)
-
-
-def held_out_of_judge(judge: str | None, registry: str) -> dict[str | None, int]:
-    """As `held_out_of`, of who judges, if that is a model: it knows what it has learnt from."""
-    from jobs.model import Model
-
-    if judge is None or judge.startswith(INCEPTION):
-        return {}
-    model = Model.named(judge, registry)
-    return held_out_of(model.folder, model.recipe())
 
 
 def set_apart(

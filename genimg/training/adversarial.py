@@ -71,7 +71,8 @@ class Adversarial(Method):
         for network in self._growing:
             network.grow(self.seen)
         step = self.seen // batch.total
-        latents = (batch.rows if "latent" in batch.rows else self.drawn(batch.keys))["latent"]
+        drawn = batch.rows if "latent" in batch.rows else self.drawn(batch.keys)
+        latents = drawn["latent"].clone()  # of its own: kernels are chosen by how memory lies, too
         classes = classes_of(batch, self.classes)
         real = packed(batch.rows["image"].detach(), self.game.pack)
         if self._growing:

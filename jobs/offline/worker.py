@@ -291,8 +291,8 @@ class Worker:
         return classes if of_one else ()
 
     def made(self, numbers: Iterable[int]) -> Iterator[Image]:
-        """Images, drawn as many at once as a pass has rows."""
-        for start, stop in runs(numbers, self.engine.inference.most):
+        """Images, drawn some passes' worth at once."""
+        for start, stop in runs(numbers, self.engine.inference.at_once):
             operation: Operation = self.operation
             inputs: dict[str, Any] = {}
             if isinstance(operation, Drawing):

@@ -1,7 +1,9 @@
 """Engines of small trained checkpoints: same bytes in any batch, what they do, what they refuse."""
 
+import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -153,17 +155,51 @@ def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypa
     monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
     for engine, expected in one_by_one:
         fresh = Engine(engine.recipe, engine.networks, engine.precision)
-        passes = []
-        compute = fresh.compute
-        monkeypatch.setattr(
-            fresh, "compute",
-            lambda name, parts, size, c=compute, p=passes: (p.append(size), c(name, parts, size)),
-        )  # fmt: skip
-        assert np.array_equal(sample(fresh, 150), expected)
+        with watched(fresh, monkeypatch) as passes:
+            assert np.array_equal(sample(fresh, 150), expected)
         assert passes[:3] == [64, 32, 16]
-        plans = [fresh.plan(Sample(n=30, seed=30 * i)) for i in range(5)]
-        made = [plan.result().images for plan in fresh.run("sample", plans)]
-        assert np.array_equal(np.concatenate(made), expected)
+
+
+def test_a_pass_that_is_too_large_for_memory_is_made_smaller(one_by_one, monkeypatch):
+    monkeypatch.setattr("genimg.inference.TRIES", 1)
+    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
+    monkeypatch.setattr("genimg.inference.FASTER", 0)  # none is fast enough, so that all are tried
+    engine, expected = one_by_one[0]
+    fresh = Engine(engine.recipe, engine.networks, engine.precision)
+    with watched(fresh, monkeypatch, most=64) as passes:
+        assert np.array_equal(sample(fresh, 300)[:150], expected)
+    assert passes == [64, 32, 16, 188, 64, 64, 60]
+    with watched(fresh, monkeypatch, most=10) as passes, pytest.raises(RuntimeError):
+        sample(fresh, 150)
+    assert passes == [64]
+
+
+def test_small_passes_that_disagree_are_filled_up(one_by_one, monkeypatch):
+    monkeypatch.setattr("genimg.inference.TRIES", 1)
+    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
+    engine = next(engine for engine, _ in one_by_one if "generator" in engine.networks)
+    generator = copy.deepcopy(engine.networks["generator"])
+    forward, odd = generator.forward, 64
+    generator.forward = lambda *rows: forward(*rows) + 0.1 * (len(rows[0]) < odd)
+    fresh = Engine(engine.recipe, {"generator": generator}, engine.precision)
+    assert np.array_equal(sample(fresh, 150), sample(engine, 150))
+
+
+@contextmanager
+def watched(engine: Engine, monkeypatch, most: int = 10_000) -> Iterator[list[int]]:
+    """The rows of each pass; those of more than `most` fail."""
+    passes: list[int] = []
+    compute = engine.compute
+
+    def watching(name, parts, size=None):
+        passes.append(sum(stop - start for _, start, stop in parts))
+        if passes[-1] > most:
+            raise RuntimeError("out of memory")
+        compute(name, parts, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "compute", watching)
+        yield passes
 
 
 def test_seeds_differ_and_truncation_shrinks_the_variety(engines):

@@ -311,3 +311,19 @@ def test_larger_passes_than_usual_are_relied_on_only_where_they_agree():
         made = inference.rows(of(counted), {"latent": rows}, 3 * CHUNK)["latent"]
         assert torch.equal(made, rows)
         assert passes[-1] == size
+
+
+def test_where_few_are_left_the_fastest_size_so_far_is_taken():
+    pace = Pace(64, [16, 32, 192])
+    paced(pace, {64: 1.0, 32: 0.5, 16: 0.6, 192: 1.0}, 64 * 6 + 32 * 6 + 16 * 3)
+    assert pace.size(40) == 32
+
+
+def test_a_size_that_fails_is_not_asked_for_again_nor_a_larger_one():
+    pace = Pace(64, [192, 1024])
+    for _ in range(3):
+        pace.took(64, 64.0)
+    assert pace.size(5000) == 192
+    with pytest.raises(MemoryError), pace.timed(192):
+        raise MemoryError
+    assert pace.size(5000) == 64

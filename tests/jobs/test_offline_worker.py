@@ -25,10 +25,10 @@ def test_a_pass_that_fails_once_changes_no_picture(command, here, monkeypatch):
     printed(command("denoise photos -o whole --sigma 25 --ensemble -m ffdnet"))
     compute, passes = Engine.compute, iter(range(1000))
 
-    def failing(self, name, parts, most):
+    def failing(self, name, parts):
         if next(passes) in (3, 11):
             raise RuntimeError("out of memory")
-        compute(self, name, parts, most)
+        compute(self, name, parts)
 
     monkeypatch.setattr(Engine, "compute", failing)
     printed(command("denoise photos -o clean --sigma 25 --ensemble -m ffdnet"))
@@ -72,10 +72,10 @@ def test_an_image_with_which_a_pass_fails_is_told_and_the_others_are_done(
 ):
     compute = Engine.compute
 
-    def failing(self, name, parts, most):
+    def failing(self, name, parts):
         if any(bool((plan.rows(0, 1)["image"] == -1).all()) for plan, *_ in parts):
             raise RuntimeError("out of memory\n for this one")
-        compute(self, name, parts, most)
+        compute(self, name, parts)
 
     images.save(np.zeros((8, 8, 3), np.uint8), here / "photos/poison.png")
     monkeypatch.setattr(Engine, "compute", failing)
