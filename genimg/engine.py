@@ -129,7 +129,7 @@ class Engine:
                     # as `most`: where no pass so small agrees, one of the usual size does
                     self.compute(operation.name, [(plan, start, stop)], max(size, pace.usual))
             except (RuntimeError, MemoryError):
-                if size <= pace.usual:
+                if stop - start <= pace.usual:
                     raise
                 continue  # as usual: no larger one is tried again
             progress(stop, plan.count)
