@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.console import run, say
+from jobs.interrupts import ctrl_c_ends, ctrl_c_waits
 
 if TYPE_CHECKING:
     from jobs.server.config_file import ServeFile
@@ -67,21 +68,22 @@ def serve(
 
     Example: genimg serve --model shapes@best --port 8000
     """
-    from jobs.server.config_file import builder_of
+    with ctrl_c_ends():
+        from jobs.server.config_file import builder_of
 
-    file = read_options(config, model or [], port, host, registry, replicas, precision)
+        file = read_options(config, model or [], port, host, registry, replicas, precision)
 
-    from jobs.server import on_serve, ray_privates
+        from jobs.server import on_serve, ray_privates
 
-    ray_privates.set_flags()
-    builder, kind = builder_of(file.application.import_path)
-    settings = kind.validated(file.application.args)
-    able = capabilities(settings)
-    there = bool(os.environ.get("RAY_ADDRESS"))
-    if not there:
-        refuse_taken(file)
+        ray_privates.set_flags()
+        builder, kind = builder_of(file.application.import_path)
+        settings = kind.validated(file.application.args)
+        able = capabilities(settings)
+        there = bool(os.environ.get("RAY_ADDRESS"))
+        if not there:
+            refuse_taken(file)
 
-    from cluster.local import connect
+        from cluster.local import connect
 
     began = time.monotonic()
     every = ", ".join(each.ref for each in settings.models)
@@ -94,7 +96,7 @@ def serve(
         say("Ctrl-C stops it")
 
     with ray_privates.private_places(settings.limits.upload_s), ExitStack() as stack:
-        with on_serve.ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
+        with ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
         on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)

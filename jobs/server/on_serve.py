@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from typing import Any, NoReturn
 
 from genimg.errors import InputError
@@ -40,19 +40,6 @@ def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
             f"--host {host}: this cluster has {nodes} nodes, which could not reach one another; "
             "give --host 0.0.0.0, and guard their network"
         )
-
-
-@contextmanager
-def ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C within the block takes effect after it."""
-    asked: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if asked:
-        raise KeyboardInterrupt
 
 
 def serve_until_stopped(
