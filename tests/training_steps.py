@@ -20,15 +20,19 @@ def started(recipe: Recipe) -> Method:
     return recipe.method(CPU)
 
 
-def batch_at(recipe: Recipe, seen: int) -> Batch:
-    loader = Loader(
+def loader_of(recipe: Recipe, **options: Any) -> Loader:
+    return Loader(
         open_dataset(recipe.data, recipe.wants),
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=CPU,
         augment=lambda images, keys: images,
+        **options,
     )
-    return loader.batch(seen)
+
+
+def batch_at(recipe: Recipe, seen: int) -> Batch:
+    return loader_of(recipe).batch(seen)
 
 
 def trained(recipe: Recipe, method: Method, steps: int) -> list[dict[str, torch.Tensor]]:

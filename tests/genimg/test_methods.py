@@ -6,7 +6,15 @@ import pytest
 import torch
 from tiny_recipes import every_recipe, tiny
 from torch import nn
-from training_steps import CPU, batch_at, differing, lost_by_resuming, started, trained
+from training_steps import (
+    CPU,
+    batch_at,
+    differing,
+    loader_of,
+    lost_by_resuming,
+    started,
+    trained,
+)
 
 from genimg.contracts import Batch, Sync
 from genimg.data.loader import Loader
@@ -256,15 +264,7 @@ def test_the_loss_falls_on_a_batch_that_is_shown_again_and_again(name):
 def test_what_a_loader_draws_ahead_is_what_a_step_draws_itself(name):
     recipe = tiny(name)
     ahead, itself = started(recipe), started(recipe)
-    loader = Loader(
-        open_dataset(recipe.data, recipe.wants),
-        batch_size=recipe.train.batch_size,
-        seed=recipe.train.seed,
-        device=CPU,
-        augment=lambda images, keys: images,
-        draw=ahead.drawn,
-    )
-    with closing(iter(loader)) as batches:
+    with closing(iter(loader_of(recipe, draw=ahead.drawn))) as batches:
         for _ in range(3):
             ahead.update(next(batches), Alone())
     trained(recipe, itself, 3)
