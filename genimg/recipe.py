@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from genimg.augmentations import Augmentation
 from genimg.errors import InputError
 from genimg.schedule import Train
 from genimg.section import Section, flat
@@ -41,6 +42,8 @@ class Data(Section):
     """random mirrorings (flip) or all eight symmetries of the square (dihedral)"""
     translate: int = Field(0, ge=0)
     """random shifts by up to so many pixels; what comes in at the borders mirrors what is there"""
+    augmentations: tuple[Augmentation, ...] = ()
+    """what else varies images, in order: affine, perspective, elastic, light, cutout"""
     holdout: int = Field(500, ge=1)
     """images kept out of training, on which checkpoints are evaluated"""
     tolerate_broken: int = Field(0, ge=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Self, Union, cast, get_args, get_origin
@@ -221,6 +221,22 @@ def parse_value(key: str, text: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def of_its_kind(kinds: Mapping[str, type[Section]]) -> Callable[[Any], Any]:
+    """Reads a tree of keys as the section of its `kind`, so that errors are about its own keys."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if "kind" not in value:
+            raise InputError(f"kind is missing; known: {', '.join(sorted(kinds))}")
+        kind = str(value["kind"])
+        if kind not in kinds:
+            raise InputError(f"kind={kind!r}: {nearest(kind, kinds)}")
+        return kinds[kind].validated(value)
+
+    return read
 
 
 def set_key(tree: dict[str, Any], key: str, value: Any, known: Iterable[str]) -> None:

@@ -1,13 +1,14 @@
-"""Symmetries and shifts of images, each image its own, decided by its key, a batch at once."""
+"""Images varied for training, each its own way, as its key says, a batch at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from genimg.augmentations import Augmentation, Geometric
 from genimg.contracts import Stored
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _AUGMENT = int.from_bytes(b"augment")
 _TRANSLATE = int.from_bytes(b"shifted")
+_LISTED = int.from_bytes(b"listed")
 
 
 def augment(
@@ -25,20 +27,45 @@ def augment(
     keys: Tensor,
     kind: Literal["none", "flip", "dihedral"],
     translate: int = 0,
+    augmentations: Sequence[Augmentation] = (),
 ) -> Stored:
     """Images and what is beside them, each image turned and shifted as its key (int64 [N]) says.
 
     kind: flip: mirrored left to right or not; dihedral: one of the eight symmetries of the square,
-        all equally likely. translate: see `shifted`. What is given is not changed. Raises
-        InputError for dihedral on images that are not square.
+        all equally likely. translate: see `shifted`. augmentations: of square images, see `varied`;
+        they come last. What is given is not changed. Raises InputError for dihedral on images that
+        are not square.
     """
-    turned = stored if kind == "none" else symmetric(stored, keys, kind)
-    return shifted(turned, keys, translate) if translate else turned
+    made = stored if kind == "none" else symmetric(stored, keys, kind)
+    made = shifted(made, keys, translate) if translate else made
+    for place, augmentation in enumerate(augmentations):
+        made = varied(made, fold(keys, _LISTED, place), augmentation)
+    return made
 
 
 def augmenting(data: Data) -> Callable[[Stored, Tensor], Stored]:
     """`augment` as a recipe's data section asks for it."""
-    return lambda stored, keys: augment(stored, keys, data.augment, data.translate)
+    return lambda stored, keys: augment(
+        stored, keys, data.augment, data.translate, data.augmentations
+    )
+
+
+def varied(stored: Stored, keys: Tensor, augmentation: Augmentation) -> Stored:
+    """One of a list, done to those images that it befalls, for keys int64 [N]."""
+    images = stored["image"]
+    if isinstance(augmentation, Geometric):
+        warp = augmentation.warp(keys, images.shape[-1])
+        made = {column: COLUMNS[column].warped(values, warp) for column, values in stored.items()}
+    else:
+        values = augmentation.change(images.float(), keys)
+        made = {**stored, "image": values.round_().clamp_(0, 255).to(torch.uint8)}
+    if augmentation.probability == 1:
+        return made
+    befallen = augmentation.befallen(keys)
+    return {
+        column: torch.where(befallen.view(-1, *[1] * (values.dim() - 1)), made[column], values)
+        for column, values in stored.items()
+    }
 
 
 def symmetric(stored: Stored, keys: Tensor, kind: Literal["flip", "dihedral"]) -> Stored:

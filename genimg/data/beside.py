@@ -9,12 +9,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from genimg.augmentations import Warp
 from genimg.data.fitting import Place
 from genimg.data.grids import Encode
 from genimg.images import BrokenImage, Channels
 
 BYTES = 256  # of a text, at most
 BOXES = 100  # of an image, at most; no image of COCO has more
+SIDE = 4  # points of a side of a box that is warped
 SEEN = 0.25  # of a box's area, at least, lest it be gone where its image is cut
 
 
@@ -30,6 +32,9 @@ class _Beside:
         return values
 
     def turned(self, values: Tensor, symmetry: Tensor, size: tuple[int, int]) -> Tensor:
+        return values
+
+    def warped(self, values: Tensor, warp: Warp) -> Tensor:
         return values
 
     def ready(self, values: Tensor) -> Tensor:
@@ -175,8 +180,27 @@ class Boxes:
         corners = torch.stack([x0, y0, x1, y1], dim=-1) * (kind >= 0)[..., None]
         return torch.cat([kind[..., None], corners], dim=-1)
 
+    def warped(self, values: Tensor, warp: Warp) -> Tensor:
+        """Around what has become of boxes, which may be more than what is in them has become."""
+        size = warp.sources.shape[1]
+        kind, low, high = values[..., :1], values[..., None, 1:3], values[..., None, 3:]
+        border = outline().to(values.device)
+        points = (low + (high - low) * border).flatten(1, 2)
+        seen = warp.moved(points).unflatten(1, (-1, len(border)))
+        around = torch.cat([kind, seen.amin(dim=2), seen.amax(dim=2)], dim=-1)
+        return clipped(torch.where(kind >= 0, around, values), (size, size))
+
     def ready(self, values: Tensor) -> Tensor:
         return values
+
+
+def outline() -> Tensor:
+    """float32 [4 SIDE, 2]: points of the unit square's border, SIDE a side."""
+    along = torch.arange(SIDE) / SIDE
+    near, far = torch.zeros(SIDE), torch.ones(SIDE)
+    across = torch.cat([along, far, 1 - along, near])
+    down = torch.cat([near, along, far, 1 - along])
+    return torch.stack([across, down], dim=-1)
 
 
 def mirrored(low: Tensor, high: Tensor, length: int, by: Tensor) -> tuple[Tensor, Tensor]:

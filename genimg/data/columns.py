@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from genimg.augmentations import Warp
 from genimg.contracts import Stored
 from genimg.data.beside import Boxes, Number, Words
 from genimg.data.fitting import Fit, Place, placed, too_small
@@ -86,6 +87,10 @@ class Column(Protocol):
 
         Its bits: 1 mirrored left to right, then 2 top to bottom, then 4 transposed.
         """
+        ...
+
+    def warped(self, values: Tensor, warp: Warp) -> Tensor:
+        """Stored, each with its square image that is warped."""
         ...
 
     def ready(self, values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from genimg import images, masks
+from genimg.augmentations import Warp
 from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
 from genimg.images import BrokenImage, Channels
@@ -25,6 +27,7 @@ class _OnGrid:
     stored = pa.binary()
     kind: type[np.generic] = np.uint8
     on_grid = True
+    between: Literal["bilinear", "nearest"] = "bilinear"  # of what is seen between pixels
 
     def accepts(self, kind: pa.DataType) -> bool:
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
@@ -43,6 +46,9 @@ class _OnGrid:
         if size[0] != size[1]:
             return values
         return torch.where(by & 4 > 0, values.transpose(-1, -2), values)
+
+    def warped(self, values: Tensor, warp: Warp) -> Tensor:
+        return warp.sampled(values, self.between)
 
 
 class Pixels(_OnGrid):
@@ -77,6 +83,7 @@ class Classes(_OnGrid):
     """Masks: a class a pixel, resampled to the nearest. What padding adds is of class 0."""
 
     classed = True
+    between = "nearest"
     remedy = (
         "put the images into a folder images/ and their masks, of equal names, into masks/ beside"
         " it (indexed PNG)"

@@ -5,8 +5,8 @@
 A new one is a class, and a line here.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 from torch import Tensor
@@ -18,8 +18,8 @@ from genimg.degradations.jpeg import JPEG
 from genimg.degradations.light import Gray, Light
 from genimg.degradations.noise import Noise
 from genimg.degradations.resampling import Shrink, bicubic
-from genimg.errors import InputError, nearest
 from genimg.rng import fold
+from genimg.section import of_its_kind
 
 KINDS: dict[str, type[Damage]] = {
     each.model_fields["kind"].default: each
@@ -27,21 +27,9 @@ KINDS: dict[str, type[Damage]] = {
 }
 
 
-def _of_its_kind(value: Any) -> Any:
-    """A tree of keys as the degradation of its kind, so that errors are about its own keys."""
-    if not isinstance(value, Mapping):
-        return value
-    if "kind" not in value:
-        raise InputError(f"kind is missing; known: {', '.join(sorted(KINDS))}")
-    kind = str(value["kind"])
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r}: {nearest(kind, KINDS)}")
-    return KINDS[kind].validated(value)
-
-
 Degradation = Annotated[
     Annotated[Noise | Blur | JPEG | Shrink | Holes | Light | Gray, Field(discriminator="kind")],
-    BeforeValidator(_of_its_kind),
+    BeforeValidator(of_its_kind(KINDS)),
 ]
 """One of a recipe's list: `degradations: tuple[Degradation, ...]`."""
 

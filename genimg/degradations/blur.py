@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from genimg.degradations.degradation import Damage, Damaged, Range, draw, word
+from genimg.degradations.degradation import Damage, Damaged
+from genimg.ranges import Range, draw, word
 from genimg.rng import fold, integers
 
 _REACH = 3  # standard deviations that a Gaussian kernel reaches

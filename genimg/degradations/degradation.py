@@ -1,42 +1,21 @@
-"""What a degradation is: a section of ranges that damages images, each as its key says.
-
-Each draw folds a word of its own into the key, so that all that is drawn for an image (the level of
-the noise, the noise itself, crops, augmentation) is independent of one another.
-"""
+"""What a degradation is: a section of ranges that damages images, each as its key says."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self, TypeVar
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from genimg.pixels import to_bytes_range
-from genimg.rng import fold, uniform
-from genimg.section import Section
+from genimg.ranges import Chance
 
 # what is told of an image that no degradation of a kind has damaged
 UNDAMAGED = {"sigma": 0.0, "quality": 100.0, "mask": 0.0}
-
-Number = TypeVar("Number", int, float)
-
-
-def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int | float) else value
-
-
-def _ascending(pair: tuple[Number, Number]) -> tuple[Number, Number]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"a range has its smallest value first: [{pair[1]:g}, {pair[0]:g}]")
-    return pair
-
-
-Range = Annotated[tuple[Number, Number], BeforeValidator(_pair), AfterValidator(_ascending)]
-"""Smallest and largest of a value that is drawn for each image; a single number is both."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +32,8 @@ class Damaged:
     tells: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Damage(Section):
+class Damage(Chance):
     """One kind of damage: its ranges, and how often it befalls an image. Subclasses apply it."""
-
-    probability: float = Field(1.0, ge=0, le=1)
-    """share of the images that are damaged; the others keep their pixels exactly"""
-
-    def told(self) -> str:
-        """Itself in words: its kind and strength, then all else but what is off."""
-        values = self.model_dump()
-        words = [values.pop("kind")]
-        if values.pop("probability") != 1:
-            words.append(f"of {self.probability:g}")
-        if "low" in values:
-            words.append(between(values.pop("low"), values.pop("high")))
-        for key, value in values.items():
-            if value is True:
-                words.append(key)
-            elif isinstance(value, tuple):
-                numbers = all(isinstance(each, float) for each in value)
-                words.append(f"{key} {between(*value) if numbers else ' '.join(value)}")
-            elif value:
-                words.append(f"{key} {value}")
-        return " ".join(words)
 
     @abstractmethod
     def apply(self, images: Tensor, keys: Tensor) -> Damaged:
@@ -95,10 +53,7 @@ class Damage(Section):
         sides = made.images.shape[-2:]
         if "mask" in tells and tells["mask"].shape[-2:] != sides:
             tells["mask"] = F.adaptive_max_pool2d(tells["mask"], sides)
-        if self.probability == 1:
-            befallen = torch.ones_like(keys, dtype=torch.bool)
-        else:
-            befallen = uniform(fold(keys, word("chance"))) < self.probability
+        befallen = self.befallen(keys)
         for name, values in made.tells.items():
             earlier = tells.get(name, torch.full_like(values, UNDAMAGED[name]))
             latest = torch.where(befallen.view(-1, *[1] * (values.dim() - 1)), values, earlier)
@@ -120,21 +75,6 @@ class Levels(Damage):
         if self.low > self.high:
             raise ValueError(f"low={self.low:g}: must be at most high={self.high:g}")
         return self
-
-
-def between(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def word(text: str) -> int:
-    """What a draw folds into its keys."""
-    return int.from_bytes(text.encode())
-
-
-def draw(keys: Tensor, name: str, low: float, high: float) -> Tensor:
-    """float32 [N], uniform in [low, high], for keys int64 [N]; low = high gives that value."""
-    assert low <= high, f"{name} from {low} to {high}"
-    return (low + (high - low) * uniform(fold(keys, word(name)))).clamp_(max=high)
 
 
 def to_levels(images: Tensor) -> Tensor:

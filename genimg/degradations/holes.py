@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from genimg.degradations.degradation import Damaged, Levels, draw, word
+from genimg.degradations.degradation import Damaged, Levels
+from genimg.ranges import draw, word
 from genimg.rng import fold, integers, uniform
 
 _BOXES = 6  # at most, an image

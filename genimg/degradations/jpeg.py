@@ -20,8 +20,9 @@ from pydantic import Field
 from torch import Tensor
 
 from genimg.degradations.colour import from_ycc, halved, to_ycc, twice
-from genimg.degradations.degradation import Damaged, Levels, word
+from genimg.degradations.degradation import Damaged, Levels
 from genimg.pixels import to_bytes_range
+from genimg.ranges import word
 from genimg.rng import fold, integers, uniform
 
 # T.81, tables K.1 (luma) and K.2 (chroma): what quality 50 divides the coefficients by

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from genimg.degradations.degradation import Damage, Damaged, Range, draw, word
+from genimg.degradations.degradation import Damage, Damaged
+from genimg.ranges import Range, draw, word
 from genimg.rng import fold, uniform
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from genimg.degradations.degradation import Damaged, Levels, draw, to_levels, word
+from genimg.degradations.degradation import Damaged, Levels, to_levels
+from genimg.ranges import draw, word
 from genimg.rng import fold, normal
 
 

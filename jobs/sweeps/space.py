@@ -25,7 +25,7 @@ FORMS = {
 }
 
 _YARDSTICK = ("data", "evaluation")  # sections: what is held out, and how it is looked at
-_ONLY_TRAINED_ON = ("data.augment", "data.translate")
+_ONLY_TRAINED_ON = ("data.augment", "data.translate", "data.augmentations")
 _LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
 _BOUNDS = ("elbo", "log_likelihood")
 _CLASSES = ("model.conditional", "model.classes", "model.shares")

@@ -1,0 +1,66 @@
+"""Augmentations of what pixels are: light and colour, and squares that are hidden."""
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from genimg.ranges import Chance, Range, draw, word
+from genimg.rng import fold, uniform
+
+GRAY = 127.5  # in the middle of what bytes hold
+
+Factor = Annotated[float, Field(ge=0, le=4)]
+
+
+class Values(Chance):
+    """One kind that changes the values of pixels. What is beside the image stays as it is."""
+
+    @abstractmethod
+    def change(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Of images float32 [N, C, H, W] in [0, 255], for keys int64 [N]; may go beyond."""
+
+
+class Light(Values):
+    """Brightness, contrast and saturation, in this order, each times a factor."""
+
+    kind: Literal["light"] = "light"
+    """brighter or darker, of more or less contrast and colour"""
+    brightness: Range[Factor] = (0.8, 1.2)
+    """factor on all values"""
+    contrast: Range[Factor] = (0.8, 1.2)
+    """factor on the distance from the image's mean"""
+    saturation: Range[Factor] = (0.8, 1.2)
+    """factor on the distance from a pixel's own gray, of colour images"""
+
+    def change(self, images: Tensor, keys: Tensor) -> Tensor:
+        brightness, contrast, saturation = (
+            draw(keys, name, *getattr(self, name))[:, None, None, None]
+            for name in ("brightness", "contrast", "saturation")
+        )
+        images = images * brightness
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = torch.lerp(mean, images, contrast)
+        if images.shape[1] == 3:
+            images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation)
+        return images
+
+
+class Cutout(Values):
+    """A square is gray (DeVries and Taylor 2017); of some a part lies outside of the image."""
+
+    kind: Literal["cutout"] = "cutout"
+    """a square hidden"""
+    side: float = Field(0.25, gt=0, le=1)
+    """of the square, as a share of the image's"""
+
+    def change(self, images: Tensor, keys: Tensor) -> Tensor:
+        hidden = []
+        centres = uniform(fold(keys, word("cutout")), (2, 1))
+        for length, centre in zip(images.shape[-2:], centres.unbind(1), strict=True):
+            places = torch.arange(length, device=images.device) + 0.5
+            hidden.append((places - centre * length).abs() < self.side * length / 2)
+        down, across = hidden
+        return images.masked_fill((down[:, :, None] & across[:, None])[:, None], GRAY)
