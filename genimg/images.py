@@ -329,11 +329,16 @@ def save(
 ) -> None:
     """Write [H, W, C] (see encode()) in the format of the path's suffix, whole or not at all."""
     path = Path(path)
+    write(path, encode(array, format_of(path), quality, profile))
+
+
+def format_of(path: Path) -> Format:
+    """That of a path's suffix, or InputError."""
     format = WRITABLE_SUFFIXES.get(path.suffix.lower())
     if format is None:
         hint = nearest(path.suffix.lower(), WRITABLE_SUFFIXES)
         raise InputError(f"{path}: cannot write images as {path.suffix!r}; {hint}")
-    write(path, encode(array, format, quality, profile))
+    return format
 
 
 def write(path: Path, data: bytes) -> None:

@@ -1,21 +1,38 @@
-"""`genimg recipes`: what can be trained, and every key of a recipe."""
+"""`genimg recipes`: what can be trained, every key of a recipe, and how it varies its images."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
-from jobs.console import run
+from jobs.console import run, say
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from genimg.recipe import Recipe
+
+SHOWN, TIMES = 8, 7  # images of a sheet, and how often each is varied
+LARGE = 128  # pixels, below which the images of a sheet are enlarged
 
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe, to see all its keys.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, as for `genimg train`.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON.")] = False,
+    augmentation: Annotated[
+        Path | None,
+        typer.Option("--show-augmentation", help="Draw, into this file, how it varies images."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="What images: scenes, a folder, s3://...")] = "scenes",
 ) -> None:
-    """List the recipes; or one recipe with all its keys, their defaults and meaning.
+    """List the recipes; or one recipe with all its keys, their values and meaning.
+
+    With --show-augmentation, draw images of the data, and each as training may see it, with the
+    masks and boxes that the recipe trains on.
 
     Example: genimg recipes dcgan
     """
@@ -37,7 +54,14 @@ def recipes(
             table.add_row(each, can, f"{metric} ({direction})", recipes.summary(recipe))
         print(table)
         return
-    recipe = recipes.named(name)
+    recipe = recipes.named(name).override([*(overrides or []), f"data.source={data!r}"])
+    if augmentation:
+        from genimg import images
+
+        images.format_of(augmentation)
+        images.save(varied_sheet(recipe), augmentation)
+        typer.echo(augmentation)
+        return
     if json:
         typer.echo(recipe.model_dump_json(indent=2))
         return
@@ -54,6 +78,46 @@ def recipes(
     print(table)
     if any(here(recipe, key) is None for key in keys):
         print("In parentheses: what there is with another model.network, which comes first.")
+
+
+def varied_sheet(recipe: "Recipe") -> "np.ndarray":
+    """uint8 [H, W, 3]: a row an image of its data, first as it is, then varied for training."""
+    import numpy as np
+    import torch
+
+    from genimg import rng
+    from genimg.data.augment import augmenting
+    from genimg.data.opening import open_dataset, told_by
+    from genimg.drawing import outline, overlay
+    from genimg.pixels import grid
+
+    columns = tuple(each for each in recipe.wants if each in ("image", "mask", "boxes"))
+    told_by(recipe.data, columns)
+    dataset = open_dataset(recipe.data, columns, warn=say)
+    chosen = np.arange(min(SHOWN, len(dataset)))
+    crops = rng.fold(recipe.train.seed, torch.from_numpy(chosen))
+    stored = dataset.fetch(chosen, crops)
+    again = torch.arange(len(chosen)).repeat_interleave(TIMES)
+    keys = rng.fold(recipe.train.seed, torch.arange(len(again)))
+    varied = augmenting(recipe.data)({name: each[again] for name, each in stored.items()}, keys)
+
+    def pictures(of: dict[str, torch.Tensor]) -> np.ndarray:
+        arrays = [each.permute(1, 2, 0).numpy() for each in of["image"]]
+        if "mask" in of:
+            masks = of["mask"][:, 0].numpy()
+            arrays = [overlay(image, mask) for image, mask in zip(arrays, masks, strict=True)]
+        if "boxes" in of:
+            boxes = of["boxes"].numpy()
+            arrays = [outline(image, each) for image, each in zip(arrays, boxes, strict=True)]
+        return np.stack(arrays)
+
+    made = pictures(varied)
+    rows = np.concatenate(
+        [pictures(stored)[:, None], made.reshape(len(chosen), TIMES, *made.shape[1:])], axis=1
+    )
+    factor = -(-LARGE // rows.shape[3])
+    large = rows.repeat(factor, axis=2).repeat(factor, axis=3)
+    return grid(torch.from_numpy(large).flatten(0, 1).permute(0, 3, 1, 2), TIMES + 1)
 
 
 def here(recipe: "Recipe", key: str) -> str | None:
@@ -73,9 +137,8 @@ def as_override(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_defaults=True) | {
-            name: getattr(value, name) for name in ("kind",) if hasattr(value, name)
-        }
+        kind = {name: getattr(value, name) for name in ("kind",) if hasattr(value, name)}
+        value = kind | value.model_dump(exclude_defaults=True)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {as_override(each)}" for key, each in value.items()) + "}"
     if isinstance(value, tuple | list):

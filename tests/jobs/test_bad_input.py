@@ -18,6 +18,9 @@ RUN = "runs/dcgan/checkpoints/000000000064"
 WRONG = [
     # recipes and their keys
     ("recipes dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
+    ("recipes dcgan train.lr=-1", "train.lr=-1", "greater than 0"),
+    ("recipes dcgan --show-augmentation out.xyz", "cannot write images as '.xyz'", ".png"),
+    ("recipes dcgan --show-augmentation out.png --data photo", "photo: no such file or folder"),
     ("train dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("train zzz", "unknown recipe 'zzz'", "known: biggan-small, classifier"),
     ("train dcgan train.batchsize=8", "'train.batchsize'", "did you mean 'train.batch_size'?"),

@@ -41,6 +41,31 @@ def test_recipes_lists_all_and_describes_one(command):
     assert recipes.from_json(text) == recipes.named("ffdnet")
 
 
+VARIED = "'data.augmentations=[{kind: affine, rotate: 30}, {kind: light, probability: 0.5}]'"
+
+
+def test_recipes_shows_what_overrides_make_of_one(command):
+    text = printed(command(f"recipes segmenter --json {VARIED} train.lr=0.5"))
+    made = recipes.from_json(text)
+    assert made.train.lr == 0.5
+    assert [each.kind for each in made.data.augmentations] == ["affine", "light"]
+    assert "[{kind: affine," in printed(command(f"recipes dcgan {VARIED}"))
+
+
+@pytest.mark.parametrize("name", ["segmenter", "detector", "dcgan"])
+def test_recipes_draws_what_training_sees_of_images(command, name, home: Path):
+    where = printed(command(f"recipes {name} {VARIED} --show-augmentation varied.png")).strip()
+    rows = np.asarray(Image.open(home / where))[2:, 2:]
+    side = int(recipes.named(name).data.size * -(-128 // recipes.named(name).data.size))
+    cells = rows.reshape(8, side + 2, 8, side + 2, 3).swapaxes(1, 2)[:, :, :side, :side]
+    for first, *others in cells:
+        assert len({each.tobytes() for each in (first, *others)}) == 8
+    assert printed(command("recipes dcgan --show-augmentation plain.png")).strip() == "plain.png"
+    plain = np.asarray(Image.open(home / "plain.png"))[2:, 2:]
+    cells = plain.reshape(8, 130, 8, 130, 3).swapaxes(1, 2)
+    assert (cells == cells[:, :1]).all(), "it varies none"
+
+
 def test_train_prints_the_best_checkpoint_and_registers_it(command, tiny, home: Path):
     arguments = f"{' '.join(tiny['dcgan'])} train.images=96 train.checkpoint_every=32"
     out = printed(command(f"train dcgan {arguments} --workers 0 --run night --register dcgan"))
