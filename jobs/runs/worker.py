@@ -18,6 +18,7 @@ from genimg.inference import Inference, rows_at_once
 from genimg.pixels import grid
 from genimg.precision import resolved
 from genimg.training.loop import fit
+from genimg.training.memory import keep_freed
 from genimg.training.method import Method
 from jobs.runs.addressed import helpers_of
 from jobs.runs.folder import RunFolder
@@ -63,6 +64,7 @@ def work(
     each checkpoint, with the metrics on rank 0 and none on the others. discard(): rank 0, whether
     the checkpoint that is due should not be made after all.
     """
+    keep_freed()
     recipe = recipes.from_json(job.recipe)
     folder = RunFolder(job.storage, job.run)
     torch.manual_seed(recipe.train.seed)  # initial weights, alike on every worker
