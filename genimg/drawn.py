@@ -13,7 +13,8 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.inference import CHUNK, classes_of, latents
+from genimg.inference import classes_of, latents
+from genimg.passes import CHUNK
 from genimg.plans import Alike, to_arrays
 from genimg.results import Pictures
 

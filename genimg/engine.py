@@ -14,17 +14,9 @@ from genimg import checkpoint, directions, recipes, rng
 from genimg.contracts import Plan, Rows
 from genimg.directions import steered
 from genimg.errors import InputError
-from genimg.inference import (
-    CHUNK,
-    PACES,
-    Inference,
-    Pace,
-    fitting,
-    latents,
-    prepared,
-    rows_at_once,
-)
+from genimg.inference import Inference, latents, prepared
 from genimg.operations import Operation
+from genimg.passes import CHUNK, PACES, Pace, fitting, rows_at_once
 from genimg.precision import Precision, resolved
 from genimg.training.method import load_states
 

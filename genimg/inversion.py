@@ -13,8 +13,9 @@ from torch import Tensor
 
 from genimg.contracts import Ability, Rows
 from genimg.drawn import PLAIN, Manner
-from genimg.inference import filled, latents
+from genimg.inference import latents
 from genimg.metrics.fidelity import PEAK, squared_error
+from genimg.passes import filled
 from genimg.pixels import to_bytes_range
 from genimg.plans import Fitted
 from genimg.results import Latents

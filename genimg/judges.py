@@ -13,8 +13,9 @@ from genimg import rng
 from genimg.checkpoint import fingerprint
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
-from genimg.inference import Inference, prepared, rows_at_once
+from genimg.inference import Inference, prepared
 from genimg.models.inception import CLASSES, SIDE, Inception
+from genimg.passes import rows_at_once
 from genimg.precision import Precision
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"  # of torch-fidelity's release v0.2.0

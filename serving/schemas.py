@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation, Tiling
-from genimg.operations.drawing import LONGEST, Sample
+from genimg.operations.drawing import LONGEST, Label, Sample
 from genimg.operations.exploring import Vary
 from genimg.section import Section, problem
 from serving.errors import ApiError, bad_value
@@ -153,7 +153,7 @@ class Generations(Prompted):
 
     seed: int = _field(Sample, "seed")
     truncation: float = _field(Sample, "truncation")
-    label: str | None = _field(Sample, "label")
+    label: Label | None = _field(Sample, "label")
     steps: int | None = _field(Sample, "steps")
     guidance: float | None = _field(Sample, "guidance")
     direction: str | None = _field(Sample, "direction")

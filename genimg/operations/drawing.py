@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from genimg.operations.operation import Kind, Operation
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
 LONGEST = 2**16  # characters of an option that lists things: a server reads no more of a request
+
+
+def _numbers_are_names(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+Text = Annotated[str, Field(max_length=LONGEST)]
+Label = Annotated[Text, BeforeValidator(_numbers_are_names, json_schema_input_type=Text | int)]
+"""Classes by their names: where these are numbers, JSON may have them as such."""
 
 
 class Seeded(Operation):
@@ -41,7 +50,7 @@ class Conditioned(Operation):
 
     conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance", "direction"})
 
-    label: str | None = Field(None, max_length=LONGEST)
+    label: Label | None = None
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
     steps: int | None = Field(None, ge=1, le=50)
     """steps from noise to image, for models that take steps; more are finer and slower"""
@@ -107,7 +116,7 @@ class Interpolate(Drawing):
         None, pattern=r"^\d{1,15}(,\d{1,15})*$", max_length=LONGEST, examples=["3,14,15"]
     )
     """go by the images of these seeds, as 3,14,15; without it, of seed and the next"""
-    to_label: str | None = Field(None, max_length=LONGEST)
+    to_label: Label | None = None
     """the class at the end of a way that begins with label; several, one after another: cat;dog"""
     square: bool = False
     """lay the images out as a square, between four seeds at its corners"""

@@ -16,11 +16,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.inference import Inference, classes_of, latents, real_images, rows_at_once
+from genimg.inference import Inference, classes_of, latents, real_images
 from genimg.inversion import AT_A_TIME, STARTS, in_blocks, search
 from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
 from genimg.metrics.distributions import diversity
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
+from genimg.passes import rows_at_once
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
 from genimg.recipes.recognition import named_classes

@@ -14,7 +14,8 @@ from genimg.contracts import Sync
 from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
-from genimg.inference import Inference, rows_at_once
+from genimg.inference import Inference
+from genimg.passes import rows_at_once
 from genimg.pixels import grid
 from genimg.precision import resolved
 from genimg.training.loop import fit

@@ -151,8 +151,8 @@ def test_plans_share_a_pass_each_with_its_own_truncation(one_by_one, asked_for, 
 
 
 def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypatch):
-    monkeypatch.setattr("genimg.inference.TRIES", 1)
-    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
+    monkeypatch.setattr("genimg.passes.TRIES", 1)
+    monkeypatch.setattr("genimg.passes.TRIED_OF", 0)
     for engine, expected in one_by_one:
         fresh = Engine(engine.recipe, engine.networks, engine.precision)
         with watched(fresh, monkeypatch) as passes:
@@ -161,9 +161,9 @@ def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypa
 
 
 def test_a_pass_that_is_too_large_for_memory_is_made_smaller(one_by_one, monkeypatch):
-    monkeypatch.setattr("genimg.inference.TRIES", 1)
-    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
-    monkeypatch.setattr("genimg.inference.FASTER", 0)  # none is fast enough, so that all are tried
+    monkeypatch.setattr("genimg.passes.TRIES", 1)
+    monkeypatch.setattr("genimg.passes.TRIED_OF", 0)
+    monkeypatch.setattr("genimg.passes.FASTER", 0)  # none is fast enough, so that all are tried
     engine, expected = one_by_one[0]
     fresh = Engine(engine.recipe, engine.networks, engine.precision)
     with watched(fresh, monkeypatch, fails=lambda rows: rows > 64) as passes:
@@ -179,8 +179,8 @@ def test_a_pass_that_is_too_large_for_memory_is_made_smaller(one_by_one, monkeyp
 
 
 def test_small_passes_that_disagree_are_filled_up(one_by_one, monkeypatch):
-    monkeypatch.setattr("genimg.inference.TRIES", 1)
-    monkeypatch.setattr("genimg.inference.TRIED_OF", 0)
+    monkeypatch.setattr("genimg.passes.TRIES", 1)
+    monkeypatch.setattr("genimg.passes.TRIED_OF", 0)
     engine = next(engine for engine, _ in one_by_one if "generator" in engine.networks)
     generator = copy.deepcopy(engine.networks["generator"])
     forward, odd = generator.forward, 64

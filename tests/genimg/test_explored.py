@@ -12,12 +12,13 @@ from tiny_recipes import tiny
 from genimg.contracts import Ability, Rows
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.inference import latents, rows_at_once
+from genimg.inference import latents
 from genimg.inversion import Inverted, search
 from genimg.metrics.fidelity import psnr
 from genimg.operations.drawing import Decode
 from genimg.operations.exploring import Traverse, Vary
 from genimg.operations.reading import Encode, Invert, Reconstruct
+from genimg.passes import rows_at_once
 
 WEIGHTS = torch.tensor([0.1, 0.4, 0.0, -0.2])
 

@@ -13,10 +13,10 @@ from genimg import rng
 from genimg.contracts import Batch
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.inference import rows_at_once
 from genimg.models.velocity import VelocityUNet, waves
 from genimg.operations.drawing import Sample
 from genimg.operations.exploring import Traverse
+from genimg.passes import rows_at_once
 from genimg.training.flow_matching import drawn_times
 from genimg.training.sync import Alone
 

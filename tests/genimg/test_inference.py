@@ -11,21 +11,13 @@ from hypothesis import strategies as st
 from tiny_recipes import tiny
 from torch import nn
 
-from genimg.inference import (
-    CHUNK,
-    PROBED,
-    Inference,
-    Pace,
-    division,
-    fold_normalisation,
-    prepared,
-    rows_at_once,
-)
+from genimg.inference import Inference, fold_normalisation, prepared
 from genimg.models.quantised import QuantisedAutoencoder
 from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
 from genimg.models.velocity import VelocityUNet
 from genimg.packing import FEW_CHANNELS, Packed, Phases, can_be_packed
+from genimg.passes import CHUNK, PROBED, Pace, division, rows_at_once
 from genimg.precision import resolved
 from genimg.recipes import RECIPES
 

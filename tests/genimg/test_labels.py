@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from genimg.errors import InputError
 from genimg.labels import shares_of
+from genimg.operations.drawing import Interpolate, Sample
 
 PETS = ("cat", "dog", "owl", "a,b", "x=1", "big cat")
 
@@ -71,3 +73,11 @@ def test_shares_add_up_to_one_and_keep_their_proportions(parts):
     total = sum(parts.values())
     for name, share in zip(PETS, shares, strict=True):
         assert share == pytest.approx(parts.get(name, 0) / total)
+
+
+def test_a_number_is_the_name_of_a_class_and_nothing_else_is():
+    assert Sample(label=7).label == "7"
+    assert Interpolate(label=0, to_label=10).to_label == "10"
+    for value in (True, 1.5, ["7"]):
+        with pytest.raises(ValidationError):
+            Sample(label=value)

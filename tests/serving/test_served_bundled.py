@@ -24,7 +24,7 @@ def loaded_soon() -> Iterator[None]:
     """Of sizes of passes one row and full ones alone are tried when a model is loaded: that of all
     takes most of the time, and is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genimg.inference.PROBED", (1,))
+        patch.setattr("genimg.passes.PROBED", (1,))
         yield
 
 
