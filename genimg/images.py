@@ -102,7 +102,7 @@ def decode(
         raise BrokenImage(f"damaged or truncated ({error})") from error
     if keep_alpha and channels is None:
         return _as_it_is(image)
-    return _as_array(image, channels)
+    return as_array(image, channels)
 
 
 def profile(data: bytes) -> bytes | None:
@@ -201,7 +201,7 @@ def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
     return converted
 
 
-def _as_array(image: Image.Image, channels: Channels | None) -> np.ndarray:
+def as_array(image: Image.Image, channels: Channels | None) -> np.ndarray:
     """uint8 [H, W, C] of a decoded Pillow image of any mode."""
     mode = image.mode
     if mode == "I;16":
@@ -242,7 +242,7 @@ def _as_it_is(image: Image.Image) -> np.ndarray:
     if image.mode == "I;16":
         return _pixels(image)
     if not image.has_transparency_data:
-        return _as_array(image, None)
+        return as_array(image, None)
     return _pixels(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
 
 

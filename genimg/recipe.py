@@ -36,6 +36,8 @@ class Data(Section):
     """1 gray, 3 RGB; images are converted"""
     stack: bool = False
     """three gray images, drawn at random, are the channels of one, as in Stacked-MNIST"""
+    bounce: bool = False
+    """two gray images, drawn at random, drift over black and bounce, as in Moving-MNIST"""
     fit: Literal["resize", "pad", "crop"] = "resize"
     """how an image becomes size x size: resize and centre-crop, pad with black, or random crops"""
     augment: Literal["none", "flip", "dihedral"] = "none"
@@ -53,6 +55,8 @@ class Data(Section):
     def three_are_stacked(self) -> Self:
         if self.stack and self.channels != 3:
             raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
+        if self.bounce and (self.channels != 1 or self.stack):
+            raise ValueError("bounce=true makes gray clips; give channels=1, and no stack")
         return self
 
     @model_validator(mode="after")

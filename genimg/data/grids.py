@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genimg import images, masks
+from genimg import images, masks, moving
 from genimg.augmentations import Warp
 from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
 from genimg.images import BrokenImage, Channels
 
-FRAMES = 16  # of a clip
+FRAMES = 20  # of a clip: Moving-MNIST gives ten, and ten follow
 Encode = Callable[[np.ndarray], bytes]  # how shards are to hold pictures
 
 
@@ -112,25 +112,31 @@ class Classes(_OnGrid):
 class Clip(_OnGrid):
     """Pictures that follow one another: FRAMES of them, as the channels of one.
 
-    stored as a list of encoded images; of a longer one the first FRAMES, of a shorter one the last
-    again and again
+    stored as a list of encoded images, or of one that is animated; of a longer one the first
+    FRAMES, of a shorter one the last again and again
     """
 
     stored = pa.list_(pa.binary())
     classed = False
-    remedy = "write shards with a column frames, each a list of encoded images of equal sides"
+    remedy = (
+        "put each clip into a folder of its frames, or into an animated GIF or WebP, or all into a"
+        " .npy of [T, N, H, W]"
+    )
 
     def accepts(self, kind: pa.DataType) -> bool:
         lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         return lists and super().accepts(kind.value_type)
 
     def decoded(self, stored: list[bytes], channels: Channels | None = None) -> np.ndarray:
-        if not stored:
-            raise BrokenImage("its frames are none")
-        frames = [images.decode(data, channels) for data in stored[:FRAMES]]
+        several = [moving.decode(data, channels, FRAMES) for data in stored[:FRAMES]]
+        if len(several) > 1 and max(map(len, several)) > 1:
+            raise BrokenImage("of its files one is animated; give each such file a folder")
+        frames = [frame for each in several for frame in each]
+        if len(frames) < 2:
+            raise BrokenImage("has fewer than two frames")
         if len({frame.shape for frame in frames}) > 1:
             raise BrokenImage("its frames differ in size or channels")
-        return np.concatenate(frames + frames[-1:] * (FRAMES - len(frames)), axis=2)
+        return joined(frames)
 
     def encoded(self, value: np.ndarray, encode: Encode) -> list[bytes]:
         return [encode(frame) for frame in np.split(value, FRAMES, axis=2)]
@@ -149,3 +155,9 @@ class Clip(_OnGrid):
     def ready(self, values: Tensor) -> Tensor:
         frames = values.unflatten(1, (FRAMES, -1)).to(torch.float32)
         return frames.mul_(2 / 255).sub_(1)
+
+
+def joined(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 [H, W, FRAMES * C] of frames [H, W, C]: the first, or the last again and again."""
+    last = frames[min(len(frames), FRAMES) - 1]
+    return np.concatenate([*frames[:FRAMES], *[last] * (FRAMES - len(frames))], axis=2)

@@ -80,6 +80,7 @@ class Layout:
     periods: Tensor  # float32 [N, SLOTS + 1], likewise
     first: Tensor  # float32 [N, SLOTS + 1, 3], RGB in [0, 255]
     second: Tensor  # float32 [N, SLOTS + 1, 3]
+    keys: Tensor  # int64 [N], of the scenes
 
 
 def compose(keys: Tensor, simple: bool = False) -> Layout:
@@ -114,8 +115,9 @@ def compose(keys: Tensor, simple: bool = False) -> Layout:
 
     colours, first, second = _colours(rng.fold(keys, 8), simple)
     return Layout(
-        shapes, colours, textures, shape_maps, texture_maps, radii, periods, first, second
-    )
+        shapes, colours, textures, shape_maps, texture_maps, radii, periods, first, second,
+        keys,
+    )  # fmt: skip
 
 
 def _places(keys: Tensor, count: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,7 +179,7 @@ def _colours(keys: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def _maps(turns: Tensor, centres: Tensor, scales: Tensor, shifts: Tensor | int) -> Tensor:
     """float32 [N, K, 2, 3]: p -> rotation by -turns (degrees) of (p - centre) / scale + shift."""
-    cos, sin = table(_CIRCLE, turns.device)[turns % 360].unbind(-1)
+    cos, sin = circle(turns).unbind(-1)
     cos, sin = cos / scales, sin / scales
     rotation = torch.stack([cos, sin, -sin, cos], -1).unflatten(-1, (2, 2))
     x, y = centres[..., :1], centres[..., 1:]
@@ -186,6 +188,11 @@ def _maps(turns: Tensor, centres: Tensor, scales: Tensor, shifts: Tensor | int) 
 
 
 _CIRCLE = tuple((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in range(360))
+
+
+def circle(degrees: Tensor) -> Tensor:
+    """float32 [..., 2]: cosines and sines of int64 degrees [...]."""
+    return table(_CIRCLE, degrees.device)[degrees % 360]
 
 
 @cache

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from genimg.data.arrays import Split
+from genimg.data.grids import FRAMES
 from genimg.errors import InputError
+from genimg.moving import in_order
 
 SPLITS = ("train", "test", "val")  # folders of these names are parts of a set, not classes
 PAIRS = {"mask": ("images", "masks"), "target": ("input", "target")}
 """Columns that come as files: the folder of the images, and that of theirs, of equal names."""
+Names = str | list[str]  # of the file that an image has in a column, or of several
 
 
 @dataclass(frozen=True)
 class Listing:
     """The images of one split, sorted by their paths.
 
-    files:     of each column that comes as files, that of each image; `image` always
+    files:     of each column that comes as files, that of each image (`image` always), or several
     labels:    int64 [N], or None without classes
     classes:   names of the labels, the same for every split
     has_split: whether train and test images are told apart
     """
 
-    files: dict[str, list[str]]
+    files: dict[str, list[Names]]
     labels: np.ndarray | None
     classes: tuple[str, ...]
     has_split: bool
 
 
-def arrange(paths: Iterable[str], split: Split, strip_top: bool, labelled: bool = True) -> Listing:
+def arrange(
+    paths: Iterable[str],
+    split: Split,
+    strip_top: bool,
+    labelled: bool = True,
+    clips: bool = False,
+) -> Listing:
     """What is what among paths of images, at least one.
 
     strip_top: a single folder that everything is in is passed over
     labelled: classes are wanted; without, images beside class folders are just images, like those
         in them
+    clips: the pictures in a folder are frames of one clip; on top each file is one
 
     Raises InputError where that can be read in two ways.
     """
@@ -51,11 +62,14 @@ def arrange(paths: Iterable[str], split: Split, strip_top: bool, labelled: bool 
     divided = bool(tops) and tops <= {*SPLITS} and not loose
     has_split = divided and "train" in tops and len(tops) > 1
     depth = base + 1 if divided else base
-    column = pair_at(depth, paths)
-    files = {"image": paths} if column is None else paired(column, depth, paths)
-    if column is not None:
+    column = None if clips else pair_at(depth, paths)
+    files: dict[str, Any] = {"image": paths}
+    if clips:
+        files = clips_at(depth, paths)
+    elif column is not None:
+        files = paired(column, depth, paths)
         depth += 1
-    classes = tuple(sorted(folders_at(depth, files["image"])))
+    classes = () if clips else tuple(sorted(folders_at(depth, files["image"])))
     if column is not None and (misplaced := set(classes) & {*SPLITS}):
         raise InputError(
             f"{min(misplaced)}/ lies in {PAIRS[column][0]}/: a class of that name, or a split? put"
@@ -69,7 +83,7 @@ def arrange(paths: Iterable[str], split: Split, strip_top: bool, labelled: bool 
             name: [path for path, chosen in zip(its, inside, strict=True) if chosen]
             for name, its in files.items()
         }
-    labels = labels_at(depth, files["image"], classes, labelled)
+    labels = None if clips else labels_at(depth, files["image"], classes, labelled)
     return Listing(files, labels, classes, has_split)
 
 
@@ -119,6 +133,17 @@ def paired(column: str, depth: int, paths: list[str]) -> dict[str, list[str]]:
     return {"image": [*images.values()], column: [beside[name] for name in images]}
 
 
+def clips_at(depth: int, paths: list[str]) -> dict[str, list[Any]]:
+    """{image, frames}: the first file of each clip, and those that are taken: of a folder, or one
+    that is so deep."""
+    clips: dict[str, list[str]] = {}
+    for path in paths:
+        alone = path.count("/") == depth
+        clips.setdefault(path if alone else path.rpartition("/")[0], []).append(path)
+    every = [sorted(clip, key=in_order)[:FRAMES] for clip in clips.values()]
+    return {"image": [clip[0] for clip in every], "frames": every}
+
+
 def labels_at(
     depth: int, paths: list[str], classes: tuple[str, ...], labelled: bool
 ) -> np.ndarray | None:
@@ -136,3 +161,9 @@ def labels_at(
     number = {name: label for label, name in enumerate(classes)}
     each = (number[path.split("/")[depth]] for path in paths)
     return np.fromiter(each, np.int64, len(paths))
+
+
+def each_of(files: Iterable[Names]) -> Iterator[str]:
+    """Names one by one."""
+    for names in files:
+        yield from (names,) if isinstance(names, str) else names

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from genimg.contracts import Splittable
+from genimg.data.bouncing import LENGTH, TEST, TRAINED_ON, Bouncing, side_of
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
@@ -56,8 +57,8 @@ def told_by(
     copies: processes on this machine that will hold the data, if it is held in memory; 0 where
     they are on others. memory: this machine's, if not given.
     """
-    if data.stack:
-        refuse_missing("stacked images", Stacked.columns, wants)
+    if data.stack or data.bounce:
+        refuse_others(data, wants)
         told_by(layer(data), Stacked.columns, copies, memory)
         return Told({})
     if data.source == SCENES:
@@ -116,9 +117,14 @@ def open_dataset(
     warn(text) is told the name of every file that was skipped as broken. memory: this machine's,
     if not given.
     """
-    if data.stack:
-        refuse_missing("stacked images", Stacked.columns, wants)
-        return Stacked(open_dataset(layer(data), Stacked.columns, split, device, warn, memory))
+    if data.stack or data.bounce:
+        refuse_others(data, wants)
+        gray = open_dataset(layer(data), Stacked.columns, split, device, warn, memory)
+        if data.stack:
+            return Stacked(gray)
+        if split == "test":
+            return Bouncing(gray, data.size, wants, TEST, LENGTH)
+        return Bouncing(gray, data.size, wants, TRAINED_ON)
     if data.source == SCENES:
         simple = data.scenes == "simple"
         seed = 1 if split == "test" else 0
@@ -140,9 +146,19 @@ def open_dataset(
     return images.to(device) if fits(images, torch.device(device)) else images
 
 
+def refuse_others(data: Data, wants: tuple[str, ...]) -> None:
+    """InputError for columns that what is made of gray images has not."""
+    if data.stack:
+        refuse_missing("stacked images", Stacked.columns, wants)
+    else:
+        refuse_missing("bouncing images", ("image", "frames"), wants)
+
+
 def layer(data: Data) -> Data:
-    """The gray images of which three are stacked."""
-    return data.model_copy(update={"stack": False, "channels": 1, "holdout": 1})
+    """The gray images of which three are stacked, or that bounce."""
+    plain = {"stack": False, "bounce": False, "channels": 1, "holdout": 1}
+    size = side_of(data.size) if data.bounce else data.size
+    return data.model_copy(update={**plain, "size": size})
 
 
 def fits(images: Images, device: torch.device) -> bool:

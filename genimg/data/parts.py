@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -30,6 +30,7 @@ from genimg import images
 from genimg.data.archives import MAX_MEMBER_BYTES, PACKED_TAR_SUFFIXES, ZIP_SUFFIXES, Span
 from genimg.data.buckets import read_object
 from genimg.data.columns import decoded
+from genimg.data.listing import Names, each_of
 from genimg.data.remote import cache_home
 from genimg.errors import InputError
 from genimg.images import Channels
@@ -41,12 +42,12 @@ _LOCAL_HEADER = 30  # bytes of a zip's local file header, without name and extra
 class Part:
     """Some images of a source, by column: names and places of files, or what notes tell.
 
-    files:  {column: name of each image's file}; `image` always
-    spans:  {column: the place of each in an archive}
+    files:  {column: name of each image's file, or of its frames'}; `image` always
+    spans:  {column: the place of each file in an archive}
     values: {column: what each image has}, as shards store it
     """
 
-    files: dict[str, list[str]]
+    files: dict[str, list[Names]]
     spans: dict[str, list[Span]]
     values: dict[str, list[Any]]
 
@@ -62,16 +63,16 @@ class Part:
 class Files(ABC):
     """What sources of encoded files have in common; errors tell the names of files.
 
-    files:  {column: name of each image's file}
+    files:  {column: name of each image's file, or of its frames'}
     values: {column: what each image has}, as shards store it
     """
 
-    files: dict[str, list[str]]
+    files: dict[str, list[Names]]
     values: dict[str, Sequence[Any] | np.ndarray]
 
     @property
     def names(self) -> list[str]:
-        return self.files["image"]
+        return cast("list[str]", self.files["image"])
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -96,16 +97,18 @@ class Files(ABC):
     def encoded(self, index: int, column: str = "image") -> Any:
         if column not in self.files:
             return self.values[column][index]
+        names = self.files[column][index]
         try:
-            return self._bytes(index, column)
+            return self._bytes(names) if isinstance(names, str) else [*map(self._bytes, names)]
         except images.BrokenImage as error:
             raise images.BrokenImage(error.reason, self._name(index, column)) from error
 
     def _name(self, index: int, column: str) -> str:
-        return self.files.get(column, self.names)[index]
+        names = self.files[column][index] if column in self.files else self.names[index]
+        return names if isinstance(names, str) else names[0]
 
     @abstractmethod
-    def _bytes(self, index: int, column: str) -> bytes:
+    def _bytes(self, name: str) -> bytes:
         """Those of a file. Raises BrokenImage where they cannot be had."""
 
 
@@ -123,23 +126,26 @@ class PartSource(Files):
         self.values: dict[str, Sequence[Any] | np.ndarray] = {**part.values}
         self.columns = (*part.files, *part.values)
         self.classes = classes
-        self._spans = part.spans
+        self._spans = {
+            name: span
+            for column, files in part.files.items()
+            for name, span in zip(each_of(files), part.spans[column], strict=True)
+        }
         self._where = where
         self._file: IO[bytes] | None = None
         if isinstance(where, Path) and where.is_file():
             self._file = at_offsets(where).open("rb")
             self._zip = where.name.lower().endswith(ZIP_SUFFIXES)
 
-    def _bytes(self, index: int, column: str) -> bytes:
-        name = self.files[column][index]
+    def _bytes(self, name: str) -> bytes:
         try:
             if isinstance(self._where, str):
                 return read_object(self._where, name)
             if self._file is None:
                 return (self._where / name).read_bytes()
             if self._zip:
-                return read_zipped(self._file.fileno(), self._spans[column][index])
-            offset, size = self._spans[column][index]
+                return read_zipped(self._file.fileno(), self._spans[name])
+            offset, size = self._spans[name]
             return os.pread(self._file.fileno(), size, offset)
         except OSError as error:
             raise images.BrokenImage(error.strerror or str(error)) from error

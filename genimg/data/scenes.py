@@ -19,7 +19,9 @@ from genimg.contracts import Stored
 from genimg.data.beside import BOXES
 from genimg.data.choice import balanced_choice
 from genimg.data.columns import COLUMNS, refuse_missing
+from genimg.data.grids import FRAMES
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
+from genimg.data.motion import moving
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 from genimg.data.transfer import to_device
@@ -223,12 +225,19 @@ def captions_drawn(layout: Layout, size: int, channels: int, device: torch.devic
     return to_device(torch.from_numpy(np.stack(rows)), device)
 
 
+def frames_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """uint8 [N, FRAMES * channels, size, size]: as the scene moves on from its image."""
+    frames = paint(moving(layout, FRAMES), size, channels, device)
+    return frames.view(-1, FRAMES * channels, size, size)
+
+
 DRAWN: Mapping[str, Callable[[Layout, int, int, torch.device], Tensor]] = {
     "image": paint,
     "label": labels_drawn,
     "mask": masks_drawn,
     "boxes": boxes_drawn,
     "text": captions_drawn,
+    "frames": frames_drawn,
 }
 """How each column of scenes is drawn: (layout, size, channels, device) -> as it is stored."""
 

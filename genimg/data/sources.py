@@ -13,14 +13,15 @@ from genimg.data import archives, arrays, notes
 from genimg.data.archives import Span
 from genimg.data.arrays import Split as Split
 from genimg.data.buckets import Bucket
+from genimg.data.clips import open_npy
 from genimg.data.columns import refuse_missing
-from genimg.data.listing import SPLITS, arrange
+from genimg.data.listing import SPLITS, arrange, each_of
 from genimg.data.parts import Files, Part, at_offsets
 from genimg.data.remote import files_at, is_remote, locate, on_this_machine
 from genimg.errors import InputError, nearest
 from genimg.images import Channels
 
-FORMS = "a folder of images, .zip, .tar(.gz, .xz, .bz2), .npz, IDX files or Parquet shards"
+FORMS = "a folder of images, .zip, .tar(.gz, .xz, .bz2), .npz, .npy, IDX files or Parquet shards"
 
 
 class Source(Protocol):
@@ -93,7 +94,8 @@ class FileSource(Files):
         self._tree = tree
         self.nbytes = tree.nbytes
         labelled = columns is None or "label" in columns
-        listing = arrange(tree.paths, split, strip_top, labelled)
+        clips = columns is not None and "frames" in columns
+        listing = arrange(tree.paths, split, strip_top, labelled, clips)
         self.files, self.has_split = listing.files, listing.has_split
         self.values: dict[str, Sequence[Any] | np.ndarray] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
@@ -121,14 +123,17 @@ class FileSource(Files):
         values = {name: [its[index] for index in chosen] for name, its in self.values.items()}
         if self.labels is not None:
             values["label"] = self.labels[indices].tolist()
-        spans = {name: [self._tree.span(path) for path in its] for name, its in files.items()}
+        spans = {
+            name: [self._tree.span(path) for path in each_of(its)] for name, its in files.items()
+        }
         return Part(files, spans, values)
 
     def states(self) -> Iterator[Span]:
-        return map(self._tree.state, chain(*self.files.values(), sorted(self._tree.notes)))
+        files = map(each_of, self.files.values())
+        return map(self._tree.state, chain(*files, sorted(self._tree.notes)))
 
-    def _bytes(self, index: int, column: str) -> bytes:
-        return self._tree.read(self.files[column][index])
+    def _bytes(self, name: str) -> bytes:
+        return self._tree.read(name)
 
 
 def open_source(
@@ -137,11 +142,12 @@ def open_source(
     """The images at a path, in whichever form they come (see FORMS), and what is beside them.
 
     Subfolders are classes, in the order of their names; where `label` is not among the columns,
-    images may lie beside them. Folders `train` and `test` (or `val`) on
-    top, MNIST's `train-` and `t10k-` files and the keys `x_train` and `x_test` of an .npz are
-    splits; without them every split is everything. A single folder on top of an archive is
-    passed over. Folders of PAIRS (see genimg.data.listing) give masks and targets, files that
-    genimg.data.notes reads texts and boxes. What lies in S3 is copied to this machine first.
+    images may lie beside them. Where `frames` are, a folder is a clip, and so is a file on top.
+    Folders `train` and `test` (or `val`) on top, MNIST's `train-` and `t10k-` files and the keys
+    `x_train` and `x_test` of an .npz are splits; without them every split is everything. A single
+    folder on top of an archive is passed over. Folders of PAIRS (see genimg.data.listing) give
+    masks and targets, files that genimg.data.notes reads texts and boxes. What lies in S3 is
+    copied to this machine first.
 
     columns: those that are wanted; None: all that there are. Raises InputError where one is
     missing, or nothing usable is there.
@@ -182,6 +188,8 @@ def _opener(
         return partial(arrays.open_idx_folder, where)
     if name.endswith(".npz"):
         return partial(arrays.open_npz, where)
+    if name.endswith(".npy"):
+        return lambda split: open_npy(where)
     if arrays.IDX_NAME.search(name):
         return lambda split: arrays.open_idx_file(where)
     return _of_tree(path, _open_tree(where, in_parts), where.is_file(), columns)

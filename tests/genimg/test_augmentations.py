@@ -15,6 +15,7 @@ from genimg.augmentations.geometry import Affine, Elastic, Perspective, onto, pi
 from genimg.augmentations.values import Cutout, Light
 from genimg.data.augment import augment, augmenting, varied
 from genimg.data.beside import BOXES
+from genimg.data.grids import FRAMES
 from genimg.data.loader import Loader
 from genimg.data.memory import Images
 from genimg.errors import InputError
@@ -120,7 +121,8 @@ def test_masks_and_boxes_move_with_their_image(augmentation):
     boxes = torch.tensor([-1.0, 0, 0, 0, 0]).repeat(len(keys), BOXES, 1)
     boxes[:, 0] = box
     stored = {"image": image, "target": image, "mask": image // 255, "boxes": boxes,
-              "label": torch.arange(len(keys)), "frames": image.repeat(1, 16, 1, 1)}  # fmt: skip
+              "label": torch.arange(len(keys)), "frames": image.repeat(1, FRAMES, 1, 1),
+              }  # fmt: skip
     made = varied(stored, keys, augmentation)
     assert torch.equal(made["image"], made["target"])
     assert torch.equal(made["frames"][:, 5:6], made["image"])
