@@ -54,6 +54,7 @@ class Ability:
     shares: how likely each of these is where none is asked for; empty: all alike
     directions: what latents are moved by, float32 [D], for each step in a direction of a name
     steps: of the way from latents to images, unless asked for; 1 where there are none
+    frames: how many it goes by, and how many that follow it makes of them in a pass
     alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
     """
 
@@ -72,6 +73,7 @@ class Ability:
     shares: tuple[float, ...] = ()
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 1
+    frames: tuple[int, int] = (0, 0)
     alone: bool = False
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genimg.recipes.restoring import Restoring
 
 SMALLEST = 12  # pixels, of images that a restorer is judged by
+OF_THE_MODEL = ("data.size", "data.channels", "data.stack", "data.given", "data.predicted")
 
 
 def evaluate(
@@ -112,7 +113,7 @@ def evaluate(
     recipe = engine.recipe.override([*(overrides or []), f"data.source={data!r}"])
     recipe = with_helpers(recipe, registry, training=False)
     for key in engine.recipe.differences(recipe):
-        if key.startswith("model.") or key in ("data.size", "data.channels", "data.stack"):
+        if key.startswith("model.") or key in OF_THE_MODEL:
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
     wants, device = recipe.wants, engine.device
     try:

@@ -68,13 +68,15 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     command.__name__ = operation.name
     command.__doc__ = f"{operation.about()}\n\nExample: {example(operation)}\n"
     parameters: list[tuple[str, Any, Any]] = []
-    reads = Kind.PICTURE in operation.takes.values()
+    reads = reads_images(operation)
     draws = operation.gives in (Kind.PICTURES, Kind.FRAMES)
     latents = Kind.LATENTS in operation.takes.values()
     if reads or operation.needs():
         files = LATENTS
         if reads:
             files = "An image." if draws else "Images, folders or s3:// prefixes of images."
+            if Kind.FRAMES in operation.takes.values():
+                files = "A clip (GIF, WebP), a folder of its frames, or an image."
             files += f" Or {LATENTS[0].lower()}{LATENTS[1:]}" if latents else ""
         argument = typer.Argument(help=files)
         if operation.needs():
@@ -133,10 +135,15 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     command.__annotations__ = {key: kind for key, kind, _ in parameters}
 
 
+def reads_images(operation: type[Operation]) -> bool:
+    return not {Kind.PICTURE, Kind.FRAMES}.isdisjoint(operation.takes.values())
+
+
 def example(operation: type[Operation]) -> str:
     """A command line that works, given the files and the model."""
-    reads = Kind.PICTURE in operation.takes.values()
+    reads = reads_images(operation)
     given = "image.png" if reads else "latents.npy"
+    given = "clip.gif" if Kind.FRAMES in operation.takes.values() else given
     named = "" if bundled.model_for(operation.name) else " -m MODEL"
     model = f"{given}{named}" if reads or operation.needs() else "shapes@best"
     output = {
@@ -146,7 +153,8 @@ def example(operation: type[Operation]) -> str:
     }.get(operation.gives, "")
     mask = " --mask mask.png" if Kind.MASK in operation.takes.values() else ""
     many = " -n 64" if "n" in operation.model_fields else ""
-    seed = " --seed 0" if "seed" in operation.model_fields else ""
+    seeded = operation.model_fields.keys() - operation.conditions
+    seed = " --seed 0" if "seed" in seeded else ""
     return f"genimg {operation.name} {model}{mask}{many}{seed}{output}"
 
 

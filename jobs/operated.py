@@ -59,15 +59,15 @@ class Drawing:
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         inputs: dict[str, Any] = {}
         if self.source is not None:
-            latents = has_latents(operation, self.source)
-            inputs = (
-                {"latents": latents_in(str(self.source))}
-                if latents
-                else {"image": images.load(self.source, keep_alpha=True, animated=False)}
-            )
+            if has_latents(operation, self.source):
+                inputs = {"latents": latents_in(str(self.source))}
+            elif Kind.FRAMES in operation.takes.values():
+                inputs = {"image": moving.load(self.source)}
+            else:
+                inputs = {"image": images.load(self.source, keep_alpha=True, animated=False)}
         made: Pictures = model.engine()(operation, **inputs)
         named = getattr(operation, "seeds", None)
-        if made.seeds and not named and getattr(operation, "seed", 0) == -1:
+        if made.seeds and not named and getattr(operation, "seed", 0) in (-1, None):
             say(f"drawn at random: --seed {made.seeds[0]}")
         if not self.output.suffix:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -244,8 +244,11 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
         kind = "an animation or an image" if frames else "an image"
         raise InputError(f"-o {output}: {suffix} is not {kind}; known: {' '.join(known)}")
     source = Path(asked.sources[0]) if asked.sources else None
-    if len(asked.sources) > 1 or (source is not None and not source.is_file()):
-        raise InputError(f"{' '.join(asked.sources)}: give one file")
+    clip = Kind.FRAMES in operation.takes.values()
+    there = source is None or source.is_file() or (clip and source.is_dir())
+    if len(asked.sources) > 1 or not there:
+        one = "one file, or one folder of frames" if clip else "one file"
+        raise InputError(f"{' '.join(asked.sources)}: give {one}")
     if suffix or frames or Kind.PICTURE in operation.takes.values():
         for option, value in (("--workers", asked.workers), ("--shard-rows", asked.shard_rows)):
             if value is not None:

@@ -188,6 +188,7 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
         "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
         "segment": "curl -F image=@photo.png '{url}/v1/images/segment?model={model}' -o seen.png",
         "detect": "curl -F image=@photo.png '{url}/v1/images/detect?model={model}'",
+        "animate": "curl -F image=@clip.gif '{url}/v1/images/animate?model={model}' -o longer.webp",
     }
     first: dict[str, str] = {}
     for model, can in models.items():

@@ -243,3 +243,5 @@ def warm_up(engine: Engine, max_batch: int) -> None:
             sides = tuple(ability.scale * side for side in noise.shape[:2])
             if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
                 raise InputError(f"the result of {name} has not the shape of the given image")
+        elif operation.takes.get("image") is Kind.FRAMES:
+            engine(operation.validated({"frames": 1}), image=noise[None])

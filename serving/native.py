@@ -102,6 +102,8 @@ def described(operation: type[Operation]) -> str:
     path = f"localhost:8000/v1/images/{operation.name}"
     if operation.needs() and Kind.LATENTS in operation.takes.values():
         return f"curl -F latents=@latents.npy {path} -o image"
+    if Kind.FRAMES in operation.takes.values():
+        return f"curl -F image=@clip.gif {path} -o longer.webp"
     if Kind.PICTURE in operation.takes.values():
         output = " -o result.png" if operation.gives is Kind.PICTURE else ""
         return f"curl -F image=@photo.png {path}{output}"

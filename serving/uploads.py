@@ -43,7 +43,9 @@ class Received:
 def keys_of(operation: type[Operation]) -> tuple[str, ...]:
     """Names that the file may come under that an operation takes."""
     kinds = set(operation.takes.values())
-    return IMAGE_KEYS if Kind.PICTURE in kinds else LATENTS_KEYS if kinds else ()
+    if kinds & {Kind.PICTURE, Kind.FRAMES}:
+        return IMAGE_KEYS
+    return LATENTS_KEYS if kinds else ()
 
 
 def beside_of(operation: type[Operation]) -> tuple[str, ...]:

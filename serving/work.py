@@ -120,9 +120,7 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
     """
     operation = request.operation
     inputs = {
-        name: latents_in(data)
-        if operation.takes[name] is Kind.LATENTS
-        else _decoded(data, name, limits)
+        name: _decoded(operation.takes[name], data, name, limits)
         for name, data in request.files.items()
     }
     if isinstance(operation, Tiling):  # gives the depth and alpha that came
@@ -232,8 +230,12 @@ def latents_in(data: bytes) -> np.ndarray:
     raise ApiError(400, "invalid_value", message, "latents") from None
 
 
-def _decoded(data: bytes, name: str, limits: Limits) -> Any:
+def _decoded(kind: Kind, data: bytes, name: str, limits: Limits) -> Any:
     most = limits.max_pixels
+    if kind is Kind.LATENTS:
+        return latents_in(data)
+    if kind is Kind.FRAMES:
+        return _read(moving.decode, data, name, max_pixels=most)
     return _read(images.decode, data, name, max_pixels=most, keep_alpha=True, animated=False)
 
 

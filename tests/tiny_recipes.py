@@ -12,6 +12,8 @@ from genimg.recipes.restoring import Restoring
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 _SMALL = {
     "data.size": 16,
+    "data.given": 3,
+    "data.predicted": 3,
     "data.holdout": 16,
     "train.batch_size": 8,
     "train.images": 64,

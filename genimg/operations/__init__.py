@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from genimg.operations.drawing import Decode, Interpolate, Sample
 from genimg.operations.exploring import Traverse, Vary
+from genimg.operations.moving import Animate
 from genimg.operations.operation import Kind, Operation
 from genimg.operations.reading import Classify, Encode, Invert, Reconstruct
 from genimg.operations.restoring import (
@@ -40,6 +41,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Classify,
         Segment,
         Detect,
+        Animate,
     )
 }
 

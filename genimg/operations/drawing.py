@@ -26,6 +26,13 @@ Label = Annotated[Text, BeforeValidator(_numbers_are_names, json_schema_input_ty
 """Classes by their names: where these are numbers, JSON may have them as such."""
 
 
+def drawn_seed() -> int:
+    """One at random."""
+    import secrets
+
+    return secrets.randbelow(2**48)
+
+
 class Seeded(Operation):
     """An operation whose images depend on seeds."""
 
@@ -34,11 +41,7 @@ class Seeded(Operation):
 
     def first_seed(self) -> int:
         """The seed, or one at random."""
-        if self.seed >= 0:
-            return self.seed
-        import secrets
-
-        return secrets.randbelow(2**48)
+        return self.seed if self.seed >= 0 else drawn_seed()
 
     def seeds_of(self, count: int) -> range:
         """Of so many images."""

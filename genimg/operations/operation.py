@@ -18,7 +18,7 @@ class Kind(StrEnum):
     PICTURE = "picture"  # [H, W, C], uint8 or uint16; any size, with or without alpha
     MASK = "mask"  # a picture as large as another: white, or transparent, is what it marks
     PICTURES = "pictures"  # uint8 [N, H, W, C], each of a seed
-    FRAMES = "frames"  # likewise, one after the other
+    FRAMES = "frames"  # likewise, one after the other; what goes in may be a single one
     LATENTS = "latents"  # float32 [N, D]
     VALUES = "values"  # plain values, as JSON has them
 

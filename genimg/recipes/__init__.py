@@ -9,6 +9,7 @@ from genimg.recipes.classifier import classifier
 from genimg.recipes.denoiser import dncnn, drunet, ffdnet
 from genimg.recipes.detector import detector
 from genimg.recipes.flow import flow
+from genimg.recipes.frames import conv_lstm, conv_mixer, frame_vae, predrnn
 from genimg.recipes.gan import (
     biggan_small,
     dcgan,
@@ -65,6 +66,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "classifier": classifier,
     "segmenter": segmenter,
     "detector": detector,
+    "conv-mixer": conv_mixer,
+    "conv-lstm": conv_lstm,
+    "predrnn": predrnn,
+    "frame-vae": frame_vae,
 }
 
 

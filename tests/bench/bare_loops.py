@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg import losses
+from genimg.data.grids import FRAMES
 from genimg.models.centers import STRIDE
 from genimg.schedule import Train
 from genimg.training.adversarial import Adversarial
@@ -27,6 +28,7 @@ from genimg.training.flow_matching import FlowMatching
 from genimg.training.game import LOSSES
 from genimg.training.method import Method
 from genimg.training.optimizers import Muon
+from genimg.training.prediction import Prediction
 from genimg.training.quantisation import Quantisation
 from genimg.training.recognition import Recognition
 from genimg.training.segmentation import Segmentation
@@ -240,6 +242,26 @@ def flow_matching(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
     return loss_of
 
 
+def prediction(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
+    count = recipe.data.given + recipe.data.predicted
+
+    def loss_of(network: Any, images: Tensor, rows: Columns) -> Tensor:
+        clips = rows["frames"].unflatten(1, (FRAMES, -1))[:, :count].float() * (2 / 255) - 1
+        shown = torch.ones(len(clips), count, dtype=torch.bool, device=clips.device)
+        noise = None
+        if network.latents:
+            noise = torch.randn(len(clips), count - 1, network.latents, device=clips.device)
+        with autocast:
+            made, beliefs = network.learn(clips, shown, noise)
+        error = F.mse_loss(made.float(), clips[:, -made.shape[1] :])
+        if not beliefs:
+            return error
+        nats = losses.gaussian_kl(*(each.float() for each in beliefs)).flatten(2).sum(2)
+        return error + recipe.loss.kl * nats.mean()
+
+    return loss_of
+
+
 def autoencoding(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
     wanted, likelihood = recipe.loss, recipe.likelihood
     count = wanted.importance
@@ -312,6 +334,7 @@ LOOPS: dict[type[Method], Loop] = {
     Autoencoding: alone(autoencoding),
     Detection: alone(detection),
     FlowMatching: alone(flow_matching),
+    Prediction: alone(prediction),
     Quantisation: quantisation,
     Recognition: alone(recognition),
     Segmentation: alone(segmentation),

@@ -3,7 +3,8 @@
 The quick test stops before the code generator (PyTorch's backend `aot_eager`), which is where
 graphs are traced and differentiated; it is of one recipe of each method and network (the other
 GANs have those of dcgan or of biggan-small, the enhancer that of the deblurrer, restorer and
-colouriser that of drunet). The slow test compiles every recipe as users do.
+colouriser that of drunet; conv-lstm and predrnn go frame by frame, as frame-vae does). The slow
+test compiles every recipe as users do.
 """
 
 import functools
@@ -48,6 +49,8 @@ COMPILED = {
     "classifier": 1,
     "segmenter": 1,
     "detector": 1,
+    "conv-mixer": 1,
+    "frame-vae": 1,
 }
 
 

@@ -43,6 +43,7 @@ def asked(engine: Engine, name: str):
         Kind.PICTURE: lambda: picture(9, 9, 3),
         Kind.MASK: lambda: picture(9, 9, 1) // 128 * 255,
         Kind.LATENTS: lambda: np.zeros((1, width), np.float32),
+        Kind.FRAMES: lambda: picture(9, 9, 3)[None],
     }
     takes, optional = OPERATIONS[name].takes, OPERATIONS[name].optional - {"mask"}
     inputs = {key: given[kind]() for key, kind in takes.items() if key not in optional}

@@ -12,6 +12,7 @@ from tiny_recipes import tiny
 from torch import nn
 
 from genimg.inference import Inference, fold_normalisation, prepared
+from genimg.models.predicting import Predictor
 from genimg.models.quantised import QuantisedAutoencoder
 from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
@@ -132,7 +133,10 @@ def test_a_prepared_network_computes_what_it_did_before(name):
             part.running_var.uniform_(0.5, 2)
     network.eval().requires_grad_(False)
     data = tiny(name).data
-    if hasattr(network, "latent") and not hasattr(network, "encode"):
+    if isinstance(network, Predictor):
+        clips = torch.rand(4, network.given, data.channels, data.size, data.size) * 2 - 1
+        inputs, function = (clips, torch.randn(4, network.predicted * network.latents)), "forward"
+    elif hasattr(network, "latent") and not hasattr(network, "encode"):
         inputs = (torch.randn(4, network.latent),)
         function = "forward"
     elif isinstance(network, QuantisedAutoencoder):

@@ -34,6 +34,7 @@ OF_THE_MODEL = {
     "scale",
     "frames",
     "square",
+    "seed",
     "seeds",
     "to_label",
     "dims",
