@@ -47,10 +47,10 @@ def decode(
     than `max_pixels` of all frames together, and for more than LONGEST frames.
     """
     image = images.opened(data, max_pixels)
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return [images.decode(data, channels, max_pixels)]
     frames: list[np.ndarray] = []
     try:
+        if image.format == "MPO" or not getattr(image, "is_animated", False):
+            return [images.decode(data, channels, max_pixels)]
         while most is None or len(frames) < most:
             if len(frames) == LONGEST:
                 raise BrokenImage(f"has more than {LONGEST} frames; cut it")
@@ -60,6 +60,8 @@ def decode(
             if image.mode[0] in "IF" and image.mode != "I;16":
                 raise BrokenImage("its samples have no agreed range; save it with 8 bits")
             frames.append(images.as_array(image, channels or 3))
+            if frames[-1].shape != frames[0].shape:
+                raise BrokenImage("its frames differ in size")
             image.seek(len(frames))
     except EOFError:  # behind the last
         pass

@@ -60,7 +60,7 @@ class ConvMixerModel(Section):
     """blocks between encoder and decoder"""
     kernel: Literal[3, 5, 7, 9] = 7
     """side of the convolutions of single channels, of patches"""
-    patch: Literal[1, 2, 4] = 2
+    patch: Literal[1, 2, 4] = 4
     """side of the squares of pixels that it computes with"""
 
 
@@ -285,7 +285,7 @@ def conv_mixer() -> FramePredictor:
         recipe="conv-mixer",
         data=Clips(size=32, channels=3, holdout=1_000),
         train=Train(
-            images=200_000, batch_size=16, lr=1e-3, warmup=2_000, decay="cosine",
+            images=400_000, batch_size=16, lr=1e-3, warmup=2_000, decay="cosine",
             ema_half_life=2_000, clip_norm=1.0,
         ),
     )  # fmt: skip

@@ -135,3 +135,22 @@ def test_frames_of_a_file_or_a_folder_come_in_their_order(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images in it; give a folder of frames"):
         moving.load(tmp_path / "empty")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("format", ["gif", "webp"])
+def test_damaged_animations_are_refused_and_never_crash(format):
+    data = moving.encode(clip(0, 5), format)
+    draw = np.random.default_rng(0)
+    for length in range(0, len(data), len(data) // 25):
+        broken = bytearray(data[:length] if length % 2 else data)
+        for place in draw.integers(13, len(data), 40):
+            if place < len(broken):
+                broken[place] = draw.integers(256)
+        try:
+            made = moving.decode(bytes(broken), 3)
+        except BrokenImage:
+            continue
+        assert all(frame.ndim == 3 and frame.dtype == np.uint8 for frame in made)
+    with pytest.raises(BrokenImage, match="damaged"):
+        moving.decode(data[: len(data) // 2])
