@@ -27,7 +27,7 @@ AnyPicture = Annotated[
 ]
 """A picture by its keys, or only named: a file, a folder, or a colour as #c8c8c8."""
 
-Place = Annotated[float, Field(ge=-1e5, le=1e5)]
+Place = Annotated[float, Field(ge=-100_000, le=100_000)]
 Point = tuple[Place, Place]
 Degrees = Annotated[float, Field(ge=-360, le=360)]
 Count = Annotated[int, Field(ge=0, le=100)]

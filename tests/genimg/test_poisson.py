@@ -6,10 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.fft import dstn
 from scipy.sparse.linalg import spsolve
 
-from genimg.composition.poisson import cloned, eroded, outflow, sines, steps
+from genimg.composition.poisson import Waves, cloned, eroded, outflow, steps
 
 
 def image(seed: int, *shape: int) -> torch.Tensor:
@@ -67,10 +66,11 @@ def test_only_gradients_count_and_ones_own_change_nothing():
     assert torch.equal(cloned(target, source, torch.zeros(40, 50, dtype=torch.bool)), target)
 
 
-def test_a_large_region_is_solved_to_the_last_bit_of_bytes():
-    """A disc of 300 pixels: what is left of the equations is nothing that one could see."""
+@pytest.mark.parametrize("middle", [160, 260])
+def test_a_large_region_is_solved_to_the_last_bit_of_bytes(middle):
+    """A disc of 300 pixels, whole and cut off by a border: nothing that one could see is left."""
     y, x = torch.meshgrid(torch.arange(320), torch.arange(320), indexing="ij")
-    region = (x - 160) ** 2 + (y - 160) ** 2 < 150**2
+    region = (x - 160) ** 2 + (y - middle) ** 2 < 150**2
     target, source = image(0, 1, 320, 320), image(1, 1, 320, 320).cumsum(dim=2) / 10
     made = cloned(target, source, region)
     left = outflow(*steps(made.double() - source)) * region
@@ -79,11 +79,17 @@ def test_a_large_region_is_solved_to_the_last_bit_of_bytes():
     torch.testing.assert_close(smooth, x[None] / 320.0, atol=1e-5, rtol=0)
 
 
-def test_sines_are_scipys():
-    values = image(3, 2, 7, 12).double()
-    mine = sines(sines(values).mT).mT
-    expected = dstn(values.numpy(), type=1, axes=(1, 2)) / 4
-    np.testing.assert_allclose(mine.numpy(), expected, atol=1e-12)
+@pytest.mark.parametrize("free", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("length", [1, 2, 7, 12])
+def test_waves_of_a_line_are_solutions_of_their_own(length, free):
+    matrix = 2 * np.eye(length) - np.eye(length, k=1) - np.eye(length, k=-1)
+    matrix[0, 0] -= free[0]
+    matrix[-1, -1] -= free[1]
+    waves = Waves(length, *free)
+    vectors = waves.to(torch.eye(length, dtype=torch.float64)).numpy()
+    np.testing.assert_allclose(vectors @ matrix, waves.rates.numpy()[:, None] * vectors, atol=1e-12)
+    values = image(3, 5, length).double()
+    torch.testing.assert_close(waves.to(waves.of(values)), values)
 
 
 @pytest.mark.parametrize("seed", range(3))
