@@ -330,3 +330,66 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_composed(tmp_p
 
 def test_kinds_say_what_they_are():
     assert all(kind.model_fields["kind"].description for kind in KINDS.values())
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy:
+    """One, or a range."""
+    one = st.floats(low, high)
+    return one | st.tuples(one, one).map(sorted).map(list)
+
+
+place = {"x": numbers(-30, 90), "y": numbers(-30, 90)}
+solid = {"radius": numbers(0.1, 60), "tilt": numbers(-85, 85), "turn": numbers(-360, 360),
+         "rotate": numbers(-360, 360), "azimuth": numbers(-360, 360)}  # fmt: skip
+sides = st.floats(12, 90)
+corners = st.tuples(st.floats(-40, 40), st.floats(-40, 40), sides, sides).map(
+    lambda box: np.add([[0, 0], [box[2], 3], [box[2], box[3]], [-5, box[3] + 9]], box[:2]).tolist()
+)
+OPTIONS = {
+    "paste": ({"rotate": numbers(-360, 360), "scale": numbers(0.01, 30)}, place),
+    "quad": ({"corners": corners}, {}),
+    "mesh": ({"points": corners.map(lambda c: [[c[0], c[1]], [c[3], c[2]]])}, {}),
+    "sphere": (solid, place),
+    "cylinder": (solid | {"height": numbers(0.1, 90)}, place),
+}
+
+
+@st.composite
+def layers(draw):
+    kind = draw(st.sampled_from(sorted(OPTIONS)))
+    needed, left_out = OPTIONS[kind]
+    return draw(
+        st.fixed_dictionaries(
+            {"kind": st.just(kind), "image": st.sampled_from(["#ff0000", "#0000ff80", "disc.png"])}
+            | needed,
+            optional=left_out
+            | {"label": st.sampled_from("ab"), "feather": st.integers(0, 12)}
+            | {"blend": st.sampled_from(["over", "poisson", "mixed"])}
+            | {"copies": st.just([0, 2]), "probability": st.just(0.5)},
+        )
+    )
+
+
+@settings(max_examples=60)
+@given(st.lists(layers(), max_size=5), st.integers(1, 40), st.integers(1, 40))
+def test_whatever_lies_in_a_scene_what_is_told_is_what_is_seen(tmp_path_factory, every, wide, high):
+    assert set(OPTIONS) == set(KINDS)
+    base = tmp_path_factory.getbasetemp()
+    if not (base / "disc.png").exists():
+        images.save(disc((9, 200, 30), 31), base / "disc.png")
+    made = composed({"background": "#808080", "size": [wide, high], "layers": every}, base)
+    assert made.image.shape == (high, wide, 3)
+    assert made.mask.shape == (high, wide)
+    shared = np.zeros((high, wide), int)
+    for thing in made.things:
+        x0, y0, x1, y1 = thing.box
+        assert 0 <= x0 < x1 <= wide
+        assert 0 <= y0 < y1 <= high
+        inside = made.mask[y0:y1, x0:x1] == thing.label
+        assert 0 < thing.area <= inside.sum()
+        assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+        shared[y0:y1, x0:x1] |= inside
+    assert np.array_equal(shared > 0, made.mask > 0)
+    assert sum(thing.area for thing in made.things) == (made.mask > 0).sum()
+    if not every:
+        assert (made.image == 128).all()
