@@ -1,9 +1,9 @@
 """Textures on surfaces: which part of a texture is seen in each pixel of a canvas, anti-aliased.
 
-SAMPLES a side of a pixel decide how much of it a surface covers. Where a texture is shrunk, its
-colours are those of the samples, of a level of its pyramid (mipmaps: Williams 1983, Pyramidal
-parametrics) by the longer axis of what a sample sees; where it is not, that of their middle, so
-that a texture which is only moved by whole pixels keeps its pixels exactly.
+SAMPLES along each side of a pixel decide how much of it a surface covers. Where a texture is
+shrunk, its colours are those of the samples, of a level of its pyramid (mipmaps: Williams 1983,
+Pyramidal parametrics) by the longer axis of what a sample sees; where it is not, that of their
+middle, so that a texture which is only moved by whole pixels keeps its pixels exactly.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SAMPLES = 4
-_BAND = 1 << 16  # pixels rendered at a time
+SAMPLES = (torch.arange(4, dtype=torch.float64) + 0.5) / 4
+CORNERS = SAMPLES[[0, -1]]
+_TILE = 128  # pixels a side that are rendered at a time
 _PLAIN = 1e-3  # of a spread, which is none
 
 Window = tuple[int, int, int, int]
@@ -92,56 +93,72 @@ def rendered(surface: Surface, window: Window) -> Tensor:
     """float32 [4, H, W]: what a window shows of a surface, premultiplied; 0 to 1."""
     x0, y0, x1, y1 = window
     made = torch.zeros(4, y1 - y0, x1 - x0)
-    step = max(1, _BAND // (x1 - x0))
-    for top in range(y0, y1, step):
-        bottom = min(top + step, y1)
-        made[:, top - y0 : bottom - y0] = _band(surface, (x0, top, x1, bottom))
+    for top in range(y0, y1, _TILE):
+        for left in range(x0, x1, _TILE):
+            tile = (left, top, min(left + _TILE, x1), min(top + _TILE, y1))
+            part = slice(top - y0, tile[3] - y0), slice(left - x0, tile[2] - x0)
+            made[:, *part] = _tile(surface, tile)
     return made
 
 
-def _band(surface: Surface, window: Window) -> Tensor:
-    x0, y0, x1, y1 = window
-    seen = surface.seen(_points(x0, x1), _points(y0, y1))
-    inside = _by_pixel(seen.inside)
-    touched = inside.any(dim=1)
-    made = torch.zeros(len(touched), 4)
-    if not touched.any():
-        return _as_image(made, x1 - x0)
-    inside, uv = inside[touched], _by_pixel(seen.uv)[touched]
-    texture, count = surface.texture, inside.sum(dim=1)
-    middle, off = _middles(uv, inside, count, texture.around)
-    size = _footprints(off * texture.sides, count)
-    levels = (size / SAMPLES).clamp_(min=1).log2_().floor_().long()
-    levels.clamp_(max=len(texture.levels) - 1)
-    spread = (size - 1).clamp_(0, 1)
-    many = spread > _PLAIN
-    colours = texture.at(middle[:, None], levels)[:, 0] * (count / SAMPLES**2)[:, None].float()
-    if many.any():
-        places = middle[many, None] + spread[many, None, None] * off[many]
-        samples = texture.at(places, levels[many]) * inside[many, :, None]
-        colours[many] = samples.sum(dim=1) / SAMPLES**2
-    if seen.light is not None:
-        light = torch.where(inside, _by_pixel(seen.light)[touched], 0).sum(dim=1) / count
-        colours[:, :3] *= light[:, None].float()
-    made[touched] = colours
-    return _as_image(made, x1 - x0)
+def _tile(surface: Surface, tile: Window) -> Tensor:
+    """By the corners of its pixels alone, where all are covered, and none shows a texture shrunk."""
+    seen = _seen(surface, tile, CORNERS)
+    if seen.inside.all():
+        pixels = Pixels(surface.texture, seen, CORNERS)
+        if not pixels.many.any():
+            return pixels.coloured(surface.texture, tile)
+    seen = _seen(surface, tile, SAMPLES)
+    if not seen.inside.any():
+        return torch.zeros(4, tile[3] - tile[1], tile[2] - tile[0])
+    return Pixels(surface.texture, seen, SAMPLES).coloured(surface.texture, tile)
 
 
-def _as_image(pixels: Tensor, width: int) -> Tensor:
-    """[4, H, W] of [H W, 4]."""
-    return pixels.unflatten(0, (-1, width)).permute(2, 0, 1)
+def _seen(surface: Surface, tile: Window, within: Tensor) -> Seen:
+    """At the samples of its pixels."""
+    x0, y0, x1, y1 = tile
+    x, y = ((torch.arange(*ends)[:, None] + within).flatten() for ends in ((x0, x1), (y0, y1)))
+    return surface.seen(x, y)
 
 
-def _points(start: int, stop: int) -> Tensor:
-    """float64: the samples of pixels along a line."""
-    within = (torch.arange(SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES
-    return (torch.arange(start, stop)[:, None] + within).flatten()
+class Pixels:
+    """What is seen in pixels: of the samples within each, or of its corners."""
 
+    def __init__(self, texture: Texture, seen: Seen, within: Tensor) -> None:
+        self.side = len(within)
+        inside = self._by_pixel(seen.inside)
+        self.touched = inside.any(dim=1)
+        self.inside, uv = inside[self.touched], self._by_pixel(seen.uv)[self.touched]
+        self.count = self.inside.sum(dim=1)
+        self.middle, self.off = _middles(uv, self.inside, self.count, texture.around)
+        self.size = _footprints(self.off * texture.sides, self.count) / within.std(correction=0)
+        self.spread = (self.size - 1).clamp(0, 1)
+        self.many = self.spread > _PLAIN
+        self.light = None
+        if seen.light is not None:
+            light = self._by_pixel(seen.light)[self.touched]
+            self.light = torch.where(self.inside, light, 0).sum(dim=1) / self.count
 
-def _by_pixel(values: Tensor) -> Tensor:
-    """[H SAMPLES, W SAMPLES, ...] -> [H W, SAMPLES², ...]."""
-    cells = values.unflatten(0, (-1, SAMPLES)).unflatten(2, (-1, SAMPLES)).transpose(1, 2)
-    return cells.flatten(2, 3).flatten(0, 1)
+    def coloured(self, texture: Texture, tile: Window) -> Tensor:
+        """float32 [4, H, W]."""
+        levels = (self.size / self.side).clamp_(min=1).log2_().floor_().long()
+        levels.clamp_(max=len(texture.levels) - 1)
+        share, many = (self.count / self.side**2)[:, None].float(), self.many
+        colours = texture.at(self.middle[:, None], levels)[:, 0] * share
+        if many.any():
+            places = self.middle[many, None] + self.spread[many, None, None] * self.off[many]
+            samples = texture.at(places, levels[many]) * self.inside[many, :, None]
+            colours[many] = samples.sum(dim=1) / self.side**2
+        if self.light is not None:
+            colours[:, :3] *= self.light[:, None].float()
+        made = torch.zeros(len(self.touched), 4)
+        made[self.touched] = colours
+        return made.unflatten(0, (-1, tile[2] - tile[0])).permute(2, 0, 1)
+
+    def _by_pixel(self, values: Tensor) -> Tensor:
+        """[H S, W S, ...] -> [H W, S², ...]."""
+        cells = values.unflatten(0, (-1, self.side)).unflatten(2, (-1, self.side)).transpose(1, 2)
+        return cells.flatten(2, 3).flatten(0, 1)
 
 
 def _middles(uv: Tensor, inside: Tensor, count: Tensor, around: bool) -> tuple[Tensor, Tensor]:
@@ -155,12 +172,11 @@ def _middles(uv: Tensor, inside: Tensor, count: Tensor, around: bool) -> tuple[T
 
 
 def _footprints(off: Tensor, count: Tensor) -> Tensor:
-    """float64 [K]: the longer axis of what pixels see of a texture, in its own pixels.
+    """float64 [K]: how far pixels' samples are off their middle, along the longer axis.
 
-    off: float64 [K, S, 2] from their means. Under an affine map of singular values s the samples
-    of a pixel have variances (1 - 1 / SAMPLES²) s² / 12 along its axes.
+    off: float64 [K, S, 2]. As a standard deviation: under an affine map it is that of the samples
+    within a pixel times the larger singular value.
     """
     a, c = (off.square().sum(dim=1) / count[:, None]).unbind(1)
     b = off.prod(dim=2).sum(dim=1) / count
-    variance = (a + c) / 2 + torch.hypot((a - c) / 2, b)
-    return (variance * 12 / (1 - 1 / SAMPLES**2)).sqrt()
+    return ((a + c) / 2 + torch.hypot((a - c) / 2, b)).sqrt()
