@@ -102,7 +102,7 @@ def rendered(surface: Surface, window: Window) -> Tensor:
 
 
 def _tile(surface: Surface, tile: Window) -> Tensor:
-    """By the corners of its pixels alone, where all are covered, and none shows a texture shrunk."""
+    """By the corners of pixels alone where all are covered, and none shows a texture shrunk."""
     seen = _seen(surface, tile, CORNERS)
     if seen.inside.all():
         pixels = Pixels(surface.texture, seen, CORNERS)
