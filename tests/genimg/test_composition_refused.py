@@ -1,4 +1,4 @@
-"""Scenes that cannot be composed are refused before anything is, with what is wrong and a remedy."""
+"""Scenes that cannot be composed are refused before anything is, each with a remedy."""
 
 import json
 
