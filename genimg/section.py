@@ -264,7 +264,8 @@ def allowed(field: FieldInfo) -> str:
     elif annotation is None or annotation is type(None):
         text = "none"
     else:
-        text = getattr(annotation, "__name__", str(annotation))
+        kind = getattr(annotation, "model_fields", {}).get("kind")
+        text = kind.default if kind else getattr(annotation, "__name__", str(annotation))
     limits = {
         "ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}",
         "multiple_of": "a multiple of {}",

@@ -5,6 +5,7 @@ import typer
 from genimg.operations import OPERATIONS
 from jobs import models
 from jobs.compare import compare
+from jobs.compose import compose
 from jobs.console import run
 from jobs.degrade import degrade
 from jobs.demo import demo
@@ -23,7 +24,19 @@ app = typer.Typer(
     add_completion=False,
 )
 LIFE, DOING = "The life of a model", "Operations"
-for command in (recipes, train, tune, evaluate, compare, directions, serve, prepare, degrade, demo):
+for command in (
+    recipes,
+    train,
+    tune,
+    evaluate,
+    compare,
+    directions,
+    serve,
+    prepare,
+    degrade,
+    compose,
+    demo,
+):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
 for operation in OPERATIONS.values():
