@@ -98,7 +98,10 @@ def evaluate(
 
     part = split_of(split)
     if workers and judge is None:
-        raise InputError(f"--workers {workers}: they draw what a judge looks at; give --judge too")
+        raise InputError(
+            f"--workers {workers}: they draw a generator's images for --judge to look at; give"
+            " it too, or leave them out"
+        )
     if gan_train and judge is None:
         raise InputError("--gan-train: a classifier as the judge is trained; give --judge too")
     folder, verified = folder_of(model, registry)

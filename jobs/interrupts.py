@@ -1,5 +1,6 @@
 """What Ctrl-C does while a command begins: some imports, and Ray's start, are no time for it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,9 +24,15 @@ def ctrl_c_ends() -> Iterator[None]:
 
 @contextmanager
 def ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C within the block takes effect after it."""
+    """Ctrl-C within the block takes effect after it, and is answered at once."""
     asked: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+
+    def wait(number: int, frame: object) -> None:
+        if not asked:
+            os.write(2, b"stopping, once what has begun to start can be ended\n")
+        asked.append(number)
+
+    previous = signal.signal(signal.SIGINT, wait)
     try:
         yield
     finally:

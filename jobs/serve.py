@@ -119,6 +119,8 @@ def read_options(
 
     if not config and not models:
         models = bundled.names()
+    if port is not None and not 0 <= port < 2**16:
+        raise InputError(f"--port {port}: there is none such; give one below {2**16}")
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
     tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}

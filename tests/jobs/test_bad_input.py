@@ -21,6 +21,7 @@ WRONG = [
     ("recipes dcgan train.lr=-1", "train.lr=-1", "greater than 0"),
     ("recipes dcgan --show-augmentation out.xyz", "cannot write images as '.xyz'", ".png"),
     ("recipes dcgan --show-augmentation out.png --data photo", "photo: no such file or folder"),
+    ("serve --model dcgan --port 99999", "--port 99999", "give one below 65536"),
     ("train dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("train zzz", "unknown recipe 'zzz'", "known: biggan-small, classifier"),
     ("train dcgan train.batchsize=8", "'train.batchsize'", "did you mean 'train.batch_size'?"),

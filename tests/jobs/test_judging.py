@@ -270,4 +270,4 @@ def test_scores_of_images_that_workers_draw_are_the_same(
 def test_workers_draw_for_a_judge_alone(command, home: Path):
     ended = command("evaluate dcgan --data scenes --workers 2")
     assert ended.code == 2
-    assert "--workers 2: they draw what a judge looks at; give --judge too" in ended.err
+    assert "--workers 2: they draw a generator's images for --judge to look at" in ended.err
