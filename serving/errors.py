@@ -67,7 +67,7 @@ def bad_value(param: str, value: object, reason: str) -> ApiError:
 def of_input(error: InputError) -> ApiError:
     """400 for what an engine refuses; its messages begin with `parameter=value: `, or with what
     they are about."""
-    param = re.match(r"\w+(?==)|(image|mask|latents)\b", str(error))
+    param = re.match(r"\w+(?==)|(image|mask|latents|seeds|dims)\b", str(error))
     return ApiError(400, "invalid_value", str(error), param[0] if param else None)
 
 
