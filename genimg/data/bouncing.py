@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,9 +10,8 @@ from torch import Tensor
 
 from genimg.contracts import Splittable, Stored
 from genimg.data.grids import FRAMES
-from genimg.data.stacked import MOST_HELD_OUT
+from genimg.data.of_gray import OfGray
 from genimg.data.transfer import to_device
-from genimg.errors import InputError
 from genimg.rng import fold, integers, uniform
 
 LENGTH = 10_000  # clips that count as an epoch, and those of a test set
@@ -30,8 +27,8 @@ def side_of(size: int) -> int:
     return size * 28 // 64
 
 
-class Bouncing:
-    """A Dataset (see genimg.contracts) of clips, in each of which two of some gray images move.
+class Bouncing(OfGray):
+    """A Dataset of clips, in each of which two of some gray images move.
 
     Moving-MNIST (Srivastava, Mansimov, Salakhutdinov 2015) by the rule of OpenSTL's loader (Tan and
     others 2023), of any gray images of `side_of(size)`: each begins anywhere in the room that it
@@ -42,7 +39,7 @@ class Bouncing:
     """
 
     channels = 1
-    classes: Mapping[str, tuple[str, ...]] = {}
+    epoch = LENGTH
 
     def __init__(
         self,
@@ -53,37 +50,18 @@ class Bouncing:
         length: int | None = None,
     ) -> None:
         """length: how many clips there are; None: no end"""
-        assert gray.channels == 1, gray.channels
         assert gray.size == side_of(size), gray.size
-        self._gray = gray
+        super().__init__(gray, size, length, f"bouncing {size} {seed} {length}")
         self._seed = seed
-        self._length = length
-        self.size, self.columns = size, columns
-        about = f"{gray.fingerprint} bouncing {size} {seed} {length}"
-        self.fingerprint = hashlib.sha256(about.encode()).hexdigest()
+        self.columns = columns
 
-    def __len__(self) -> int:
-        return self._length or LENGTH
-
-    @property
-    def device(self) -> torch.device | None:
-        return self._gray.device
-
-    @property
-    def at_hand(self) -> bool:
-        return self._gray.at_hand
-
-    def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
-        return positions % self._length if self._length else positions
-
-    def digits(self, indices: np.ndarray) -> np.ndarray:
-        """int64 [N, 2]: the gray images that move in clips at int64 `indices`."""
+    def parts(self, indices: np.ndarray) -> np.ndarray:
         return integers(self._keys(indices, 0), len(self._gray), (OBJECTS,)).numpy()
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
         each = torch.arange(OBJECTS, device=keys.device)
         gray = self._gray.fetch(
-            self.digits(indices).reshape(-1), fold(keys[:, None], each).flatten()
+            self.parts(indices).reshape(-1), fold(keys[:, None], each).flatten()
         )["image"]
         corners = trajectories(self._keys(indices, 1), self.size - self._gray.size)
         gray = gray.unflatten(0, (-1, OBJECTS))[:, :, 0]
@@ -91,21 +69,9 @@ class Bouncing:
         stored = {"image": frames[:, :1], "frames": frames}
         return {name: stored[name] for name in self.columns}
 
-    def whole(self, index: int) -> Stored:
-        stored = self.fetch(np.array([index]), torch.tensor([index]))
-        return {name: column[0] for name, column in stored.items()}
-
-    def name(self, index: int) -> str:
-        return "+".join(map(self._gray.name, self.digits(np.array([index]))[0].tolist()))
-
-    def choose(self, count: int) -> np.ndarray:
-        return np.arange(min(count, len(self)))  # drawn already
-
     def hold_out(self, count: int) -> tuple[Bouncing, Bouncing]:
-        """(the others, `count` clips), of gray images that are held out, a sixth at most."""
-        if self._length and count >= self._length:
-            raise InputError(f"data.holdout={count}: must be below {self._length}")
-        rest, kept = self._gray.hold_out(max(1, min(count, len(self._gray) // MOST_HELD_OUT)))
+        """(the others, `count` clips), of gray images that are held out."""
+        rest, kept = self.held_apart(count)
         return (
             Bouncing(rest, self.size, self.columns, self._seed, self._length),
             Bouncing(kept, self.size, self.columns, HELD_OUT, count),

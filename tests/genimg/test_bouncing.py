@@ -58,7 +58,7 @@ def test_clips_show_their_digits_over_one_another():
     assert stored["frames"].shape == (3, FRAMES, 64, 64)
     assert torch.equal(stored["image"], stored["frames"][:, :1])
     corners = trajectories(data._keys(indices, 1), 36)
-    for number, digits in enumerate(data.digits(indices)):
+    for number, digits in enumerate(data.parts(indices)):
         for frame in range(FRAMES):
             canvas = np.zeros((64, 64), np.uint8)
             for place, digit in enumerate(digits):
@@ -74,7 +74,7 @@ def test_what_is_held_out_shows_other_digits_and_is_the_same_always():
     rest, kept = Bouncing(numbered(60, 28), 64).hold_out(50)
     assert (len(rest), len(kept)) == (10_000, 50)
     names = [
-        {each._gray.name(i) for i in each.digits(np.arange(300)).flatten()} for each in (rest, kept)
+        {each._gray.name(i) for i in each.parts(np.arange(300)).flatten()} for each in (rest, kept)
     ]
     assert not names[0] & names[1]
     assert len(names[1]) == 10
@@ -95,7 +95,7 @@ def test_a_recipe_asks_for_moving_digits_and_tests_on_test_digits(tmp_path):
     assert (len(test), test._seed, test.columns) == (10_000, TEST, ("image", "frames"))
     first = test.fetch(np.array([0]), torch.tensor([0]))["frames"][0, 0].numpy()
     top, left = trajectories(test._keys(np.array([0]), 1), 36)[0, 0, 0].tolist()
-    digit = draw[60 + test.digits(np.array([0]))[0, 0]]
+    digit = draw[60 + test.parts(np.array([0]))[0, 0]]
     assert (first[top : top + 28, left : left + 28] >= digit).all()
     assert side_of(32) == 14
     with pytest.raises(InputError, match="bounce=true makes gray clips; give channels=1"):

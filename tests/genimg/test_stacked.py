@@ -29,13 +29,13 @@ def test_a_channel_is_a_gray_image_and_each_image_is_another():
     data = Stacked(numbered(200))
     images = data.fetch(np.arange(3000), torch.arange(3000))["image"]
     assert images.shape == (3000, 3, 8, 8)
-    assert torch.equal(images[:, :, 0, 0].long(), torch.from_numpy(data.layers(np.arange(3000))))
+    assert torch.equal(images[:, :, 0, 0].long(), torch.from_numpy(data.parts(np.arange(3000))))
     assert (images == images[..., :1, :1]).all()
     counts = images[:, :, 0, 0].flatten().long().bincount(minlength=200)
     assert 20 < counts.min() <= counts.max() < 80  # 45 of each are expected
     assert torch.corrcoef(images[:, :, 0, 0].T.double()).fill_diagonal_(0).abs().max() < 0.08
     assert torch.equal(data.whole(7)["image"], images[7])
-    assert data.name(7) == "+".join(f"{layer:06d}" for layer in data.layers(np.array([7]))[0])
+    assert data.name(7) == "+".join(f"{layer:06d}" for layer in data.parts(np.array([7]))[0])
     assert len(data) == 128_000
     assert data.locate(np.array([5, 128_005]), 1, 8).tolist() == [5, 5]
     assert data.choose(4).tolist() == [0, 1, 2, 3]
