@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genimg.models.predicting import Beliefs, Predictor
-from genimg.models.recurrent import ConvLSTM, blank, shown
+from genimg.models.recurrent import ConvLSTM, blank, shown, through
 from genimg.models.rows import Conv2d
 
 MOST = 8.0  # of a log variance, either way
@@ -108,10 +108,7 @@ class FrameVAE(Predictor):
                     latent = drawn(mean, log_variance, noise[:, step - steps])
             else:
                 latent = drawn(expected, doubt, noise[:, step - steps])
-            x = torch.cat([x, latent], dim=1)
-            for layer, cell in enumerate(self.cells):
-                x, c, _ = cell(x, *states[layer], memory)
-                states[layer] = x, c
+            x, _ = through(self.cells, states, torch.cat([x, latent], dim=1), memory)
             made.append(self.head(x))
         stacked = tuple(torch.stack(each, dim=1) for each in zip(*beliefs, strict=True))
         return F.pixel_shuffle(torch.stack(made, dim=1), self.patch), stacked

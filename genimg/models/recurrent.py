@@ -112,11 +112,19 @@ class Recurrent(Predictor):
         made: list[Tensor] = []
         for step in range(self.given + self.predicted - 1):
             x = shown(patches, made, step, self.given, told)
-            for layer, cell in enumerate(self.cells):
-                x, c, memory = cell(x, *states[layer], memory)
-                states[layer] = x, c
+            x, memory = through(self.cells, states, x, memory)
             made.append(self.head(x))
         return F.pixel_shuffle(torch.stack(made, dim=1), self.patch)
+
+
+def through(
+    cells: nn.ModuleList, states: list[tuple[Tensor, Tensor]], x: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the last of some layers says, and m; hidden and cell of each, in `states`, go on."""
+    for layer, cell in enumerate(cells):
+        x, c, memory = cell(x, *states[layer], memory)
+        states[layer] = x, c
+    return x, memory
 
 
 def blank(patches: Tensor, width: int) -> Tensor:
