@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -64,10 +64,14 @@ def bad_value(param: str, value: object, reason: str) -> ApiError:
     return ApiError(400, "invalid_value", f"{param}={shown(value)}: {reason}", param)
 
 
-def of_input(error: InputError) -> ApiError:
+def of_input(error: InputError, options: Iterable[str]) -> ApiError:
     """400 for what an engine refuses; its messages begin with `parameter=value: `, or with what
-    they are about."""
-    param = re.match(r"\w+(?==)|(image|mask|latents|seeds|dims)\b", str(error))
+    they are about.
+
+    options: of the operation, which messages may be about
+    """
+    about = rf"\w+(?==)|(image|mask|latents)\b|({'|'.join(options)})(?=: )"
+    param = re.match(about, str(error))
     return ApiError(400, "invalid_value", str(error), param[0] if param else None)
 
 

@@ -121,7 +121,7 @@ class Host:
                 coders = self._coders if small else self._large_coders
                 made = await passes.submit(lambda: self._coded(plan, coders), load)
         except InputError as error:
-            raise of_input(error) from None
+            raise of_input(error, type(request.operation).model_fields) from None
         return Answer(
             images=made.files,
             format=made.format,
