@@ -21,3 +21,13 @@ def nearest(given: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(known)}" if known else "there are none yet"
+
+
+def listed(words: Iterable[str]) -> str:
+    """One or more in a row, as they are said.
+
+    >>> listed(["image", "mask", "label"])
+    'image, mask and label'
+    """
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last

@@ -14,7 +14,7 @@ from genimg.composition.layer import AnyPicture, Layer
 from genimg.composition.mesh import Mesh
 from genimg.composition.pictures import Picture, Plain
 from genimg.composition.solids import Cylinder, Sphere
-from genimg.errors import InputError
+from genimg.errors import InputError, listed
 from genimg.section import Section, of_its_kind
 
 KINDS: dict[str, type[Layer]] = {
@@ -63,9 +63,7 @@ class Scene(Section):
 
     def told(self, things: list[str]) -> str:
         """A caption of things that are seen."""
-        *before, last = things or ["nothing"]
-        listed = f"{', '.join(before)} and {last}" if before else last
-        return self.caption.replace(THINGS, listed)
+        return self.caption.replace(THINGS, listed(things or ["nothing"]))
 
     @property
     def captioned(self) -> bool:

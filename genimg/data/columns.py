@@ -28,7 +28,7 @@ from genimg.contracts import Stored
 from genimg.data.beside import Boxes, Number, Words
 from genimg.data.fitting import Fit, Place, placed, too_small
 from genimg.data.grids import Classes, Clip, Encode, Pixels
-from genimg.errors import InputError, nearest
+from genimg.errors import InputError, listed, nearest
 from genimg.images import BrokenImage, Channels
 
 
@@ -181,16 +181,6 @@ def read_columns(text: str) -> tuple[str, ...]:
     for name in sorted(names - COLUMNS.keys()):
         raise InputError(f"column {name!r} is not known; {nearest(name, COLUMNS)}")
     return tuple(name for name in COLUMNS if name in names)
-
-
-def listed(columns: Iterable[str]) -> str:
-    """In words: 'image, mask and label'.
-
-    >>> listed(["image", "mask", "label"])
-    'image, mask and label'
-    """
-    *before, last = columns
-    return f"{', '.join(before)} and {last}" if before else last
 
 
 def ready(stored: Stored) -> dict[str, Tensor]:

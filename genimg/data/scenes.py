@@ -25,7 +25,7 @@ from genimg.data.motion import moving
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 from genimg.data.transfer import to_device
-from genimg.errors import InputError
+from genimg.errors import InputError, listed
 
 VERSION = 1  # raise it with every change of what a key looks like, or of what is said of it
 CPU = torch.device("cpu")
@@ -92,13 +92,12 @@ def captions(layout: Layout) -> list[str]:
     for kinds, hues, surfaces in zip(
         layout.shapes.tolist(), layout.colours.tolist(), layout.textures.tolist(), strict=True
     ):
-        *objects, last = (
+        objects = [
             f"a {textures[surface]} {colours[hue]} {shapes[kind]}"
             for kind, hue, surface in zip(kinds, hues, surfaces, strict=False)
             if kind >= 0
-        )
-        listed = f"{', '.join(objects)} and {last}" if objects else last
-        sentences.append(f"{listed} on a {BACKDROPS[surfaces[-1]]} background")
+        ]
+        sentences.append(f"{listed(objects)} on a {BACKDROPS[surfaces[-1]]} background")
     return sentences
 
 

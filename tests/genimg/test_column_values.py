@@ -6,10 +6,10 @@ import torch
 
 from genimg.contracts import UNKNOWN
 from genimg.data.beside import BOXES, BYTES
-from genimg.data.columns import COLUMNS, agreed, fit_values, listed, refuse_missing
+from genimg.data.columns import COLUMNS, agreed, fit_values, refuse_missing
 from genimg.data.memory import Images
 from genimg.data.storage import Ragged
-from genimg.errors import InputError
+from genimg.errors import InputError, listed
 from genimg.images import BrokenImage
 
 
