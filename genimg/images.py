@@ -5,10 +5,10 @@ of them inside the library.
 """
 
 import io
-import itertools
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from uuid import uuid4
@@ -17,8 +17,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genimg.errors import InputError, nearest
+from genimg.pillow_arrays import Channels as Channels
+from genimg.pillow_arrays import as_array, as_it_is
 
-Channels = Literal[1, 3]  # gray, RGB
 Format = Literal["png", "jpeg", "webp", "bmp", "tiff"]
 
 # What decode() tries. Pillow knows many more, some of which start other programs (EPS).
@@ -37,7 +38,6 @@ WRITABLE_SUFFIXES: dict[str, Format] = {
 PNG_LEVEL = 4  # of a photograph 3 % larger than by the usual 6, in a third of the time
 JPEG_QUALITY = 95
 MAX_PROFILE_BYTES = 4 << 20  # a larger ICC profile is left out; those of printers have 0.5 to 3 MB
-_LARGE, _BAND = 2**22, 2**18  # pixels: of images that are copied in bands, and of these
 _SIGNED = 2  # TIFF 6.0, SampleFormat
 _WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
 
@@ -101,7 +101,7 @@ def decode(
     except Exception as error:  # on damaged pixels Pillow raises almost anything
         raise BrokenImage(f"damaged or truncated ({error})") from error
     if keep_alpha and channels is None:
-        return _as_it_is(image)
+        return as_it_is(image)
     return as_array(image, channels)
 
 
@@ -201,51 +201,6 @@ def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
     return converted
 
 
-def as_array(image: Image.Image, channels: Channels | None) -> np.ndarray:
-    """uint8 [H, W, C] of a decoded Pillow image of any mode."""
-    mode = image.mode
-    if mode == "I;16":
-        narrow = ((np.asarray(image).astype(np.int32) + 128) // 257).astype(np.uint8)[..., None]
-        return narrow.repeat(3, axis=2) if channels == 3 else narrow
-
-    gray = mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        image = image.convert("LA" if mode == "La" else "RGBA").convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    natural = "L" if gray else "RGB"
-    for wanted in (natural, {None: natural, 1: "L", 3: "RGB"}[channels]):
-        if image.mode != wanted:  # converting copies, needed or not
-            image = image.convert(wanted)
-    return _pixels(image)
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    """[H, W, C] of a Pillow image; a large one in bands, for Pillow makes two copies more."""
-    width, height = image.size
-    rows = max(1, _BAND // width)
-    if width * height <= _LARGE:
-        made = np.array(image)
-    else:
-        bands = (
-            np.asarray(image.crop((0, top, width, min(top + rows, height))))
-            for top in range(0, height, rows)
-        )
-        first = next(bands)
-        made = np.empty((height, *first.shape[1:]), first.dtype)
-        for number, band in enumerate(itertools.chain([first], bands)):
-            made[number * rows : number * rows + len(band)] = band
-    return made[..., None] if made.ndim == 2 else made
-
-
-def _as_it_is(image: Image.Image) -> np.ndarray:
-    """uint8 or uint16 [H, W, C] of a decoded Pillow image, with its alpha and depth."""
-    if image.mode == "I;16":
-        return _pixels(image)
-    if not image.has_transparency_data:
-        return as_array(image, None)
-    return _pixels(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
-
-
 def encode(
     array: np.ndarray,
     format: Format = "png",
@@ -313,12 +268,19 @@ def load(
 ) -> np.ndarray:
     """The image in a file as [H, W, C]; see decode(). Raises InputError naming the file."""
     path = Path(path)
-    try:
+    with reading(path):
         return decode(path.read_bytes(), channels, keep_alpha=keep_alpha, animated=animated)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """What is wrong with a file that is read within the block is raised as InputError naming it."""
+    try:
+        yield
     except BrokenImage as error:
-        raise BrokenImage(error.reason, str(path)) from error
+        raise BrokenImage(error.reason, str(file)) from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{file}: {error.strerror or error}") from error
 
 
 def save(

@@ -11,6 +11,7 @@ from PIL import Image
 from genimg import images
 from genimg.errors import InputError
 from genimg.images import BrokenImage, Channels, TooLarge
+from genimg.pillow_arrays import as_array
 
 Format = Literal["webp", "gif"]
 FRAME_MS = 80  # milliseconds that a frame is shown
@@ -59,7 +60,7 @@ def decode(
             image.load()
             if image.mode[0] in "IF" and image.mode != "I;16":
                 raise BrokenImage("its samples have no agreed range; save it with 8 bits")
-            frames.append(images.as_array(image, channels or 3))
+            frames.append(as_array(image, channels or 3))
             if frames[-1].shape != frames[0].shape:
                 raise BrokenImage("its frames differ in size")
             image.seek(len(frames))
@@ -86,12 +87,8 @@ def load(path: Path) -> np.ndarray:
         raise InputError(f"{path}: no images in it; give a folder of frames")
     frames: list[np.ndarray] = []
     for file in files:
-        try:
+        with images.reading(file):
             frames += decode(file.read_bytes(), 3)
-        except BrokenImage as error:
-            raise BrokenImage(error.reason, str(file)) from error
-        except OSError as error:
-            raise InputError(f"{file}: {error.strerror or error}") from error
         if frames[-1].shape != frames[0].shape:
             raise InputError(f"{file}: its size is not that of the frames before it")
     return np.stack(frames)

@@ -12,6 +12,7 @@ from PIL import Image, ImageColor, ImageOps
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from genimg import pillow_arrays
 from genimg.composition.pictures import (
     MAX_PIXELS,
     Colour,
@@ -146,8 +147,7 @@ def tiles_of(base: Path, path: str, side: int) -> tuple[np.ndarray, Tensor]:
 
 def on_white(picture: np.ndarray) -> Image.Image:
     """RGB of uint8 [H, W, 4]."""
-    image = Image.fromarray(picture)
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return pillow_arrays.on_white(Image.fromarray(picture)).convert("RGB")
 
 
 def resampled_by(image: Image.Image) -> Image.Resampling:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genimg import images, masks
 from genimg.errors import InputError, nearest
-from genimg.images import BrokenImage
+from genimg.pillow_arrays import narrowed
 from genimg.ranges import word
 from genimg.rng import fold, integers
 from genimg.section import Section
@@ -97,19 +97,14 @@ class File(Picture):
         """uint8 [H, W]: how far each pixel is."""
         if self.of is None:
             return images.load(mask, channels=1)[..., 0]
-        try:
-            classes = masks.decode(read(mask), MAX_PIXELS)[..., 0]
-        except BrokenImage as error:
-            raise BrokenImage(error.reason, str(mask)) from None
+        with images.reading(mask):
+            classes = masks.decode(mask.read_bytes(), MAX_PIXELS)[..., 0]
         return np.where(classes == self.of, 255, 0).astype(np.uint8)
 
     def partners(self, base: Path) -> dict[str, Path]:
         """Masks by the names of their images."""
         assert self.mask is not None
-        found = files_at(base, self.mask)
-        if (base / self.mask).is_file():
-            return {"": found[0]}
-        return {name_in(base / self.mask, file): file for file in found}
+        return named_at(base, self.mask)
 
     def named(self, base: Path, file: Path) -> str:
         assert self.mask is not None
@@ -165,28 +160,23 @@ def files_at(base: Path, path: str) -> tuple[Path, ...]:
     return files
 
 
+@lru_cache(maxsize=64)
+def named_at(base: Path, path: str) -> dict[str, Path]:
+    """What files_at gives, by names within the folder, without suffixes; that of a file is ""."""
+    where, files = base / path, files_at(base, path)
+    return {"": files[0]} if where.is_file() else {name_in(where, file): file for file in files}
+
+
 def name_in(folder: Path, file: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
-def read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from None
-
-
 def sides_of(file: Path) -> tuple[int, int]:
     """(width, height) of an image upright; InputError where it is none, or too large."""
-    try:
-        with file.open("rb") as opened:
-            image = images.opened(opened, MAX_PIXELS)
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.size[::-1] if lying else image.size
-    except BrokenImage as error:
-        raise BrokenImage(error.reason, str(file)) from None
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from None
+    with images.reading(file), file.open("rb") as opened:
+        image = images.opened(opened, MAX_PIXELS)
+        lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return image.size[::-1] if lying else image.size
 
 
 def refuse_sides(file: Path, mask: Path) -> None:
@@ -202,7 +192,7 @@ def rgba_of(file: Path) -> np.ndarray:
     """uint8 [H, W, 4], not to be written to. Raises InputError."""
     array = images.load(file, keep_alpha=True, animated=False)
     if array.dtype == np.uint16:
-        array = ((array.astype(np.int32) + 128) // 257).astype(np.uint8)
+        array = narrowed(array)
     height, width, channels = array.shape
     alpha = array[..., -1:] if channels in (2, 4) else np.full((height, width, 1), 255, np.uint8)
     colours = array[..., : channels - (channels in (2, 4))]
