@@ -135,8 +135,10 @@ def test_a_way_is_folded_at_walls(room, share, speed, steps):
         place += speed_now
         while abs(place) > room:
             place, speed_now = math.copysign(2 * room, place) - place, -speed_now
-    start, walls = torch.tensor(share * room).double(), torch.tensor(room).double()
-    assert bounced(start + speed * steps, walls).item() == pytest.approx(place, abs=1e-6)
+    end, walls = (
+        torch.tensor(x, dtype=torch.float64) for x in (share * room + speed * steps, room)
+    )
+    assert bounced(end, walls).item() == pytest.approx(place, abs=1e-9)
 
 
 def test_what_has_moved_and_turned_takes_its_outline_and_texture_with_it():
