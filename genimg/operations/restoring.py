@@ -107,6 +107,11 @@ class Colourise(Tiling):
 
     name: ClassVar[str] = "colourise"
 
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.pixels import in_colour
+
+        return super().plan(ability, {**inputs, "image": in_colour(inputs["image"])})
+
 
 class Upscale(Tiling):
     """Enlarge an image, with detail that plain enlargement has not."""

@@ -111,6 +111,8 @@ class Restorer(Restoring):
         colour = self.data.channels == 3 and self.evaluation.planes != "luma"
         if colour and "psnr_b" in self.evaluation.more:
             raise ValueError("evaluation.more=[psnr_b]: is of gray images, or of planes=luma")
+        if self.task == "colourise" and self.data.channels == 1:
+            raise ValueError("task=colourise: gray images have no colours; set data.channels=3")
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
         return self

@@ -138,6 +138,23 @@ def test_a_model_does_the_task_of_its_recipe(engines, name):
     assert ensemble.shape == made.shape
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_gray_images_come_back_in_colour(channels, kind):
+    recipe = tiny("colouriser")
+    networks = recipe.networks()
+    torch.nn.init.normal_(networks["restorer"].tail.weight)
+    engine = Engine(recipe, networks)
+    most = np.iinfo(kind).max
+    image = np.random.default_rng(0).integers(0, most, (9, 7, channels), kind, endpoint=True)
+    made = engine(OPERATIONS["colourise"](), image=image).only()
+    assert made.dtype == np.uint8
+    assert made.shape == (9, 7, channels + 2)
+    assert made[..., :3].std(axis=2).mean() > 1
+    given = engine(OPERATIONS["colourise"](strength=0), image=image).only()
+    assert np.abs(given[..., 2:] - image / (most / 255)).max() <= 0.5
+
+
 def test_holes_are_filled_by_gated_convolutions_too():
     recipe = tiny("inpainter", "model.network=gated", "evaluation.images=2")
     method = recipe.method(CPU)
@@ -189,6 +206,7 @@ def test_a_restorer_that_must_be_told_the_quality_refuses_to_guess():
         ("deblocker", ["degradations=[{kind: jpg}]"], "kind"),
         ("deblocker", ["degradations=[{kind: jpeg, lo: 3}]"], "lo"),
         ("deblocker", ["evaluation.tests={}"], "evaluation.tests"),
+        ("colouriser", ["data.channels=1"], "task=colourise: gray images have no colours; set"),
         ("deblocker", ["evaluation.more=[psnr_b]"], "is of gray images"),
     ],
 )
