@@ -23,6 +23,7 @@ from genimg.degradations.resampling import Shrink
 from genimg.models.filling import Filled
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data, Recipe
+from genimg.recipes.looked import Looked, More
 from genimg.recipes.networks import (
     DRUNetModel,
     Model,
@@ -31,7 +32,7 @@ from genimg.recipes.networks import (
     network_of,
     scales_of,
 )
-from genimg.recipes.restoring import Looked, More, Restoring
+from genimg.recipes.restoring import Restoring
 from genimg.recipes.stages import Loss, help_method, method_of, refuse_start
 from genimg.schedule import Train
 from genimg.section import Section

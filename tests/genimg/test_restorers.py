@@ -18,6 +18,7 @@ from genimg.inference import Inference, to_floats
 from genimg.metrics.fidelity import psnr, ssim
 from genimg.operations import OPERATIONS
 from genimg.pixels import to_bytes_range
+from genimg.recipes.looked import Looked
 from genimg.recipes.report import report, sheet_of
 from genimg.recipes.restorer import Restorer
 from genimg.recipes.restoring import enlarged, maps_of, pair_of
@@ -98,6 +99,16 @@ def test_more_measures_are_told_of_each_damage():
     assert list(metrics)[:4] == ["psnr", "psnr_q10", "ssim_q10", "psnr_b_q10"]
     assert metrics["psnr_b_q10"] < metrics["psnr_q10"] - 0.5  # its blocks are counted
     assert "psnr_b" in recipe.protocol(opened(recipe))["method"]
+
+
+def test_an_image_too_small_to_be_judged_is_named_before_any_is_restored():
+    recipe = tiny("deblocker", "evaluation.more=[ms_ssim]")
+    with pytest.raises(InputError, match="is of 16x16 pixels; psnr, ssim, ms_ssim"):
+        recipe.measure(Inference(recipe.networks()), opened(recipe), lambda *_: None)
+    looked = Looked(1, border=4)  # 11 + 8 pixels, and multiples of the scale
+    looked.refuse_smaller("b.png", 20, 50, 4)
+    with pytest.raises(InputError, match=r"^b.png is of 50x19 pixels; .* need 20x20 or more"):
+        looked.refuse_smaller("b.png", 19, 50, 4)
 
 
 def test_an_upscaler_is_judged_by_luma_without_the_border():
