@@ -29,6 +29,7 @@ from genimg.recipes.networks import (
     NAFNetModel,
     PlainModel,
     network_of,
+    refuse_single,
     scales_of,
 )
 from genimg.recipes.restoring import Looked, More, Restoring
@@ -111,6 +112,7 @@ class Restorer(Restoring):
         colour = self.data.channels == 3 and self.evaluation.planes != "luma"
         if colour and "psnr_b" in self.evaluation.more:
             raise ValueError("evaluation.more=[psnr_b]: is of gray images, or of planes=luma")
+        refuse_single(self.model, self.data.size, self.train.batch_size)
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
         return self
