@@ -16,6 +16,7 @@ class Rows(TypedDict, total=False):
 
     image: Tensor  # float32 [N, C, H, W] in [-1, 1]
     target: Tensor  # likewise: what `image` should become
+    other: Tensor  # likewise: an image of another kind, no pair of it
     mask: Tensor  # int64 [N, H, W]: a class a pixel, UNKNOWN where nobody knows; 1: to be filled
     label: Tensor  # int64 [N]
     text: Tensor  # int64 [N, T] tokens: UTF-8 bytes + 1, 0 behind the last
@@ -30,6 +31,7 @@ class Rows(TypedDict, total=False):
     iterations: Tensor  # int64 [N], of a search for latents; alike in a pass
     begun: Tensor  # int64 [N], iterations or steps that are done already; alike in a pass
     moments: Tensor  # float32 [N, 2, D], of the gradients, with which a search goes on
+    back: Tensor  # int64 [N]: 1 for the way back, of networks that go both ways
     sigma: Tensor  # float32 [N], 0 to 255
     quality: Tensor  # float32 [N], 1 to 100, of JPEG
     scores: Tensor  # float32 [N, classes], probabilities; beside boxes [N, K]
@@ -142,8 +144,9 @@ class Division:
 Stored = dict[str, Tensor]
 """N things as data, column by column: small, and not yet what networks take.
 
-image, target: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N]; text: uint8 [N, T];
-boxes: float32 [N, K, 5]; frames: uint8 [N, T * C, H, W]. genimg.data.columns makes Rows of it.
+image, target, other: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N];
+text: uint8 [N, T]; boxes: float32 [N, K, 5]; frames: uint8 [N, T * C, H, W]. genimg.data.columns
+makes Rows of it.
 """
 
 

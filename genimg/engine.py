@@ -226,6 +226,7 @@ class Engine:
                 "sigma": torch.full((most,), 25.0, device=self.device),
                 "quality": torch.full((most,), 25.0, device=self.device),
                 "mask": rng.integers(keys, 2, (side, side)),
+                "back": rng.integers(keys, 2),
                 "classes": rng.uniform(keys, (len(ability.classes),)),
                 "steps": torch.full((most,), 2, device=self.device),
                 "guidance": torch.full((most,), 2.0, device=self.device),

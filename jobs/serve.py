@@ -188,6 +188,7 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
         "inpaint": "curl -F image=@photo.png -F mask=@mask.png"
         " '{url}/v1/images/inpaint?model={model}' -o filled.png",
         "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
+        "translate": "curl -F image=@day.png '{url}/v1/images/translate?model={model}' -o new.png",
         "segment": "curl -F image=@photo.png '{url}/v1/images/segment?model={model}' -o seen.png",
         "detect": "curl -F image=@photo.png '{url}/v1/images/detect?model={model}'",
         "animate": "curl -F image=@clip.gif '{url}/v1/images/animate?model={model}' -o longer.webp",

@@ -1,12 +1,12 @@
-"""Several workers as threads of this process, for what only gathers."""
+"""Several workers as threads of this process."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genimg.training.sync import Alone
 
@@ -19,11 +19,24 @@ class Together(Alone):
         self._table, self._barrier = table, barrier
 
     def gather(self, rows: Tensor) -> Tensor:
-        self._table[self.rank] = rows.detach()
+        return torch.cat(self._all(rows.detach()))
+
+    def mean(self, values: Tensor, share: float) -> Tensor:
+        return torch.stack(self._all(values.detach() * share)).sum(dim=0)
+
+    @torch.no_grad()
+    def gradients(self, parameters: Iterable[nn.Parameter], share: float) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.copy_(self.mean(parameter.grad, share))
+
+    def _all(self, mine: Tensor) -> list[Tensor]:
+        """What all workers have, by ranks."""
+        self._table[self.rank] = mine
         self._barrier.wait(60)
-        whole = torch.cat(self._table)
+        theirs = list(self._table)
         self._barrier.wait(60)
-        return whole
+        return theirs
 
 
 def together(world: int, work: Callable[[Together], Any]) -> list[Any]:

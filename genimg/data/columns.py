@@ -104,6 +104,7 @@ COLUMNS: dict[str, Column] = {
         "put the images into a folder input/ and what they should become, of equal names, into"
         " target/ beside it"
     ),
+    "other": Pixels("put the images of each kind into a folder of its own, two in all"),
     "mask": Classes(),
     "label": Number(),
     "text": Words(),

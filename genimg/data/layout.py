@@ -5,7 +5,7 @@ textures, arithmetic is elementwise and correctly rounded: a scene never depends
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -61,6 +61,7 @@ _PERIODS = (
     (1.0, 1.0), (0.5, 0.13), (0.72, 0.18), (0.4, 0.12), (2.0, 0.0), (0.52, 0.14), (1.4, 0.1),
 )  # fmt: skip
 _PLAIN_OR = (0, 0, *range(len(TEXTURES)))  # plain is three times as likely as any other texture
+_INSTEAD = ("plain", "wavy", "dotted", "checkered", "shaded", "striped", "marbled")  # of TEXTURES
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,14 @@ def compose(keys: Tensor, simple: bool = False) -> Layout:
         shapes, colours, textures, shape_maps, texture_maps, radii, periods, first, second,
         keys,
     )  # fmt: skip
+
+
+def retextured(layout: Layout) -> Layout:
+    """The same scenes in other textures: what is striped is wavy, what is checkered is dotted, and
+    the other way round. All else stays."""
+    others = tuple(list(TEXTURES).index(name) for name in _INSTEAD)
+    textures = table(others, layout.textures.device)[layout.textures].long()
+    return replace(layout, textures=textures)
 
 
 def _places(keys: Tensor, count: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:

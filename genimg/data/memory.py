@@ -86,12 +86,7 @@ class Images:
 
     def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
         """int64 indices at int64 `positions` of the endless order; each epoch a permutation."""
-        epochs, places = np.divmod(positions, len(self))
-        indices = np.empty(positions.shape, np.int64)
-        for epoch in np.unique(epochs):  # one or two, unless a batch exceeds the set
-            here = epochs == epoch
-            indices[here] = epoch_order(len(self), seed, int(epoch))[places[here]]
-        return indices
+        return shuffled(positions, len(self), seed)
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
         """`columns` of the images at int64 `indices`; `keys` int64 [N] decide the crops."""
@@ -177,6 +172,16 @@ def _digest(stores: Mapping[str, Store], classes: Mapping[str, tuple[str, ...]])
 
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.cpu().contiguous().numpy().data
+
+
+def shuffled(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """int64 indices of `count` images at int64 `positions` of an endless order, by epochs."""
+    epochs, places = np.divmod(positions, count)
+    indices = np.empty(positions.shape, np.int64)
+    for epoch in np.unique(epochs):  # one or two, unless a batch exceeds the set
+        here = epochs == epoch
+        indices[here] = epoch_order(count, seed, int(epoch))[places[here]]
+    return indices
 
 
 @lru_cache(maxsize=4)  # a batch reaches into the next epoch, for a training and its evaluation

@@ -21,6 +21,7 @@ from genimg.data.room import local_workers, refuse_too_large
 from genimg.data.scenes import DRAWN, Scenes
 from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.data.stacked import Stacked
+from genimg.data.unpaired import KINDS, Unpaired, refuse_kinds
 from genimg.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def told_by(
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
+    if "other" in wants and not is_parquet(data.source):  # in shards it is a column
+        refuse_kinds(data.source, told_by(data, KINDS, copies, memory).classes["label"])
+        return Told({})
     found: Shards | Source
     streamed = is_parquet(data.source)
     if streamed:
@@ -131,6 +135,11 @@ def open_dataset(
         return Scenes(data.size, data.channels, wants, seed=seed, simple=simple)
     if is_parquet(data.source):
         return open_shards(data, wants, split)
+    if "other" in wants:
+        images = open_dataset(data, KINDS, split, device, warn, memory)
+        assert isinstance(images, Images), "what is no shards is in memory"
+        refuse_kinds(data.source, images.classes["label"])
+        return Unpaired(images)
     source = open_source(data.source, split, wants)
     refuse_too_large(data, wants, source, local_workers(), memory, loading=True)
     images, broken = load_images(

@@ -20,7 +20,7 @@ from genimg.data.beside import BOXES
 from genimg.data.choice import balanced_choice
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.grids import FRAMES
-from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose
+from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose, retextured
 from genimg.data.motion import moving
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
@@ -196,6 +196,11 @@ def luma(colours: Tensor) -> Tensor:
     return red * 0.299 + green * 0.587 + blue * 0.114
 
 
+def targets_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
+    """uint8 [N, channels, size, size]: the scenes in other textures."""
+    return paint(retextured(layout), size, channels, device)
+
+
 def labels_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
     """int64 [N]: the class of the main object."""
     return to_device(layout.shapes[:, 0].clone(), device)
@@ -232,6 +237,7 @@ def frames_drawn(layout: Layout, size: int, channels: int, device: torch.device)
 
 DRAWN: Mapping[str, Callable[[Layout, int, int, torch.device], Tensor]] = {
     "image": paint,
+    "target": targets_drawn,
     "label": labels_drawn,
     "mask": masks_drawn,
     "boxes": boxes_drawn,

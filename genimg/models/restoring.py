@@ -12,8 +12,8 @@ class RestoringNetwork(nn.Module, ABC):
     """(images [N, C, H, W] in [-1, 1], maps [N, K, H, W]) -> images [N, C, scale * H, scale * W].
 
     The maps say what is known of the damage at each pixel: sigma / 255 everywhere, or 1 where a
-    pixel is missing. A blind network has none: K = 0, an empty tensor. Any H, W >= 1 are taken:
-    they are padded to the stride by mirroring the border, and cut again.
+    pixel is missing. A blind network has none: K = 0, an empty tensor or nothing. Any H, W >= 1
+    are taken: they are padded to the stride by mirroring the border, and cut again.
 
     No pixel depends on where it lies, but for its place within the stride, nor on anything further
     than `margin` away: tiles (genimg.tiles) give what the whole gives.
@@ -49,12 +49,15 @@ class RestoringNetwork(nn.Module, ABC):
         size = min((each.element_size() for each in weights), default=4)
         return size * self.held + 4 * (self.channels + self.maps + self.channels * self.scale**2)
 
-    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
+    def forward(self, images: Tensor, maps: Tensor | None = None) -> Tensor:
         assert images.shape[1] == self.channels, f"{images.shape[1]} channels, not {self.channels}"
-        assert maps.shape[1] == self.maps, f"{maps.shape[1]} condition maps, not {self.maps}"
+        given = 0 if maps is None else maps.shape[1]
+        assert given == self.maps, f"{given} condition maps, not {self.maps}"
         height, width = images.shape[-2:]
         # under no name, so that it is given away as soon as the network has seen it
-        restored = self.restore(padded(beside(images, maps) if self.maps else images, self.stride))
+        restored = self.restore(
+            padded(images if maps is None or not given else beside(images, maps), self.stride)
+        )
         return restored[..., : self.scale * height, : self.scale * width]
 
     @abstractmethod

@@ -18,6 +18,7 @@ from genimg.operations.restoring import (
     Upscale,
 )
 from genimg.operations.seeing import Detect, Segment
+from genimg.operations.translating import Translate
 
 OPERATIONS: dict[str, type[Operation]] = {
     each.name: each
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Colourise,
         Upscale,
         Inpaint,
+        Translate,
         Reconstruct,
         Vary,
         Encode,

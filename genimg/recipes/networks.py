@@ -8,6 +8,7 @@ from genimg.models.drunet import DRUNet
 from genimg.models.gated import GatedUNet
 from genimg.models.nafnet import NAFNet
 from genimg.models.restoring import RestoringNetwork
+from genimg.models.translating import TranslatingResNet, TranslatingUNet
 from genimg.models.upscaling import EDSR, Plain
 from genimg.section import Section
 
@@ -76,7 +77,27 @@ class GatedModel(Section):
     """residual blocks of gated convolutions at each resolution, down and up"""
 
 
-AnyModel = PlainModel | DRUNetModel | NAFNetModel | EDSRModel | GatedModel
+class UNetModel(Section):
+    network: Literal["unet"] = "unet"
+    """decides which of the other keys there are"""
+    width: int = Field(32, ge=8)
+    """channels at full resolution, doubling at each halving"""
+    depth: int = Field(3, ge=1, le=5)
+    """halvings"""
+
+
+class ResNetModel(Section):
+    network: Literal["resnet"] = "resnet"
+    """decides which of the other keys there are"""
+    width: int = Field(32, ge=8)
+    """channels at full resolution, doubling at each halving"""
+    depth: int = Field(2, ge=0, le=4)
+    """halvings"""
+    blocks: int = Field(6, ge=1)
+    """residual blocks of two 3x3 convolutions, at the lowest resolution"""
+
+
+AnyModel = PlainModel | DRUNetModel | NAFNetModel | EDSRModel | GatedModel | UNetModel | ResNetModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -95,6 +116,19 @@ def network_of(model: AnyModel, channels: int, maps: int, scale: int) -> Restori
             return NAFNet(model.width, model.encoder, model.middle, model.decoder, channels, maps)
         case GatedModel():
             return GatedUNet(model.width, model.depth, model.blocks, channels, maps)
+        case UNetModel():
+            return TranslatingUNet(model.width, model.depth, channels, maps)
+        case ResNetModel():
+            return TranslatingResNet(model.width, model.depth, model.blocks, channels, maps)
+
+
+def refuse_single(model: AnyModel, size: int, images: int) -> None:
+    """ValueError where of a batch of so many square images one value is left to be normalised."""
+    if isinstance(model, UNetModel) and size <= 2**model.depth and images == 1:
+        raise ValueError(
+            f"model.depth={model.depth}: of one image of {size} pixels a channel is left with one"
+            " value, of which there is no variance; use fewer halvings, or larger batches"
+        )
 
 
 def scales_of(model: AnyModel) -> tuple[int, ...]:

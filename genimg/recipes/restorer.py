@@ -30,6 +30,7 @@ from genimg.recipes.networks import (
     NAFNetModel,
     PlainModel,
     network_of,
+    refuse_single,
     scales_of,
 )
 from genimg.recipes.restoring import Restoring
@@ -114,6 +115,7 @@ class Restorer(Restoring):
             raise ValueError("evaluation.more=[psnr_b]: is of gray images, or of planes=luma")
         if self.task == "colourise" and self.data.channels == 1:
             raise ValueError("task=colourise: gray images have no colours; set data.channels=3")
+        refuse_single(self.model, self.data.size, self.train.batch_size)
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
         return self

@@ -24,7 +24,7 @@ FORMS = {
     "choice": (None, "(one, another, ...)"),
 }
 
-_YARDSTICK = ("data", "evaluation")  # sections: what is held out, and how it is looked at
+_YARDSTICK = ("data", "evaluation", "task")  # what is held out, how it is looked at, and for what
 _ONLY_TRAINED_ON = ("data.augment", "data.translate", "data.augmentations")
 _LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
 _BOUNDS = ("elbo", "log_likelihood")
@@ -112,7 +112,7 @@ def parse_space(recipe: Recipe, assignments: Iterable[str]) -> tuple[list[str], 
 def refuse_yardstick(recipe: Recipe, key: str) -> None:
     """InputError where trials would be measured by different yardsticks.
 
-    What `evaluate` gives for the same networks depends on these sections alone, of whose keys only
+    What `evaluate` gives for the same networks depends on these alone, of whose keys only
     those of augmentation touch nothing but what is trained on, and bounds of a likelihood on what
     this is of.
     """

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import bare_loops
+import bare_translating
 import made_data
 import torch
 from measuring import Row, compared, device, rate
@@ -58,7 +59,7 @@ def tried_kernels() -> Iterator[None]:
 def trained(name: str, quick: bool, *overrides: str) -> Row:
     recipe, columns = prepared(name, quick, *overrides)
     method = recipe.method(device())  # whose networks the bare loop trains, and nothing else of it
-    loop = bare_loops.LOOPS[type(method)]
+    loop = (bare_loops.LOOPS | bare_translating.LOOPS)[type(method)]
     bare = loop(recipe, method.networks, columns, device(), bfloat16(recipe))
     data = Images(columns, Scenes.classes)
     cycle = cycle_of(recipe)
@@ -76,7 +77,8 @@ def cycle_of(recipe: Any) -> int:
 
 def prepared(name: str, quick: bool, *overrides: str) -> tuple[Any, dict[str, Tensor]]:
     """(recipe, the columns that it wants)."""
-    keys = ["data.channels=1", "data.translate=0", *overrides]
+    gray = ["task=thickened"] if name in ("pix2pix", "cyclegan") else []
+    keys = ["data.channels=1", "data.translate=0", *gray, *overrides]
     keys += ["train.batch_size=8"] if quick else []
     recipe = recipes.named(name).override(keys)
     recipe = recipe.resolve(Scenes.classes)

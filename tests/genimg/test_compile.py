@@ -27,7 +27,7 @@ needs_compiler = pytest.mark.skipif(
 
 # Networks of each recipe's that are compiled. GANs: the generator, and the discriminator with and
 # without gradients of its own (mlp-gan: of images that lie in memory in two ways); VAEs: both ways,
-# and the prior.
+# and the prior; translators likewise, of both ways.
 COMPILED = {
     "mlp-gan": 4,
     "dcgan": 3,
@@ -46,6 +46,8 @@ COMPILED = {
     "deblurrer": 1,
     "inpainter": 1,
     "upscaler": 1,
+    "pix2pix": 3,
+    "cyclegan": 4,
     "classifier": 1,
     "segmenter": 1,
     "detector": 1,

@@ -24,6 +24,8 @@ from genimg.inference import Inference
 from genimg.training.sync import Alone, Collective
 
 JUDGED = ("evaluation.samples=40", "evaluation.judge=it")
+HELPERS = {"judge": "classifier", "segmenter": "segmenter"}
+ASKED = ("evaluation.judge=its", "evaluation.segmenter=its")
 CASES = {
     "dcgan": ("dcgan", "evaluation.samples=50"),
     "dcgan-few": ("dcgan", "evaluation.samples=16", "data.size=32"),
@@ -42,6 +44,8 @@ CASES = {
     "flow-by-class": ("flow", "model.conditional=true", "evaluation.samples=20"),
     "segmenter": ("segmenter", "evaluation.images=20"),
     "detector": ("detector", "evaluation.images=20"),
+    "pix2pix": ("pix2pix", "evaluation.images=20", *ASKED),
+    "cyclegan": ("cyclegan", "evaluation.images=2"),
     "conv-vae": ("conv-vae", "evaluation.images=40"),
     "conv-vae-one": ("conv-vae", "evaluation.images=1", "evaluation.importance=3"),
     "conv-vae-bits": (
@@ -86,12 +90,12 @@ def measured(case: str, sync) -> dict[str, float]:
         network.eval()
         for parameter in network.parameters():  # nowhere the identity
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    helpers = {"judge": judge()} if "judge" in recipe.helped_by() else {}
+    helpers = {each: helper(HELPERS[each]) for each in recipe.helped_by()}
     return recipe.evaluate(replace(Inference(networks), sync=sync, helpers=helpers), data)
 
 
-def judge() -> Engine:
-    recipe = tiny("classifier")
+def helper(name: str) -> Engine:
+    recipe = tiny(name)
     torch.manual_seed(1)
     networks = recipe.networks()
     for network in networks.values():

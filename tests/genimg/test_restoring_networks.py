@@ -16,6 +16,7 @@ from genimg.models.drunet import DRUNet
 from genimg.models.gated import Gated, GatedUNet
 from genimg.models.nafnet import NAFNet
 from genimg.models.restoring import RestoringNetwork, constant_maps, receptive_field
+from genimg.models.translating import TranslatingResNet, TranslatingUNet
 from genimg.models.upscaling import BESIDE, EDSR, Plain, RepConv, added, folded
 from genimg.tiles import tiled
 
@@ -30,6 +31,9 @@ NETWORKS: dict[str, Callable[[], RestoringNetwork]] = {
     "nafnet, uneven": lambda: NAFNet(8, (2,), 0, (1,), 1, 0, window=5),
     "gated": lambda: GatedUNet(8, 2, 1, 3, 1),
     "gated, flat": lambda: GatedUNet(8, 0, 1, 1, 0),
+    "unet": lambda: TranslatingUNet(8, 2, 3, 1),
+    "resnet": lambda: TranslatingResNet(8, 2, 2, 3, 0),
+    "resnet, flat": lambda: TranslatingResNet(8, 0, 1, 1, 2),
     "plain": lambda: Plain(8, 2, 3),
     "plain, half": lambda: Plain(8, 2, 1, maps=1, unshuffle=2),
     "plain x2": lambda: Plain(8, 1, 3, scale=2),
@@ -80,7 +84,7 @@ def test_any_sides_are_taken_and_an_image_is_alone_in_its_batch(name, height, wi
 @every_network
 @sides
 def test_networks_start_as_the_identity_or_as_interpolation(name, height, width):
-    if name.startswith("dncnn"):
+    if name.startswith(("dncnn", "unet")):
         pytest.skip("starts with the weights of its paper")
     network = NETWORKS[name]()
     images, maps = inputs(network, height, width)

@@ -45,8 +45,8 @@ def test_every_column_of_scenes_is_what_annotate_says():
 
 
 def test_the_columns_that_scenes_do_not_have_are_refused():
-    with pytest.raises(InputError, match=r"scenes: has image, .*wanted are image and target"):
-        Scenes(24, 3, ("image", "target"))
+    with pytest.raises(InputError, match=r"scenes: has image, .*wanted are image and other"):
+        Scenes(24, 3, ("image", "other"))
 
 
 def test_positions_are_endless_and_the_training_seed_does_not_matter():
