@@ -47,7 +47,6 @@ _SHALLOW = {
     "drunet": ("model.depth=1",),
     "restorer": ("model.depth=1",),
     "colouriser": ("model.depth=1",),
-    "inpainter": ("model.depth=1",),
     "deblurrer": ("model.encoder=[1]", "model.decoder=[1]"),
     "enhancer": ("model.encoder=[1]", "model.decoder=[1]"),
     "segmenter": ("model.depth=1",),
