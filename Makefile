@@ -21,7 +21,7 @@ test-all: .venv/ready lint
 # there are cores. $(1): a marker that both halves must fit
 define tested
 	@log=$$(mktemp); \
-	$(TEST_ENV) $(BIN)/pytest -m '$(1) ray' >$$log 2>&1 & ray=$$!; \
+	$(TEST_ENV) $(BIN)/pytest -m '$(1) ray' tests/jobs tests/serving >$$log 2>&1 & ray=$$!; \
 	trap 'kill $$ray 2>/dev/null' INT TERM; \
 	$(TEST_ENV) $(BIN)/pytest -m '$(1) not ray' -n auto --dist loadfile --no-loadscope-reorder; without=$$?; \
 	echo 'and those that start Ray clusters:'; \

@@ -16,6 +16,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` looks for those that start Ray clusters in the rooms that import Ray."""
+    for item in items:
+        if item.get_closest_marker("ray") and item.path.parent.name not in ("jobs", "serving"):
+            raise pytest.UsageError(f"{item.nodeid}: starts Ray; move it to tests/jobs or serving")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is kept on this machine is kept for this session alone."""

@@ -1,5 +1,7 @@
 """Every named recipe made so small that its training takes a tenth of a second."""
 
+from functools import cache
+
 import pytest
 
 from genimg import recipes
@@ -39,8 +41,27 @@ _SMALL = {
 _SMALL_RESTORER = _SMALL | {"evaluation.images": 4}
 
 
+# Deep by default; one layer of each kind is enough to see what a layer does.
+_SHALLOW = {
+    "dncnn": ("model.depth=4",),
+    "drunet": ("model.depth=1",),
+    "restorer": ("model.depth=1",),
+    "colouriser": ("model.depth=1",),
+    "deblurrer": ("model.encoder=[1]", "model.decoder=[1]"),
+    "enhancer": ("model.encoder=[1]", "model.decoder=[1]"),
+    "segmenter": ("model.depth=1",),
+    "detector": ("model.depth=1",),
+}
+
+
 def tiny(name: str, *overrides: str) -> Recipe:
     """The recipe on scenes, with those of the small values that it has and takes."""
+    recipe = _small(name).override(overrides)
+    return recipe.resolve(*told_by(recipe.data, recipe.wants))
+
+
+@cache
+def _small(name: str) -> Recipe:
     recipe = recipes.named(name)
     small = _SMALL_RESTORER if isinstance(recipe, Restoring) else _SMALL
     for key, value in small.items():
@@ -48,4 +69,4 @@ def tiny(name: str, *overrides: str) -> Recipe:
             recipe = recipe.override([f"{key}={value}"])
         except InputError:  # this recipe has no such key, or needs more
             continue
-    return recipe.override(overrides).resolve(*told_by(recipe.data, recipe.wants))
+    return recipe.override(_SHALLOW.get(name, ()))

@@ -15,7 +15,7 @@ import pytest
 from cluster.promotion import promote
 from cluster.registry import Registry
 
-WORKERS = 8  # more than there are cores; twenty in the slow test here and in that of test_s3
+WORKERS = 5  # more than there are cores; twenty in the slow test here and in that of test_s3
 
 
 def at_once(registry: Registry, commands: Sequence[Sequence[str]]) -> list[Any]:

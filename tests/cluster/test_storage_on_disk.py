@@ -57,11 +57,11 @@ for number in itertools.count():
 
 def test_a_write_that_was_killed_leaves_at_most_the_part_of_what_it_had_not_written(tmp_path: Path):
     storage = LocalStorage(tmp_path)
-    for turn in range(1, 9):
+    for turn in range(1, 6):
         command = [sys.executable, "-c", WRITING, str(storage.root)]
         process = subprocess.Popen(command, env=environment())
         while process.poll() is None and not storage.exists(f"{20 * turn}"):
-            time.sleep(0.0001)
+            time.sleep(0.0005)
         process.kill()
         process.wait()
         written = storage.list("")

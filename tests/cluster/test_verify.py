@@ -10,7 +10,7 @@ from cluster.registry import Registry
 FOLDER = "models/dcgan/versions/00001"
 FILES = ("weights.safetensors", "recipe.json", "version.json")
 same_registry = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 import torch
+from made_once import made_once
 from tiny_recipes import tiny
 
 from genimg.engine import Engine
@@ -53,16 +54,18 @@ def folders(tmp_path_factory) -> Mapping[str, Path]:
     from jobs.runs.folder import RunFolder
     from jobs.runs.worker import Job, work
 
-    storage = tmp_path_factory.mktemp("trained")
-
     def trained(kind: str) -> Path:
         name, *overrides = KINDS[kind]
         images = 1280 if name == "ffdnet" else 320
         length = [f"train.images={images}", f"train.checkpoint_every={images}"]
         quick = ["train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0"]
         recipe = tiny(name, *length, *quick, *overrides)
-        work(Job(recipe.model_dump_json(), kind, str(storage)), Alone(), CPU)
-        return RunFolder(str(storage), kind).fetch(images, storage)
+
+        def train(storage: Path) -> None:
+            work(Job(recipe.model_dump_json(), "run", str(storage)), Alone(), CPU)
+
+        storage = made_once(tmp_path_factory, f"trained-{kind}", train)
+        return RunFolder(str(storage), "run").fetch(images, storage)
 
     return Made(trained)
 

@@ -113,10 +113,20 @@ def test_an_altered_or_foreign_folder_is_refused(folders, tmp_path):
 
 @pytest.fixture(scope="module")
 def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
-    """Engines that sample, with their images of seeds 0 to 149, each made alone."""
+    """Engines that sample, one of each kind, with their images of seeds 0 to 149, each made alone.
+
+    Alike are those whose layers are of the same types.
+    """
+    kinds = {
+        frozenset(
+            type(layer) for network in engine.networks.values() for layer in network.modules()
+        )
+        | {bool(engine.abilities["sample"].classes)}: engine
+        for engine in reversed(able(engines, "sample"))
+    }
     return [
         (engine, np.concatenate([sample(engine, 1, seed=seed) for seed in range(150)]))
-        for engine in able(engines, "sample")
+        for engine in reversed(kinds.values())
     ]
 
 

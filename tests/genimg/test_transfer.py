@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from gang import gang
 from safetensors.torch import load_file, save_file
 from tiny_recipes import tiny
 
@@ -85,8 +85,7 @@ def state_that_only_the_first_has(rank: int, sync: Sync) -> None:
 
 @pytest.fixture(scope="module")
 def received(tmp_path_factory) -> dict[str, torch.Tensor]:
-    folder = tmp_path_factory.mktemp("two")
-    mp.start_processes(two_workers, (folder,), nprocs=2, start_method="spawn")
+    folder = gang(two_workers, tmp_path_factory.mktemp("two"), 2)
     return load_file(folder / "1")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from local_s3 import free_port
+from made_once import made_once
 from photo_folders import write_photos
 
 # Seconds, not minutes, on one core; float32 so that two ways to the same weights can be compared.
@@ -103,24 +104,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `runs` and `registry`: a tiny dcgan, ffdnet and classifiers, all registered."""
     from jobs.train import train
 
-    home = tmp_path_factory.mktemp("models")
-    for name, recipe, more in (
-        # Steps long enough that images differ from one another, and restored ones from the given.
-        ("dcgan", "dcgan", ["train.lr=0.01"]),
-        ("ffdnet", "ffdnet", ["train.lr=0.01", "train.warmup=0", "data.channels=1"]),
-        ("judge", "classifier", []),
-        ("judge-8", "classifier", ["data.size=8"]),
-    ):
-        train(
-            recipe,
-            [*TINY[recipe], "train.images=64", "train.checkpoint_every=32", *more],
-            name=name,
-            workers="0",
-            storage=str(home / "runs"),
-            register=name,
-            registry=str(home / "registry"),
-        )
-    return home
+    def make(home: Path) -> None:
+        for name, recipe, more in (
+            # Steps so long that images differ from one another, and restored ones from the given.
+            ("dcgan", "dcgan", ["train.lr=0.01"]),
+            ("ffdnet", "ffdnet", ["train.lr=0.01", "train.warmup=0", "data.channels=1"]),
+            ("judge", "classifier", []),
+            ("judge-8", "classifier", ["data.size=8"]),
+        ):
+            train(
+                recipe,
+                [*TINY[recipe], "train.images=64", "train.checkpoint_every=32", *more],
+                name=name,
+                workers="0",
+                storage=str(home / "runs"),
+                register=name,
+                registry=str(home / "registry"),
+            )
+
+    return made_once(tmp_path_factory, "models", make)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from gang import gang
 from safetensors.torch import save_file
 from tiny_recipes import every_recipe, tiny
 
@@ -76,7 +76,9 @@ def whole(request, tmp_path_factory) -> tuple[Recipe, Path]:
     return recipe, storage
 
 
+@pytest.mark.parametrize("whole", ["dcgan", "conv-vae", "ffdnet", "classifier"], indirect=True)
 def test_stopped_at_a_checkpoint_and_resumed(whole):
+    """Of others, workers that are two show it, and the next test, which stops at more places."""
     recipe, storage = whole
     run(recipe, storage, "halves", should_stop=after(2))
     assert RunFolder(str(storage), "halves").checkpoints() == [32]
@@ -163,9 +165,7 @@ def changed_data_are_refused_by_all(storage: Path, sync: Collective) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
-    storage = tmp_path_factory.mktemp("two")
-    mp.start_processes(two_workers, (storage,), nprocs=2, start_method="spawn")
-    return storage
+    return gang(two_workers, tmp_path_factory.mktemp("two"), 2)
 
 
 @every_recipe

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from live_server import running
+from made_once import made_once
 from tiny_recipes import tiny
 
 from cluster.places import open_storage
@@ -40,23 +41,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from jobs.train import train
 
-    home = tmp_path_factory.mktemp("trained")
-    for run, model, recipe, overrides in (
-        ("first", "shapes", "dcgan", [*_DCGAN, "train.seed=1"]),
-        ("second", "shapes", "dcgan", [*_DCGAN, "train.seed=2"]),
-        ("denoiser", "denoiser", "ffdnet", _FFDNET),
-    ):
-        train(
-            recipe,
-            overrides,
-            name=run,
-            workers="0",
-            storage=str(home / "runs"),
-            register=model,
-            registry=str(home / "registry"),
-        )
-    promote(Registry(open_storage(str(home / "registry"))), "shapes@1", "production")
-    return home / "registry"
+    def make(home: Path) -> None:
+        for run, model, recipe, overrides in (
+            ("first", "shapes", "dcgan", [*_DCGAN, "train.seed=1"]),
+            ("second", "shapes", "dcgan", [*_DCGAN, "train.seed=2"]),
+            ("denoiser", "denoiser", "ffdnet", _FFDNET),
+        ):
+            train(
+                recipe,
+                overrides,
+                name=run,
+                workers="0",
+                storage=str(home / "runs"),
+                register=model,
+                registry=str(home / "registry"),
+            )
+        promote(Registry(open_storage(str(home / "registry"))), "shapes@1", "production")
+
+    return made_once(tmp_path_factory, "trained", make) / "registry"
 
 
 @pytest.fixture
@@ -94,17 +96,17 @@ def every_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a model of each recipe, named after it."""
     import torch
 
-    home = tmp_path_factory.mktemp("operations")
-    registry = Registry(open_storage(str(home / "registry")))
-    for recipe in RECIPES:
-        short = tiny(recipe, "train.images=32", "train.checkpoint_every=32")
-        work(Job(short.model_dump_json(), recipe, str(home)), Alone(), torch.device("cpu"))
-        run = RunFolder(str(home), recipe)
-        folder = run.fetch(run.checkpoints()[-1], home)
+    def make(home: Path) -> None:
+        registry = Registry(open_storage(str(home / "registry")))
+        for recipe in RECIPES:
+            short = tiny(recipe, "train.images=32", "train.checkpoint_every=32")
+            work(Job(short.model_dump_json(), recipe, str(home)), Alone(), torch.device("cpu"))
+            run = RunFolder(str(home), recipe)
+            registry.register(
+                recipe, run.fetch(run.checkpoints()[-1], home), {}, {"recipe": recipe}
+            )
 
-        registry.register(recipe, folder, {}, {"recipe": recipe})
-
-    return home
+    return made_once(tmp_path_factory, "operations", make)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 import base64
 import itertools
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,11 +10,13 @@ import openai
 import pytest
 from engine_calls import sample
 from live_server import opened
+from typer.testing import CliRunner
 
 from cluster.places import open_storage
 from cluster.registry import Registry
 from genimg.engine import Engine
 from genimg.operations.drawing import LAST_SEED
+from jobs.cli import app as verbs
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,9 @@ def test_a_seed_that_is_not_given_is_drawn_and_told(ai, engine, client):
 def test_the_command_line_the_engine_and_http_draw_the_same_pixels(
     client, engine, trained, tmp_path
 ):
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.cli",
-        "sample",
-        "shapes@production",
-        "--registry",
-        trained,
-    ]
-    subprocess.run([*command, "-n", "6", "--seed", "40", "-o", tmp_path / "grid.png"], check=True)
+    command = ["sample", "shapes@production", "--registry", str(trained)]
+    command += ["-n", "6", "--seed", "40", "-o", str(tmp_path / "grid.png")]
+    assert CliRunner().invoke(verbs, command, catch_exceptions=False).exit_code == 0
     grid = client.post("/v1/images/sample", params={"n": 6, "seed": 40}).content
     assert grid == (tmp_path / "grid.png").read_bytes()
     singly = sampled(client, n=6, seed=40)

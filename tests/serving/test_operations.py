@@ -94,7 +94,7 @@ def alike(one, other) -> bool:
 def test_a_row_has_the_same_bits_alone_and_in_company(engines, name, recipe):
     engine, operation = engines[recipe], OPERATIONS[name]
     alone, plans = [], []
-    for number in range(6):
+    for number in range(4):
         options, inputs = asked(name, engine, number)
         alone.append(plain(engine(operation(**options), **inputs)))
         plans.append(engine.plan(operation(**options), **inputs))
@@ -120,7 +120,7 @@ def test_it_ends_between_passes(engines, name, recipe):
 @pytest.mark.parametrize(("name", "recipe"), ABLE)
 def test_http_gives_what_the_engine_gives_whoever_asks_beside(asking, engines, name, recipe):
     engine = engines[recipe]
-    requests = [asked(name, engine, number) for number in range(8)]
+    requests = [asked(name, engine, number) for number in range(5)]
 
     def answer(request: tuple[dict, dict]):
         options, inputs = request
@@ -148,7 +148,7 @@ def test_http_gives_what_the_engine_gives_whoever_asks_beside(asking, engines, n
         arrays = [np.asarray(image) for image in images]
         return np.stack([each if each.ndim == 3 else each[..., None] for each in arrays])
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(answer, requests))
     for (options, inputs), made in zip(requests, answers, strict=True):
         assert alike(made, plain(engine(OPERATIONS[name](**options), **inputs)))
