@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,11 +140,9 @@ class Recipe(Section):
 
     def able(self) -> dict[str, Ability]:
         """What its models can do; there is none to do it with."""
-        import torch
+        from genimg.weightless import weightless
 
-        # no weights are made; a classifier that knows no classes yet has none in its last layer
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        with weightless():
             return self.abilities(self.networks())
 
     @property

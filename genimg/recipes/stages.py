@@ -21,6 +21,7 @@ from genimg.recipes.restoring import Restoring
 from genimg.training.adversarial_restoration import AdversarialRestoration
 from genimg.training.method import Method, Part
 from genimg.training.restoration import Restoration
+from genimg.weightless import weightless
 
 
 class Loss(RestorationLoss):
@@ -95,7 +96,7 @@ def refuse_start(recipe: Restoring, first: Recipe, named: str) -> None:
 
 def shape_of(recipe: Restoring) -> tuple[object, ...]:
     """Equal where weights of one recipe's models mean the same in those of another."""
-    with torch.device("meta"):
+    with weightless():
         network = recipe.restorer()
     weights = {name: each.shape for name, each in network.state_dict().items()}
     return type(network), network.scale, network.stride, recipe.told, weights
@@ -103,7 +104,7 @@ def shape_of(recipe: Restoring) -> tuple[object, ...]:
 
 def shown(recipe: Restoring) -> dict[str, object]:
     """What decides a recipe's network, in keys and words of a person's."""
-    with torch.device("meta"):
+    with weightless():
         network = recipe.restorer()
     keys = recipe.model_dump()["model"]
     return {

@@ -17,6 +17,7 @@ from genimg.operations import OPERATIONS
 from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.section import allowed, flat, parse_value
+from genimg.weightless import weightless
 
 ALL_KEYS = [
     (name, key)
@@ -240,3 +241,13 @@ def test_beta1_of_a_dcgan_is_that_of_both_optimizers():
         method = recipes.named("dcgan").override(values).method(torch.device("cpu"))
         found = {one.param_groups[0]["betas"] for one in method.optimizers.values()}
         assert found == {(beta1, 0.99)}
+
+
+@pytest.mark.parametrize("name", ["drunet", "vq-vae", "classifier"])
+def test_what_models_can_do_is_known_without_weights(name):
+    with weightless():
+        networks = recipes.named(name).networks()
+    assert {each.device.type for net in networks.values() for each in net.parameters()} == {"meta"}
+    layer = torch.nn.Linear(4, 4)  # afterwards weights are made as ever
+    assert layer.weight.abs().max() > 0
+    assert torch.randn(3).device.type == "cpu"
