@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from genimg import __version__
-from serving import documentation, errors, native, openai
+from serving import documentation, errors, native, openai, page
 from serving.answers import EXPOSED
 from serving.backend import Backend
 from serving.direct import Direct
@@ -48,7 +48,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    for router in routers:
+    for router in [*routers, page.router()]:
         app.include_router(router)
 
     @app.head("/livez", include_in_schema=False)

@@ -152,6 +152,10 @@ class Host:
             state="ready",
             version=version.number,
             capabilities=tuple(engine.abilities),
+            honours={
+                name: tuple(sorted(ability.conditions & OPERATIONS[name].conditions))
+                for name, ability in engine.abilities.items()
+            },
             recipe=engine.recipe.recipe,
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,

@@ -42,8 +42,8 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
 
     @routes.get("/v1/operations")
     async def operations() -> dict[str, Any]:
-        """What can be done: each operation's options as JSON Schema, what it takes and gives, and
-        the most of some options that this server takes."""
+        """What can be done: each operation's options as JSON Schema, what it takes and gives, the
+        options (`conditions`) that only some models honour, and the most of some that are taken."""
         return {
             "data": [
                 {
@@ -51,7 +51,10 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
                     "description": operation.about(),
                     "path": f"/v1/images/{operation.name}",
                     "takes": operation.takes,
+                    "optional": sorted(operation.optional),
                     "gives": operation.gives,
+                    "shows": operation.shows,
+                    "conditions": sorted(operation.conditions),
                     "options": operation.model_json_schema(),
                     "limits": {
                         key: getattr(limits, limit)

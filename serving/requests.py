@@ -77,6 +77,9 @@ class ModelInfo:
     state: Literal["ready", "loading"] = "loading"
     version: int | None = None
     capabilities: tuple[str, ...] = ()  # operations that it can do
+    honours: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # options, by operations, of those that these offer some models only
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None

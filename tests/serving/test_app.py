@@ -210,7 +210,7 @@ def test_what_nobody_waits_for_any_more_is_cancelled():
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("POST", "/v1/images/uploads", 404, "not_found"),
         ("GET", "/v1/images/sample", 405, "method_not_allowed"),
         ("PUT", "/v1/images/denoise", 405, "method_not_allowed"),

@@ -1,0 +1,693 @@
+// The page of a genimg server. What it offers is what v1/operations and v1/models say, so that a
+// new operation appears by itself. It asks no other host, and keeps nothing beyond the tab.
+
+const $ = (id) => document.getElementById(id);
+const BASE = new URL(".", document.baseURI);
+const urlOf = (path) => new URL(path.replace(/^\//, ""), BASE).href;
+const FILES = { picture: "image/*", frames: "image/*", mask: "image/*", latents: ".npy" };
+const POLL_MS = 2000; // between two looks at models that are being loaded
+
+const page = {
+  operations: [],
+  models: [],
+  operation: null,
+  files: {}, // by parameter: {blob, name, url}
+  typed: {}, // by option: what was typed, kept from one operation to the next
+  seed: null, // the seed that is kept; null: another one each time
+  painter: null,
+  running: null, // AbortController
+  shown: null, // the answer in view
+  past: [],
+  as: "curl",
+};
+
+/** An element with properties (or attributes, where it has no such property) and children. */
+function make(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in made && name !== "list") made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const pressable = (text, onclick, more = {}) =>
+  make("button", { type: "button", onclick, ...more }, text);
+const saved = (href, download, text) => make("a", { href, download }, text);
+
+// What this server can do
+
+async function look() {
+  const [operations, models] = await Promise.all(
+    ["v1/operations", "v1/models"].map(async (path) => (await (await fetch(urlOf(path))).json()).data),
+  );
+  Object.assign(page, { operations, models });
+  const able = operations.filter((each) => modelsFor(each).length);
+  $("operations").replaceChildren(
+    ...able.map((each) => make("li", {}, pressable(each.name, () => choose(each), { id: `do-${each.name}` }))),
+  );
+  const waiting = models.filter((each) => each.state === "loading").map((each) => each.id);
+  $("loading").textContent = waiting.length ? `Loading ${waiting.join(", ")}…` : "";
+  if (waiting.length) setTimeout(look, POLL_MS);
+  const kept = able.find((each) => each.name === page.operation?.name);
+  if (kept) mark();
+  else if (able.length) choose(able[0]);
+  else if (!waiting.length) $("loading").textContent = "No model is served.";
+}
+
+const modelsFor = (operation) =>
+  page.models.filter((each) => each.state === "ready" && each.capabilities.includes(operation.name));
+
+function mark() {
+  for (const each of $("operations").querySelectorAll("button"))
+    each.setAttribute("aria-current", String(each.id === `do-${page.operation.name}`));
+}
+
+// The form of an operation
+
+function choose(operation) {
+  page.operation = operation;
+  mark();
+  $("asking").hidden = false;
+  $("title").textContent = operation.name;
+  $("about").textContent = operation.description;
+  $("problem").textContent = "";
+  form();
+}
+
+function form() {
+  const operation = page.operation;
+  const models = modelsFor(operation);
+  const model = models.find((each) => each.id === page.typed.model) ?? models[0];
+  page.painter = null;
+  $("files").replaceChildren(...Object.entries(operation.takes).map(([key, kind]) => dropZone(key, kind)));
+  const fields = [modelField(models, model)];
+  // What is an operation's own comes last in its schema, and first here.
+  for (const [name, schema] of Object.entries(operation.options.properties ?? {}).reverse()) {
+    const honoured = model.honours?.[operation.name] ?? [];
+    if (operation.conditions.includes(name) && !honoured.includes(name)) continue;
+    if (name === "to_label" && !model.classes.length) continue;
+    fields.push(optionField(name, schema, operation, model));
+  }
+  $("options").replaceChildren(...fields);
+  $("badge").textContent = `${model.id}, version ${model.version}`;
+}
+
+function modelField(models, model) {
+  const select = make("select", { id: "option-model", onchange: () => { page.typed.model = select.value; form(); } });
+  select.append(...models.map((each) => make("option", { value: each.id, selected: each === model }, each.id)));
+  const broken = model.rejected && `version ${model.rejected.version} is refused: ${model.rejected.reason}`;
+  return field("model", select, broken || "");
+}
+
+function field(name, input, hint, ...beside) {
+  const described = `hint-${name}`;
+  input.setAttribute("aria-describedby", described);
+  return make("div", { className: "field" },
+    make("label", { htmlFor: input.id }, name.replaceAll("_", " ")),
+    make("div", { className: "row" }, input, ...beside),
+    make("span", { className: "hint", id: described }, hint));
+}
+
+/** {kind, words, least, most} of an option's JSON Schema. */
+function kindOf(schema, limit) {
+  const parts = (schema.anyOf ?? [schema]).filter((each) => each.type !== "null");
+  const words = parts.flatMap((each) => each.enum ?? (each.const === undefined ? [] : [each.const]));
+  const number = parts.find((each) => each.type === "integer" || each.type === "number");
+  const text = parts.some((each) => each.type === "string" && !each.enum && each.const === undefined);
+  if (parts.every((each) => each.type === "boolean")) return { kind: "boolean" };
+  if (words.length && !number && !text) return { kind: "choice", words };
+  if (!number || text || words.length) return { kind: "text", words, numeric: Boolean(number) && !text };
+  const most = Math.min(number.maximum ?? Infinity, limit ?? Infinity);
+  return { kind: number.type, least: number.minimum ?? number.exclusiveMinimum, most };
+}
+
+function optionField(name, schema, operation, model) {
+  const id = `option-${name}`;
+  const known = kindOf(schema, operation.limits[name]);
+  const typed = page.typed[name];
+  const keep = (input, value) => () => { page.typed[name] = value(); input.removeAttribute("aria-invalid"); };
+  const unset = schema.default === null || schema.default === undefined ? "" : String(schema.default);
+  let input;
+  if (known.kind === "boolean") {
+    input = make("input", { type: "checkbox", id, checked: typed ?? schema.default === true });
+    input.onchange = keep(input, () => input.checked);
+    return field(name, input, schema.description ?? "");
+  }
+  if (known.kind === "choice") {
+    input = make("select", { id });
+    input.append(...known.words.map((each) => make("option", { selected: String(each) === String(typed ?? unset) }, String(each))));
+    input.onchange = keep(input, () => input.value);
+    return field(name, input, schema.description ?? "");
+  }
+  const shown = name === "seed" ? (page.seed ?? "") : (typed ?? "");
+  const numeric = known.kind === "integer" || known.kind === "number";
+  input = make("input", { id, type: numeric ? "number" : "text", value: shown, placeholder: name === "seed" ? "random" : unset });
+  if (numeric) {
+    input.step = known.kind === "integer" ? "1" : "any";
+    if (known.least !== undefined) input.min = String(known.least);
+    if (Number.isFinite(known.most)) input.max = String(known.most);
+  }
+  input.oninput = keep(input, () => input.value.trim());
+  const beside = [];
+  if (name === "seed") {
+    const lock = pressable("Keep", () => keepSeed(page.seed === null ? (page.shown?.asked.options.seed ?? 0) : null), {
+      id: "seed-lock", "aria-pressed": String(page.seed !== null), "aria-label": "Keep the seed",
+    });
+    input.oninput = () => keepSeed(input.value === "" ? null : Number(input.value), false);
+    beside.push(lock);
+  }
+  const offered = name === "label" || name === "to_label" ? model.classes : known.words ?? [];
+  if (offered.length) {
+    const list = make("datalist", { id: `${id}-known` });
+    list.append(...offered.map((each) => make("option", { value: String(each) })));
+    input.setAttribute("list", list.id);
+    beside.push(list);
+  }
+  return field(name, input, schema.description ?? "", ...beside);
+}
+
+function keepSeed(seed, write = true) {
+  page.seed = seed;
+  const input = $("option-seed");
+  if (input && write) input.value = seed ?? "";
+  $("seed-lock")?.setAttribute("aria-pressed", String(seed !== null));
+}
+
+/** What was typed, as JSON has it: what differs from an option's default, and nothing else. */
+function optionsTyped() {
+  const options = {};
+  for (const [name, schema] of Object.entries(page.operation.options.properties ?? {})) {
+    if (!$(`option-${name}`)) continue;
+    const value = name === "seed" ? page.seed : page.typed[name];
+    if (value === undefined || value === null || value === "") continue;
+    const known = kindOf(schema, Infinity);
+    const number = known.kind === "integer" || known.kind === "number" || (known.numeric && /^-?[\d.]+$/.test(value));
+    const told = number ? Number(value) : value;
+    if (told !== schema.default) options[name] = told;
+  }
+  return options;
+}
+
+// Images that are given
+
+function dropZone(key, kind) {
+  const optional = page.operation.optional.includes(key);
+  const id = `file-${key}`;
+  const zone = make("div", { className: "drop", "data-key": key });
+  const input = make("input", { type: "file", id, accept: FILES[kind] });
+  input.onchange = () => input.files[0] && give(key, input.files[0]);
+  zone.ondragover = (event) => { event.preventDefault(); zone.classList.add("over"); };
+  zone.ondragleave = () => zone.classList.remove("over");
+  zone.append(make("label", { htmlFor: id }, kind === "mask" ? `${key}: paint on the image, or choose a file` : `${key}${optional ? " (may be left out)" : ""}`), input);
+  const given = page.files[key];
+  if (given && kind !== "mask") zone.append(preview(key, given));
+  if (given) zone.append(pressable(`Remove ${key}`, () => { delete page.files[key]; form(); }));
+  return zone;
+}
+
+function preview(key, given) {
+  const image = make("img", { src: given.url, alt: `${key}: ${given.name}` });
+  if (!given.blob.type.startsWith("image/")) return make("span", {}, given.name);
+  if (!("mask" in page.operation.takes)) return image;
+  given.painter ??= new Painter(image); // what was painted stays when the form is made anew
+  page.painter = given.painter;
+  return page.painter.element;
+}
+
+function give(key, blob, name = blob.name ?? "image.png") {
+  if (page.files[key]) URL.revokeObjectURL(page.files[key].url);
+  page.files[key] = { blob, name, url: URL.createObjectURL(blob) };
+  form();
+}
+
+/** A file that was dropped or pasted: for the operation in view, or the first that takes images. */
+function giveAny(blob) {
+  const takes = (operation) => Object.keys(operation.takes).find((key) => ["picture", "frames"].includes(operation.takes[key]));
+  if (!takes(page.operation)) {
+    const other = page.operations.find((each) => takes(each) && modelsFor(each).length);
+    if (!other) return;
+    choose(other);
+  }
+  give(takes(page.operation), blob, blob.name || "pasted.png");
+}
+
+/** A mask that is painted on an image, at the image's own resolution. */
+class Painter {
+  constructor(image) {
+    this.strokes = []; // {size, points}
+    this.size = 0;
+    this.at = [0, 0]; // of the brush, for the keyboard
+    this.canvas = make("canvas", { tabIndex: 0, "aria-label": "Paint what is to be filled: with a pointer, or with arrows and Space" });
+    this.canvas.setAttribute("role", "application");
+    const tell = () => `brush of ${this.size} pixels`;
+    this.told = make("output", { role: "status" });
+    const resize = (factor) => { this.size = Math.max(1, Math.round(this.size * factor)); this.told.textContent = tell(); };
+    const tools = make("div", { className: "row", role: "group", "aria-label": "Brush" },
+      pressable("Smaller", () => resize(1 / 1.25)), pressable("Larger", () => resize(1.25)),
+      pressable("Undo", () => this.undo()), pressable("Clear", () => { this.strokes = []; this.draw(); }), this.told);
+    this.resize = resize;
+    this.element = make("div", {}, make("div", { className: "canvas" }, image, this.canvas), tools);
+    image.onload = () => {
+      [this.canvas.width, this.canvas.height] = [image.naturalWidth, image.naturalHeight];
+      this.at = [image.naturalWidth >> 1, image.naturalHeight >> 1];
+      this.size = Math.max(2, Math.round(Math.max(...this.at) / 10));
+      resize(1);
+      this.draw();
+    };
+    this.canvas.onpointerdown = (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      this.strokes.push({ size: this.size, points: [this.place(event)] });
+      this.draw();
+    };
+    this.canvas.onpointermove = (event) => {
+      if (!this.canvas.hasPointerCapture(event.pointerId)) return;
+      this.strokes.at(-1).points.push(this.place(event));
+      this.draw();
+    };
+    this.canvas.onkeydown = (event) => this.key(event);
+  }
+
+  place(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * this.canvas.width, ((event.clientY - box.top) / box.height) * this.canvas.height];
+  }
+
+  key(event) {
+    const step = Math.max(1, this.size / 2);
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (event.key === " ") this.strokes.push({ size: this.size, points: [[...this.at]] });
+    else if (moves[event.key])
+      this.at = this.at.map((value, i) => Math.min(Math.max(value + moves[event.key][i], 0), [this.canvas.width, this.canvas.height][i]));
+    else return;
+    event.preventDefault();
+    this.draw(true);
+  }
+
+  undo() {
+    this.strokes.pop();
+    this.draw();
+  }
+
+  draw(cursor = false) {
+    const context = this.canvas.getContext("2d");
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.paint(context, "#e8590c");
+    if (!cursor) return;
+    context.strokeStyle = "#1c7ed6";
+    context.lineWidth = Math.max(1, this.size / 8);
+    context.beginPath();
+    context.arc(...this.at, this.size / 2, 0, 2 * Math.PI);
+    context.stroke();
+  }
+
+  paint(context, colour) {
+    Object.assign(context, { strokeStyle: colour, fillStyle: colour, lineCap: "round", lineJoin: "round" });
+    for (const { size, points } of this.strokes) {
+      context.lineWidth = size;
+      context.beginPath();
+      context.moveTo(...points[0]);
+      context.lineTo(points[0][0] + 0.01, points[0][1]); // a line of no length is not drawn
+      for (const point of points.slice(1)) context.lineTo(...point);
+      context.stroke();
+    }
+  }
+
+  /** The mask as a PNG, white where it was painted; null where nothing was. */
+  async mask() {
+    if (!this.strokes.length) return null;
+    const canvas = make("canvas", { width: this.canvas.width, height: this.canvas.height });
+    const context = canvas.getContext("2d");
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    this.paint(context, "#ffffff");
+    return new Promise((done) => canvas.toBlob(done, "image/png"));
+  }
+}
+
+// Asking
+
+class Refused extends Error {
+  constructor(message, param) {
+    super(message);
+    this.param = param;
+  }
+}
+
+/** The answer to what is asked for; Refused with what the server says. */
+async function send({ operation, model, options, files }, signal, more = {}) {
+  const values = { ...options, model, ...more };
+  const given = Object.entries(files);
+  const body = given.length ? new FormData() : JSON.stringify(values);
+  if (given.length) {
+    for (const [key, value] of Object.entries(values)) body.append(key, String(value));
+    for (const [key, file] of given) body.append(key, file.blob, file.name);
+  }
+  const headers = given.length ? {} : { "content-type": "application/json" };
+  const answer = await fetch(urlOf(operation.path), { method: "POST", body, headers, signal });
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => null);
+  throw new Refused(told?.error?.message ?? `${answer.status} ${answer.statusText}`, told?.error?.param);
+}
+
+async function go() {
+  if (page.running) return;
+  const operation = page.operation;
+  const files = {};
+  for (const key of Object.keys(operation.takes)) if (page.files[key]) files[key] = page.files[key];
+  const painted = "mask" in operation.takes && (await page.painter?.mask());
+  if (painted) files.mask = { blob: painted, name: "mask.png" };
+  const missing = Object.keys(operation.takes).find((key) => !files[key] && operation.takes[key] !== "mask" && !operation.optional.includes(key));
+  complain("");
+  if (missing) return complain(`${missing}: give one: drop it here, paste it, or choose a file`);
+  const asked = { operation, model: $("option-model").value, options: optionsTyped(), files };
+  await during((signal) => ask(asked, signal));
+}
+
+function complain(message, param) {
+  $("problem").textContent = message;
+  for (const each of document.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
+  $(`option-${param}`)?.setAttribute("aria-invalid", "true");
+}
+
+/** Do something that takes long: shown with its seconds, cancelled by the button or Esc. */
+async function during(work) {
+  page.running = new AbortController();
+  const began = performance.now();
+  const tick = setInterval(() => { $("progress").textContent = `working, ${((performance.now() - began) / 1000).toFixed(0)} s`; }, 500);
+  $("go").disabled = true;
+  $("cancel").hidden = false;
+  $("progress").textContent = "working";
+  try {
+    await work(page.running.signal);
+    $("progress").textContent = `done in ${((performance.now() - began) / 1000).toFixed(1)} s`;
+  } catch (error) {
+    $("progress").textContent = error.name === "AbortError" ? "cancelled" : "";
+    if (error.name !== "AbortError") complain(error instanceof Refused ? error.message : `The server does not answer: ${error.message}`, error.param);
+  } finally {
+    clearInterval(tick);
+    page.running = null;
+    $("go").disabled = false;
+    $("cancel").hidden = true;
+  }
+}
+
+async function ask(asked, signal) {
+  const { gives, shows } = asked.operation;
+  const several = gives === "pictures";
+  const answer = await send(asked, signal, several ? { response_format: "b64_json" } : {});
+  const told = { asked, model: answer.headers.get("X-Model-Id"), version: answer.headers.get("X-Model-Version"), timing: answer.headers.get("Server-Timing"), psnr: answer.headers.get("X-PSNR") };
+  const seed = answer.headers.get("X-Seed");
+  if (seed !== null && "seed" in asked.operation.options.properties) asked.options.seed = Number(seed);
+  if (several) {
+    const content = await answer.json();
+    const blobs = content.data.map((each) => blobOf(each.b64_json, `image/${content.output_format}`));
+    told.images = content.data.map((each, i) => ({ blob: blobs[i], url: URL.createObjectURL(blobs[i]), seed: each.seed, label: each.label }));
+    told.thumbnail = told.images[0]?.url;
+  } else if (gives === "values" || gives === "latents") {
+    told.values = (await answer.json()).data;
+    if (shows) told.blob = await (await send(asked, signal, { response_format: "image" })).blob();
+  } else told.blob = await answer.blob();
+  if (told.blob) told.url = URL.createObjectURL(told.blob);
+  told.thumbnail ??= told.url ?? asked.files.image?.url;
+  page.past.unshift(told);
+  past();
+  await show(told);
+}
+
+function blobOf(base64, type) {
+  return new Blob([Uint8Array.from(atob(base64), (each) => each.charCodeAt(0))], { type });
+}
+
+// What came of it
+
+const SHOWN = {
+  picture: (told) => told.asked.files.image ? comparison(told.asked.files.image.url, told.url) : picture(told.url, told.asked.operation.name),
+  pictures: gallery,
+  frames: (told) => player(told.blob, told.url),
+  values: (told) => make("div", {}, ...(told.url ? [picture(told.url, "what was found, drawn on the image")] : []), table(told.values)),
+  latents: (told) => make("p", {}, `${told.values.length} x ${told.values[0].length} latents`),
+};
+
+async function show(told) {
+  page.shown = told;
+  $("answer").hidden = false;
+  const { operation } = told.asked;
+  $("result").replaceChildren(await SHOWN[operation.gives](told));
+  const seed = told.asked.options.seed;
+  $("facts").textContent = [`${told.model}, version ${told.version}`, seed !== undefined && `seed ${seed}`, told.psnr && `${told.psnr} dB`, told.timing?.replaceAll(";dur=", " ")]
+    .filter(Boolean).join("; ");
+  $("badge").textContent = `${told.model}, version ${told.version}`;
+  const actions = [];
+  if (told.url) {
+    actions.push(saved(told.url, nameOf(told), "Download"));
+    if (operation.gives === "picture") actions.push(pressable("Go on with this image", () => give("image", told.blob, nameOf(told))));
+  }
+  if (told.asked.files.mask) actions.push(saved(URL.createObjectURL(told.asked.files.mask.blob), "mask.png", "Download the mask"));
+  if (operation.gives === "latents") actions.push(pressable("Download .npy", () => during(async (signal) => {
+    download(await (await send(told.asked, signal, { response_format: "npy" })).blob(), "latents.npy");
+  })));
+  $("actions").replaceChildren(...actions);
+  line();
+}
+
+const EXTENSIONS = { "image/jpeg": "jpg", "image/tiff": "tif", "application/x-npy": "npy" };
+
+function nameOf(told) {
+  const { gives, name } = told.asked.operation;
+  if (gives === "latents" || gives === "values") return `${name}.json`;
+  const type = told.blob?.type ?? "image/png";
+  return `${name}.${EXTENSIONS[type] ?? type.split("/")[1]}`;
+}
+
+function download(blob, name) {
+  const link = saved(URL.createObjectURL(blob), name, "");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** An image; a small one enlarged by a whole factor. */
+function picture(src, alt) {
+  const image = make("img", { src, alt });
+  image.onload = () => enlarge(image, image);
+  return image;
+}
+
+function enlarge(image, element) {
+  const factor = Math.max(1, Math.floor(320 / image.naturalWidth));
+  if (factor > 1) image.classList.add("small");
+  element.style.width = `${image.naturalWidth * factor}px`;
+}
+
+function comparison(before, after) {
+  const [old, made] = [make("img", { src: before, alt: "before" }), make("img", { src: after, alt: "after", className: "after" })];
+  const both = make("div", { className: "compare" }, old, made);
+  const split = make("input", { type: "range", className: "split", min: "0", max: "100", value: "50", "aria-label": "How much of the image is shown as it was, percent" });
+  split.oninput = () => { made.style.clipPath = `inset(0 0 0 ${split.value}%)`; };
+  made.onload = () => enlarge(made, both);
+  const drag = (event) => {
+    if (event.type !== "pointerdown" && !event.buttons) return;
+    const box = both.getBoundingClientRect();
+    split.value = String(((event.clientX - box.left) / box.width) * 100);
+    split.oninput();
+    event.preventDefault();
+  };
+  both.onpointerdown = both.onpointermove = drag;
+  split.oninput();
+  return make("div", {}, both, split);
+}
+
+function gallery(told) {
+  const grid = make("div", { className: "grid" });
+  const tools = make("div", { className: "row", role: "group", "aria-label": "Of the images that are chosen" });
+  const chosen = new Set();
+  const choosing = (each, button) => () => {
+    if (!chosen.delete(each)) chosen.add(each);
+    button.setAttribute("aria-pressed", String(chosen.has(each)));
+    refresh();
+  };
+  const other = (name) => page.operations.find((each) => each.name === name && modelsFor(each).some((model) => model.id === told.model));
+  const from = (operation, options) => {
+    const carried = Object.fromEntries(["label", "steps", "guidance"].filter((key) => key in told.asked.options).map((key) => [key, told.asked.options[key]]));
+    return () => during((signal) => ask({ operation, model: told.model, files: {}, options: { ...carried, ...options } }, signal));
+  };
+  function refresh() {
+    const picked = [...chosen];
+    const seeds = picked.map((each) => each.seed);
+    const made = [];
+    if (picked.length === 1) {
+      made.push(saved(picked[0].url, `${told.asked.operation.name}-${seeds[0] ?? 0}.png`, "Download this one"));
+      if (seeds[0] !== undefined) made.push(pressable("Keep its seed", () => keepSeed(seeds[0])));
+      if (other("vary") && seeds[0] !== undefined && told.asked.operation.name === "sample") made.push(pressable("Vary it", from(other("vary"), { of: seeds[0], n: 8 })));
+    }
+    if (picked.length > 1 && other("interpolate") && told.asked.operation.name === "sample")
+      made.push(pressable(`Go through these ${picked.length}`, from(other("interpolate"), { seeds: seeds.join(","), frames: 8 * picked.length })));
+    made.push(pressable("Download the grid", () => during(async (signal) => download(await (await send(told.asked, signal)).blob(), nameOf(told)))));
+    tools.replaceChildren(...made);
+  }
+  told.images.forEach((each, i) => {
+    const name = [each.seed !== undefined && `seed ${each.seed}`, each.label].filter(Boolean).join(", ") || `image ${i + 1}`;
+    const image = make("img", { src: each.url, alt: "", className: "small" });
+    const button = make("button", { type: "button", "aria-pressed": "false", "aria-label": name }, image, name);
+    button.onclick = choosing(each, button);
+    grid.append(button);
+  });
+  refresh();
+  return make("div", {}, grid, tools);
+}
+
+function table(values) {
+  const rows = (Array.isArray(values) ? values : [values]).flatMap((each) => (Array.isArray(each) ? each : [each]));
+  const names = [...new Set(rows.flatMap((each) => (each && typeof each === "object" ? Object.keys(each) : ["value"])))];
+  const cell = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(cell).join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value);
+  return make("table", {},
+    make("thead", {}, make("tr", {}, ...names.map((each) => make("th", { scope: "col" }, each)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...names.map((each) => make("td", {}, cell(row && typeof row === "object" ? row[each] ?? "" : row)))))));
+}
+
+/** An animation that can be stopped and looked through, where the browser decodes frames. */
+async function player(blob, src) {
+  const still = picture(src, "animation");
+  if (!("ImageDecoder" in window)) return still;
+  const frames = [];
+  try {
+    const decoder = new ImageDecoder({ data: await blob.arrayBuffer(), type: blob.type });
+    await decoder.tracks.ready;
+    const count = decoder.tracks.selectedTrack.frameCount;
+    for (let i = 0; i < count; i++) frames.push((await decoder.decode({ frameIndex: i })).image);
+  } catch {
+    return still;
+  }
+  if (frames.length < 2) return still;
+  const canvas = make("canvas", { width: frames[0].displayWidth, height: frames[0].displayHeight, role: "img", "aria-label": "animation" });
+  enlarge({ naturalWidth: canvas.width, classList: canvas.classList }, canvas);
+  const place = make("input", { type: "range", className: "split", min: "0", max: String(frames.length - 1), value: "0", "aria-label": "frame" });
+  const draw = () => canvas.getContext("2d").drawImage(frames[Number(place.value)], 0, 0);
+  const toggle = pressable("Pause", () => play(!timer));
+  let timer = null;
+  function next() {
+    if (!canvas.isConnected) return play(false);
+    place.value = String((Number(place.value) + 1) % frames.length);
+    draw();
+    timer = setTimeout(next, (frames[Number(place.value)].duration ?? 100_000) / 1000);
+  }
+  function play(on) {
+    clearTimeout(timer);
+    timer = on ? setTimeout(next, 100) : null;
+    toggle.textContent = on ? "Pause" : "Play";
+  }
+  place.oninput = () => { play(false); draw(); };
+  draw();
+  setTimeout(() => play(!matchMedia("(prefers-reduced-motion: reduce)").matches));
+  return make("div", {}, canvas, place, make("div", { className: "row" }, toggle));
+}
+
+// History, and the command that does it again
+
+function past() {
+  $("past").hidden = false;
+  $("history").replaceChildren(...page.past.map((told) => {
+    const { operation, options } = told.asked;
+    const text = [operation.name, ...Object.entries(options).map(([key, value]) => `${key} ${value}`)].join(", ");
+    const image = told.thumbnail ? [make("img", { src: told.thumbnail, alt: "" })] : [];
+    return make("li", {}, make("button", { type: "button", "aria-label": text, title: text, onclick: () => back(told) }, ...image, operation.name));
+  }));
+}
+
+/** An answer in view again, with the form as it was. */
+function back(told) {
+  const { operation, options, files, model } = told.asked;
+  for (const name of Object.keys(operation.options.properties)) page.typed[name] = options[name];
+  page.typed.model = model;
+  page.seed = options.seed ?? null;
+  for (const [key, file] of Object.entries(files)) if (key !== "mask") page.files[key] = { ...file, url: URL.createObjectURL(file.blob) };
+  choose(operation);
+  show(told);
+}
+
+const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+
+const LINES = {
+  curl(asked, output) {
+    const given = Object.entries(asked.files);
+    const values = Object.entries({ model: asked.model, ...asked.options });
+    const parts = given.length
+      ? [...given.map(([key, file]) => `-F ${quoted(`${key}=@${file.name}`)}`), ...values.map(([key, value]) => `-F ${quoted(`${key}=${value}`)}`)]
+      : ["-H 'content-type: application/json'", `-d ${quoted(JSON.stringify(Object.fromEntries(values)))}`];
+    return ["curl", urlOf(asked.operation.path), ...parts, `-o ${output}`].join(" ");
+  },
+  python(asked, output) {
+    const text = JSON.stringify;
+    const files = Object.entries(asked.files).map(([key, file]) => `${text(key)}: open(${text(file.name)}, "rb")`);
+    const python = (value) => value === true ? "True" : value === false ? "False" : text(value);
+    const values = Object.entries({ model: asked.model, ...asked.options }).map(([key, value]) => `${text(key)}: ${files.length ? text(String(value)) : python(value)}`);
+    return [
+      "import requests", "",
+      "answer = requests.post(", `    ${text(urlOf(asked.operation.path))},`,
+      ...(files.length ? [`    files={${files.join(", ")}},`, `    data={${values.join(", ")}},`] : [`    json={${values.join(", ")}},`]),
+      ")", "answer.raise_for_status()", `open(${text(output)}, "wb").write(answer.content)`,
+    ].join("\n");
+  },
+  genimg(asked, output) {
+    const { name, takes, optional } = asked.operation;
+    const reads = Object.values(takes).some((kind) => ["picture", "frames"].includes(kind)) || Object.keys(takes).some((key) => !optional.includes(key));
+    const given = Object.entries(asked.files);
+    const parts = ["genimg", name];
+    if (!reads) parts.push(quoted(asked.model));
+    for (const [key, file] of given) parts.push(...(key === "mask" || !reads ? [`--${key}`] : []), quoted(file.name));
+    if (reads) parts.push("-m", quoted(asked.model));
+    for (const [key, value] of Object.entries(asked.options)) {
+      const flag = key.length === 1 ? `-${key}` : `--${key.replaceAll("_", "-")}`;
+      parts.push(...(value === true ? [flag] : [flag, quoted(String(value))]));
+    }
+    return [...parts, "-o", output].join(" ");
+  },
+};
+
+function line() {
+  for (const each of document.querySelectorAll("[data-as]")) each.setAttribute("aria-pressed", String(each.dataset.as === page.as));
+  $("line").textContent = LINES[page.as](page.shown.asked, nameOf(page.shown));
+}
+
+// Keys, drops and pastes
+
+function keys(event) {
+  const typing = event.target.matches("input:not([type=range], [type=checkbox]), select, textarea");
+  if (event.key === "Escape" && page.running) page.running.abort();
+  else if (event.ctrlKey && event.key === "Enter") go();
+  else if (event.ctrlKey && event.key === "z" && !typing && page.painter) page.painter.undo();
+  else if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  else if (event.key === "[") page.painter?.resize(1 / 1.25);
+  else if (event.key === "]") page.painter?.resize(1.25);
+  else if (event.key === "h") $("help").showModal();
+  else if (event.key === "o") bare(true);
+  else return;
+  event.preventDefault();
+}
+
+function bare(on) {
+  for (const each of document.querySelectorAll(".canvas, .compare")) each.classList.toggle("bare", on);
+}
+
+$("form").onsubmit = (event) => { event.preventDefault(); go(); };
+$("cancel").onclick = () => page.running?.abort();
+$("help-button").onclick = () => $("help").showModal();
+$("copy").onclick = async () => { await navigator.clipboard.writeText($("line").textContent); $("copy").textContent = "Copied"; setTimeout(() => { $("copy").textContent = "Copy"; }, 1500); };
+for (const each of document.querySelectorAll("[data-as]")) each.onclick = () => { page.as = each.dataset.as; line(); };
+document.addEventListener("keydown", keys);
+document.addEventListener("keyup", (event) => { if (event.key === "o") bare(false); });
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  for (const each of document.querySelectorAll(".over")) each.classList.remove("over");
+  const file = event.dataTransfer.files[0];
+  const key = event.target.closest?.(".drop")?.dataset.key;
+  if (file && key) give(key, file);
+  else if (file) giveAny(file);
+});
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  if (file) giveAny(file);
+});
+
+look().catch((error) => { $("loading").textContent = `The server does not answer: ${error.message}`; });

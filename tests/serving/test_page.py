@@ -1,0 +1,237 @@
+"""The page at `/`, in a real browser: what a person would do there, and what the page may not."""
+
+import hashlib
+import io
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from live_server import file_of, pixels, running
+from PIL import Image
+
+from serving.app import create_app
+from serving.backend import LocalBackend
+from serving.page import FOLDER
+from serving.settings import Settings
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+in_a_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def site(trained: Path) -> Iterator[str]:
+    models = [{"ref": "shapes@production"}, {"ref": "denoiser"}, {"ref": "inpaint"}]
+    settings = Settings.validated({"registry": str(trained), "models": models})
+    backend = LocalBackend(settings)
+    backend.load()
+    with running(create_app(backend, settings.limits)) as url:
+        yield url
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "sync_api.Browser", site: str) -> Iterator["sync_api.Page"]:
+    """The page, opened; at the end it has asked nobody but its own server, and nothing failed."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda told: wrong.append(told.text) if "Policy" in told.text else None)
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith((site, "blob:", "data:")) else wrong.append(asked.url)
+        ),
+    )
+    page.goto(site)
+    page.locator("#do-sample").wait_for()
+    yield page
+    page.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(file_of(pixels(48, 64, 3)))
+    return path
+
+
+def downloaded(page: "sync_api.Page", name: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=name, exact=True).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+@in_a_browser
+def test_a_grid_is_drawn_and_one_of_it_varied(page):
+    page.click("#do-sample")
+    page.fill("#option-n", "6")
+    page.fill("#option-seed", "40")
+    page.click("#go")
+    page.locator(".grid button").nth(5).wait_for()
+    names = [each.inner_text() for each in page.locator(".grid button").all()]
+    assert names == [f"seed {40 + i}" for i in range(6)]
+    page.locator(".grid button").nth(2).click()
+    page.get_by_role("button", name="Vary it").click()
+    page.locator("#history li").nth(1).wait_for()
+    assert page.locator(".grid button").count() == 8
+    page.click("#again summary")
+    page.click("[data-as=genimg]")
+    assert page.locator("#line").text_content().startswith("genimg vary -m shapes@production ")
+    page.locator("#history button").nth(1).click()  # the first answer, and its form
+    assert page.locator(".grid button").count() == 6
+    assert page.input_value("#option-n") == "6"
+
+
+@in_a_browser
+def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page, photo, tmp_path):
+    page.click("#do-sample")
+    data = page.evaluate_handle(
+        """(bytes) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "photo.png", { type: "image/png" }));
+            return data;
+        }""",
+        list(photo.read_bytes()),
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": data})
+    page.locator("#do-denoise[aria-current=true]").wait_for()
+    page.fill("#option-sigma", "25")
+    page.click("#go")
+    split = page.locator(".split")
+    split.wait_for()
+    split.fill("10")
+    assert (
+        page.locator(".after").evaluate("made => made.style.clipPath") == "inset(0px 0px 0px 10%)"
+    )
+    made = downloaded(page, "Download")
+    assert Image.open(io.BytesIO(made)).size == (64, 48)
+    page.click("#again summary")
+    line = shlex.split(page.locator("#line").text_content())
+    assert line[0] == "curl"
+    if shutil.which("curl"):
+        subprocess.run([*line, "-s", "--noproxy", "*"], cwd=tmp_path, check=True)
+        again = (tmp_path / line[line.index("-o") + 1]).read_bytes()
+        assert hashlib.sha256(again).digest() == hashlib.sha256(made).digest()
+    page.click("[data-as=python]")
+    assert 'data={"model": "denoiser", "sigma": "25"}' in page.locator("#line").text_content()
+
+
+@in_a_browser
+def test_a_mask_is_painted_and_inpainted(page, photo):
+    page.click("#do-inpaint")
+    page.set_input_files("#file-image", photo)
+    canvas = page.locator(".canvas canvas")
+    canvas.wait_for()
+    page.locator("output", has_text="brush of").wait_for()
+    box = canvas.bounding_box()
+
+    def stroke(from_x: float, to_x: float, y: float) -> None:
+        page.mouse.move(box["x"] + from_x * box["width"], box["y"] + y * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + to_x * box["width"], box["y"] + y * box["height"], steps=4)
+        page.mouse.up()
+
+    stroke(0.25, 0.75, 0.5)
+    stroke(0.1, 0.9, 0.1)
+    page.keyboard.press("Control+z")  # the second
+    page.click("#go")
+    page.locator(".compare").wait_for()
+    mask = np.array(Image.open(io.BytesIO(downloaded(page, "Download the mask"))).convert("L"))
+    assert mask.shape == (48, 64)
+    assert mask[24, 18:46].min() > 250
+    assert mask[:12].max() == 0
+    before = np.array(Image.open(photo))
+    after = np.array(Image.open(io.BytesIO(downloaded(page, "Download"))))
+    assert (after[mask == 0] == before[mask == 0]).all()
+    assert (after[mask > 250] != before[mask > 250]).any()
+
+
+@in_a_browser
+def test_it_is_painted_without_a_mouse(page, photo):
+    page.click("#do-inpaint")
+    page.set_input_files("#file-image", photo)
+    page.locator("output", has_text="brush of").wait_for()
+    canvas = page.locator(".canvas canvas")
+    canvas.focus()
+    for key in ("ArrowLeft", "Space", "ArrowUp", "Space"):
+        page.keyboard.press(key)
+    page.keyboard.press("Control+Enter")
+    page.locator(".compare").wait_for()
+    mask = np.array(Image.open(io.BytesIO(downloaded(page, "Download the mask"))).convert("L"))
+    assert 0 < (mask > 127).mean() < 0.2
+
+
+@in_a_browser
+def test_what_is_refused_is_said_where_it_was_typed(page, photo):
+    page.click("#do-denoise")
+    page.click("#go")
+    assert "image: give one" in page.inner_text("#problem")
+    page.set_input_files("#file-image", photo)
+    page.fill("#option-sigma", "-3")
+    page.locator("#form").evaluate("form => { form.noValidate = true; }")
+    page.click("#go")
+    page.locator("#option-sigma[aria-invalid=true]").wait_for()
+    assert "sigma='-3'" in page.inner_text("#problem")
+    assert page.locator("#history li").count() == 0
+
+
+@in_a_browser
+def test_what_takes_long_is_cancelled(page, tmp_path):
+    (tmp_path / "large.png").write_bytes(file_of(pixels(3000, 3000, 3)))
+    page.click("#do-inpaint")
+    page.set_input_files("#file-image", tmp_path / "large.png")
+    page.locator("output", has_text="brush of").wait_for()
+    page.locator(".canvas canvas").click()
+    page.check("#option-ensemble")
+    page.click("#go")
+    page.click("#cancel")
+    page.locator("#progress", has_text="cancelled").wait_for()
+    assert page.locator("#history li").count() == 0
+    assert page.is_enabled("#go")
+
+
+@in_a_browser
+def test_everybody_can_use_it(page, photo):
+    """axe-core finds nothing, light and dark, nor does anything stick out on a phone."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="brings axe-core")
+    page.click("#do-denoise")
+    page.set_input_files("#file-image", photo)
+    page.click("#go")
+    page.locator(".compare").wait_for()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_it_asks_nobody_else_and_holds_nothing_inline(client: httpx.Client):
+    answer = client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "style=" not in answer.text
+    for name in ("page.css", "page.js"):
+        assert f'"{name}"' in answer.text
+        assert client.get(f"/{name}").text == (FOLDER / name).read_text()
+    every = "".join(path.read_text() for path in FOLDER.iterdir())
+    assert "http://" not in every
+    assert "https://" not in every
+    assert client.head("/").status_code == 200
