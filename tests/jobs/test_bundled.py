@@ -29,6 +29,7 @@ from jobs.runs.addressed import folder_at
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
+RESTORERS = [name for name in bundled.names() if name != "digits"]
 
 
 def photograph() -> torch.Tensor:
@@ -64,7 +65,7 @@ def read(path: Path, channels: int) -> torch.Tensor:
     return torch.from_numpy(image.reshape(*image.shape[:2], channels)).permute(2, 0, 1)[None]
 
 
-@pytest.mark.parametrize("name", bundled.names())
+@pytest.mark.parametrize("name", RESTORERS)
 def test_one_command_makes_a_photograph_better(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no registry is there
     clean = photograph()
@@ -88,6 +89,23 @@ def test_one_command_makes_a_photograph_better(name, tmp_path, monkeypatch):
     before = psnr(to_bytes_range(plain), truth).item()
     least = {"denoise": 6, "denoise-gray": 6, "inpaint": 12, "upscale-x2": 1.5}.get(name, 0.8)
     assert made > before + least
+
+
+def test_one_command_draws_the_digit_that_is_asked_for(tmp_path, monkeypatch):
+    """Eights have more ink than sevens, and these than ones; a one's lies in fewer columns."""
+    monkeypatch.chdir(tmp_path)
+    ink, wide = {}, {}
+    for label in "178":
+        line = ["sample", "digits", "--label", label, "-n", "16", "--seed", "0", "-o", label]
+        assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
+        drawn = np.stack([np.array(Image.open(each)) for each in sorted(Path(label).glob("*.png"))])
+        assert drawn.shape == (16, 32, 32)
+        ink[label] = (drawn > 127).mean()
+        wide[label] = (drawn > 127).any(axis=1).mean()
+    assert ink["1"] < ink["7"] < ink["8"]
+    assert wide["1"] < 0.8 * min(wide["7"], wide["8"])
+    done = CliRunner().invoke(app, ["sample", "digits", "--label", "seven", "-o", "x.png"])
+    assert isinstance(done.exception, InputError)
 
 
 def test_what_is_gray_is_denoised_by_the_model_for_that(tmp_path, monkeypatch):

@@ -45,7 +45,14 @@ def test_the_demo_leaves_a_report_and_no_process(tmp_path: Path):
     assert "Traceback" not in output
     report = (tmp_path / "demo" / "report.html").read_text()
     assert len(re.findall(r'<img src="data:image/png;base64,', report)) >= 10
-    for part in ("genimg inpaint", "genimg tune", "genimg train", "genimg serve", "openai client"):
+    for part in (
+        "genimg inpaint",
+        "genimg sample digits",
+        "genimg tune",
+        "genimg train",
+        "genimg serve",
+        "openai client",
+    ):
         assert part in output + report
     until = time.monotonic() + 60  # agents of a node that has ended find out by looking
     while (left := [line for line in of_this_session(process.pid) if line]) and (
