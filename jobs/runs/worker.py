@@ -56,14 +56,16 @@ def work(
     progress: Callable[[int, dict[str, float]], None] = lambda seen, values: None,
     saved: Callable[[int, dict[str, float]], None] = lambda seen, metrics: None,
     warn: Callable[[str], None] = print,
+    note: Callable[[str], None] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     discard: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train a run to its end, or from where it was interrupted; whether it is at its end.
 
     progress(seen, values): rank 0, at each line of the log. saved(seen, metrics): every rank, at
-    each checkpoint, with the metrics on rank 0 and none on the others. discard(): rank 0, whether
-    the checkpoint that is due should not be made after all.
+    each checkpoint, with the metrics on rank 0 and none on the others. note(text): rank 0, what a
+    person likes to hear. discard(): rank 0, whether the checkpoint that is due should not be made
+    after all.
     """
     keep_freed()
     recipe = recipes.from_json(job.recipe)
@@ -100,6 +102,7 @@ def work(
     )
     precision = resolved("auto", device)  # in which engines of it serve, on such a device
     most = rows_at_once(recipe.data.size**2, device)
+    protocol = recipe.protocol(held_out)
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
@@ -115,7 +118,7 @@ def work(
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
                 "precision": precision,
-                **recipe.protocol(held_out),
+                **protocol,
             }
 
         def log(seen: int, values: dict[str, float]) -> None:
@@ -134,6 +137,9 @@ def work(
             if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
+            if recorder:
+                count = protocol["images"]
+                note(f"judging the checkpoint at {method.seen:,} images by {count} images")
             inference = Inference.of_copies(method.averages, precision, sync, most, helpers.engines)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
             if recorder:
