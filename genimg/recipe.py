@@ -102,6 +102,10 @@ class Recipe(Section):
         worker would get, to rounding.
         """
 
+    def baseline(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """Metrics of doing nothing, called as `evaluate`; empty where that tells nothing."""
+        return {}
+
     @abstractmethod
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         """What `evaluate` does on this data: `images`, `seed`, `detector`, `method`, as JSON.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.memory import keep_freed
 from genimg.training.method import Method
+from jobs.console import shown
 from jobs.runs.addressed import helpers_of
 from jobs.runs.folder import RunFolder
 from jobs.runs.recorder import Recorder
@@ -87,6 +88,8 @@ def work(
     )
     if method.seen >= recipe.train.images:
         return True
+    if method.seen and sync.rank == 0:
+        note(f"goes on at {method.seen:,} of {recipe.train.images:,} images")
 
     loader = Loader(
         train_data,
@@ -103,6 +106,7 @@ def work(
     precision = resolved("auto", device)  # in which engines of it serve, on such a device
     most = rows_at_once(recipe.data.size**2, device)
     protocol = recipe.protocol(held_out)
+    baseline: dict[str, float] | None = None  # the same at all checkpoints
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
@@ -130,6 +134,7 @@ def work(
             return should_stop() or (recorder is not None and recorder.saver.failed)
 
         def save(method: Method) -> None:
+            nonlocal baseline
             if agree(recorder is not None and recorder.saver.failed, sync, device):
                 if recorder:
                     recorder.saver.wait()  # raises what happened
@@ -142,7 +147,10 @@ def work(
                 note(f"judging the checkpoint at {method.seen:,} images by {count} images")
             inference = Inference.of_copies(method.averages, precision, sync, most, helpers.engines)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
+            if baseline is None:
+                baseline = recipe.baseline(inference, held_out)
             if recorder:
+                note(f"checkpoint at {method.seen:,} images: {told(metrics, baseline)}")
                 recorder.save(method, metrics, grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 
@@ -150,6 +158,14 @@ def work(
         stack.callback(batches.close)
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
     return method.seen >= recipe.train.images
+
+
+def told(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+    """Metrics in a line, beside those of doing nothing."""
+    beside = {name: f" (damaged {shown(value)})" for name, value in baseline.items()}
+    return "  ".join(
+        f"{name} {shown(value)}{beside.get(name, '')}" for name, value in metrics.items()
+    )
 
 
 def ignore(text: str) -> None:
