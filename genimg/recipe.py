@@ -136,7 +136,7 @@ class Recipe(Section):
         """The ability of a name, or InputError."""
         able = self.able() if abilities is None else abilities
         if name not in able:
-            raise InputError(f"a {self.recipe} model cannot {name}; it can: {', '.join(able)}")
+            raise InputError(f"{self.recipe} models cannot {name}; they can: {', '.join(able)}")
         return able[name]
 
     def can(self) -> tuple[str, ...]:

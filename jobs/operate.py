@@ -56,10 +56,8 @@ def made_for(recipe: Recipe) -> type[Operation]:
     if len(able) != 1:
         kind = recipe.recipe
         if able:
-            raise InputError(
-                f"a {kind} model can {' and '.join(able)}; say which: genimg {able[0]}"
-            )
-        raise InputError(f"a {kind} model cannot restore; it can: {', '.join(every)}")
+            raise InputError(f"{kind} models can {' and '.join(able)}; say which: genimg {able[0]}")
+        raise InputError(f"{kind} models cannot restore; they can: {', '.join(every)}")
     return OPERATIONS[able[0]]
 
 

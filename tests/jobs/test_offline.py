@@ -213,7 +213,7 @@ def test_refused_before_anything_is_written(command, here: Path):
         ("sample dcgan -o grid.png --shard-rows 8", "only with -o FOLDER"),
         ("sample dcgan -o each --shard-rows 0", "--shard-rows 0: at least 1"),
         ("classify photos -o told.npy -m judge", "one of .json .jsonl"),
-        ("classify photos -o told.json -m ffdnet", "a ffdnet model cannot classify"),
+        ("classify photos -o told.json -m ffdnet", "ffdnet models cannot classify"),
         ("denoise empty -o clean -m ffdnet", "empty: no images in it"),
         ("denoise photos -o clean --tile 10 -m ffdnet", "tile=10: use 0, 'auto' or"),
         ("denoise photos/01.png photos/02.png -o clean.png -m ffdnet", "as there are several"),
