@@ -2,7 +2,9 @@
 
 Chen, Zhu, Heng 2015, "An Efficient Statistical Method for Image Noise Level Estimation", on those
 patches that are as flat as noise alone would leave them: Liu, Tanaka, Okutomi 2013, "Single-Image
-Noise Level Estimation for Blind Denoising". The first alone reads texture as noise.
+Noise Level Estimation for Blind Denoising". The first alone reads texture as noise. Patches that
+reach black or white do not count, where there are enough others: noise was cut off there, or never
+was, as in a frame around an image or beneath what is transparent.
 """
 
 import numpy as np
@@ -32,8 +34,9 @@ def estimate_sigma(images: Tensor, peak: float | None = None) -> Tensor:
     stride = _stride(height - size + 1, width - size + 1)
     patches = planes.unfold(1, size, stride).unfold(2, size, stride)  # a view [N C, h, w, s, s]
     at_once = max(1, VALUES_AT_ONCE // patches[0].numel())
-    variance = torch.cat([_variance(part) for part in patches.split(at_once)])
-    span = 2.0 if peak is None else peak
+    ends = (-1, 1) if peak is None else (0, peak)
+    variance = torch.cat([_variance(part, ends) for part in patches.split(at_once)])
+    span = ends[1] - ends[0]
     return (variance.sqrt() * (255 / span)).reshape(images.shape[:2]).mean(dim=1).float()
 
 
@@ -58,10 +61,15 @@ def _stride(rows: int, columns: int) -> int:
     return stride
 
 
-def _variance(windows: Tensor) -> Tensor:
-    """Noise variance, float64 [B], of planes' patches [B, h, w, s, s]."""
+def _variance(windows: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Noise variance, float64 [B], of planes' patches [B, h, w, s, s]. ends: black and white"""
     size = windows.shape[-1]
-    squares = windows.flatten(1, 2).double()  # [B, n, s, s]
+    fewest = FEWEST * size**2
+    squares = windows.flatten(1, 2)  # [B, n, s, s]
+    cut_off = ((squares == ends[0]) | (squares == ends[1])).flatten(2).any(dim=2)
+    telling = (~cut_off).double()  # [B, n]
+    telling[telling.sum(dim=1) < fewest] = 1
+    squares = squares.double()
     squares = squares - squares.mean(dim=1, keepdim=True)  # or what follows rounds more
     across, down = (squares.diff(dim=dim).square().sum(dim=(2, 3)) for dim in (3, 2))
     texture = across + down  # [B, n]
@@ -70,10 +78,10 @@ def _variance(windows: Tensor) -> Tensor:
     # mean and standard deviation of x' F x for white noise of variance 1: tr F, sqrt(2 tr F^2)
     limit = form.trace() + DEVIATIONS * (2 * form.square().sum()).sqrt()
 
-    variance = _median_mean(_covariance(patches, torch.ones_like(texture)))
+    variance = _median_mean(_covariance(patches, telling))
     for _ in range(ROUNDS):
-        flat = (texture <= limit * variance[:, None]).double()
-        enough = flat.sum(dim=1) >= FEWEST * size**2
+        flat = (texture <= limit * variance[:, None]) * telling
+        enough = flat.sum(dim=1) >= fewest
         weights = torch.where(enough[:, None], flat, 1.0)
         variance = torch.where(enough, _median_mean(_covariance(patches, weights)), variance)
     return variance

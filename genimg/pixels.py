@@ -21,6 +21,15 @@ def with_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
     return np.array(Image.fromarray(array).convert("L"))[..., None]
 
 
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 [H, W, 1 to 4] as uint8 [H, W, 3 or 4]: gray as RGB, alpha as it was."""
+    if image.shape[2] >= 3:
+        return image
+    if image.dtype == np.uint16:  # files of colours have 8 bits
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return image[..., [0, 0, 0, 1] if image.shape[2] == 2 else [0, 0, 0]]
+
+
 def to_tensor(array: np.ndarray) -> Tensor:
     """uint8 [H, W, C] or [N, H, W, C] as float32 [C, H, W] or [N, C, H, W] in [-1, 1]."""
     assert array.dtype == np.uint8, array.dtype

@@ -24,7 +24,10 @@ def compose(
     ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides, with an image's number, what is left to chance.")
+        int,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Decides, with an image's number, what is left to chance."
+        ),
     ] = 0,
     keys: Annotated[bool, typer.Option("--keys", help="Print what a scene can have.")] = False,
 ) -> None:

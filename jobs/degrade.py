@@ -24,13 +24,14 @@ def degrade(
         str | None, typer.Option(help="A folder or prefix for masks of what is missing (holes).")
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides the damage, with the image's place.")
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Decides the damage, with the image's place."),
     ] = 0,
 ) -> None:
     """Damage images: noise, blur, JPEG, shrinking, holes, light, gray, in the order of the list.
 
-    Every image becomes a PNG of its name; what cannot be read is listed, and the rest done. With
-    `exact: true` JPEG is that of libjpeg itself.
+    Every image becomes a PNG of its name, in the colours of its ICC profile; what cannot be read is
+    listed, and the rest done. With `exact: true` JPEG is that of libjpeg itself.
 
     Example: genimg degrade photos -o noisy --degradations '[{kind: noise, low: 25, high: 25}]'
     """
@@ -100,11 +101,12 @@ def damaged(every: "Sequence[Damage]", data: bytes, key: "Tensor") -> tuple[byte
 
     made = degrade(every, to_tensor(images.decode(data, animated=False))[None], key)
 
-    def encoded(pixels: "Tensor") -> bytes:
-        return images.encode(to_bytes_range(pixels)[0].permute(1, 2, 0).numpy())
+    def encoded(pixels: "Tensor", profile: bytes | None = None) -> bytes:
+        array = to_bytes_range(pixels)[0].permute(1, 2, 0).numpy()
+        return images.encode(array, profile=profile)
 
     mask = encoded(made.tells["mask"] * 2 - 1) if "mask" in made.tells else b""
-    return encoded(made.images), mask
+    return encoded(made.images, images.profile(data)), mask
 
 
 if __name__ == "__main__":

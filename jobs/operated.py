@@ -15,7 +15,7 @@ from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
-from genimg.operations import Kind, Operation
+from genimg.operations import Kind, Operation, Tiling
 from genimg.results import Frames, Pictures, Values
 from genimg.tiled import refuse_tile
 from jobs.console import Meter, refuse_blocked, say
@@ -104,6 +104,8 @@ class Single:
         if format and operation.gives is Kind.PICTURE:
             height, width = (ability.scale * side for side in pixels.shape[:2])
             images.refuse_sides(format, width, height)
+        if format and isinstance(operation, Tiling):
+            images.encode(operation.pixel(inputs), format)  # what it cannot hold is refused now
         engine = model.engine()
         with ExitStack() as stack:
             meters: list[Meter] = []

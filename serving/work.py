@@ -123,9 +123,9 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
         name: _decoded(operation.takes[name], data, name, limits)
         for name, data in request.files.items()
     }
-    if isinstance(operation, Tiling):  # gives the depth and alpha that came
-        # a format that cannot hold it is refused now
-        format, _ = written(request, inputs["image"][None, :1, :1])
+    if isinstance(operation, Tiling):
+        # a format that cannot hold what it gives is refused now
+        format, _ = written(request, operation.pixel(inputs)[None])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
     most = min(most, engine.most(plan, waited=True))

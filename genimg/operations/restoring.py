@@ -49,6 +49,10 @@ class Tiling(AnySize):
 
         return Tiled(ability, inputs["image"], self.tile, self.strength, self.ensemble)
 
+    def pixel(self, inputs: Mapping[str, Any]) -> Any:
+        """[1, 1, C]: a pixel of the depth and the channels that the result will have."""
+        return inputs["image"][:1, :1]
+
 
 class Denoise(Tiling):
     """Remove noise from an image of any size, mode and depth; alpha passes through."""
@@ -107,6 +111,16 @@ class Colourise(Tiling):
 
     name: ClassVar[str] = "colourise"
 
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.pixels import in_colour
+
+        return super().plan(ability, {**inputs, "image": in_colour(inputs["image"])})
+
+    def pixel(self, inputs: Mapping[str, Any]) -> Any:
+        from genimg.pixels import in_colour
+
+        return in_colour(super().pixel(inputs))
+
 
 class Upscale(Tiling):
     """Enlarge an image, with detail that plain enlargement has not."""
@@ -141,6 +155,11 @@ class Inpaint(Tiling):
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         self.marked(inputs)
+
+    def pixel(self, inputs: Mapping[str, Any]) -> Any:
+        pixel = super().pixel(inputs)
+        filled = inputs.get("mask") is None and pixel.shape[2] in (2, 4)
+        return pixel[..., :-1] if filled else pixel
 
     @staticmethod
     def marked(inputs: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -17,8 +17,9 @@ from genimg.degradations.noise import Noise as GaussianNoise
 from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data
+from genimg.recipes.looked import Looked
 from genimg.recipes.networks import DRUNetModel, network_of
-from genimg.recipes.restoring import Looked, Restoring
+from genimg.recipes.restoring import Restoring
 from genimg.schedule import Train
 from genimg.section import Section
 

@@ -23,6 +23,7 @@ from genimg.degradations.resampling import Shrink
 from genimg.models.filling import Filled
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data, Recipe
+from genimg.recipes.looked import Looked, More
 from genimg.recipes.networks import (
     DRUNetModel,
     Model,
@@ -31,7 +32,7 @@ from genimg.recipes.networks import (
     network_of,
     scales_of,
 )
-from genimg.recipes.restoring import Looked, More, Restoring
+from genimg.recipes.restoring import Restoring
 from genimg.recipes.stages import Loss, help_method, method_of, refuse_start
 from genimg.schedule import Train
 from genimg.section import Section
@@ -121,6 +122,8 @@ class Restorer(Restoring):
         colour = self.data.channels == 3 and self.evaluation.planes != "luma"
         if colour and "psnr_b" in self.evaluation.more:
             raise ValueError("evaluation.more=[psnr_b]: is of gray images, or of planes=luma")
+        if self.task == "colourise" and self.data.channels == 1:
+            raise ValueError("task=colourise: gray images have no colours; set data.channels=3")
         if ("mask" in self.tells) != (self.task == "inpaint"):
             raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
         return self

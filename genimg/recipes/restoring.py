@@ -17,20 +17,16 @@ from genimg.budget import PIXELS, shares, stacks
 from genimg.contracts import Ability, Dataset, Rows, Stored
 from genimg.degradations import Damage, Damaged, bicubic, degrade
 from genimg.inference import Inference, to_floats
-from genimg.metrics.blocking import psnr_b
-from genimg.metrics.colour import luma
-from genimg.metrics.fidelity import WINDOW, psnr, ssim
-from genimg.metrics.multiscale import ms_ssim
+from genimg.metrics.fidelity import WINDOW
 from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
+from genimg.recipes.looked import Looked
 from genimg.tiles import tiled
 from genimg.training.method import Part
 from genimg.training.restoration import Restoration
 
 TILE = 1024  # pixels: PIXELS in all
-More = Literal["ms_ssim", "psnr_b"]
-
 Pair = tuple[Tensor, Tensor]
 Undo = Callable[[Sequence[Damage], Damaged], Tensor | None]  # -> uint8 [N, C, H, W]
 
@@ -51,38 +47,6 @@ class Scores(NamedTuple):
         """Of the columns that have scores."""
         means = zip(self.names, self.values.mean(dim=0).tolist(), strict=True)
         return {name: value for name, value in means if not math.isnan(value)}
-
-
-class Looked(NamedTuple):
-    """How a restorer is judged.
-
-    images: whole ones, at most
-    seed: decides the damage
-    planes: that are compared: all, or of colour images the luma of BT.601
-    border: pixels that are cut off all around before
-    more: measures beside PSNR and SSIM
-    """
-
-    images: int
-    seed: int = 0
-    planes: Literal["all", "luma"] = "all"
-    border: int = 0
-    more: tuple[More, ...] = ()
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        return ("psnr", "ssim", *self.more)
-
-    def compared(self, made: Tensor, clean: Tensor) -> Tensor:
-        """float64 [N, measures] of uint8 [N, C, H, W]."""
-        if self.planes == "luma" and clean.shape[1] == 3:  # rounded, as MATLAB's rgb2ycbcr of bytes
-            made, clean = luma(made).round(), luma(clean).round()
-        values = [psnr(made, clean, self.border), ssim(made, clean, self.border)]
-        for name in self.more:
-            values += [
-                psnr_b(made, clean) if name == "psnr_b" else ms_ssim(made, clean, self.border)
-            ]
-        return torch.stack(values, dim=1)
 
 
 class Restoring(Recipe):
@@ -197,7 +161,8 @@ class Restoring(Recipe):
 
         undo: restores in place of the network; what it does not undo (None) has no score: NaN
         """
-        chosen = torch.from_numpy(data.choose(self.looked.images))
+        looked = self.looked
+        chosen = torch.from_numpy(data.choose(looked.images))
         part = inference.share(len(chosen))
         sides = [
             list(data.whole(int(index))["image"].shape[1:])
@@ -205,12 +170,13 @@ class Restoring(Recipe):
         ]
         mine = torch.tensor(sides, device=inference.device).view(-1, 2)
         shapes = [(height, width) for height, width in inference.gather(mine.long()).tolist()]
+        scale = self.restorer_of(inference).scale
+        for one, (height, width) in zip(chosen.tolist(), shapes, strict=True):
+            looked.refuse_smaller(data.name(one), height, width, scale)
         sync = inference.sync
         by_pixels = shares([height * width for height, width in shapes], sync.world)[sync.rank]
 
-        names = tuple(
-            f"{measure}_{name}" for name in self.tests() for measure in self.looked.measures
-        )
+        names = tuple(f"{measure}_{name}" for name in self.tests() for measure in looked.measures)
         shape = (0, 1 + len(names))  # the number of the image comes first
         rows = [torch.empty(shape, dtype=torch.float64, device=inference.device)]
         for numbers in stacks(by_pixels, shapes):

@@ -12,6 +12,7 @@ from PIL import Image
 from genimg import noise_level
 from genimg.degradations.noise import gaussian_noise
 from genimg.noise_level import MOST_PATCHES, _stride, estimate_sigma
+from genimg.pixels import to_bytes_range
 from genimg.rng import fold
 
 
@@ -50,6 +51,17 @@ def test_texture_is_not_read_as_noise(sigma: float) -> None:
     image = torch.sin(x / 3) * torch.cos(y / 4) * (x > 64)
     estimate = float(estimate_sigma(noisy(image[None, None], sigma)))
     assert estimate == pytest.approx(sigma, abs=0.8)
+
+
+@pytest.mark.parametrize("end", [0, 255])
+def test_frames_and_what_is_overexposed_do_not_hide_noise(end: int) -> None:
+    ramp = torch.linspace(-1, 1, 128).expand(1, 1, 128, 128)
+    image = to_bytes_range(noisy(ramp + (0.5 if end else -0.5), 20.0))
+    image[..., :40, :] = end  # a third, without noise
+    assert float(estimate_sigma(image, peak=255)) == pytest.approx(20, abs=1)
+    drawing = torch.full((1, 1, 128, 128), end, dtype=torch.uint8)
+    drawing[..., 30:60, 30:60] = 255 - end
+    assert float(estimate_sigma(drawing, peak=255)) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (28, 28), (32, 48)])

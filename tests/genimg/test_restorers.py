@@ -18,6 +18,7 @@ from genimg.inference import Inference, to_floats
 from genimg.metrics.fidelity import psnr, ssim
 from genimg.operations import OPERATIONS
 from genimg.pixels import to_bytes_range
+from genimg.recipes.looked import Looked
 from genimg.recipes.report import report, sheet_of
 from genimg.recipes.restorer import Restorer
 from genimg.recipes.restoring import enlarged, maps_of, pair_of
@@ -104,6 +105,16 @@ def test_more_measures_are_told_of_each_damage():
     assert "psnr_b" in recipe.protocol(opened(recipe))["method"]
 
 
+def test_an_image_too_small_to_be_judged_is_named_before_any_is_restored():
+    recipe = tiny("deblocker", "evaluation.more=[ms_ssim]")
+    with pytest.raises(InputError, match="is of 16x16 pixels; psnr, ssim, ms_ssim"):
+        recipe.measure(Inference(recipe.networks()), opened(recipe), lambda *_: None)
+    looked = Looked(1, border=4)  # 11 + 8 pixels, and multiples of the scale
+    looked.refuse_smaller("b.png", 20, 50, 4)
+    with pytest.raises(InputError, match=r"^b.png is of 50x19 pixels; .* need 20x20 or more"):
+        looked.refuse_smaller("b.png", 19, 50, 4)
+
+
 def test_an_upscaler_is_judged_by_luma_without_the_border():
     recipe = tiny("upscaler", "evaluation.images=2")
     inference = Inference(recipe.networks())
@@ -140,6 +151,23 @@ def test_a_model_does_the_task_of_its_recipe(engines, name):
         assert np.array_equal(made[mask[..., 0] == 0], image[mask[..., 0] == 0])
     ensemble = engine(operation(ensemble=True), **inputs).images[0]
     assert ensemble.shape == made.shape
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_gray_images_come_back_in_colour(channels, kind):
+    recipe = tiny("colouriser")
+    networks = recipe.networks()
+    torch.nn.init.normal_(networks["restorer"].tail.weight)
+    engine = Engine(recipe, networks)
+    most = np.iinfo(kind).max
+    image = np.random.default_rng(0).integers(0, most, (9, 7, channels), kind, endpoint=True)
+    made = engine(OPERATIONS["colourise"](), image=image).only()
+    assert made.dtype == np.uint8
+    assert made.shape == (9, 7, channels + 2)
+    assert made[..., :3].std(axis=2).mean() > 1
+    given = engine(OPERATIONS["colourise"](strength=0), image=image).only()
+    assert np.abs(given[..., 2:] - image / (most / 255)).max() <= 0.5
 
 
 def test_holes_are_filled_by_gated_convolutions_too():
@@ -193,6 +221,7 @@ def test_a_restorer_that_must_be_told_the_quality_refuses_to_guess():
         ("deblocker", ["degradations=[{kind: jpg}]"], "kind"),
         ("deblocker", ["degradations=[{kind: jpeg, lo: 3}]"], "lo"),
         ("deblocker", ["evaluation.tests={}"], "evaluation.tests"),
+        ("colouriser", ["data.channels=1"], "task=colourise: gray images have no colours; set"),
         ("deblocker", ["evaluation.more=[psnr_b]"], "is of gray images"),
     ],
 )

@@ -176,3 +176,19 @@ def test_masks_empty_full_soft_and_of_another_size():
 def test_what_would_become_too_large_is_refused_by_the_size_of_the_result():
     Image.new("L", (7_000, 7_000)).save("given.png")
     assert "28000x28000" in refused("upscale", "given.png", "--scale", "4")
+
+
+def test_a_format_that_cannot_hold_the_result_is_refused_before_a_model_is_loaded(monkeypatch):
+    clear = noise(20, 24, 4)
+    clear[:12, ..., 3] = 255
+    Image.fromarray(clear).save("clear.png")
+    Image.fromarray(noise(20, 24, 1)[..., 0].astype(np.uint16)).save("deep.png")
+    monkeypatch.setattr(Model, "engine", lambda _: 1 / 0)
+    for verb, name, told in (
+        ("denoise", "clear", "jpeg holds no transparency"),
+        ("denoise", "deep", "jpeg holds 8 bits"),
+        ("inpaint", "clear", "division by zero"),  # whose result is opaque
+    ):
+        done = CliRunner().invoke(app, [verb, f"{name}.png", "-o", "never.jpg"])
+        assert told in str(done.exception)
+    assert not Path("never.jpg").exists()

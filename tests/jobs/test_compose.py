@@ -107,6 +107,7 @@ def test_every_key_is_told(command):
     [
         ("", "SCENE is missing: genimg compose scene.json -o out.png"),
         ("scene.json", "-o is missing"),
+        (f"scene.json -o made --seed {2**63}", "--seed"),
         ("gone.json -o made", "gone.json: No such file"),
         ("photos/01.png -o made", "photos/01.png: not JSON"),
         ("list.json -o made", "list.json: give an object"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import icc
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,14 @@ def test_files_are_damaged_as_a_recipe_damages_them(command):
     assert files("again") == files("made") != files("other")
 
 
+def test_colours_stay_those_of_their_profile(command):
+    first, second, *_ = sorted(files("photos"))
+    images.save(images.load(f"photos/{first}"), f"photos/{first}", profile=icc.rgb())
+    printed(command("degrade photos -o made --degradations '[{kind: noise}]'"))
+    assert images.profile(files("made")[first]) == icc.rgb()
+    assert images.profile(files("made")[second]) is None
+
+
 def test_what_cannot_be_read_is_listed_and_the_rest_done(command):
     first, *others = sorted(files("photos"))
     Path("photos", first).write_bytes(b"no image")
@@ -53,6 +62,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(command):
         ("--degradations noise", "give a list, as"),
         ("--degradations '[{kind: fog}]'", "kind='fog'"),
         ("--degradations '[{kind: noise, hight: 3}]'", "did you mean 'high'?"),
+        (f"--degradations '[{{kind: noise}}]' --seed {2**63}", "--seed"),
         ("--degradations '[{kind: noise}]' --masks holes", "nothing of the list makes holes"),
     ],
 )
