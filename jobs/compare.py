@@ -126,9 +126,10 @@ def compare_restorers(
 
     metrics, damaged, protocol = side_by_side(models, recipes, data, split)
     names = list(next(iter(metrics.values())))
-    better = dict.fromkeys(names, "max")
     beside = "damaged images" if "damaged" in metrics else "damaged"
-    table = Table({**metrics, beside: damaged}, models=len(models), better=better)
+    table = Table(
+        {**metrics, beside: damaged}, models=len(models), better=dict.fromkeys(names, "max")
+    )
     if json:
         report = {"models": metrics, "best": table.best(), "beside": {"damaged": damaged}}
         typer.echo(as_json(report | {"protocol": protocol}))

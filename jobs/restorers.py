@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from genimg import images
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
+from genimg.recipes.looked import Looked
 from genimg.recipes.report import report, sheet_of
-from genimg.recipes.restoring import Looked, Restoring
+from genimg.recipes.restoring import Restoring
 from jobs.console import refuse_blocked, say
 from jobs.judgements import held_out_of, set_apart
 

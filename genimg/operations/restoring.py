@@ -20,7 +20,7 @@ class AnySize(Operation):
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
 
     tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """side of the tiles in which a large image is computed, pixels; 0: all at once"""
+    """side of the tiles of a large image, pixels, or more where a model needs it; 0: all at once"""
 
     @field_validator("tile", mode="before")
     @classmethod

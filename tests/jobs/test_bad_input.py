@@ -152,11 +152,6 @@ WRONG = [
         "tile='-8'",
         "'auto', 0 (off) or a number",
     ),
-    (
-        "denoise -m ffdnet photos/0.png -o out.png --tile 2",
-        "tile=2",
-        "use 0, 'auto' or a multiple of 2",
-    ),
     # evaluate
     ("evaluate dcgan --split tset", "--split 'tset'", "did you mean 'test'?"),
     ("evaluate dcgan --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
