@@ -1,7 +1,7 @@
 """`genimg compare`: several models side by side: generators by one classifier, or restorers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -126,10 +126,9 @@ def compare_restorers(
 
     metrics, damaged, protocol = side_by_side(models, recipes, data, split)
     names = list(next(iter(metrics.values())))
+    better: dict[str, Literal["min", "max"]] = dict.fromkeys(names, "max")
     beside = "damaged images" if "damaged" in metrics else "damaged"
-    table = Table(
-        {**metrics, beside: damaged}, models=len(models), better=dict.fromkeys(names, "max")
-    )
+    table = Table({**metrics, beside: damaged}, models=len(models), better=better)
     if json:
         report = {"models": metrics, "best": table.best(), "beside": {"damaged": damaged}}
         typer.echo(as_json(report | {"protocol": protocol}))
