@@ -181,6 +181,10 @@ class Many:
             )
             written = self.form != "lines" or self._write(job, bool(failed))
             release(job, failed)
+        except KeyboardInterrupt:
+            if asked.output is not None:
+                say("interrupted; the same command goes on from there")
+            raise
         finally:
             if asked.output is None:
                 open_storage(str(Path(output).parent)).delete(Path(output).name)

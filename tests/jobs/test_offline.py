@@ -121,6 +121,16 @@ def test_a_folder_of_pictures_is_of_the_format_that_is_asked_for(command, here: 
     assert "there are results of a job with format=jpeg" in command(f"{line} -o jpeg").err
 
 
+def test_an_interrupted_job_says_that_the_same_command_goes_on(command, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.operated.perform", interrupted)
+    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
+    assert ended.code != 0
+    assert "interrupted; the same command goes on from there" in ended.err
+
+
 def test_one_image_may_go_into_a_folder(command, here: Path):
     printed(command("denoise photos/01.png -o one --sigma 25 -m ffdnet"))
     assert files("one").keys() == {"01.png", "operation.json"}
