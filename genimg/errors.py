@@ -17,10 +17,14 @@ def nearest(given: str, known: Iterable[str]) -> str:
     'known: dcgan, ffdnet'
     """
     known = sorted(known)
-    close = get_close_matches(given, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    if close := closest(given, known):
+        return f"did you mean {close!r}?"
     return f"known: {', '.join(known)}" if known else "there are none yet"
+
+
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    return next(iter(get_close_matches(given, sorted(known), n=1, cutoff=0.6)), None)
 
 
 def listed(words: Iterable[str]) -> str:

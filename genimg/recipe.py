@@ -101,6 +101,10 @@ class Recipe(Section):
         worker would get, to rounding.
         """
 
+    def baseline(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """Metrics of doing nothing, called as `evaluate`; empty where that tells nothing."""
+        return {}
+
     @abstractmethod
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         """What `evaluate` does on this data: `images`, `seed`, `detector`, `method`, as JSON.
@@ -131,7 +135,7 @@ class Recipe(Section):
         """The ability of a name, or InputError."""
         able = self.able() if abilities is None else abilities
         if name not in able:
-            raise InputError(f"a {self.recipe} model cannot {name}; it can: {', '.join(able)}")
+            raise InputError(f"{self.recipe} models cannot {name}; they can: {', '.join(able)}")
         return able[name]
 
     def can(self) -> tuple[str, ...]:

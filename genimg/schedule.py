@@ -45,7 +45,7 @@ class Train(Section):
     checkpoint_every: int = Field(50_000, ge=1)
     """images between checkpoints, each with an evaluation and a sample grid"""
     log_every: int = Field(2_000, ge=1)
-    """images between two lines of the log, at least"""
+    """images between two lines of the log, at least; fewer where they take longer than 8 s"""
     log_seconds: float = Field(1.0, ge=0)
     """seconds between two lines of the log, about and at least; 0: every log_every images"""
     keep: int = Field(2, ge=1)

@@ -83,8 +83,12 @@ class Problem:
 def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
     """The first of pydantic's errors about a section."""
     first = error.errors()[0]
-    value = first["input"]
-    path, sections = follow(section, first["loc"])
+    value, place = first["input"], first["loc"]
+    if place[-1:] == ("[key]",):  # pydantic's word for a name in a mapping that is none
+        path, _ = follow(section, place[:-2])
+        reason = f"{value!r} names nothing; give a text or a number in its place"
+        return Problem(".".join(map(str, path)), reason, kind="several")
+    path, sections = follow(section, place)
     key = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
         known = [name for each in sections for name in each.model_fields]

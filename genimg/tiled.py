@@ -218,12 +218,9 @@ def least_tile(margin: int, stride: int) -> int:
     return -(-max(4 * margin, 1) // stride) * stride
 
 
-def refuse_tile(side: int, margin: int, stride: int) -> None:
-    """InputError for a side of tiles that large images cannot be cut into."""
-    least = least_tile(margin, stride)
-    if side < least or side % stride:
-        kind = f"a multiple of {stride}" if stride > 1 else "a number"
-        raise InputError(f"tile={side}: use 0, 'auto' or {kind} from {least}")
+def fitting_tile(side: int, margin: int, stride: int) -> int:
+    """The next side upwards of tiles that large images can be cut into."""
+    return max(-(-side // stride) * stride, least_tile(margin, stride))
 
 
 def tiles_of(
@@ -235,9 +232,8 @@ def tiles_of(
 ) -> tuple[list[Span], list[Span]]:
     """Tiles of an image of a shape, down and across; see genimg.tiles.spans.
 
+    tile: where it is too small for its margins, or no multiple of the stride, a larger one is taken
     most: pixels of a tile, where its side is not given; huge images have HUGE_TILE
-
-    InputError where they would be too small for their margins.
     """
     padded = [-(-length // stride) * stride for length in shape]
     if tile == "auto":
@@ -246,7 +242,7 @@ def tiles_of(
     else:
         side = tile or max(shape)
         if max(shape) > side:
-            refuse_tile(side, margin, stride)
+            side = fitting_tile(side, margin, stride)
         sides = (-(-side // stride) * stride,) * 2
     down, across = (
         list(spans(length, max(each, 2 * margin + stride), margin))

@@ -1,7 +1,7 @@
-"""`genimg compare`: several generators judged by one classifier, side by side."""
+"""`genimg compare`: several models side by side: generators by one classifier, or restorers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.data.sources import Split
     from genimg.engine import Engine
+    from genimg.recipe import Recipe
     from jobs.model import Model
 
 DECIDING = ("size", "channels", "stack", "fit", "scenes")  # keys of data that say what images are
@@ -31,7 +32,7 @@ def compare(
     models: Annotated[
         list[str], typer.Argument(help="NAME, NAME@ALIAS, NAME@7, or checkpoint folders.")
     ],
-    judge: Annotated[str, typer.Option(help=JUDGE)],
+    judge: Annotated[str | None, typer.Option(help=JUDGE)] = None,
     data: Annotated[
         str, typer.Option(help="Real images to compare with: as for train, or 'scenes'.")
     ] = "scenes",
@@ -47,16 +48,19 @@ def compare(
     precision: PrecisionOption = "auto",
     registry: RegistryOption = "registry",
 ) -> None:
-    """Judge several generators by one classifier on the same real images, side by side.
+    """Judge several models on the same images, side by side: generators, or restorers.
 
-    The scores are those of `genimg evaluate --judge`, and the best of each line has a star. Where
-    models, or the judge, were trained on the very data, only what all held out is looked at.
+    Generators need a --judge: the scores are those of `genimg evaluate --judge`. Restorers, of the
+    same damage, have those of `genimg evaluate`, beside the damaged images. The best of each line
+    has a star. Where models, or the judge, were trained on the very data, only what all held out is
+    looked at.
 
     Example: genimg compare dcgan wgan-gp@best --judge eyes --data scenes -o compared
     """
     from genimg.errors import InputError
+    from genimg.recipes.restoring import Restoring
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import judge_images, load_judge, split_of, write
+    from jobs.judgements import judge_images, load_judge, split_of, told, write
     from jobs.model import Model
     from jobs.tables import Table, as_json
 
@@ -66,6 +70,15 @@ def compare(
     if output:
         refuse_blocked(output)
     every = [Model.named(name, registry, precision) for name in models]
+    recipes = [each.recipe() for each in every]
+    if any(isinstance(recipe, Restoring) for recipe in recipes):
+        given = {"--judge": judge, "--workers": workers, "--gan-train": gan_train, "-o": output}
+        if option := next((name for name, value in given.items() if value), None):
+            raise InputError(f"{option}: only for generators; leave it out with a restorer")
+        compare_restorers(every, recipes, data, part, json)
+        return
+    if judge is None:
+        raise InputError("--judge is missing; name a classifier's model, as generators need one")
     engines = [each.engine() for each in every]
     named = dict(zip(models, engines, strict=True))
     critic, of_judge = load_judge(judge, registry, precision, named, gan_train)
@@ -100,7 +113,28 @@ def compare(
         typer.echo(as_json(report))
         return
     typer.echo(table.text())
-    say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
+    say(told(protocol))
+
+
+def compare_restorers(
+    models: "list[Model]", recipes: "list[Recipe]", data: str, split: "Split", json: bool
+) -> None:
+    """Print what restorers score, beside the damaged images."""
+    from jobs.judgements import told
+    from jobs.restorers import side_by_side
+    from jobs.tables import Table, as_json
+
+    metrics, damaged, protocol = side_by_side(models, recipes, data, split)
+    names = list(next(iter(metrics.values())))
+    better: dict[str, Literal["min", "max"]] = dict.fromkeys(names, "max")
+    beside = "damaged images" if "damaged" in metrics else "damaged"
+    table = Table({**metrics, beside: damaged}, models=len(models), better=better)
+    if json:
+        report = {"models": metrics, "best": table.best(), "beside": {"damaged": damaged}}
+        typer.echo(as_json(report | {"protocol": protocol}))
+        return
+    typer.echo(table.text())
+    say(told(protocol))
 
 
 def refuse_other_data(first: str, engine: "Engine", name: str, other: "Engine") -> None:

@@ -96,6 +96,8 @@ class Meter:
         self.total = total
         self.interval = seconds_between_lines
         self.printed = 0.0
+        self.told = -1  # how many were done at the last line
+        self.began: tuple[float, int] | None = None  # when something was first told, and how many
         self.bar: Progress | None = None
         if console.is_terminal:
             self.bar = Progress(
@@ -127,9 +129,33 @@ class Meter:
         text = "  ".join(f"{name} {shown(value)}" for name, value in values.items())
         if self.bar:
             self.bar.update(self.task, completed=done, values=text)
-        elif time.monotonic() - self.printed > self.interval or done >= self.total:
-            self.printed = time.monotonic()
-            say(f"{self.title}  {done:,}/{self.total:,}  {text}")
+            return
+        now = time.monotonic()
+        self.began = self.began or (now, done)
+        due = now - self.printed > self.interval or done >= self.total
+        if due and done != self.told:
+            self.printed, self.told = now, done
+            say(f"{self.title}  {done:,}/{self.total:,}  {text}{self.left(now, done)}")
+
+    def left(self, now: float, done: int) -> str:
+        """How long it will take to do the rest, once something is known of that."""
+        assert self.began is not None, "something was told"
+        since, first = self.began
+        if not first < done < self.total:
+            return ""
+        return f"  {lasting((now - since) * (self.total - done) / (done - first))} left"
+
+
+def lasting(seconds: float) -> str:
+    """As a person says it.
+
+    >>> lasting(4.2), lasting(150), lasting(7500)
+    ('4 s', '2 min', '2 h 5 min')
+    """
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def shown(value: float) -> str:

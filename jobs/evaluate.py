@@ -19,11 +19,8 @@ from jobs.judgements import (
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
-    from genimg.inference import Inference
     from genimg.judges import Judge
-    from genimg.recipes.restoring import Restoring
 
-SMALLEST = 12  # pixels, of images that a restorer is judged by
 OF_THE_MODEL = ("data.size", "data.channels", "data.stack", "data.given", "data.predicted")
 
 
@@ -78,7 +75,6 @@ def evaluate(
 
     Example: genimg evaluate denoiser evaluation.sigmas=[25] --data BSD68
     """
-    from genimg.data.opening import open_dataset
     from genimg.engine import Engine
     from genimg.errors import InputError
     from genimg.recipes.restoring import Restoring
@@ -89,10 +85,12 @@ def evaluate(
         load_judge,
         set_apart,
         split_of,
+        told,
         training_images,
         write,
     )
     from jobs.model import folder_of, with_helpers
+    from jobs.restorers import opened_for, restored, without_repeats
     from jobs.runs.addressed import helpers_of
     from jobs.tables import Table, as_json
 
@@ -118,15 +116,7 @@ def evaluate(
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in OF_THE_MODEL:
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
-    wants, device = recipe.wants, engine.device
-    try:
-        opened = open_dataset(recipe.data, wants, part, device, warn=say)
-    except InputError:
-        if not isinstance(recipe, Restoring) or recipe.data.fit != "crop":
-            raise
-        # It looks at whole images, which may be smaller than the patches that it learned from.
-        smaller = recipe.data.model_copy(update={"size": SMALLEST})
-        opened = open_dataset(smaller, wants, part, device, warn=say)
+    opened = opened_for(recipe, part, engine.device)
     dataset: Dataset = opened
     protocol: dict[str, Any] = {"data": data, "split": split, "fingerprint": opened.fingerprint}
     held_out = held_out_of(folder, engine.recipe)
@@ -156,13 +146,14 @@ def evaluate(
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         if protocol["split"] != "held-out":
-            training = training_images(recipe.data, wants, part, opened, held_out)
+            training = training_images(recipe.data, recipe.wants, part, opened, held_out)
         yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
         judged = judge_images(engine, model, yardstick, registry, workers)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
         classes = judged.classes(yardstick)
-    table = Table({"model": metrics, **others})
+    brief = without_repeats(recipe, metrics) if isinstance(recipe, Restoring) else metrics
+    table = Table({"model": brief, **others})
     report = metrics | ({"beside": others} if others else {}) | {"protocol": protocol}
     report |= {"classes": classes.columns} if classes else {}
     if critic and output:
@@ -175,37 +166,7 @@ def evaluate(
     typer.echo(table.text())
     if classes:
         typer.echo(f"\n{classes.text()}")
-    say("; ".join(f"{name}: {value}" for name, value in protocol.items()))
-
-
-def restored(
-    recipe: "Restoring",
-    inference: "Inference",
-    data: "Dataset",
-    classical: bool,
-    output: Path | None,
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """(a restorer's metrics, those of others by their names); what is asked for is written."""
-    from genimg import images
-    from genimg.recipes.report import report, sheet_of
-
-    if output is not None:
-        refuse_blocked(output)
-        output.mkdir(parents=True, exist_ok=True)
-    made = report(recipe, inference, data, classical)
-    if made.left_out:
-        say(
-            f"left out: {', '.join(made.left_out)}, for want of a package: pip install"
-            " 'genimg[baselines]' bm3d"
-        )
-    means = made.means()
-    metrics = recipe.summary(means.pop("model"))
-    if output is not None:
-        images.write(output / "scores.csv", made.csv().encode())
-        sheet = sheet_of(recipe, inference, data, made.scores["model"])
-        images.save(sheet, output / "sheet.png")
-        say(f"{output}: scores.csv and sheet.png")
-    return metrics, means
+    say(told(protocol))
 
 
 if __name__ == "__main__":

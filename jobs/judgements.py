@@ -174,6 +174,12 @@ def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
         )
 
 
+def told(protocol: Mapping[str, Any]) -> str:
+    """How something was measured, in a line; of the fingerprint its beginning."""
+    brief = {**protocol, "fingerprint": protocol["fingerprint"][:12]}
+    return "; ".join(f"{name}: {value}" for name, value in brief.items())
+
+
 def split_of(text: str) -> Split:
     """What a person gave as --split, or InputError."""
     from genimg.data.sources import Split

@@ -24,6 +24,11 @@ MASK = (
     " names. Left out: where the image is transparent."
 )
 LATENTS = "Latents as `encode` and `invert` write them: .npy, .json or .jsonl."
+FORMAT = (
+    "Of files in a folder: same (as each image; PNG where that cannot be written), png, jpeg, webp"
+    " or tiff.  \\[default: png]"
+)
+QUALITY = "Of JPEG (95 if left out) and WebP (lossless if left out)."
 _OUTPUTS = {  # what an operation gives -> (help of -o, default)
     Kind.PICTURE: ("An image; for several a folder or s3:// prefix.", None),
     Kind.PICTURES: ("An image for a grid; a folder or s3:// prefix for one each.", "grid.png"),
@@ -56,10 +61,8 @@ def made_for(recipe: Recipe) -> type[Operation]:
     if len(able) != 1:
         kind = recipe.recipe
         if able:
-            raise InputError(
-                f"a {kind} model can {' and '.join(able)}; say which: genimg {able[0]}"
-            )
-        raise InputError(f"a {kind} model cannot restore; it can: {', '.join(every)}")
+            raise InputError(f"{kind} models can {' and '.join(able)}; say which: genimg {able[0]}")
+        raise InputError(f"{kind} models cannot restore; they can: {', '.join(every)}")
     return OPERATIONS[able[0]]
 
 
@@ -102,6 +105,11 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     parameters.append(
         ("output", Annotated[str | None, typer.Option("-o", "--output", help=text)], default)
     )
+    if operation.gives is Kind.PICTURE or operation.shows:
+        formats = typer.Option("--format", help=FORMAT)
+        parameters.append(("format", Annotated[str | None, formats], None))
+        fine = typer.Option("--save-quality", min=1, max=100, help=QUALITY)
+        parameters.append(("save_quality", Annotated[int | None, fine], None))
     for key, field in operation.model_fields.items():
         flag = f"-{key}" if len(key) == 1 else f"--{key.replace('_', '-')}"
         if field.annotation is bool:
@@ -172,6 +180,8 @@ def perform(
     workers: int | None = None,
     overwrite: bool = False,
     shard_rows: int | None = None,
+    format: str | None = None,
+    save_quality: int | None = None,
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
     given = {key: value for key, value in options.items() if value is not None}
@@ -183,7 +193,9 @@ def perform(
     from jobs.operated import Asked, prepared
 
     given_files = sources or ([latents] if latents else [])
-    asked = Asked(given_files, output, columns, workers, overwrite, shard_rows, mask)
+    asked = Asked(
+        given_files, output, columns, workers, overwrite, shard_rows, mask, format, save_quality
+    )
     work = prepared(valid, asked)
     wanted = Model.named(model or bundled_model(valid, sources or []), registry, precision)
     recipe = wanted.recipe()

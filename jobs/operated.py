@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 from uuid import uuid4
 
 import typer
@@ -14,14 +15,14 @@ import typer
 from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
 from genimg.data.remote import is_remote
-from genimg.errors import InputError
+from genimg.errors import InputError, nearest
 from genimg.operations import Kind, Operation, Tiling
 from genimg.results import Frames, Pictures, Values
-from genimg.tiled import refuse_tile
+from genimg.tiled import fitting_tile
 from jobs.console import Meter, refuse_blocked, say
 from jobs.model import address_of
 from jobs.offline.inputs import latents_in, listed, refuse_same_names
-from jobs.offline.job import Form, Item, Job, Source, rows_for
+from jobs.offline.job import Form, Item, Job, Source, Written, rows_for
 from jobs.offline.perform import perform
 from jobs.offline.record import FAILURES, claim, release
 from jobs.offline.told import as_array, as_text, heard, lines_of, tell
@@ -46,6 +47,8 @@ class Asked:
     overwrite: bool = False
     shard_rows: int | None = None
     mask: str | None = None
+    format: str | None = None
+    save_quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Single:
     source: Path
     output: Path
     mask: Path | None = None
+    quality: int | None = None
 
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         pixels = images.load(self.source, keep_alpha=True, animated=False)
@@ -105,7 +109,9 @@ class Single:
             height, width = (ability.scale * side for side in pixels.shape[:2])
             images.refuse_sides(format, width, height)
         if format and isinstance(operation, Tiling):
-            images.encode(operation.pixel(inputs), format)  # what it cannot hold is refused now
+            # what it cannot hold is refused now
+            images.encode(operation.pixel(inputs), format, self.quality)
+        tell_tile(operation, ability, max(pixels.shape[:2]))
         engine = model.engine()
         with ExitStack() as stack:
             meters: list[Meter] = []
@@ -119,8 +125,20 @@ class Single:
             made: Pictures | Values = engine(operation, progress=progress, **inputs)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         profile = images.profile(self.source.read_bytes())
-        images.save(made.only(), self.output, profile=profile)
+        images.save(made.only(), self.output, self.quality, profile)
         typer.echo(self.output)
+
+
+def tell_tile(operation: Operation, ability: Ability, longest: float = math.inf) -> None:
+    """Where tiles are not as asked for, since a model could not work in them.
+
+    longest: side of the images, pixels
+    """
+    tile = getattr(operation, "tile", "auto")
+    if isinstance(tile, int) and 0 < tile < longest:
+        side = fitting_tile(tile, ability.margin, ability.stride)
+        if side != tile:
+            say(f"tile={tile}: tiles of {side} pixels are used, the next that this model works in")
 
 
 @dataclass(frozen=True)
@@ -133,12 +151,11 @@ class Many:
     items: Sequence[Item]
     count: int
     rows: int  # things in a chunk
+    format: Written = "png"
 
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         asked = self.asked
-        tile = getattr(operation, "tile", "auto")
-        if isinstance(tile, int) and tile:  # not only when a large image comes
-            refuse_tile(tile, ability.margin, ability.stride)
+        tell_tile(operation, ability)
         output = self._folder()
         job = Job(
             operation=operation.name,
@@ -151,6 +168,8 @@ class Many:
             form=self.form,
             rows=self.rows,
             mask=everywhere(asked.mask or ""),
+            format=self.format,
+            save_quality=asked.save_quality,
         )
         try:
             given = job.options.get("seed")
@@ -162,6 +181,10 @@ class Many:
             )
             written = self.form != "lines" or self._write(job, bool(failed))
             release(job, failed)
+        except KeyboardInterrupt:
+            if asked.output is not None:
+                say("interrupted; the same command goes on from there")
+            raise
         finally:
             if asked.output is None:
                 open_storage(str(Path(output).parent)).delete(Path(output).name)
@@ -212,6 +235,9 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
     suffix = Path(asked.output or "x.json").suffix
     if operation.gives is Kind.PICTURE or (operation.shows and suffix not in TOLD):
         return restoring(operation, asked)
+    for option, value in (("--format", asked.format), ("--save-quality", asked.save_quality)):
+        if value is not None:
+            raise InputError(f"{option} {value}: only of pictures")
     known = (*TOLD, ".npy") if operation.gives is Kind.LATENTS else TOLD
     if suffix not in known:
         raise InputError(f"-o {asked.output}: give a name that ends in one of {' '.join(known)}")
@@ -281,15 +307,16 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
             raise InputError(f"-o {output}: give a name that ends in one of {known}, or a folder")
         if operation.exact() and images.WRITABLE_SUFFIXES[suffix] == "jpeg":
             raise InputError(f"-o {output}: JPEG would change classes; write .png")
-        if asked.workers is not None:
-            raise InputError(f"--workers {asked.workers}: only with a folder or prefix of images")
+        for option, value in (("--workers", asked.workers), ("--format", asked.format)):
+            if value is not None:
+                raise InputError(f"{option} {value}: only with a folder or prefix of images")
         refuse_blocked(Path(output).parent)
         if not asked.overwrite and everywhere(output) == everywhere(asked.sources[0]):
             raise InputError(f"-o {output}: is the image itself; name another, or --overwrite")
         mask = None if asked.mask is None else Path(asked.mask)
         if mask is not None and not mask.is_file():
             raise InputError(f"--mask {mask}: no such file")
-        return Single(Path(asked.sources[0]), Path(output), mask)
+        return Single(Path(asked.sources[0]), Path(output), mask, asked.save_quality)
     if suffix in images.WRITABLE_SUFFIXES:
         listed(asked.sources)  # what is not there at all is told first
         why = "there are several images" if len(asked.sources) > 1 else "the source is one"
@@ -302,6 +329,22 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
             raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
     if asked.mask is not None and not (is_remote(asked.mask) or Path(asked.mask).exists()):
         raise InputError(f"--mask {asked.mask}: no such file or folder")
+    format = written(operation, asked)
     sources, items = listed(asked.sources)
-    refuse_same_names(sources, items, output)
-    return Many(asked, "pictures", sources, items, len(items), rows_for(len(items), asked.workers))
+    refuse_same_names(sources, items, output, format)
+    rows = rows_for(len(items), asked.workers)
+    return Many(asked, "pictures", sources, items, len(items), rows, format)
+
+
+def written(operation: Operation, asked: Asked) -> Written:
+    """The format of a folder's pictures, or InputError."""
+    format, quality = asked.format or "png", asked.save_quality
+    if format not in (known := get_args(Written)):
+        raise InputError(f"--format {format!r}: {nearest(format, known)}")
+    if quality is not None and format in ("png", "tiff"):
+        raise InputError(f"--save-quality {quality}: {format} is lossless; give another --format")
+    if not operation.exact():
+        return cast("Written", format)
+    if format == "jpeg" or quality is not None:
+        raise InputError(f"--format {format}: JPEG would change classes; write png")
+    return "png" if format == "same" else cast("Written", format)

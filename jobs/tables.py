@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.console import shown
 
@@ -20,11 +20,13 @@ class Table:
 
     models: how many of the columns compete for the best of a row
     rows_are: what names the rows
+    better: which way a metric is, as genimg.judging.BETTER, which stands for None
     """
 
     columns: Mapping[str, Mapping[str, float]]
     models: int = 1
     rows_are: str = "metric"
+    better: Mapping[str, Literal["min", "max"]] | None = None
 
     def head(self) -> list[str]:
         return [self.rows_are, *self.columns]
@@ -46,7 +48,7 @@ class Table:
             return {}
         models = dict(list(self.columns.items())[: self.models])
         found: dict[str, list[str]] = {}
-        for name, direction in BETTER.items():
+        for name, direction in (BETTER if self.better is None else self.better).items():
             values = {who: each[name] for who, each in models.items() if name in each}
             if values:
                 best = min(values.values()) if direction == "min" else max(values.values())

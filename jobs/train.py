@@ -112,6 +112,7 @@ def train(
                 max_failures=max_failures,
                 progress=progress,
                 warn=say,
+                note=say,
                 stop=stop,
             )
 
@@ -169,7 +170,7 @@ def train_here(job: Job, stop: threading.Event, progress: Progress) -> None:
     from jobs.runs.worker import work
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    work(job, Alone(), device, progress=progress, warn=say, should_stop=stop.is_set)
+    work(job, Alone(), device, progress=progress, warn=say, note=say, should_stop=stop.is_set)
 
 
 def finish(

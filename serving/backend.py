@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
+from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
 from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
@@ -98,9 +99,11 @@ def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
     named = named or [model for model in models if model.name == asked]
     if len(named) == 1:
         return named[0]
-    valid = ", ".join(model.id for model in models)
+    ids = [model.id for model in models]
     reason = "several are" if named else "no such model is"
-    message = f"model={asked!r}: {reason} served; valid: {valid}"
+    close = None if named else closest(asked, ids)
+    meant = f"did you mean {close!r}? " if close else ""
+    message = f"model={asked!r}: {reason} served; {meant}valid: {', '.join(ids)}"
     raise ApiError(404, "model_not_found", message, "model")
 
 

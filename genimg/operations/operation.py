@@ -67,5 +67,5 @@ class Operation(Section):
 
     @classmethod
     def about(cls) -> str:
-        """What it does, in a line."""
-        return (cls.__doc__ or "").strip().splitlines()[0]
+        """What it does: the first paragraph of its docstring, in a line."""
+        return " ".join((cls.__doc__ or "").split("\n\n")[0].split())

@@ -20,7 +20,7 @@ class AnySize(Operation):
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
 
     tile: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """side of the tiles in which a large image is computed, pixels; 0: all at once"""
+    """side of the tiles of a large image, pixels, or more where a model needs it; 0: all at once"""
 
     @field_validator("tile", mode="before")
     @classmethod
@@ -123,7 +123,8 @@ class Colourise(Tiling):
 
 
 class Upscale(Tiling):
-    """Enlarge an image, with detail that plain enlargement has not."""
+    """Enlarge an image, with detail that plain enlargement has not. What JPEG left is enlarged too:
+    run `deblock` on such an image first."""
 
     name: ClassVar[str] = "upscale"
 
@@ -141,7 +142,8 @@ class Upscale(Tiling):
 
 
 class Inpaint(Tiling):
-    """Fill what a mask marks, or where an image is transparent; all else comes back as it was."""
+    """Fill what a mask marks, or where an image is transparent; all else comes back as it was.
+    Holes wider than some thirty pixels come out smooth."""
 
     name: ClassVar[str] = "inpaint"
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "mask": Kind.MASK}

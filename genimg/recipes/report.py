@@ -11,8 +11,7 @@ from genimg.contracts import Dataset
 from genimg.degradations import Damage, Damaged
 from genimg.inference import Inference
 from genimg.metrics import baselines
-from genimg.pixels import to_bytes_range
-from genimg.recipes.restoring import Restoring, Scores, enlarged, pair_of
+from genimg.recipes.restoring import Restoring, Scores, pair_of
 from genimg.sheets import Shown, extremes, per_image, sheet
 
 EXTREMES = 3  # of the worst images that are shown, and of the best
@@ -34,14 +33,7 @@ class Report:
 
     def means(self) -> dict[str, dict[str, float]]:
         """By who restored, by metric; only what that one can undo."""
-        return {
-            who: {
-                name: value
-                for name, value in zip(each.names, each.values.mean(dim=0).tolist(), strict=True)
-                if not np.isnan(value)
-            }
-            for who, each in self.scores.items()
-        }
+        return {who: each.means() for who, each in self.scores.items()}
 
     def csv(self) -> str:
         """Values of each image, by its name."""
@@ -60,7 +52,7 @@ def report(
     """classical: also by those of genimg.metrics.baselines that can be computed here."""
     found = {
         "model": recipe.measure(inference, data),
-        "damaged": recipe.measure(inference, data, lambda _, made: as_it_is(recipe, made)),
+        "damaged": recipe.measure(inference, data, recipe.nothing),
     }
     methods = sorted({name for every in recipe.tests().values() for name in methods_for(every)})
     left_out = [name for name in methods if classical and not baselines.is_here(name)]
@@ -72,10 +64,6 @@ def report(
         found[name] = recipe.measure(inference, data, undo)
     names = [data.name(index) for index in found["model"].indices.tolist()]
     return Report(found, names, left_out)
-
-
-def as_it_is(recipe: Restoring, damaged: Damaged) -> Tensor:
-    return to_bytes_range(enlarged(damaged.images, recipe.restorer().scale))
 
 
 def methods_for(every: Sequence[Damage]) -> dict[str, Method]:
@@ -123,7 +111,7 @@ def sheet_of(recipe: Restoring, inference: Inference, data: Dataset, scores: Sco
         pair = pair_of([data.whole(int(index))])
         damaged, truth = recipe.damaged(inference, index, pair, test)
         made = recipe.restored(inference, damaged)
-        before = as_it_is(recipe, damaged)
+        before = recipe.nothing((), damaged)
         pictures = [each[0].permute(1, 2, 0).cpu().numpy() for each in (before, made, truth)]
         caption = f"{data.name(int(index))}, {test}: {values[place]:.2f} dB"
         shown.append(Shown(caption, *pictures))

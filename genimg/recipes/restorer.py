@@ -7,10 +7,10 @@ genimg train restorer degradations=[] pairs=true --data FOLDER_WITH_input_AND_ta
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from genimg.degradations import Degradation
@@ -51,8 +51,18 @@ TRAIN = Train(
 )  # fmt: skip
 
 
+def as_name(given: Any) -> Any:
+    """A number, as shells leave of a quoted one, becomes its text."""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return str(given) if isinstance(given, int) else f"{given:g}"
+    return given
+
+
+Name = Annotated[str, BeforeValidator(as_name)]
+
+
 class Evaluate(Section):
-    tests: dict[str, tuple[Degradation, ...]] = Field(min_length=1)
+    tests: dict[Name, tuple[Degradation, ...]] = Field(min_length=1)
     """damage that it is judged by, by names in which its metrics end"""
     images: int = Field(100, ge=1)
     """whole held-out images, at most"""

@@ -3,6 +3,7 @@
 An image is judged whole: it is damaged in a known way, restored, rounded to bytes and compared.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -41,6 +42,11 @@ class Scores(NamedTuple):
     indices: Tensor
     names: tuple[str, ...]
     values: Tensor
+
+    def means(self) -> dict[str, float]:
+        """Of the columns that have scores."""
+        means = zip(self.names, self.values.mean(dim=0).tolist(), strict=True)
+        return {name: value for name, value in means if not math.isnan(value)}
 
 
 class Restoring(Recipe):
@@ -133,10 +139,16 @@ class Restoring(Recipe):
 
         The workers divide the images by their pixels; large ones are restored in tiles.
         """
-        scores = self.measure(inference, data)
-        return self.summary(
-            dict(zip(scores.names, scores.values.mean(dim=0).tolist(), strict=True))
-        )
+        return self.summary(self.measure(inference, data).means())
+
+    @torch.no_grad()
+    def baseline(self, inference: Inference, data: Dataset) -> dict[str, float]:
+        """Of the damaged images, enlarged where the network enlarges."""
+        return self.summary(self.measure(inference, data, self.nothing).means())
+
+    def nothing(self, every: Sequence[Damage], damaged: Damaged) -> Tensor:
+        """uint8 [N, C, H, W] of damaged images as they are."""
+        return to_bytes_range(enlarged(damaged.images, self.restorer().scale))
 
     def summary(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Metrics of each damage, and before them `psnr`: its mean over damages."""

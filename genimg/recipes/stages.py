@@ -79,7 +79,7 @@ def refuse_start(recipe: Restoring, first: Recipe, named: str) -> None:
     """InputError where a recipe's models are of another network than those of this one."""
     if not isinstance(first, Restoring):
         able = ", ".join(first.can())
-        raise InputError(f"{named}: a {first.recipe} model restores nothing; it can: {able}")
+        raise InputError(f"{named}: {first.recipe} models restore nothing; they can: {able}")
     if shape_of(first) == shape_of(recipe):
         return
     mine, theirs = shown(recipe), shown(first)

@@ -134,7 +134,7 @@ class VQVAE(Synthesis):
             return
         named = f"start={self.start}"
         if not isinstance(helper, VQVAE):
-            raise InputError(f"{named}: a {helper.recipe} model has no codes; give a vq-vae")
+            raise InputError(f"{named}: {helper.recipe} models have no codes; give a vq-vae")
         mine, its = (shape_of(each) for each in (self, helper))
         if apart := [
             f"{key}={its[key]} (here {mine[key]})" for key in mine if mine[key] != its[key]

@@ -16,6 +16,8 @@ from genimg.schedule import Train
 from genimg.training.method import Method
 from genimg.training.transfer import agree
 
+LATE = 8.0  # seconds, about, after which a line of the log comes before train.log_every images
+
 
 class Diverged(RuntimeError):
     """A loss or a weight is no longer a finite number."""
@@ -39,11 +41,12 @@ def fit(
     the end. Nothing is saved that is not finite: Diverged is raised instead.
 
     Only a line of the log makes the workers wait for their devices and for one another, so at
-    most about one comes in `train.log_seconds`. When the next one is due follows from the speed
-    that the workers agreed on at the last one; between lines nothing needs to be said.
+    most about one comes in `train.log_seconds`, and at least one in LATE. When the next one is due
+    follows from the speed that the workers agreed on at the last one, the first of which comes
+    after a step; between lines nothing needs to be said.
     should_stop() is asked at each line and must not block.
     """
-    window = Window(method.seen, 0, clock)
+    window = Window(method.seen, 0, clock, late=0 if train.log_seconds else math.inf)
     while method.seen < train.images:
         before = method.seen
         # Networks that draw from torch's own generator (dropout) depend on the position alone.
@@ -53,8 +56,11 @@ def fit(
         window.add(losses, batch.share)
 
         done = method.seen >= train.images
-        at_log = done or (
-            crossed(train.log_every, before, method.seen) and window.is_long_enough(method.seen)
+        at_interval = crossed(train.log_every, before, method.seen)
+        at_log = (
+            done
+            or window.is_late(method.seen)
+            or (at_interval and window.is_long_enough(method.seen))
         )
         at_save = done or crossed(train.checkpoint_every, before, method.seen)
         if at_log or at_save:
@@ -95,11 +101,15 @@ class Window:
     """Losses and time since the last line of the log, kept on the device until it is written.
 
     span: how many images the next line should be away, at least
+    late: and at most, infinite where nobody minds
     """
 
-    def __init__(self, seen: int, span: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, seen: int, span: float, clock: Callable[[], float], late: float = math.inf
+    ) -> None:
         self.seen = seen
         self.span = span
+        self.late = late
         self.clock = clock
         self.started = clock()
         self.sums: dict[tuple[str, ...], list[Tensor]] = {}  # by what a step reported
@@ -119,6 +129,9 @@ class Window:
 
     def is_long_enough(self, seen: int) -> bool:
         return seen - self.seen >= self.span
+
+    def is_late(self, seen: int) -> bool:
+        return seen - self.seen >= self.late
 
     def close(self, method: Method, sync: Sync, stop: bool) -> tuple[bool, dict[str, float]]:
         """(whether any worker wants to stop, mean values); raises Diverged on all workers.
@@ -150,4 +163,5 @@ class Window:
         At most twice as long as this one, for what was measured may have been a short burst.
         """
         longest = 2 * max(seen - self.seen, self.span)
-        return Window(seen, min(images_per_second * seconds, longest), self.clock)
+        late = images_per_second * max(seconds, LATE) if seconds else math.inf
+        return Window(seen, min(images_per_second * seconds, longest), self.clock, late)

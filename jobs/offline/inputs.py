@@ -15,7 +15,7 @@ from cluster.storage import StorageError, check_key
 from genimg import images
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
-from jobs.offline.job import Item, Source, key_of
+from jobs.offline.job import Item, Source, Written, key_of
 
 
 def listed(named: Sequence[str]) -> tuple[tuple[Source, ...], list[Item]]:
@@ -56,18 +56,22 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in images.READABLE_SUFFIXES
 
 
-def refuse_same_names(sources: Sequence[Source], items: Sequence[Item], output: str) -> None:
+def refuse_same_names(
+    sources: Sequence[Source], items: Sequence[Item], output: str, format: Written = "png"
+) -> None:
     """InputError where two images, as a.jpg and a.png, would become one."""
     taken: set[str] = set()
     for item in items:
-        key = key_of(item)
+        key = key_of(item, format)
         try:
             check_key(key)
         except StorageError:
             told = ascii(sources[item[0]].told(item[1]))
             raise InputError(f"{told}: no result can have such a name; rename it") from None
         if key in taken:
-            both = [sources[at].told(name) for at, name in items if key_of((at, name)) == key]
+            both = [
+                sources[at].told(name) for at, name in items if key_of((at, name), format) == key
+            ]
             raise InputError(
                 f"{both[0]} and {both[1]} would both become {output.rstrip('/')}/{key};"
                 " rename one of them"

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
+from genimg.images import WRITABLE_SUFFIXES
 from genimg.operations import OPERATIONS, Operation
 
 Form = Literal["pictures", "lines", "shards"]
+Written = Literal["same", "png", "jpeg", "webp", "tiff"]
+SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 MANY = 4096  # chunks into which a job is cut before these grow
 LEAST, MOST = 16, 256  # things in a chunk
 
@@ -50,6 +53,8 @@ class Job:
     form: Form
     rows: int  # things in a chunk
     mask: str = ""  # the mask of all images, or where there is one of each name; empty: none
+    format: Written = "png"  # of pictures that images become
+    save_quality: int | None = None  # of JPEG and WebP
     since: float = 0.0  # seconds since 1970: older results are no results of this job
 
     @property
@@ -61,6 +66,10 @@ class Job:
         """How an image is called where something is told of it."""
         source, name = item
         return self.sources[source].told(name)
+
+    def picture(self, item: Item) -> str:
+        """The key of what an image becomes."""
+        return key_of(item, self.format)
 
     def name(self, number: int) -> str:
         """How the image of a number is called that is drawn."""
@@ -110,9 +119,11 @@ class Outcome:
     refused: str = ""  # why nothing more of the job can be done
 
 
-def key_of(item: Item) -> str:
-    """Of the picture that an image becomes."""
-    return str(PurePosixPath(item[1]).with_suffix(".png"))
+def key_of(item: Item, format: Written = "png") -> str:
+    """Of the picture that an image becomes; `same` is PNG where the image's own is only read."""
+    path = PurePosixPath(item[1])
+    own = path.suffix if path.suffix.lower() in WRITABLE_SUFFIXES else ".png"
+    return str(path.with_suffix(SUFFIXES.get(format, own)))
 
 
 def rows_for(count: int, workers: int | None) -> int:

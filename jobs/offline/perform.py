@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genimg.errors import InputError
 from jobs.console import Meter, say
-from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of, key_of
+from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of
 from jobs.offline.record import done_before, forget
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def left(job: Job, items: Sequence[Item], count: int) -> Iterator[Chunk]:
         return
     done = done_before(job)
     if items:
-        missing = [item for item in items if key_of(item) not in done]
+        missing = [item for item in items if job.picture(item) not in done]
         yield from chunks_of(job, missing, len(missing))
         return
     for chunk in chunks_of(job, items, count):

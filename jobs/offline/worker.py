@@ -151,7 +151,7 @@ class Worker:
     def missing(self, items: Sequence[Item]) -> Sequence[Item]:
         """Those without a picture."""
         with ThreadPoolExecutor(ASKED) as pool:
-            done = pool.map(lambda item: self.is_done(key_of(item)), items)
+            done = pool.map(lambda item: self.is_done(self.job.picture(item)), items)
             return [item for item, there in zip(items, done, strict=True) if not there]
 
     def computed(
@@ -230,10 +230,13 @@ class Worker:
             return end
         try:
             made: Pictures | Values = end.plan.result()
-            data = images.encode(made.only(), "png", profile=end.profile)
+            key = self.job.picture(end.item)
+            format = images.format_of(Path(key))
+            quality = self.job.save_quality if format in ("jpeg", "webp") else None
+            data = images.encode(made.only(), format, quality, end.profile)
         except (InputError, RuntimeError, MemoryError) as error:
             return Failure(end.item, in_a_line(error))
-        self.output.write(key_of(end.item), data)
+        self.output.write(key, data)
         return end
 
     # images that are drawn

@@ -8,12 +8,13 @@ Line = tuple[int, dict[str, float]]  # images seen, and values
 
 
 class News(NamedTuple):
-    """What has happened; evaluations and warnings since the last reading, some perhaps again."""
+    """What has happened; all but the line since the last reading, some of it perhaps again."""
 
     latest: Line | None = None  # the newest line of the log
     evaluations: tuple[Line, ...] = ()
     warnings: tuple[str, ...] = ()
     failure: Exception | None = None  # why training cannot go on
+    notes: tuple[str, ...] = ()  # as warnings, of what goes well
 
 
 class Wishes(NamedTuple):
@@ -44,12 +45,14 @@ class Board:
         """Worker 0: all that happened since it started, without `failure`."""
         evaluations = [line for line in news.evaluations if line[0] not in self.known]
         warnings = [text for text in news.warnings if text not in self.known]
-        self.known |= {seen for seen, _ in evaluations} | set(warnings)
+        notes = [text for text in news.notes if text not in self.known]
+        self.known |= {seen for seen, _ in evaluations} | {*warnings, *notes}
         self.saved = self.saved or bool(evaluations)
         self.news = self.news._replace(
             latest=news.latest or self.news.latest,
             evaluations=(*self.news.evaluations, *evaluations),
             warnings=(*self.news.warnings, *warnings),
+            notes=(*self.news.notes, *notes),
         )
 
     def fail(self, reason: Exception) -> None:
@@ -60,7 +63,7 @@ class Board:
 
     def read(self) -> News:
         news = self.news
-        self.news = news._replace(evaluations=(), warnings=())
+        self.news = news._replace(evaluations=(), warnings=(), notes=())
         return news
 
     def ask_to_stop(self, discard: bool) -> None:

@@ -83,12 +83,15 @@ class RunFolder:
         free = _MAY_CHANGE | (_FOLLOWS_DATA if changed_data else set())
         wrong = {key: pair for key, pair in different.items() if key not in free}
         if wrong:
-            key = "recipe" if "recipe" in wrong else next(iter(wrong))
-            before, now = wrong[key]
+            wrong = {"recipe": wrong["recipe"]} if "recipe" in wrong else wrong
+            before = ", ".join(f"{key}={value}" for key, (value, _) in wrong.items())
+            now = ", ".join(f"{key}={value}" for key, (_, value) in wrong.items())
             data = ", or --changed-data where it follows from data that changed"
             raise InputError(
-                f"run {self.name!r} was started with {key}={before}, now {key}={now}; "
-                f"give the same value to resume it, or another --run{data * (key in _FOLLOWS_DATA)}"
+                f"run {self.name!r} was started with {before}, now {now}; give the same"
+                f" value{'s' * (len(wrong) > 1)} to resume it (all are in"
+                f" {self.url}/{self.name}/recipe.json), or another"
+                f" --run{data * (not _FOLLOWS_DATA.isdisjoint(wrong))}"
             )
         return different
 

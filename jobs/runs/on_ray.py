@@ -36,6 +36,7 @@ def train_on_ray(
     progress: Callable[[int, dict[str, float]], None] = lambda seen, values: None,
     evaluated: Callable[[int, dict[str, float]], None] = lambda seen, metrics: None,
     warn: Callable[[str], None],
+    note: Callable[[str], None] = lambda text: None,
     stop: threading.Event,
     discard: bool = False,
 ) -> None:
@@ -94,10 +95,11 @@ def train_on_ray(
                     return
             news = read_board(board, patience=0 if alive else _END)
             failure = news.failure or failure
-            for text in news.warnings:
-                if text not in told:
-                    told.add(text)
-                    warn(text)
+            for texts, tell in ((news.warnings, warn), (news.notes, note)):
+                for text in texts:
+                    if text not in told:
+                        told.add(text)
+                        tell(text)
             for seen, metrics in news.evaluations:
                 if seen not in told:
                     told.add(seen)

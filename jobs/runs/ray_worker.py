@@ -53,6 +53,10 @@ class Reporter:
         self.news = self.news._replace(warnings=(*self.news.warnings, text))
         self.board.post.remote(self.news)
 
+    def note(self, text: str) -> None:
+        self.news = self.news._replace(notes=(*self.news.notes, text))
+        self.board.post.remote(self.news)
+
 
 class WishReader:
     """Reads the wishes in the background; where the board does not answer, they stay the same."""
@@ -120,6 +124,7 @@ def worker(config: dict[str, Any]) -> None:
             progress=reporter.progress,
             saved=saved,
             warn=reporter.warn,
+            note=reporter.note,
             should_stop=should_stop,
             discard=lambda: wishes is not None and wishes.now.discard,
         )

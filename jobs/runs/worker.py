@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.memory import keep_freed
 from genimg.training.method import Method
+from jobs.console import shown
 from jobs.runs.addressed import helpers_of
 from jobs.runs.folder import RunFolder
 from jobs.runs.recorder import Recorder
@@ -56,14 +57,16 @@ def work(
     progress: Callable[[int, dict[str, float]], None] = lambda seen, values: None,
     saved: Callable[[int, dict[str, float]], None] = lambda seen, metrics: None,
     warn: Callable[[str], None] = print,
+    note: Callable[[str], None] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     discard: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train a run to its end, or from where it was interrupted; whether it is at its end.
 
     progress(seen, values): rank 0, at each line of the log. saved(seen, metrics): every rank, at
-    each checkpoint, with the metrics on rank 0 and none on the others. discard(): rank 0, whether
-    the checkpoint that is due should not be made after all.
+    each checkpoint, with the metrics on rank 0 and none on the others. note(text): rank 0, what a
+    person likes to hear. discard(): rank 0, whether the checkpoint that is due should not be made
+    after all.
     """
     keep_freed()
     recipe = recipes.from_json(job.recipe)
@@ -85,6 +88,8 @@ def work(
     )
     if method.seen >= recipe.train.images:
         return True
+    if method.seen and sync.rank == 0:
+        note(f"goes on at {method.seen:,} of {recipe.train.images:,} images")
 
     loader = Loader(
         train_data,
@@ -100,6 +105,8 @@ def work(
     )
     precision = resolved("auto", device)  # in which engines of it serve, on such a device
     most = rows_at_once(recipe.data.size**2, device)
+    protocol = recipe.protocol(held_out)
+    baseline: dict[str, float] | None = None  # the same at all checkpoints
     with ExitStack() as stack:
         recorder = None
         if sync.rank == 0:
@@ -115,7 +122,7 @@ def work(
             recorder.lineage["evaluation"] = {
                 "split": "held-out",
                 "precision": precision,
-                **recipe.protocol(held_out),
+                **protocol,
             }
 
         def log(seen: int, values: dict[str, float]) -> None:
@@ -127,6 +134,7 @@ def work(
             return should_stop() or (recorder is not None and recorder.saver.failed)
 
         def save(method: Method) -> None:
+            nonlocal baseline
             if agree(recorder is not None and recorder.saver.failed, sync, device):
                 if recorder:
                     recorder.saver.wait()  # raises what happened
@@ -134,9 +142,15 @@ def work(
             if agree(recorder is not None and discard(), sync, device):
                 saved(method.seen, {})
                 return
+            if recorder:
+                count = protocol["images"]
+                note(f"judging the checkpoint at {method.seen:,} images by {count} images")
             inference = Inference.of_copies(method.averages, precision, sync, most, helpers.engines)
             metrics = recipe.evaluate(inference, held_out)  # by all workers together
+            if baseline is None:
+                baseline = recipe.baseline(inference, held_out)
             if recorder:
+                note(f"checkpoint at {method.seen:,} images: {told(metrics, baseline)}")
                 recorder.save(method, metrics, grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 
@@ -144,6 +158,14 @@ def work(
         stack.callback(batches.close)
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
     return method.seen >= recipe.train.images
+
+
+def told(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+    """Metrics in a line, beside those of doing nothing."""
+    beside = {name: f" (damaged {shown(value)})" for name, value in baseline.items()}
+    return "  ".join(
+        f"{name} {shown(value)}{beside.get(name, '')}" for name, value in metrics.items()
+    )
 
 
 def ignore(text: str) -> None:

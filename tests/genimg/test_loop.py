@@ -163,15 +163,24 @@ def lines_at(speed: Callable[[int], float], **keys) -> tuple[list[int], list[flo
 
 def test_at_a_high_speed_lines_are_a_second_apart_once_the_speed_is_known():
     seen, when = lines_at(lambda at: 2000.0)
-    assert seen[0] == 24  # at once, so that one sees that it runs
+    assert seen[0] == 8  # at once, so that one sees that it runs
     gaps = [after - before for before, after in itertools.pairwise(when)]
-    assert len(gaps) == pytest.approx(15, abs=2)
-    assert gaps[:-1] == pytest.approx([*gaps[:6], *[1] * (len(gaps) - 7)], abs=0.05)
-    assert max(gaps[:6]) <= 1.01
+    assert len(gaps) == pytest.approx(16, abs=2)
+    assert gaps[:-1] == pytest.approx([*gaps[:7], *[1] * (len(gaps) - 8)], abs=0.05)
+    assert max(gaps[:7]) <= 1.01
 
 
 def test_at_a_low_speed_lines_come_with_their_number_of_images():
-    assert lines_at(lambda at: 15.0, images=100)[0] == [24, 40, 64, 80, 104]
+    assert lines_at(lambda at: 15.0, images=100)[0] == [8, 24, 40, 64, 80, 104]
+
+
+@pytest.mark.parametrize("seconds", [1, 20])
+def test_where_their_number_of_images_takes_long_lines_come_by_the_clock(seconds):
+    _, when = lines_at(lambda at: 16.0, images=2000, log_every=2000, log_seconds=seconds)
+    assert when[0] == 0.5  # after a step
+    gaps = [after - before for before, after in itertools.pairwise(when)]
+    assert gaps[:-1] == pytest.approx([max(seconds, 8)] * (len(gaps) - 1), abs=0.5)
+    assert len(gaps) > 5
 
 
 def test_where_training_slows_down_or_speeds_up_the_distance_follows():

@@ -17,7 +17,7 @@ from genimg import moving
 from genimg.contracts import Ability, Rows
 from genimg.errors import InputError
 from genimg.operations.restoring import Inpaint
-from genimg.tiled import TILE, Tiled, least_tile, tiles_of
+from genimg.tiled import TILE, Tiled, fitting_tile, least_tile, tiles_of
 from genimg.tiles import extended
 
 
@@ -242,12 +242,11 @@ def test_strength_mixes_with_the_enlarged_image():
     assert np.abs(made(ability, image, 1, strength=0.5).astype(float) - 152.5).max() <= 1
 
 
-def test_tiles_without_room_for_their_margins_are_refused():
-    with pytest.raises(InputError, match="tile=30: use 0, 'auto' or a multiple of 2 from 32"):
-        Tiled(blur(8, 2, 1), np.zeros((100, 9, 1), np.uint8), tile=30)
-    with pytest.raises(InputError, match="tile=33: use 0"):
-        Tiled(blur(8, 2, 1), np.zeros((100, 9, 1), np.uint8), tile=33)
-    Tiled(blur(8, 2, 1), np.zeros((33, 9, 1), np.uint8), tile=33)  # one tile
+def test_tiles_without_room_for_their_margins_are_as_large_as_they_must_be():
+    for tile, side in ((1, 32), (30, 32), (33, 34), (40, 40)):
+        assert fitting_tile(tile, 8, 2) == side
+        assert tiles_of((100, 9), tile, 8, 2) == tiles_of((100, 9), side, 8, 2)
+    assert len(tiles_of((33, 9), 33, 8, 2)[0]) == 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -161,7 +161,7 @@ def test_with_a_start_the_autoencoder_stays_and_the_prior_learns():
 @pytest.mark.parametrize(
     ("helper", "message"),
     [
-        (("dcgan",), "start=x: a dcgan model has no codes; give a vq-vae"),
+        (("dcgan",), "start=x: dcgan models have no codes; give a vq-vae"),
         (("vq-vae", "model.codes=32"), r"start=x: a vq-vae with model.codes=32 \(here 16\)"),
     ],
 )

@@ -130,6 +130,7 @@ REFUSED = [
     ("ffdnet", "evaluation.sigmas=[]", "evaluation.sigmas=[]: tuple should have at least 1 item"),
     ("ffdnet", "evaluation.sigmas=[15,x]", "evaluation.sigmas.1='x': input should be a valid"),
     ("ffdnet", "evaluation.sigmas=[-1]", "evaluation.sigmas.0=-1: input should be greater than"),
+    ("restorer", "evaluation.tests={true: []}", "evaluation.tests: True names nothing; give"),
 ]  # fmt: skip
 
 
@@ -151,6 +152,8 @@ ACCEPTED = [
     ("dcgan", "data.source='2012'", "data.source", "2012"),
     ("ffdnet", "evaluation.sigmas=[15,25]", "evaluation.sigmas", (15.0, 25.0)),
     ("classifier", "model.classes=[cat, dog]", "model.classes", ("cat", "dog")),
+    ("restorer", "evaluation.tests={15: [], .5: []}", "evaluation.tests.15", ()),
+    ("restorer", "evaluation.tests={15: [], .5: []}", "evaluation.tests.0.5", ()),
 ]
 
 

@@ -39,6 +39,10 @@ def test_an_untrained_restorer_scores_as_the_damage_does(name):
     inference = Inference(recipe.networks())
     found = report(recipe, inference, opened(recipe))
     model, damaged = (found.scores[who].values for who in ("model", "damaged"))
+    if name == "restorer":  # as it stands beside checkpoints
+        assert recipe.baseline(inference, opened(recipe)) == recipe.summary(
+            found.scores["damaged"].means()
+        )
     assert model.shape == (4, 2 * len(recipe.tests()))
     if name == "upscaler":  # bilinear, beside bicubic
         assert (model[:, 0] - damaged[:, 0]).abs().max() < 3

@@ -63,7 +63,7 @@ def test_training_begins_with_the_weights_of_the_first_stage():
         (("deblocker", "tells=[quality]"), r"tells=\['quality'\] \(here \[\]\)"),
         (("upscaler", "model.unshuffle=2"), r"scale=2 \(here 1\)"),
         (("ffdnet",), "start=x: a ffdnet of another network"),
-        (("classifier",), "start=x: a classifier model restores nothing; it can: classify"),
+        (("classifier",), "start=x: classifier models restore nothing; they can: classify"),
     ],
 )
 def test_a_first_stage_of_another_network_is_refused_by_name(first, told):
@@ -97,7 +97,7 @@ def test_weights_and_helpers_that_do_not_go_together_are_refused_by_name(overrid
 def test_features_are_a_classifiers():
     recipe = tiny("deblocker", *PERCEPTUAL)
     recipe.refuse_helper("features", tiny("classifier", "data.channels=1", "data.size=32"))
-    with pytest.raises(InputError, match="a deblocker model cannot classify"):
+    with pytest.raises(InputError, match="deblocker models cannot classify"):
         recipe.refuse_helper("features", tiny("deblocker"))
     assert recipe.helped_by() == {"features": "x"}
     assert recipe.helped_by(training=False) == {}

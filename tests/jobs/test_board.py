@@ -8,9 +8,10 @@ SECOND = (64, {"loss": 0.5})
 
 def test_what_was_read_is_not_told_again_although_workers_post_all_of_it_each_time():
     board = Board()
-    board.post(News(latest=FIRST, evaluations=(FIRST,), warnings=("skipped a.png",)))
-    assert board.read() == News(FIRST, (FIRST,), ("skipped a.png",))
-    board.post(News(latest=SECOND, evaluations=(FIRST, SECOND), warnings=("skipped a.png",)))
+    told = {"warnings": ("skipped a.png",), "notes": ("goes on at 8 of 64 images",)}
+    board.post(News(latest=FIRST, evaluations=(FIRST,), **told))
+    assert board.read() == News(FIRST, (FIRST,), **told)
+    board.post(News(latest=SECOND, evaluations=(FIRST, SECOND), **told))
     assert board.read() == News(SECOND, (SECOND,))
     assert board.read() == News(SECOND)
 

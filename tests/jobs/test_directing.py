@@ -35,7 +35,7 @@ def test_directions_are_found_registered_and_followed(command, here: Path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("directions ffdnet", "a ffdnet model cannot sample"),
+        ("directions ffdnet", "ffdnet models cannot sample"),
         ("directions dcgan --judge judge-8", "--judge judge-8 takes"),
         ("sample dcgan --direction width=1 -o never", "this dcgan takes no direction"),
         ("directions ./registry", "is a folder: give --register NAME"),

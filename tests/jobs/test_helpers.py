@@ -70,7 +70,7 @@ def test_the_run_stays_with_the_version_that_it_began_with(command, tiny, home: 
 @pytest.mark.parametrize(
     ("judge", "told"),
     [
-        ("ffdnet", "a ffdnet model cannot classify"),
+        ("ffdnet", "ffdnet models cannot classify"),
         ("judge-8", "evaluation.judge=judge-8 takes 3 x 8 x 8 images, the model makes 3 x 16 x 16"),
         ("jugde", "there is no model 'jugde'"),
     ],

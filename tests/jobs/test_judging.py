@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from genimg import judges
+from genimg import judges, recipes
 from genimg.checkpoint import read_manifest
 from genimg.errors import InputError
 from genimg.judging import BETTER
 from jobs.judgements import set_apart
+from jobs.restorers import refuse_other_protocol
 
 LIMITS = ["real", "noise", "repeated"]
 # the others are of stacked images, and of models that draw by class
@@ -109,9 +110,32 @@ def test_a_model_may_be_called_as_what_it_is_compared_with(command, home: Path):
 
 
 def test_infinite_values_are_null_in_json(command, home: Path):
-    told = printed(command("evaluate ffdnet evaluation.sigmas=[0] --data scenes --json"))
+    line = "evaluate ffdnet evaluation.sigmas=[0] --data scenes"
+    told = printed(command(f"{line} --json"))
     assert "Infinity" not in told
     assert json.loads(told)["beside"]["damaged"]["psnr_0"] is None  # nothing was
+    rows = [row.split()[0] for row in printed(command(line)).splitlines()]
+    assert rows == ["model", "psnr_0", "ssim_0"]  # `psnr` of one damage is the same
+
+
+def test_restorers_are_compared_beside_the_damaged_images(command, models: Path, home: Path):
+    shutil.copytree(models / "runs/ffdnet/checkpoints/000000000032", home / "early")
+    alone = json.loads(printed(command("evaluate ffdnet --data scenes --json")))
+    report = json.loads(printed(command("compare ffdnet early --data scenes --json")))
+    assert report["models"]["ffdnet"] == {name: alone[name] for name in report["models"]["ffdnet"]}
+    assert alone["beside"]["damaged"].items() <= report["beside"]["damaged"].items()
+    assert report["best"].keys() == report["models"]["early"].keys()
+    assert report["protocol"] == alone["protocol"]
+    ended = command("compare ffdnet early --data scenes")
+    assert printed(ended).split("\n")[0].split() == ["ffdnet", "early", "damaged"]
+    assert f"fingerprint: {alone['protocol']['fingerprint'][:12]};" in ended.err
+
+    mine = recipes.named("ffdnet")
+    other = mine.override(["evaluation.sigmas=[25]"])
+    with pytest.raises(InputError, match=r"by damage \(25: .*, ffdnet by \(15, 25, 50: "):
+        refuse_other_protocol("ffdnet", mine, "other", other)
+    with pytest.raises(InputError, match="other is judged by images 8, ffdnet by 100"):
+        refuse_other_protocol("ffdnet", mine, "other", mine.override(["evaluation.images=8"]))
 
 
 def test_compare_looks_at_what_was_held_out_of_all(command, tiny, home: Path):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from photo_folders import files, printed
+from PIL import Image
 
 from genimg import images
 from genimg.data.opening import open_dataset
@@ -97,6 +98,37 @@ def test_classes_are_not_written_where_they_would_be_changed(command, here: Path
     ended = command("segment photos/01.png --show mask -o mask.jpg -m ffdnet")
     assert ended.code == 2
     assert "JPEG would change classes" in ended.err
+
+
+def test_a_folder_of_pictures_is_of_the_format_that_is_asked_for(command, here: Path):
+    (here / "mixed").mkdir()
+    for name in ("a.png", "b.JPG", "c.webp", "d.gif", "e.tiff", "b.bmp"):
+        Image.open(here / "photos/01.png").convert("RGB").save(here / "mixed" / name)
+    line = "denoise mixed --sigma 25 --tile 2 -m ffdnet"
+    ended = command(f"{line} --format same --save-quality 80 -o same")
+    assert "tile=2: tiles of " in ended.err
+    assert printed(ended) == "same\n"
+    kinds = {"a.png": "PNG", "b.JPG": "JPEG", "c.webp": "WEBP", "d.png": "PNG", "e.tiff": "TIFF"}
+    kinds |= {"b.bmp": "BMP"}
+    assert files("same").keys() == kinds.keys() | {"operation.json"}
+    for name, kind in kinds.items():
+        assert Image.open(here / "same" / name).format == kind
+    (here / "mixed/b.bmp").unlink()  # or it would be a second b.jpg
+    printed(command(f"{line} --format jpeg -o jpeg"))
+    printed(command(f"{line} --format jpeg -o jpeg"))
+    assert {name[1:] for name in files("jpeg")} == {".jpg", "peration.json"}
+    assert len(files("jpeg")["a.jpg"]) > len(files("same")["b.JPG"])
+    assert "there are results of a job with format=jpeg" in command(f"{line} -o jpeg").err
+
+
+def test_an_interrupted_job_says_that_the_same_command_goes_on(command, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.operated.perform", interrupted)
+    ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
+    assert ended.code != 0
+    assert "interrupted; the same command goes on from there" in ended.err
 
 
 def test_one_image_may_go_into_a_folder(command, here: Path):
@@ -213,9 +245,13 @@ def test_refused_before_anything_is_written(command, here: Path):
         ("sample dcgan -o grid.png --shard-rows 8", "only with -o FOLDER"),
         ("sample dcgan -o each --shard-rows 0", "--shard-rows 0: at least 1"),
         ("classify photos -o told.npy -m judge", "one of .json .jsonl"),
-        ("classify photos -o told.json -m ffdnet", "a ffdnet model cannot classify"),
+        ("denoise photos -o clean -m ffdnet --format jpg", "--format 'jpg': did you mean 'jpeg'?"),
+        ("denoise photos -o clean -m ffdnet --save-quality 9", "png is lossless; give another"),
+        ("denoise photos/01.png -o a.png -m ffdnet --format png", "--format png: only with a fol"),
+        ("denoise photos/01.png -o a.png -m ffdnet --save-quality 9", "quality=9: png is lossless"),
+        ("segment photos -o seen -m ffdnet --show mask --format jpeg", "would change classes"),
+        ("classify photos -o told.json -m ffdnet", "ffdnet models cannot classify"),
         ("denoise empty -o clean -m ffdnet", "empty: no images in it"),
-        ("denoise photos -o clean --tile 10 -m ffdnet", "tile=10: use 0, 'auto' or"),
         ("denoise photos/01.png photos/02.png -o clean.png -m ffdnet", "as there are several"),
         ("denoise photos/01.png -o photos/01.png -m ffdnet", "is the image itself"),
     ):

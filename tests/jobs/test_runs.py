@@ -1,6 +1,7 @@
 """Runs without Ray: who may go on with one, what stops it, and what then becomes of it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,11 +41,16 @@ def train(command, tiny: dict[str, list[str]], tmp_path: Path):
 def test_a_name_stands_for_one_recipe(train, tmp_path: Path):
     assert train().code == 0
     before = state(tmp_path / "run")
+    same = f"to resume it (all are in {tmp_path}/run/recipe.json), or another --run\n"
     ended = train("train.lr=0.002")
     assert ended.code == 2
     assert ended.err == (
         "error: run 'run' was started with train.lr=0.001, now train.lr=0.002; "
-        "give the same value to resume it, or another --run\n"
+        f"give the same value {same}"
+    )
+    assert train("train.lr=0.002 train.seed=1").err == (
+        "error: run 'run' was started with train.lr=0.001, train.seed=7, now train.lr=0.002,"
+        f" train.seed=1; give the same values {same}"
     )
     assert state(tmp_path / "run") == before
 
@@ -58,7 +64,11 @@ def test_a_finished_run_returns_without_training_or_starting_ray(train, tmp_path
 
 def test_a_longer_training_goes_on_where_the_shorter_one_ended(train, tmp_path: Path):
     assert train().code == 0
-    assert train("train.images=192").code == 0
+    ended = train("train.images=192")
+    assert ended.code == 0
+    assert ended.err.startswith("goes on at 128 of 192 images\n")
+    judged = r"\njudging the checkpoint at 192 images by \d+ images\ncheckpoint at 192 images: swd "
+    assert re.search(judged, ended.err)
     assert train("train.images=192", name="at-once").code == 0
     assert state(tmp_path / "run") == state(tmp_path / "at-once")
 

@@ -143,9 +143,9 @@ def test_an_interrupted_second_stage_ends_in_the_same_bits(home: Path):
     ("overrides", "told"),
     [
         ("start=frist", "there is no model 'frist'"),
-        ("start=judge", "start=judge: a classifier model restores nothing"),
+        ("start=judge", "start=judge: classifier models restore nothing"),
         ("model.width=16", "model.width=8 (here 16)"),
-        ("loss.features=ffdnet", "a ffdnet model cannot classify"),
+        ("loss.features=ffdnet", "ffdnet models cannot classify"),
         ("loss.features=null", "perceptual=1: needs features"),
         ("loss.perceptual=0", "features=judge-8: is looked at only where perceptual is above 0"),
     ],

@@ -91,6 +91,8 @@ def test_a_model_is_found_by_its_id_by_an_unambiguous_name_or_by_what_it_can(loa
         assert form_of(answer)["message"] == (
             "model='shapes': several are served; valid: denoiser, shapes@1, shapes@production"
         )
+        answer = client.post("/v1/images/sample", json={"model": "deniosr"})
+        assert "served; did you mean 'denoiser'? valid: den" in form_of(answer)["message"]
 
 
 def test_what_no_served_model_can_do_is_refused(loaded):

@@ -176,7 +176,6 @@ def test_ten_megabytes_pass_to_a_model_of_its_own_and_back(client):
         ("", b"\x89PNG\r\n\x1a\nbroken", 400, "invalid_image", "image"),
         ("", file_of(pixels(4000, 2400)), 400, "image_too_large", "image"),
         ("tile=5000", file_of(pixels(8, 8)), 400, "invalid_value", "tile"),
-        ("tile=3", file_of(pixels(8, 8)), 400, "invalid_value", "tile"),
         ("model=shapes@2", file_of(pixels(8, 8)), 400, "invalid_value", "model"),
         ("model=denoise", file_of(pixels(8, 8)), 404, "model_not_found", "model"),
     ],
