@@ -118,7 +118,7 @@ def evaluate(
     for key in engine.recipe.differences(recipe):
         if key.startswith("model.") or key in OF_THE_MODEL:
             raise InputError(f"{key} belongs to the trained model; leave it as it is")
-    wants, device = recipe.wants, engine.device
+    wants, device = recipe.columns, engine.device
     try:
         opened = open_dataset(recipe.data, wants, part, device, warn=say)
     except InputError:

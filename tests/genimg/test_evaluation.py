@@ -177,7 +177,7 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
     method = recipe.method(CPU)
     loader = Loader(
         train, batch_size=recipe.train.batch_size, seed=recipe.train.seed, device=CPU,
-        augment=augmenting(recipe.data),
+        augment=augmenting(recipe),
     )  # fmt: skip
     method.update(loader.batch(0), Alone())
     inference = Inference(method.averages)
