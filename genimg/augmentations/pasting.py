@@ -18,11 +18,11 @@ from genimg.rng import fold, uniform
 class CopyPaste(Mixing):
     """Some of the partner's objects lie over the image, where they were (Ghiasi et al. 2021).
 
-    They are cut out along their masks, of which class 0 is the background. Masks show them where
-    pixels do. Where there are boxes, an object is what the mask shows within its box: it comes with
-    its box, and boxes that it covers in part shrink to what is still seen. So that each pixel's
-    object is known, none is taken whose box meets another one of its image, and none is put onto
-    boxes that meet. Without boxes, all that an image shows of a class counts as one object.
+    They are cut out along their masks, of which class 0 is the background; masks then show them, as
+    the pixels do. Where there are boxes, an object is what the mask shows within its box: it comes
+    with its box, and boxes that it covers in part shrink to what is still seen. That each pixel's
+    object be known, objects that reach into one another's boxes are neither taken nor covered.
+    Without boxes, all that an image shows of a class counts as one object.
     """
 
     kind: Literal["copy-paste"] = "copy-paste"
@@ -46,14 +46,15 @@ class CopyPaste(Mixing):
             pasted = shown & taken.gather(1, mask.flatten(1).long()).view(mask.shape)
             return Mix(pasted[:, None].float())
         mine, theirs = stored["boxes"], others["boxes"]
-        count, _ = extents(shown, theirs)
-        given = (uniform(keys, theirs.shape[1:2]) < chance) & (count > 0) & ~crowded(theirs)
-        given &= ~(meeting(theirs, mine) & crowded(mine)[:, None]).any(dim=2)
+        own = objects(stored["mask"][:, 0])
+        kept = own & (layers(mine, crowded(own, mine), mask.shape[1:]) > 0)
+        (there, _), (over, _) = extents(shown, theirs), extents(shown & kept, theirs)
+        given = uniform(keys, theirs.shape[1:2]) < chance
+        given &= (there > 0) & (over == 0) & ~crowded(shown, theirs)
         room = mine.shape[1] - (mine[..., 0] >= 0).sum(dim=1, keepdim=True)
         given &= given.cumsum(dim=1) <= room
-        down, across = (each.float() for each in spans(theirs, mask.shape[1:]))
-        pasted = shown & ((down * given[..., None]).mT @ across > 0)
-        return Mix(pasted[:, None].float(), given=given, objects=objects(stored["mask"][:, 0]))
+        pasted = shown & (layers(theirs, given, mask.shape[1:]) > 0)
+        return Mix(pasted[:, None].float(), given=given, objects=own)
 
 
 def objects(masks: Tensor) -> Tensor:
@@ -61,17 +62,16 @@ def objects(masks: Tensor) -> Tensor:
     return (masks > 0) & (masks < UNKNOWN)
 
 
-def meeting(one: Tensor, other: Tensor) -> Tensor:
-    """bool [N, K, L]: which boxes [N, K, 5] and [N, L, 5] have some area in common."""
-    one, other = one[:, :, None], other[:, None]
-    low = torch.maximum(one[..., 1:3], other[..., 1:3])
-    high = torch.minimum(one[..., 3:], other[..., 3:])
-    return (low < high).all(dim=-1) & (one[..., 0] >= 0) & (other[..., 0] >= 0)
+def crowded(shown: Tensor, boxes: Tensor) -> Tensor:
+    """bool [N, K]: which boxes [N, K, 5] share some of what is shown, bool [N, H, W]."""
+    several = shown & (layers(boxes, boxes[..., 0] >= 0, shown.shape[1:]) > 1)
+    return extents(several, boxes)[0] > 0
 
 
-def crowded(boxes: Tensor) -> Tensor:
-    """bool [N, K]: which boxes [N, K, 5] meet others of their image."""
-    return meeting(boxes, boxes).sum(dim=2) > 1
+def layers(boxes: Tensor, of: Tensor, size: torch.Size) -> Tensor:
+    """float32 [N, H, W]: how many of boxes [N, K, 5] each pixel is in; of: bool [N, K], which."""
+    down, across = spans(boxes, size)
+    return (down & of[..., None]).float().mT @ across.float()
 
 
 def spans(boxes: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
