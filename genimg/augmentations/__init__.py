@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from genimg.augmentations.geometry import Affine, Elastic, Geometric, Perspective, Warp
 from genimg.augmentations.mixing import PAIR, CutMix, Mix, Mixing, Mixup, partners
-from genimg.augmentations.pasting import CopyPaste, extents
+from genimg.augmentations.pasting import CopyPaste, Places
 from genimg.augmentations.values import Cutout, Light, Values
 from genimg.section import of_its_kind
 
@@ -35,8 +35,8 @@ __all__ = [
     "Geometric",
     "Mix",
     "Mixing",
+    "Places",
     "Values",
     "Warp",
-    "extents",
     "partners",
 ]

@@ -56,8 +56,8 @@ class Mixing(Strength):
     needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def mix(self, stored: Stored, others: Stored, keys: Tensor, part: Tensor) -> Mix:
-        """Of images and their partners, for keys int64 [N]; part: float32 [N], of the strength."""
+    def mix(self, stored: Stored, keys: Tensor, part: Tensor) -> Mix:
+        """Of N images with one another, for keys int64 [N]; part: float32 [N], of the strength."""
 
 
 class Mixup(Mixing):
@@ -74,7 +74,7 @@ class Mixup(Mixing):
         "text": CAPTION,
     }
 
-    def mix(self, stored: Stored, others: Stored, keys: Tensor, part: Tensor) -> Mix:
+    def mix(self, stored: Stored, keys: Tensor, part: Tensor) -> Mix:
         share = beta(fold(keys, word("mixup")), self.alpha) * part
         return Mix(share[:, None, None, None], share)
 
@@ -96,7 +96,7 @@ class CutMix(Mixing):
         "text": CAPTION,
     }
 
-    def mix(self, stored: Stored, others: Stored, keys: Tensor, part: Tensor) -> Mix:
+    def mix(self, stored: Stored, keys: Tensor, part: Tensor) -> Mix:
         area = beta(fold(keys, word("cutmix")), self.alpha) * part
         centres = uniform(fold(keys, word("middle")), (2, 1))
         seen = squares(centres, area.sqrt(), stored["image"].shape).float()

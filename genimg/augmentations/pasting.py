@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from genimg.augmentations.mixing import CAPTION, Mix, Mixing
+from genimg.augmentations.mixing import CAPTION, Mix, Mixing, partners
 from genimg.contracts import UNKNOWN, Stored
 from genimg.ranges import word
 from genimg.rng import fold, uniform
@@ -37,68 +37,72 @@ class CopyPaste(Mixing):
     }
     needs: ClassVar[tuple[str, ...]] = ("mask",)
 
-    def mix(self, stored: Stored, others: Stored, keys: Tensor, part: Tensor) -> Mix:
+    def mix(self, stored: Stored, keys: Tensor, part: Tensor) -> Mix:
         keys, chance = fold(keys, word("copy-paste")), (self.share * part)[:, None]
-        mask = others["mask"][:, 0]
-        shown = objects(mask)
+        masks = stored["mask"][:, 0]
+        shown = (masks > 0) & (masks < UNKNOWN)
         if "boxes" not in stored:
             taken = uniform(keys, (UNKNOWN + 1,)) < chance
-            pasted = shown & taken.gather(1, mask.flatten(1).long()).view(mask.shape)
+            kinds = partners(masks)
+            pasted = partners(shown) & taken.gather(1, kinds.flatten(1).long()).view(kinds.shape)
             return Mix(pasted[:, None].float())
-        mine, theirs = stored["boxes"], others["boxes"]
-        own = objects(stored["mask"][:, 0])
-        kept = own & (layers(mine, crowded(own, mine), mask.shape[1:]) > 0)
-        (there, _), (over, _) = extents(shown, theirs), extents(shown & kept, theirs)
-        given = uniform(keys, theirs.shape[1:2]) < chance
-        given &= (there > 0) & (over == 0) & ~crowded(shown, theirs)
-        room = mine.shape[1] - (mine[..., 0] >= 0).sum(dim=1, keepdim=True)
+        places = Places.of(stored["boxes"], masks.shape[1:])
+        crowded = places.pixels(shown & (places.cover() > 1)) > 0
+        whole = (places.pixels(shown) > 0) & ~crowded
+        kept = shown & (places.cover(crowded) > 0)
+        theirs = Places(*map(partners, places))
+        given = (uniform(keys, whole.shape[1:]) < chance) & partners(whole)
+        given &= theirs.pixels(partners(shown) & kept) == 0
+        room = (stored["boxes"][..., 0] < 0).sum(dim=1, keepdim=True)
         given &= given.cumsum(dim=1) <= room
-        pasted = shown & (layers(theirs, given, mask.shape[1:]) > 0)
-        return Mix(pasted[:, None].float(), given=given, objects=own)
+        pasted = partners(shown) & (theirs.cover(given) > 0)
+        return Mix(pasted[:, None].float(), given=given, objects=shown)
 
 
-def objects(masks: Tensor) -> Tensor:
-    """bool [N, H, W], where masks uint8 [N, H, W] show something else than background."""
-    return (masks > 0) & (masks < UNKNOWN)
+class Places(NamedTuple):
+    """Where K boxes of N images are: the rows and columns of pixels whose middles are in them.
 
-
-def crowded(shown: Tensor, boxes: Tensor) -> Tensor:
-    """bool [N, K]: which boxes [N, K, 5] share some of what is shown, bool [N, H, W]."""
-    several = shown & (layers(boxes, boxes[..., 0] >= 0, shown.shape[1:]) > 1)
-    return extents(several, boxes)[0] > 0
-
-
-def layers(boxes: Tensor, of: Tensor, size: torch.Size) -> Tensor:
-    """float32 [N, H, W]: how many of boxes [N, K, 5] each pixel is in; of: bool [N, K], which."""
-    down, across = spans(boxes, size)
-    return (down & of[..., None]).float().mT @ across.float()
-
-
-def spans(boxes: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """bool [N, K, H] and [N, K, W]: the rows and columns whose middles are in boxes [N, K, 5]."""
-    height, width = (torch.arange(length, device=boxes.device) + 0.5 for length in size)
-    x0, y0, x1, y1 = boxes[..., 1:, None].unbind(dim=2)
-    return (y0 <= height) & (height < y1), (x0 <= width) & (width < x1)
-
-
-def extents(shown: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of what is shown, bool [N, H, W], each of boxes [N, K, 5] has in it.
-
-    -> pixels float32 [N, K], and x0, y0, x1, y1 float32 [N, K, 4] around them; zeros without any
+    Boxes that there are not are empty. Pixels in them are counted by products of matrices: there is
+    nothing of the size of all boxes times all pixels.
     """
-    down, across = spans(boxes, shown.shape[1:])
-    pixels = shown.float()
-    by_column = (down.float() @ pixels) * across  # [N, K, W], how many in each
-    by_row = (across.float() @ pixels.mT) * down
-    x0, x1 = ends(by_column > 0)
-    y0, y1 = ends(by_row > 0)
-    count = by_column.sum(dim=2)
-    return count, torch.stack([x0, y0, x1, y1], dim=-1) * (count > 0)[..., None]
+
+    down: Tensor  # float32 [N, K, H], 1 or 0
+    across: Tensor  # float32 [N, K, W]
+
+    @classmethod
+    def of(cls, boxes: Tensor, size: torch.Size) -> Self:
+        """Of boxes float32 [N, K, 5] on images of a height and a width."""
+        y, x = (torch.arange(length, device=boxes.device) + 0.5 for length in size)
+        x0, y0, x1, y1 = boxes[..., 1:, None].unbind(dim=2)
+        return cls(((y0 <= y) & (y < y1)).float(), ((x0 <= x) & (x < x1)).float())
+
+    def cover(self, of: Tensor | None = None) -> Tensor:
+        """float32 [N, H, W]: how many boxes each pixel is in; of: bool [N, K], of which ones."""
+        down = self.down if of is None else self.down * of[..., None]
+        return down.mT @ self.across
+
+    def pixels(self, shown: Tensor) -> Tensor:
+        """float32 [N, K]: how many pixels of those shown, bool [N, H, W], each box has in it."""
+        return ((self.down @ shown.float()) * self.across).sum(dim=2)
+
+    def around(self, shown: Tensor) -> Tensor:
+        """float32 [N, K, 4]: x0, y0, x1, y1 around what each box has of what is shown in it, bool
+        [N, H, W]; zeros where there is nothing."""
+        seen = shown.float()
+        (x0, x1), (y0, y1) = (
+            ends((along @ each > 0) & (other > 0))
+            for along, each, other in (
+                (self.down, seen, self.across),
+                (self.across, seen.mT, self.down),
+            )
+        )
+        return torch.stack([x0, y0, x1, y1], dim=-1) * (x1 > 0)[..., None]
 
 
 def ends(taken: Tensor) -> tuple[Tensor, Tensor]:
-    """Of bool [N, K, L] along the last: the first place and the one behind the last, [N, K]."""
+    """Of bool [..., L]: float32, the first place along it that is taken, and the one behind the
+    last; L and 0 where none is."""
     length = taken.shape[-1]
-    place = torch.arange(length, device=taken.device)
-    low = torch.where(taken, place, length).amin(dim=-1)
-    return low, torch.where(taken, place + 1, 0).amax(dim=-1)
+    place = torch.arange(length, device=taken.device, dtype=torch.float32)
+    low = length - (taken * (length - place)).amax(dim=-1)
+    return low, (taken * (place + 1)).amax(dim=-1)

@@ -75,10 +75,9 @@ def varied(
         warp = augmentation.warp(keys, images.shape[-1], part)
         made = {column: COLUMNS[column].warped(values, warp) for column, values in stored.items()}
     elif isinstance(augmentation, Mixing):
-        others = {column: partners(values) for column, values in stored.items()}
-        mix = augmentation.mix(stored, others, keys, part)
+        mix = augmentation.mix(stored, keys, part)
         made = {
-            column: COLUMNS[column].mixed(values, others[column], mix)
+            column: COLUMNS[column].mixed(values, partners(values), mix)
             for column, values in stored.items()
         }
     else:

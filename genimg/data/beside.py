@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from genimg.augmentations import Mix, Warp, extents
+from genimg.augmentations import Mix, Places, Warp
 from genimg.data.fitting import Place
 from genimg.data.grids import Encode
 from genimg.images import BrokenImage, Channels
@@ -207,9 +207,10 @@ class Boxes:
         """
         assert mix.given is not None
         assert mix.objects is not None
-        before, _ = extents(mix.objects, values)
-        seen, around = extents(mix.objects & (mix.weights[:, 0] == 0), values)
-        shrunk = torch.cat([values[..., :1], around], dim=-1)
+        left = mix.objects & (mix.weights[:, 0] == 0)
+        places = Places.of(values, left.shape[1:])
+        before, seen = places.pixels(mix.objects), places.pixels(left)
+        shrunk = torch.cat([values[..., :1], places.around(left)], dim=-1)
         none = torch.zeros_like(values)
         none[..., 0] = -1
         mine = torch.where((seen < before)[..., None], shrunk, values)
