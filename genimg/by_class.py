@@ -118,7 +118,7 @@ def student_of(
         batch_size=train.batch_size,
         seed=train.seed,
         device=device,
-        augment=augmenting(recipe.data),
+        augment=augmenting(recipe),
     )
     with closing(iter(loader)) as batches:
         fit(method, batches, train, sync=Alone(), log=progress, save=lambda method: None)

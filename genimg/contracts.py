@@ -18,7 +18,7 @@ class Rows(TypedDict, total=False):
     target: Tensor  # likewise: what `image` should become
     other: Tensor  # likewise: an image of another kind, no pair of it
     mask: Tensor  # int64 [N, H, W]: a class a pixel, UNKNOWN where nobody knows; 1: to be filled
-    label: Tensor  # int64 [N]
+    label: Tensor  # int64 [N]; of mixed images float32 [N, classes], the share of each
     text: Tensor  # int64 [N, T] tokens: UTF-8 bytes + 1, 0 behind the last
     boxes: Tensor  # float32 [N, K, 5]: class (-1: none), x0, y0, x1, y1 in pixels
     frames: Tensor  # float32 [N, T, C, H, W] in [-1, 1]
@@ -144,9 +144,9 @@ class Division:
 Stored = dict[str, Tensor]
 """N things as data, column by column: small, and not yet what networks take.
 
-image, target, other: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N];
-text: uint8 [N, T]; boxes: float32 [N, K, 5]; frames: uint8 [N, T * C, H, W]. genimg.data.columns
-makes Rows of it.
+image, target, other: uint8 [N, C, H, W]; mask: uint8 [N, 1, H, W]; label: int64 [N] (of mixed
+images float32 [N, classes]); text: uint8 [N, T]; boxes: float32 [N, K, 5];
+frames: uint8 [N, T * C, H, W]. genimg.data.columns makes Rows of it.
 """
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from genimg.augmentations import Augmentation
+from genimg.augmentations import PAIR, Augmentation, Mixing
 from genimg.errors import InputError
 from genimg.schedule import Train
 from genimg.section import Section, flat
@@ -44,7 +44,7 @@ class Data(Section):
     translate: int = Field(0, ge=0)
     """random shifts by up to so many pixels; what comes in at the borders mirrors what is there"""
     augmentations: tuple[Augmentation, ...] = ()
-    """what else varies images, in order: affine, perspective, elastic, light, cutout"""
+    """varied in order by affine, perspective, elastic, light, cutout, mixup, cutmix, copy-paste"""
     holdout: int = Field(500, ge=1)
     """images kept out of training, on which checkpoints are evaluated"""
     tolerate_broken: int = Field(0, ge=0)
@@ -80,6 +80,27 @@ class Recipe(Section):
     """name of the recipe"""
     data: Data = Data()
     train: Train
+
+    @model_validator(mode="after")
+    def images_can_be_mixed(self) -> Self:
+        for number, each in enumerate(self.data.augmentations):
+            if not isinstance(each, Mixing):
+                continue
+            key = f"data.augmentations.{number}: kind={each.kind}"
+            reasons = dict(each.refuses)
+            if self.soft_classes is None:
+                reasons.setdefault("label", "it takes whole labels, not shares of classes")
+            for column in self.wants:
+                if column in reasons:
+                    raise ValueError(
+                        f"{key}: {self.recipe} learns from {column}, and {reasons[column]}"
+                    )
+            if self.train.batch_size % PAIR:
+                raise ValueError(
+                    f"train.batch_size={self.train.batch_size}: {key} mixes neighbours in a batch;"
+                    f" give a multiple of {PAIR}"
+                )
+        return self
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
@@ -150,9 +171,21 @@ class Recipe(Section):
             return self.abilities(self.networks())
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that its training fetches: what it wants, and what augmentations go by."""
+        mixing = [each for each in self.data.augmentations if isinstance(each, Mixing)]
+        needed = [name for each in mixing for name in each.needs]
+        return tuple(dict.fromkeys([*self.wants, *needed]))
+
+    @property
+    def soft_classes(self) -> int | None:
+        """Of how many classes its method takes shares for a label; None: it takes whole labels."""
+        return None
+
+    @property
     def together(self) -> int:
-        """Neighbours in a batch that learn together, and so are one worker's."""
-        return 1
+        """Neighbours in a batch that learn together or are mixed, and so are one worker's."""
+        return PAIR if any(isinstance(each, Mixing) for each in self.data.augmentations) else 1
 
     @property
     def chosen_by(self) -> tuple[str, Literal["min", "max"]]:

@@ -162,7 +162,7 @@ def opened(
     from jobs.judgements import held_out_of, set_apart, training_images
 
     recipe = engines[0].recipe.override([f"data.source={data!r}"])
-    wants = max((each.recipe.wants for each in engines), key=len)  # labels, if one draws by class
+    wants = max((each.recipe.columns for each in engines), key=len)  # labels, if one draws by class
     several = [
         held_out_of(model.folder, engine.recipe)
         for model, engine in zip(models, engines, strict=True)

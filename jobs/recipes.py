@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from genimg.recipe import Recipe
 
-SHOWN, TIMES = 8, 7  # images of a sheet, and how often each is varied
+SHOWN, TIMES = 8, 8  # images of a sheet, and how often each is varied: even, for they mix in pairs
 LARGE = 128  # pixels, below which the images of a sheet are enlarged
 
 
@@ -31,8 +31,8 @@ def recipes(
 ) -> None:
     """List the recipes; or one recipe with all its keys, their values and meaning.
 
-    With --show-augmentation, draw images of the data, and each as training may see it, with the
-    masks and boxes that the recipe trains on.
+    With --show-augmentation, draw images of the data, and each as training may see it, from its
+    beginning at the left to its end, with the masks and boxes that the recipe trains on.
 
     Example: genimg recipes dcgan
     """
@@ -91,15 +91,17 @@ def varied_sheet(recipe: "Recipe") -> "np.ndarray":
     from genimg.drawing import outline, overlay
     from genimg.pixels import grid
 
-    columns = tuple(each for each in recipe.wants if each in ("image", "mask", "boxes"))
+    drawn = ("image", "mask", "boxes")
+    columns = tuple(each for each in recipe.columns if each in drawn)
     told_by(recipe.data, columns)
     dataset = open_dataset(recipe.data, columns, warn=say)
     chosen = np.arange(min(SHOWN, len(dataset)))
     crops = rng.fold(recipe.train.seed, torch.from_numpy(chosen))
     stored = dataset.fetch(chosen, crops)
-    again = torch.arange(len(chosen)).repeat_interleave(TIMES)
+    again = torch.arange(len(chosen)).repeat(TIMES)  # so that neighbours are different images
     keys = rng.fold(recipe.train.seed, torch.arange(len(again)))
-    varied = augmenting(recipe.data)({name: each[again] for name, each in stored.items()}, keys)
+    seen = torch.linspace(0, recipe.train.images, TIMES).repeat_interleave(len(chosen))
+    varied = augmenting(recipe)({name: each[again] for name, each in stored.items()}, keys, seen)
 
     def pictures(of: dict[str, torch.Tensor]) -> np.ndarray:
         arrays = [each.permute(1, 2, 0).numpy() for each in of["image"]]
@@ -112,9 +114,9 @@ def varied_sheet(recipe: "Recipe") -> "np.ndarray":
         return np.stack(arrays)
 
     made = pictures(varied)
-    rows = np.concatenate(
-        [pictures(stored)[:, None], made.reshape(len(chosen), TIMES, *made.shape[1:])], axis=1
-    )
+    times = made.reshape(TIMES, len(chosen), *made.shape[1:]).swapaxes(0, 1)
+    plain = pictures({name: each for name, each in stored.items() if name in varied})
+    rows = np.concatenate([plain[:, None], times], axis=1)
     factor = -(-LARGE // rows.shape[3])
     large = rows.repeat(factor, axis=2).repeat(factor, axis=3)
     return grid(torch.from_numpy(large).flatten(0, 1).permute(0, 3, 1, 2), TIMES + 1)

@@ -30,13 +30,13 @@ SMALLEST = 12  # pixels, of images that a restorer is judged by
 def opened_for(recipe: Recipe, split: Split, device: torch.device) -> Splittable:
     """The data that a recipe's models are judged on."""
     try:
-        return open_dataset(recipe.data, recipe.wants, split, device, warn=say)
+        return open_dataset(recipe.data, recipe.columns, split, device, warn=say)
     except InputError:
         if not isinstance(recipe, Restoring) or recipe.data.fit != "crop":
             raise
         # It looks at whole images, which may be smaller than the patches that it learned from.
         smaller = recipe.data.model_copy(update={"size": SMALLEST})
-        return open_dataset(smaller, recipe.wants, split, device, warn=say)
+        return open_dataset(smaller, recipe.columns, split, device, warn=say)
 
 
 def restored(

@@ -152,7 +152,7 @@ def complete_recipe(
         source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
-    return recipe.resolve(*told_by(recipe.data, recipe.wants, copies=here))
+    return recipe.resolve(*told_by(recipe.data, recipe.columns, copies=here))
 
 
 def run_folder(storage: str, name: str) -> RunFolder:

@@ -26,7 +26,7 @@ def loader_of(recipe: Recipe, **options: Any) -> Loader:
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=CPU,
-        augment=lambda images, keys: images,
+        augment=lambda stored, keys, seen: stored,
         **options,
     )
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from genimg.ranges import Chance, Range, draw, word
+from genimg.augmentations.strength import Strength
+from genimg.ranges import Range, draw, word
 from genimg.rng import fold, normal, uniform
 
 Zoom = Annotated[float, Field(gt=0, le=4)]
@@ -41,12 +42,15 @@ class Warp:
         return made.round_().to(torch.uint8)
 
 
-class Geometric(Chance):
+class Geometric(Strength):
     """One kind that moves pixels. Masks and boxes move with them."""
 
     @abstractmethod
-    def warp(self, keys: Tensor, size: int) -> Warp:
-        """Of images of `size` pixels a side, for keys int64 [N], on their device."""
+    def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
+        """Of images of `size` pixels a side, for keys int64 [N], on their device.
+
+        part: float32 [N], of the strength
+        """
 
 
 class Affine(Geometric):
@@ -63,11 +67,12 @@ class Affine(Geometric):
     translate: float = Field(0.0, ge=0, le=1)
     """share of the side, at most, each way"""
 
-    def warp(self, keys: Tensor, size: int) -> Warp:
-        angle = draw(keys, "rotate", -self.rotate, self.rotate).deg2rad_()
-        lean = draw(keys, "shear", -self.shear, self.shear).deg2rad_().tan_()
-        zoom = draw(keys, "zoom", *self.zoom)
+    def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
+        angle = (draw(keys, "rotate", -self.rotate, self.rotate) * part).deg2rad_()
+        lean = (draw(keys, "shear", -self.shear, self.shear) * part).deg2rad_().tan_()
+        zoom = torch.lerp(torch.ones_like(part), draw(keys, "zoom", *self.zoom), part)
         shift = (uniform(fold(keys, word("translate")), (2,)) * 2 - 1) * self.translate * size
+        shift = shift * part[:, None]
         cosine, sine = zoom * angle.cos(), zoom * angle.sin()
         # counterclockwise as a person sees it: y goes down
         a, b, c, d = cosine, cosine * lean + sine, -sine, cosine - sine * lean
@@ -92,8 +97,9 @@ class Perspective(Geometric):
     corners: float = Field(0.1, ge=0, lt=0.25)
     """share of the side by which corners move, at most, each way"""
 
-    def warp(self, keys: Tensor, size: int) -> Warp:
+    def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         moves = (uniform(fold(keys, word("corners")), (4, 2)) * 2 - 1) * self.corners
+        moves = moves * part[:, None, None]
         square = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]], device=keys.device)
         back = onto(square + moves)
         there = torch.linalg.inv(back)
@@ -117,9 +123,10 @@ class Elastic(Geometric):
     spacing: float = Field(8.0, ge=2)
     """between the points of the grid, pixels"""
 
-    def warp(self, keys: Tensor, size: int) -> Warp:
+    def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         points = max(2, math.ceil(size / self.spacing) + 1)
         moves = normal(fold(keys, word("elastic")), (2, points, points)) * self.strength
+        moves = moves * part[:, None, None, None]
         field = F.interpolate(moves, size=(size, size), mode="bicubic", align_corners=True)
         seen = pixels(size, keys.device).expand(len(keys), -1, -1)
         found = seen + field.flatten(2).mT

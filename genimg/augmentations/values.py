@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from genimg.ranges import Chance, Range, draw, word
+from genimg.augmentations.strength import Strength
+from genimg.ranges import Range, draw, word
 from genimg.rng import fold, uniform
 
 GRAY = 127.5  # in the middle of what bytes hold
@@ -15,12 +16,15 @@ GRAY = 127.5  # in the middle of what bytes hold
 Factor = Annotated[float, Field(ge=0, le=4)]
 
 
-class Values(Chance):
+class Values(Strength):
     """One kind that changes the values of pixels. What is beside the image stays as it is."""
 
     @abstractmethod
-    def change(self, images: Tensor, keys: Tensor) -> Tensor:
-        """Of images float32 [N, C, H, W] in [0, 255], for keys int64 [N]; may go beyond."""
+    def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:
+        """Of images float32 [N, C, H, W] in [0, 255], for keys int64 [N]; may go beyond.
+
+        part: float32 [N], of the strength
+        """
 
 
 class Light(Values):
@@ -35,9 +39,10 @@ class Light(Values):
     saturation: Range[Factor] = (0.8, 1.2)
     """factor on the distance from a pixel's own gray, of colour images"""
 
-    def change(self, images: Tensor, keys: Tensor) -> Tensor:
+    def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:
+        one = torch.ones_like(part)
         brightness, contrast, saturation = (
-            draw(keys, name, *getattr(self, name))[:, None, None, None]
+            torch.lerp(one, draw(keys, name, *getattr(self, name)), part)[:, None, None, None]
             for name in ("brightness", "contrast", "saturation")
         )
         images = images * brightness
@@ -56,11 +61,20 @@ class Cutout(Values):
     side: float = Field(0.25, gt=0, le=1)
     """of the square, as a share of the image's"""
 
-    def change(self, images: Tensor, keys: Tensor) -> Tensor:
-        hidden = []
+    def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:
         centres = uniform(fold(keys, word("cutout")), (2, 1))
-        for length, centre in zip(images.shape[-2:], centres.unbind(1), strict=True):
-            places = torch.arange(length, device=images.device) + 0.5
-            hidden.append((places - centre * length).abs() < self.side * length / 2)
-        down, across = hidden
-        return images.masked_fill((down[:, :, None] & across[:, None])[:, None], GRAY)
+        return images.masked_fill(squares(centres, self.side * part, images.shape), GRAY)
+
+
+def squares(centres: Tensor, sides: Tensor, shape: torch.Size) -> Tensor:
+    """bool [N, 1, H, W] of images of a shape [N, C, H, W]: the pixels in a square of each.
+
+    centres: float32 [N, 2, 1] in [0, 1], down and across; sides: float32 [N], as shares of the
+        image's. What lies beyond a border is cut off.
+    """
+    within = []
+    for length, centre in zip(shape[-2:], centres.unbind(1), strict=True):
+        places = torch.arange(length, device=centres.device) + 0.5
+        within.append((places - centre * length).abs() < sides[:, None] * length / 2)
+    down, across = within
+    return (down[:, :, None] & across[:, None])[:, None]

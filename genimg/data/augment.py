@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from genimg.augmentations import Augmentation, Geometric
+from genimg.augmentations import Augmentation, Geometric, Mixing, partners
 from genimg.contracts import Stored
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
 from genimg.rng import fold, integers
 
 if TYPE_CHECKING:
-    from genimg.recipe import Data
+    from genimg.recipe import Recipe
 
 _AUGMENT = int.from_bytes(b"augment")
 _TRANSLATE = int.from_bytes(b"shifted")
@@ -28,40 +29,63 @@ def augment(
     kind: Literal["none", "flip", "dihedral"],
     translate: int = 0,
     augmentations: Sequence[Augmentation] = (),
+    done: Tensor | None = None,
 ) -> Stored:
     """Images and what is beside them, each image turned and shifted as its key (int64 [N]) says.
 
     kind: flip: mirrored left to right or not; dihedral: one of the eight symmetries of the square,
         all equally likely. translate: see `shifted`. augmentations: of square images, see `varied`;
-        they come last. What is given is not changed. Raises InputError for dihedral on images that
-        are not square.
+        they come last. done: float32 [N] in [0, 1], how much of what changes over the training lies
+        behind; nothing, if not given. What is given is not changed. Raises InputError for dihedral
+        on images that are not square.
     """
     made = stored if kind == "none" else symmetric(stored, keys, kind)
     made = shifted(made, keys, translate) if translate else made
     for place, augmentation in enumerate(augmentations):
-        made = varied(made, fold(keys, _LISTED, place), augmentation)
+        made = varied(made, fold(keys, _LISTED, place), augmentation, done)
     return made
 
 
-def augmenting(data: Data) -> Callable[[Stored, Tensor], Stored]:
-    """`augment` as a recipe's data section asks for it."""
-    return lambda stored, keys: augment(
-        stored, keys, data.augment, data.translate, data.augmentations
-    )
+def augmenting(recipe: Recipe) -> Callable[[Stored, Tensor, Tensor], Stored]:
+    """What a Loader does to images of a recipe's data, and to what it wants beside them.
+
+    Where images are mixed, labels become shares of classes for those methods that take them.
+    """
+    data, wants, burn_in = recipe.data, recipe.wants, recipe.train.burn_in * recipe.train.images
+    mixing = any(isinstance(each, Mixing) for each in data.augmentations)
+    classes = recipe.soft_classes if mixing else None
+
+    def augmented(stored: Stored, keys: Tensor, seen: Tensor) -> Stored:
+        if classes is not None and "label" in stored:
+            stored = {**stored, "label": F.one_hot(stored["label"], classes).float()}
+        done = (seen / burn_in).clamp_(max=1)
+        made = augment(stored, keys, data.augment, data.translate, data.augmentations, done)
+        return {column: values for column, values in made.items() if column in wants}
+
+    return augmented
 
 
-def varied(stored: Stored, keys: Tensor, augmentation: Augmentation) -> Stored:
-    """One of a list, done to those images that it befalls, for keys int64 [N]."""
+def varied(
+    stored: Stored, keys: Tensor, augmentation: Augmentation, done: Tensor | None = None
+) -> Stored:
+    """One of a list, done to those images that it befalls, for keys int64 [N]; done: as above."""
     images = stored["image"]
+    part = augmentation.part(torch.zeros(len(keys), device=keys.device) if done is None else done)
     if isinstance(augmentation, Geometric):
-        warp = augmentation.warp(keys, images.shape[-1])
+        warp = augmentation.warp(keys, images.shape[-1], part)
         made = {column: COLUMNS[column].warped(values, warp) for column, values in stored.items()}
+    elif isinstance(augmentation, Mixing):
+        mix = augmentation.mix(stored, keys, part)
+        made = {
+            column: COLUMNS[column].mixed(values, partners(values), mix)
+            for column, values in stored.items()
+        }
     else:
-        values = augmentation.change(images.float(), keys)
+        values = augmentation.change(images.float(), keys, part)
         made = {**stored, "image": values.round_().clamp_(0, 255).to(torch.uint8)}
-    if augmentation.probability == 1:
+    if augmentation.probability == 1 and augmentation.constant:
         return made
-    befallen = augmentation.befallen(keys)
+    befallen = augmentation.befallen(keys) & (part > 0)
     return {
         column: torch.where(befallen.view(-1, *[1] * (values.dim() - 1)), made[column], values)
         for column, values in stored.items()

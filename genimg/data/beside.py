@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from genimg.augmentations import Warp
+from genimg.augmentations import Mix, Places, Warp
 from genimg.data.fitting import Place
 from genimg.data.grids import Encode
 from genimg.images import BrokenImage, Channels
@@ -37,12 +37,15 @@ class _Beside:
     def warped(self, values: Tensor, warp: Warp) -> Tensor:
         return values
 
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        raise AssertionError("augmentations refuse it")
+
     def ready(self, values: Tensor) -> Tensor:
         return values.long()
 
 
 class Number(_Beside):
-    """A class an image."""
+    """A class an image; once images are mixed float32 [N, classes], the share of each."""
 
     stored = pa.int64()
     kind: type[np.generic] = np.int64
@@ -66,6 +69,13 @@ class Number(_Beside):
 
     def shape(self, size: int, channels: int) -> tuple[int, ...]:
         return ()
+
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        assert mix.share is not None
+        return torch.lerp(values, others, mix.share[:, None])
+
+    def ready(self, values: Tensor) -> Tensor:
+        return values if values.is_floating_point() else values.long()
 
 
 class Words(_Beside):
@@ -189,6 +199,25 @@ class Boxes:
         seen = warp.moved(points).unflatten(1, (-1, len(border)))
         around = torch.cat([kind, seen.amin(dim=2), seen.amax(dim=2)], dim=-1)
         return clipped(torch.where(kind >= 0, around, values), (size, size))
+
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        """Its own, around what is still seen, and those that come along with what is pasted.
+
+        Of those of which less than SEEN of their pixels are seen nothing is left.
+        """
+        assert mix.given is not None
+        assert mix.objects is not None
+        left = mix.objects & (mix.weights[:, 0] == 0)
+        places = Places.of(values, left.shape[1:])
+        before, seen = places.pixels(mix.objects), places.pixels(left)
+        shrunk = torch.cat([values[..., :1], places.around(left)], dim=-1)
+        none = torch.zeros_like(values)
+        none[..., 0] = -1
+        mine = torch.where((seen < before)[..., None], shrunk, values)
+        mine = torch.where((seen >= SEEN * before)[..., None], mine, none)
+        both = torch.cat([mine, torch.where(mix.given[..., None], others, none)], dim=1)
+        first = (both[..., 0] < 0).to(torch.uint8).argsort(dim=1, stable=True)
+        return both.take_along_dim(first[:, : values.shape[1], None], dim=1)
 
     def ready(self, values: Tensor) -> Tensor:
         return values

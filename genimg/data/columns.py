@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from genimg.augmentations import Warp
+from genimg.augmentations import Mix, Warp
 from genimg.contracts import Stored
 from genimg.data.beside import Boxes, Number, Words
 from genimg.data.fitting import Fit, Place, placed, too_small
@@ -91,6 +91,11 @@ class Column(Protocol):
 
     def warped(self, values: Tensor, warp: Warp) -> Tensor:
         """Stored, each with its square image that is warped."""
+        ...
+
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        """Stored, each with its image that is mixed with a partner, whose are the others. Only of
+        columns that the augmentation does not refuse."""
         ...
 
     def ready(self, values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from genimg import images, masks, moving
-from genimg.augmentations import Warp
+from genimg.augmentations import Mix, Warp
 from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
 from genimg.images import BrokenImage, Channels
@@ -49,6 +49,10 @@ class _OnGrid:
 
     def warped(self, values: Tensor, warp: Warp) -> Tensor:
         return warp.sampled(values, self.between)
+
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        made = torch.lerp(values.float(), others.float(), mix.weights)
+        return made.round_().to(torch.uint8)
 
 
 class Pixels(_OnGrid):
@@ -104,6 +108,9 @@ class Classes(_OnGrid):
 
     def shape(self, size: int, channels: int) -> tuple[int, ...]:
         return 1, size, size
+
+    def mixed(self, values: Tensor, others: Tensor, mix: Mix) -> Tensor:
+        return torch.where(mix.weights > 0.5, others, values)
 
     def ready(self, values: Tensor) -> Tensor:
         return values[:, 0].long()

@@ -31,7 +31,8 @@ class Loader:
     batches is the same for any number of workers, and resuming is starting at another `seen`.
 
     together: neighbours in a batch that are not divided; the batch is a multiple of so many
-    augment: (columns as they are stored, keys [N]) -> the same, turned; on the device
+    augment: (columns as they are stored, keys [N], positions int64 [N] in the training) -> the
+        same, turned; on the device
     draw: keys [N] of images -> columns of random numbers that the method wants beside them
     prefetch: batches prepared ahead by a background thread, at least (some at once: see at_once);
         on a GPU in a stream of its own: it computes beside the training, and neither waits for the
@@ -45,7 +46,7 @@ class Loader:
         batch_size: int,
         seed: int,
         device: torch.device,
-        augment: Callable[[Stored, Tensor], Stored],
+        augment: Callable[[Stored, Tensor, Tensor], Stored],
         draw: Callable[[Tensor], Rows] = lambda keys: {},
         rank: int = 0,
         world: int = 1,
@@ -104,15 +105,17 @@ class Loader:
         starts = seen + self.batch_size * np.arange(count, dtype=np.int64)
         inside = np.arange(self.batch_size, dtype=np.int64)[self.share]
         positions = (starts[:, None] + inside).reshape(-1)
-        keys = rng.fold(self.seed, _KEYS, torch.from_numpy(positions))
-        uses = torch.stack([keys, rng.fold(keys, _CROPS), rng.fold(keys, _AUGMENTATION)])
-        keys, crops, turns = to_device(uses, self.device)
+        places = torch.from_numpy(positions)
+        keys = rng.fold(self.seed, _KEYS, places)
+        uses = torch.stack([keys, rng.fold(keys, _CROPS), rng.fold(keys, _AUGMENTATION), places])
+        keys, crops, turns, places = to_device(uses, self.device)
         if self.dataset.device is not None and self.dataset.device.type == "cpu":
             crops = uses[1]  # not back from the device, for which one would have to wait
         indices = self.dataset.locate(positions, self.seed, self.batch_size)
         stored = self.dataset.fetch(indices, crops)
         stored = {name: to_device(column, self.device) for name, column in stored.items()}
-        rows = cast("Rows", ready(self.augment(stored, turns)) | cast("Stored", self.draw(keys)))
+        varied = ready(self.augment(stored, turns, places))
+        rows = cast("Rows", varied | cast("Stored", self.draw(keys)))
         return Batch(rows, keys, count * self.batch_size)
 
 

@@ -98,6 +98,10 @@ class Classifier(Recipe):
             )
         return self.model_copy(update={"model": self.model.model_copy(update={"classes": names})})
 
+    @property
+    def soft_classes(self) -> int:
+        return len(self.model.classes)
+
     def classifier(self) -> Network:
         channels, classes = self.data.channels, len(self.model.classes)
         match self.model:

@@ -9,6 +9,7 @@ genimg train mlp-gan --data MNIST_FOLDER
 genimg train r3gan model.width=128 model.blocks=2 --data CIFAR10
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -137,7 +138,7 @@ class GAN(Synthesis):
 
     @property
     def together(self) -> int:
-        return self.loss.pack * self.model.group
+        return math.lcm(super().together, self.loss.pack * self.model.group)
 
     @property
     def latent(self) -> int:

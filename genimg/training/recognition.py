@@ -16,6 +16,7 @@ from genimg.training.method import Method, Part
 class Recognition(Method):
     """Minimises the cross-entropy, with label smoothing (section 7, Szegedy et al. 2016).
 
+    Labels may be shares of classes, float32 [N, classes].
     classifier: images [N, C, H, W] -> logits [N, classes]
     begin: (images, mean) sets before the first step what the network takes from them: this worker's
         share of the first batch, and a tensor's share-weighted mean over the workers
@@ -43,5 +44,6 @@ class Recognition(Method):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.step("classifier", loss, batch, sync)
         self.finish(batch)
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+        likeliest = labels.argmax(dim=1) if labels.is_floating_point() else labels
+        correct = (logits.argmax(dim=1) == likeliest).float().mean()
         return {"loss": loss, "accuracy": correct}

@@ -76,7 +76,7 @@ def work(
     helpers = helpers_of(recipe, device)
     recipe.helped(method, helpers.teachers)
     tell = warn if sync.rank == 0 else ignore
-    data = open_dataset(recipe.data, recipe.wants, device=device, warn=tell)
+    data = open_dataset(recipe.data, recipe.columns, device=device, warn=tell)
     train_data, held_out = data.hold_out(recipe.data.holdout)
     past = resume(
         method,
@@ -96,7 +96,7 @@ def work(
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         device=device,
-        augment=augmenting(recipe.data),
+        augment=augmenting(recipe),
         draw=method.drawn,
         rank=sync.rank,
         world=sync.world,

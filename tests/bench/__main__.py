@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import bench_augmenting
 import bench_engine
 import bench_files
 import bench_judging
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "scenes": bench_scenes.measure,
     "loop": bench_loop.measure,
     "restoring": bench_restoring.measure,
+    "augmenting": bench_augmenting.measure,
     "order": bench_order.measure,
     "parquet": bench_parquet.measure,
     "engine": bench_engine.measure,

@@ -120,7 +120,7 @@ def training(recipe: Recipe, data: Images, steps: int) -> Iterator[Callable[[], 
         batch_size=train.batch_size,
         seed=train.seed,
         device=device(),
-        augment=augmenting(recipe.data),
+        augment=augmenting(recipe),
         draw=method.drawn,
     )
     with (

@@ -63,7 +63,7 @@ def loaded(folder: Path, count: int) -> float:
         batch_size=BATCH,
         seed=0,
         device=torch.device("cpu"),
-        augment=lambda stored, keys: stored,
+        augment=lambda stored, keys, seen: stored,
     )
     with closing(iter(loader)) as batches:
         for _ in range(loader.at_once):  # those that came in one go

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 from skimage import data
 
 from genimg import recipes
-from genimg.augmentations import KINDS, Geometric, Values
+from genimg.augmentations import KINDS, Geometric, Mixing, Values
 from genimg.augmentations.geometry import Affine, Elastic, Perspective, onto, pixels, projected
 from genimg.augmentations.values import Cutout, Light
 from genimg.data.augment import augment, augmenting, varied
@@ -25,6 +25,7 @@ from genimg.rng import fold
 SIDE = 64
 PHOTO = torch.from_numpy(np.ascontiguousarray(data.astronaut()[::8, ::8].transpose(2, 0, 1)))
 KEYS = fold(3, torch.arange(12))
+WHOLE = torch.ones(len(KEYS))  # of their strength
 MOVING = (
     Affine(rotate=25, zoom=(0.7, 1.4), shear=20, translate=0.1),
     Affine(rotate=180, zoom=(1, 1)),
@@ -34,17 +35,22 @@ MOVING = (
 EVERY = (*MOVING, Light(), Cutout())
 
 
-def of_photos(augmentation, keys=KEYS):
-    return varied({"image": PHOTO.expand(len(keys), -1, -1, -1)}, keys, augmentation)["image"]
+def whole(keys):
+    return torch.ones(len(keys))
+
+
+def of_photos(augmentation, keys=KEYS, done=None):
+    return varied({"image": PHOTO.expand(len(keys), -1, -1, -1)}, keys, augmentation, done)["image"]
 
 
 def test_every_kind_is_tried_here():
-    assert {type(each) for each in EVERY} == set(KINDS.values())
+    mixing = {kind for kind in KINDS.values() if issubclass(kind, Mixing)}  # in test_mixing
+    assert {type(each) for each in EVERY} == set(KINDS.values()) - mixing
 
 
 @pytest.mark.parametrize("augmentation", MOVING, ids=lambda each: each.told())
 def test_points_go_where_pixels_are_seen(augmentation):
-    warp = augmentation.warp(KEYS, SIDE)
+    warp = augmentation.warp(KEYS, SIDE, WHOLE)
     seen = warp.moved(warp.sources.flatten(1, 2))
     within = (warp.sources > 0).all(dim=-1) & (warp.sources < SIDE).all(dim=-1)
     off = (seen - pixels(SIDE, KEYS.device)).norm(dim=-1)[within.flatten(1)]
@@ -54,7 +60,7 @@ def test_points_go_where_pixels_are_seen(augmentation):
 @pytest.mark.parametrize("augmentation", MOVING, ids=lambda each: each.told())
 def test_pixels_are_taken_from_their_sources_and_borders_mirror(augmentation):
     made = of_photos(augmentation)
-    sources = augmentation.warp(KEYS, SIDE).sources.numpy() - 0.5
+    sources = augmentation.warp(KEYS, SIDE, WHOLE).sources.numpy() - 0.5
     for image, places in zip(made.numpy(), sources, strict=True):
         for channel, before in zip(image, PHOTO.numpy().astype(np.float64), strict=True):
             expected = ndimage.map_coordinates(
@@ -73,18 +79,24 @@ def test_rotations_are_counterclockwise_as_pillows():
 
 
 def test_zooms_and_shifts_are_of_their_lengths():
-    larger = Affine(rotate=0, zoom=(2, 2)).warp(KEYS, SIDE)
+    larger = Affine(rotate=0, zoom=(2, 2)).warp(KEYS, SIDE, WHOLE)
     corner = torch.tensor([[[SIDE / 4, SIDE / 4]]]).expand(len(KEYS), -1, -1)
     torch.testing.assert_close(larger.moved(corner), torch.zeros(len(KEYS), 1, 2))
     keys = fold(0, torch.arange(4000))
-    moved = Affine(rotate=0, zoom=(1, 1), translate=0.25).warp(keys, 8).moved(torch.ones(1, 1, 2))
+    moved = (
+        Affine(rotate=0, zoom=(1, 1), translate=0.25)
+        .warp(keys, 8, whole(keys))
+        .moved(torch.ones(1, 1, 2))
+    )
     for shift in (moved[:, 0] - 1).unbind(1):
         assert stats.kstest(shift.numpy(), stats.uniform(-2, 4).cdf).pvalue > 1e-3
 
 
 def test_upright_lines_lean_by_the_shear():
     ends = torch.tensor([[[32.0, 0], [32, 64]]])
-    top, bottom = Affine(rotate=0, zoom=(1, 1), shear=30).warp(KEYS, SIDE).moved(ends).unbind(1)
+    top, bottom = (
+        Affine(rotate=0, zoom=(1, 1), shear=30).warp(KEYS, SIDE, WHOLE).moved(ends).unbind(1)
+    )
     leaning = torch.atan((bottom[:, 0] - top[:, 0]) / 64).rad2deg()
     torch.testing.assert_close(leaning, draw(KEYS, "shear", -30, 30))
     torch.testing.assert_close((bottom - top)[:, 1], torch.full((len(KEYS),), 64.0))
@@ -104,7 +116,7 @@ def test_homographies_take_the_square_to_its_corners(moves):
 
 def test_elastic_grids_move_by_their_strength_and_smoothly_between():
     keys = fold(0, torch.arange(300))
-    moves = Elastic(strength=1.5, spacing=8).warp(keys, SIDE).sources
+    moves = Elastic(strength=1.5, spacing=8).warp(keys, SIDE, whole(keys)).sources
     moves = moves - pixels(SIDE, keys.device).view(SIDE, SIDE, 2)
     assert moves[:, 0, 0].std() == pytest.approx(1.5, rel=0.1)  # a point of the grid
     assert moves.mean().abs() < 0.05
@@ -143,12 +155,12 @@ def test_masks_and_boxes_move_with_their_image(augmentation):
 def test_factors_of_light_are_what_they_say():
     image = torch.tensor([[10.0, 20, 30], [50, 10, 90]]).T.reshape(1, 3, 1, 2)
     keys, plain = KEYS[:1], {"brightness": 1, "contrast": 1, "saturation": 1}
-    torch.testing.assert_close(Light(**plain).change(image, keys), image)
-    brighter = Light(**{**plain, "brightness": 1.5}).change(image, keys)
+    torch.testing.assert_close(Light(**plain).change(image, keys, whole(keys)), image)
+    brighter = Light(**{**plain, "brightness": 1.5}).change(image, keys, whole(keys))
     torch.testing.assert_close(brighter, image * 1.5)
-    flat = Light(**{**plain, "contrast": 0}).change(image, keys)
+    flat = Light(**{**plain, "contrast": 0}).change(image, keys, whole(keys))
     torch.testing.assert_close(flat, torch.full_like(image, 35.0))
-    gray = Light(**{**plain, "saturation": 0}).change(image, keys)
+    gray = Light(**{**plain, "saturation": 0}).change(image, keys, whole(keys))
     torch.testing.assert_close(gray[0, :, 0, 0], torch.full((3,), 20.0))
     torch.testing.assert_close(gray[0, :, 0, 1], torch.full((3,), 50.0))
 
@@ -164,7 +176,7 @@ def test_light_is_drawn_between_its_ends_and_clipped():
 
 def test_a_square_of_its_side_is_hidden_anywhere():
     keys = fold(2, torch.arange(4000))
-    made = Cutout(side=0.5).change(torch.zeros(4000, 1, 16, 16), keys)[:, 0] == 127.5
+    made = Cutout(side=0.5).change(torch.zeros(4000, 1, 16, 16), keys, whole(keys))[:, 0] == 127.5
     rows, columns = made.any(dim=2), made.any(dim=1)
     assert torch.equal(made, rows[:, :, None] & columns[:, None])
     assert rows.sum(dim=1).max() == columns.sum(dim=1).max() == 8
@@ -190,6 +202,44 @@ def test_it_befalls_its_share_of_the_images(augmentation):
     kept = (made == PHOTO).flatten(1).all(dim=1)
     assert kept.float().mean() == pytest.approx(0.7, abs=0.08)
     assert torch.equal(made[~kept], always[~kept])
+
+
+@pytest.mark.parametrize("augmentation", EVERY, ids=lambda each: each.told())
+def test_its_strength_goes_from_its_beginning_to_its_end(augmentation):
+    rising = augmentation.model_copy(update={"begin": 0.0})
+    none, all_of_it = torch.zeros(len(KEYS)), torch.ones(len(KEYS))
+    assert (of_photos(rising, done=none) == PHOTO).all()
+    assert torch.equal(of_photos(rising, done=all_of_it), of_photos(augmentation))
+    half = augmentation.model_copy(update={"begin": 0.5, "end": 0.5})
+    assert torch.equal(of_photos(rising, done=all_of_it / 2), of_photos(half))
+    off = [(of_photos(rising, done=all_of_it * to).float() - PHOTO).abs().mean()
+           for to in (0, 0.3, 0.6, 1)]  # fmt: skip
+    assert off == sorted(off)
+
+
+def test_all_that_is_drawn_is_scaled_by_the_strength():
+    half = torch.full((len(KEYS),), 0.5)
+    turned = Affine(rotate=40, zoom=(1, 1)).warp(KEYS, SIDE, half)
+    torch.testing.assert_close(turned.sources, Affine(rotate=20, zoom=(1, 1)).warp(
+        KEYS, SIDE, WHOLE).sources)  # fmt: skip
+    for one, other in (
+        (Affine(rotate=0, zoom=2, shear=0), Affine(rotate=0, zoom=1.5)),
+        (Affine(rotate=0, zoom=1, translate=0.5), Affine(rotate=0, zoom=1, translate=0.25)),
+        (Affine(rotate=0, zoom=1, shear=30), Affine(rotate=0, zoom=1, shear=15)),
+        (Perspective(corners=0.2), Perspective(corners=0.1)),
+        (Elastic(strength=2), Elastic(strength=1)),
+    ):
+        made, expected = one.warp(KEYS, SIDE, half), other.warp(KEYS, SIDE, WHOLE)
+        torch.testing.assert_close(made.sources, expected.sources)
+    image = PHOTO.float().expand(len(KEYS), -1, -1, -1)
+    for one, other in (
+        (
+            Light(brightness=2, contrast=1, saturation=0),
+            Light(brightness=1.5, contrast=1, saturation=0.5),
+        ),
+        (Cutout(side=0.5), Cutout(side=0.25)),
+    ):
+        torch.testing.assert_close(one.change(image, KEYS, half), other.change(image, KEYS, WHOLE))
 
 
 def test_two_of_a_kind_have_each_its_own_luck():
@@ -219,7 +269,7 @@ def test_any_number_of_workers_sees_the_same_images():
     def batch(rank: int, world: int) -> torch.Tensor:
         loader = Loader(
             Images({"image": images}, {}), batch_size=8, seed=0, device=torch.device("cpu"),
-            augment=augmenting(recipe.data), rank=rank, world=world,
+            augment=augmenting(recipe), rank=rank, world=world,
         )  # fmt: skip
         return loader.batch(16).rows["image"]
 
@@ -230,7 +280,10 @@ def test_any_number_of_workers_sees_the_same_images():
     ("listed", "message"),
     [
         ("[{kind: afine}]", r"data\.augmentations\.0: kind='afine': did you mean 'affine'"),
-        ("[{rotate: 3}]", r"kind is missing; known: affine, cutout, elastic, light, perspective"),
+        (
+            "[{rotate: 3}]",
+            r"kind is missing; known: affine, copy-paste, cutmix, cutout, elastic, light,",
+        ),
         ("[{kind: affine, rotat: 3}]", r"unknown key 'rotat'; did you mean 'rotate'"),
         ("[{kind: affine, rotate: 200}]", r"rotate=200: input should be less than or equal to 180"),
         ("[{kind: affine, zoom: [1.2, 0.8]}]", r"a range has its smallest value first"),
@@ -242,5 +295,6 @@ def test_what_is_wrong_in_a_list_is_named(listed, message):
         recipes.named("classifier").override([f"data.augmentations={listed}"])
 
 
-def test_kinds_are_of_pixels_places_or_of_their_values():
-    assert all(issubclass(kind, Geometric) != issubclass(kind, Values) for kind in KINDS.values())
+def test_kinds_are_of_pixels_places_of_their_values_or_of_two_images():
+    several = (Geometric, Values, Mixing)
+    assert all(sum(issubclass(kind, each) for each in several) == 1 for kind in KINDS.values())

@@ -125,7 +125,7 @@ def test_a_column_is_a_class_and_a_line(tmp_path, monkeypatch):
     about = Data(source=str(tmp_path / "liked.parquet"), size=8, holdout=1)
     data = open_dataset(about, wants)
     loader = Loader(data, batch_size=4, seed=0, device=torch.device("cpu"),
-                    augment=lambda stored, keys: augment(stored, keys, "dihedral"))  # fmt: skip
+                    augment=lambda stored, keys, _: augment(stored, keys, "dihedral"))  # fmt: skip
     assert sorted(loader.batch(0).rows["liking"].tolist()) == [5, 6, 7, 8]
     assert told_by(about, wants) == Told({})
     with pytest.raises(InputError, match="for liking, use shards; or write"):

@@ -144,6 +144,7 @@ CHOICES = {
     "data.fit": ["resize", "pad", "crop"],
     "data.holdout": [1, 2, 3, 7, 15, 16, 17, 33],
     "data.augment": ["none", "flip", "dihedral"],
+    "data.augmentations": ["[{kind: mixup}]", "[{kind: cutmix}]", "[{kind: copy-paste, end: 0}]"],
     "evaluation.images": [1, 2, 10],
     "evaluation.samples": [1, 2, 15, 16, 17],
     "evaluation.sigmas": ["[0]", "[255]", "[25,25]", "[0,12.5]"],
@@ -171,13 +172,13 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
         recipe = tiny(name, *drawn)
     except InputError:
         return
-    dataset = open_dataset(recipe.data, recipe.wants)
+    dataset = open_dataset(recipe.data, recipe.columns)
     train, held_out = dataset.hold_out(recipe.data.holdout)
     torch.manual_seed(recipe.train.seed)
     method = recipe.method(CPU)
     loader = Loader(
         train, batch_size=recipe.train.batch_size, seed=recipe.train.seed, device=CPU,
-        augment=augmenting(recipe.data),
+        augment=augmenting(recipe),
     )  # fmt: skip
     method.update(loader.batch(0), Alone())
     inference = Inference(method.averages)

@@ -85,7 +85,7 @@ def test_frames_come_from_shards_beside_their_images(tmp_path, fit):
     assert {k.compression for k in kinds if "name" not in k.path_in_schema} == {"UNCOMPRESSED"}
     data = open_dataset(Data(source=path, size=8, holdout=1, fit=fit), ("image", "frames"))
     loader = Loader(data, batch_size=6, seed=0, device=torch.device("cpu"),
-                    augment=lambda stored, keys: augment(stored, keys, "dihedral"))  # fmt: skip
+                    augment=lambda stored, keys, _: augment(stored, keys, "dihedral"))  # fmt: skip
     found = loader.batch(0).rows
     assert found["frames"].shape == (6, FRAMES, 3, 8, 8)
     assert torch.equal(found["frames"][:, 0], found["image"])  # the image is the first frame

@@ -24,7 +24,7 @@ BOTH = ("image", "label")
 DRAWN = (*BOTH, "mask", "boxes", "text")
 
 
-def unchanged(stored: Stored, keys: torch.Tensor) -> Stored:
+def unchanged(stored: Stored, keys: torch.Tensor, seen: torch.Tensor) -> Stored:
     return stored
 
 
@@ -115,7 +115,7 @@ def test_resumed_at_any_batch_it_goes_on_as_if_it_had_not_stopped(dataset, rank,
             dataset,
             rank=rank,
             world=world,
-            augment=lambda stored, keys: augment(stored, keys, "dihedral"),
+            augment=lambda stored, keys, seen: augment(stored, keys, "dihedral"),
             **options,
         )
 
@@ -169,7 +169,7 @@ def test_nothing_is_read_back_from_the_device_while_a_batch_is_made(dataset):
         batch_size=6,
         seed=1,
         device=META,
-        augment=lambda stored, keys: augment(stored, keys, "dihedral"),
+        augment=lambda stored, keys, seen: augment(stored, keys, "dihedral"),
     )
     for batch in first(2, parts):
         assert {rows.device for rows in (*batch.rows.values(), batch.keys)} == {META}
@@ -223,13 +223,14 @@ def test_images_come_in_channels_last_float32_from_minus_one_to_one(channels):
 def test_the_data_itself_is_left_as_it_is():
     data = numbered(20)
     before = data.fetch(np.arange(20), torch.arange(20))["image"].clone()
-    for batch in first(3, loader(data, augment=lambda stored, keys: augment(stored, keys, "flip"))):
+    flipped = loader(data, augment=lambda stored, keys, seen: augment(stored, keys, "flip"))
+    for batch in first(3, flipped):
         batch.rows["image"].zero_()
     assert torch.equal(data.fetch(np.arange(20), torch.arange(20))["image"], before)
 
 
 def test_an_error_in_the_background_reaches_the_one_who_asks():
-    def broken(stored: Stored, keys: torch.Tensor) -> Stored:
+    def broken(stored: Stored, keys: torch.Tensor, seen: torch.Tensor) -> Stored:
         raise InputError("this batch is no good")
 
     with pytest.raises(InputError, match="this batch is no good"):

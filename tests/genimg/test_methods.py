@@ -83,7 +83,7 @@ def test_a_step_reads_nothing_back_from_its_device(name, monkeypatch):
         batch_size=recipe.train.batch_size,
         seed=0,
         device=meta,
-        augment=lambda images, keys: images,
+        augment=lambda stored, keys, seen: stored,
     )
     for _ in range(2):
         losses = method.update(loader.batch(method.seen), Alone())

@@ -52,7 +52,7 @@ def loader(recipe: Recipe, device: torch.device, seen: int = 0) -> Loader:
         batch_size=recipe.train.batch_size,
         seed=0,
         device=device,
-        augment=lambda stored, keys: augment(stored, keys, "flip"),
+        augment=lambda stored, keys, seen: augment(stored, keys, "flip"),
         seen=seen,
     )
 

@@ -184,7 +184,7 @@ def test_a_cache_smaller_than_the_set_is_kept_to_and_loses_nothing(tmp_path):
 def batches(shards: Shards, seen: int, count: int, **options) -> list[torch.Tensor]:
     loader = Loader(
         shards, batch_size=30, seed=4, device=torch.device("cpu"),
-        augment=lambda stored, keys: stored, seen=seen, **options,
+        augment=lambda stored, keys, seen: stored, seen=seen, **options,
     )  # fmt: skip
     stream = iter(loader)
     return [next(stream).rows["image"] for _ in range(count)]

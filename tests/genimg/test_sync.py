@@ -19,6 +19,7 @@ from second_stages import ADVERSARIAL, PERCEPTUAL, helped
 from tiny_recipes import tiny
 from torch import nn
 
+from genimg.data.augment import augmenting
 from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.recipe import Recipe
@@ -36,6 +37,17 @@ VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     # not of masks: over them a lone worker's normalisation is too rough (see test_sync_exact)
     "pix2pix": ("pix2pix", *SHAPE, "model.depth=1", "task=night"),
     "classifier-plain": ("classifier", "model.network=plain", *SHAPE),
+    "classifier-mixed": (
+        "classifier",
+        *SHAPE,
+        "data.augmentations=[{kind: mixup, begin: 0.5}, {kind: cutmix, probability: 0.5}]",
+    ),
+    "detector-pasted": (
+        "detector",
+        *SHAPE,
+        "model.depth=1",
+        "data.augmentations=[{kind: copy-paste}]",
+    ),
     "dcgan-plain": ("dcgan", *SHAPE, "model.normalise=false"),
     "dcgan-lazy": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1_every=2"),
     "dcgan-no-r1": ("dcgan", *SHAPE, "model.normalise=false", "loss.r1=0"),
@@ -106,15 +118,17 @@ def steps(recipe: Recipe, sync) -> dict[str, torch.Tensor]:
     if recipe.helped_by():
         helped(recipe, method)
     loader = Loader(
-        open_dataset(recipe.data, recipe.wants),
+        open_dataset(recipe.data, recipe.columns),
         batch_size=recipe.train.batch_size,
         seed=0,
         device=CPU,
-        augment=lambda images, keys: images,
+        augment=lambda stored, keys, seen: stored,
         rank=sync.rank,
         world=sync.world,
         together=recipe.together,
     )
+    if recipe.data.augmentations:
+        loader.augment = augmenting(recipe)
     tensors = {}
     for step in range(STEPS):
         batch = loader.batch(method.seen)

@@ -98,6 +98,15 @@ def test_stopped_thrice_between_checkpoints_and_resumed(whole):
     assert {seen: parts[seen] for seen in alone} == alone
 
 
+def test_resumed_where_images_are_mixed_more_and_more(tmp_path):
+    mixed = "data.augmentations=[{kind: mixup, begin: 0}, {kind: cutmix, probability: 0.5}]"
+    recipe = tiny("classifier", mixed)
+    run(recipe, tmp_path, "whole")
+    run(recipe, tmp_path, "halves", should_stop=after(1))
+    run(recipe, tmp_path, "halves")
+    assert_same_state(final(tmp_path, "whole"), final(tmp_path, "halves"), ignore=("history",))
+
+
 NEW_PROCESS = """
 import sys, torch
 from genimg.training.sync import Alone
