@@ -30,7 +30,10 @@ class Rows(TypedDict, total=False):
     guidance: Tensor  # float32 [N], how strongly a class is insisted on; alike in a pass
     iterations: Tensor  # int64 [N], of a search for latents; alike in a pass
     begun: Tensor  # int64 [N], iterations or steps that are done already; alike in a pass
-    moments: Tensor  # float32 [N, 2, D], of the gradients, with which a search goes on
+    moments: Tensor  # float32 [N, 2, D]: of the gradients, with which a search goes on; or means
+    # and variances of features' channels
+    weight: Tensor  # float32 [N, H, W], 0 to 1: how much pixels count where images are looked at
+    change: Tensor  # float32 [N, 2, D]: factors on channels of features, and what is added to them
     back: Tensor  # int64 [N]: 1 for the way back, of networks that go both ways
     sigma: Tensor  # float32 [N], 0 to 255
     quality: Tensor  # float32 [N], 1 to 100, of JPEG

@@ -227,6 +227,7 @@ class Engine:
                 "quality": torch.full((most,), 25.0, device=self.device),
                 "mask": rng.integers(keys, 2, (side, side)),
                 "back": rng.integers(keys, 2),
+                "change": rng.uniform(keys, (2, 1)),  # of all channels alike
                 "classes": rng.uniform(keys, (len(ability.classes),)),
                 "steps": torch.full((most,), 2, device=self.device),
                 "guidance": torch.full((most,), 2.0, device=self.device),

@@ -9,16 +9,32 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from genimg.errors import InputError
 from genimg.images import Channels
+
+_LUMA = (19595, 38470, 7471)  # 65536 times BT.601's red, green and blue, as Pillow has them
 
 
 def with_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] with the channels asked for, as images.decode() would convert them."""
+    """uint8 or uint16 [H, W, 1 or 3] with the channels asked for, as images.decode() would convert
+    them."""
     if array.shape[2] == channels:
         return array
     if channels == 3:
         return array.repeat(3, axis=2)
-    return np.array(Image.fromarray(array).convert("L"))[..., None]
+    if array.dtype == np.uint8:
+        return np.array(Image.fromarray(array).convert("L"))[..., None]
+    luma = sum(array[..., i : i + 1] * np.uint32(part) for i, part in enumerate(_LUMA))
+    return ((luma + np.uint32(2**15)) >> 16).astype(array.dtype)
+
+
+def converted(image: np.ndarray, channels: Channels) -> np.ndarray:
+    """uint8 or uint16 [H, W, 1 to 4] with the channels asked for, and alpha if it has some."""
+    colours = image.shape[2] - (image.shape[2] in (2, 4))
+    if colours == channels:
+        return image
+    colour = with_channels(image[..., :colours], channels)
+    return np.concatenate([colour, image[..., colours:]], axis=2)
 
 
 def in_colour(image: np.ndarray) -> np.ndarray:
@@ -60,11 +76,18 @@ def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
     return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()
 
 
-def marked(mask: np.ndarray) -> np.ndarray:
-    """float32 [H, W], 0 to 1, of a picture uint8 or uint16 [H, W, 1 to 4] that is a mask.
+def marked(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """float32 [H, W], 0 to 1, of a picture uint8 or uint16 [H, W, 1 to 4] that is the mask of an
+    image. InputError where it is not of that one's size.
 
     Where it is transparent anywhere, what is transparent is marked; else what is white.
     """
+    (height, width), (own_height, own_width) = image.shape[:2], mask.shape[:2]
+    if (height, width) != (own_height, own_width):
+        raise InputError(
+            f"mask of {own_width}x{own_height} for an image of {width}x{height};"
+            " give one of its size"
+        )
     peak = np.iinfo(mask.dtype).max
     colours = mask
     if mask.shape[2] in (2, 4):

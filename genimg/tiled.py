@@ -127,10 +127,13 @@ class Tiled(Kept):
         if scale > 1:
             alpha = alpha.repeat(scale, 0).repeat(scale, 1)
         made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
-        # who encodes it need not have the image in memory as well
-        self._colour = self._alpha = np.empty((0, 0, 0), made.dtype)
-        self._mask = None
+        self.forget()
         return Pictures(made[None])
+
+    def forget(self) -> None:
+        """Let the image go: who encodes the result need not have it in memory as well."""
+        self._colour = self._alpha = np.empty((0, 0, 0), self._made.dtype)
+        self._mask = None
 
     def _keep(self, number: int, image: Tensor) -> None:
         """What was made of a tile, float32 [C, h, w], goes to its place."""

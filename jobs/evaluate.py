@@ -146,7 +146,7 @@ def evaluate(
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if critic:
         if protocol["split"] != "held-out":
-            training = training_images(recipe.data, recipe.wants, part, opened, held_out)
+            training = training_images(recipe.data, recipe.columns, part, opened, held_out)
         yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
         judged = judge_images(engine, model, yardstick, registry, workers)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from genimg.recipe import Recipe
 
 MODEL = "NAME, NAME@ALIAS, NAME@7, or a checkpoint folder."
-MASK = (
-    "White, or transparent, where an image is to be filled; a folder of masks with the images'"
-    " names. Left out: where the image is transparent."
-)
+BESIDE = "a file for all, or a folder with the images' names"
 LATENTS = "Latents as `encode` and `invert` write them: .npy, .json or .jsonl."
 FORMAT = (
     "Of files in a folder: same (as each image; PNG where that cannot be written), png, jpeg, webp"
@@ -46,7 +43,8 @@ def verb(operation: type[Operation]) -> Callable[..., None]:
 
     def command(**given: Any) -> None:
         options = {name: given.pop(name) for name in operation.model_fields}
-        perform(operation, options, **given)
+        beside = {name: given.pop(name) for name in operation.beside}
+        perform(operation, options, beside=beside, **given)
 
     describe(command, operation)
     return command
@@ -97,9 +95,10 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         if latents:
             given = typer.Option("--latents", help=f"In place of seeds. {LATENTS}")
             parameters.append(("latents", Annotated[str | None, given], None))
-    if Kind.MASK in operation.takes.values():
-        masks = typer.Option("--mask", help=MASK)
-        parameters.append(("mask", Annotated[str | None, masks], None))
+    for name, about in operation.beside.items():
+        required = "Required. " if name in operation.must_have() else ""
+        place = typer.Option(f"--{name}", help=f"{required}{about} ({BESIDE})")
+        parameters.append((name, Annotated[str | None, place], None))
     text, default = _OUTPUTS[operation.gives]
     text += " An image or a folder: drawn on what was given." if operation.shows else ""
     parameters.append(
@@ -159,11 +158,11 @@ def example(operation: type[Operation]) -> str:
         Kind.PICTURES: " -o grid.png",
         Kind.FRAMES: " -o frames.webp",
     }.get(operation.gives, "")
-    mask = " --mask mask.png" if Kind.MASK in operation.takes.values() else ""
+    beside = next((f" --{name} {name}.png" for name in operation.beside), "")
     many = " -n 64" if "n" in operation.model_fields else ""
     seeded = operation.model_fields.keys() - operation.conditions
     seed = " --seed 0" if "seed" in seeded else ""
-    return f"genimg {operation.name} {model}{mask}{many}{seed}{output}"
+    return f"genimg {operation.name} {model}{beside}{many}{seed}{output}"
 
 
 def perform(
@@ -174,7 +173,7 @@ def perform(
     precision: str,
     registry: str,
     sources: list[str] | None = None,
-    mask: str | None = None,
+    beside: Mapping[str, str | None] = {},
     latents: str | None = None,
     columns: int | None = None,
     workers: int | None = None,
@@ -193,8 +192,9 @@ def perform(
     from jobs.operated import Asked, prepared
 
     given_files = sources or ([latents] if latents else [])
+    places = {name: place for name, place in beside.items() if place is not None}
     asked = Asked(
-        given_files, output, columns, workers, overwrite, shard_rows, mask, format, save_quality
+        given_files, output, columns, workers, overwrite, shard_rows, places, format, save_quality
     )
     work = prepared(valid, asked)
     wanted = Model.named(model or bundled_model(valid, sources or []), registry, precision)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 from uuid import uuid4
@@ -46,7 +46,7 @@ class Asked:
     workers: int | None = None
     overwrite: bool = False
     shard_rows: int | None = None
-    mask: str | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
     save_quality: int | None = None
 
@@ -95,14 +95,14 @@ class Single:
 
     source: Path
     output: Path
-    mask: Path | None = None
+    beside: Mapping[str, Path] = field(default_factory=dict)
     quality: int | None = None
 
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
         pixels = images.load(self.source, keep_alpha=True, animated=False)
         inputs: dict[str, Any] = {"image": pixels}
-        if self.mask is not None:
-            inputs["mask"] = images.load(self.mask, keep_alpha=True, animated=False)
+        for name, path in self.beside.items():
+            inputs[name] = images.load(path, keep_alpha=True, animated=False)
         operation.check(inputs)
         format = images.WRITABLE_SUFFIXES.get(self.output.suffix.lower())
         if format and operation.gives is Kind.PICTURE:
@@ -167,7 +167,7 @@ class Many:
             output=everywhere(output),
             form=self.form,
             rows=self.rows,
-            mask=everywhere(asked.mask or ""),
+            beside={name: everywhere(place) for name, place in asked.beside.items()},
             format=self.format,
             save_quality=asked.save_quality,
         )
@@ -228,6 +228,9 @@ class Many:
 
 def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
     """What is to be read and written. InputError where it cannot be."""
+    for name in operation.must_have():
+        if name not in asked.beside:
+            raise InputError(f"--{name} is missing: {operation.beside[name]}")
     if asked.workers is not None and asked.workers < 1:
         raise InputError(f"--workers {asked.workers}: at least 1, or leave it out")
     if operation.gives in (Kind.PICTURES, Kind.FRAMES):
@@ -313,10 +316,11 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         refuse_blocked(Path(output).parent)
         if not asked.overwrite and everywhere(output) == everywhere(asked.sources[0]):
             raise InputError(f"-o {output}: is the image itself; name another, or --overwrite")
-        mask = None if asked.mask is None else Path(asked.mask)
-        if mask is not None and not mask.is_file():
-            raise InputError(f"--mask {mask}: no such file")
-        return Single(Path(asked.sources[0]), Path(output), mask, asked.save_quality)
+        for name, place in asked.beside.items():
+            if not Path(place).is_file():
+                raise InputError(f"--{name} {place}: no such file")
+        beside = {name: Path(place) for name, place in asked.beside.items()}
+        return Single(Path(asked.sources[0]), Path(output), beside, asked.save_quality)
     if suffix in images.WRITABLE_SUFFIXES:
         listed(asked.sources)  # what is not there at all is told first
         why = "there are several images" if len(asked.sources) > 1 else "the source is one"
@@ -327,8 +331,9 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
     for source in asked.sources:
         if target.startswith(everywhere(source).rstrip("/") + "/"):
             raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
-    if asked.mask is not None and not (is_remote(asked.mask) or Path(asked.mask).exists()):
-        raise InputError(f"--mask {asked.mask}: no such file or folder")
+    for name, place in asked.beside.items():
+        if not (is_remote(place) or Path(place).exists()):
+            raise InputError(f"--{name} {place}: no such file or folder")
     format = written(operation, asked)
     sources, items = listed(asked.sources)
     refuse_same_names(sources, items, output, format)

@@ -189,6 +189,8 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
         " '{url}/v1/images/inpaint?model={model}' -o filled.png",
         "classify": "curl -F image=@photo.png '{url}/v1/images/classify?model={model}'",
         "translate": "curl -F image=@day.png '{url}/v1/images/translate?model={model}' -o new.png",
+        "stylise": "curl -F image=@photo.png -F style=@painting.png"
+        " '{url}/v1/images/stylise?model={model}' -o new.png",
         "segment": "curl -F image=@photo.png '{url}/v1/images/segment?model={model}' -o seen.png",
         "detect": "curl -F image=@photo.png '{url}/v1/images/detect?model={model}'",
         "animate": "curl -F image=@clip.gif '{url}/v1/images/animate?model={model}' -o longer.webp",

@@ -113,13 +113,14 @@ def parameters(
     keys: Sequence[str] = (),
     beside: Sequence[str] = (),
     needed: bool = True,
+    also_needed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """FastAPI's `openapi_extra` for a body with these parameters.
 
     keys: names that the file may come under that it takes as well, in the body; or the file is
         the body, with the parameters in the query.
     beside: names of images or latents that may come with it.
-    needed: whether it must come.
+    needed: whether it must come; also_needed: what of the rest.
     """
     described = schema.model_json_schema()
     properties: dict[str, Any] = described["properties"]
@@ -140,7 +141,9 @@ def parameters(
             text, kinds = _LATENTS, [ARRAY]
         for kind, one in (("multipart/form-data", file), ("application/json", text)):
             others = {name: _LATENTS if name in LATENTS_KEYS else one for name in beside}
-            content[kind] = {"schema": _with_file(described, one, keys, others, needed)}
+            content[kind] = {
+                "schema": _with_file(described, one, keys, others, needed, also_needed)
+            }
         content |= {kind: {"schema": file} for kind in kinds}
     else:
         content["application/json"] = {"schema": described}
@@ -174,11 +177,13 @@ def _with_file(
     keys: Sequence[str],
     others: dict[str, dict[str, Any]],
     needed: bool,
+    also_needed: Sequence[str],
 ) -> dict[str, Any]:
     """With the one file, under any of its names, and others beside it."""
     properties = described["properties"] | others
     choices = [
-        described | {"properties": {key: file} | properties, "required": [key]} for key in keys
+        described | {"properties": {key: file} | properties, "required": [key, *also_needed]}
+        for key in keys
     ]
     without = [] if needed else [described | {"properties": properties}]
     return {"oneOf": choices + without}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from genimg.errors import InputError
+from genimg.operations import Operation
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -64,13 +65,12 @@ def bad_value(param: str, value: object, reason: str) -> ApiError:
     return ApiError(400, "invalid_value", f"{param}={shown(value)}: {reason}", param)
 
 
-def of_input(error: InputError, options: Iterable[str]) -> ApiError:
+def of_input(error: InputError, operation: type[Operation]) -> ApiError:
     """400 for what an engine refuses; its messages begin with `parameter=value: `, or with what
-    they are about.
-
-    options: of the operation, which messages may be about
-    """
-    about = rf"\w+(?==)|(image|mask|latents)\b|({'|'.join(options)})(?=: )"
+    they are about: an option, or what the operation is done on."""
+    about = rf"\w+(?==)|({'|'.join(operation.model_fields)})(?=: )"
+    if operation.takes:
+        about += rf"|({'|'.join(operation.takes)})\b"
     param = re.match(about, str(error))
     return ApiError(400, "invalid_value", str(error), param[0] if param else None)
 

@@ -121,7 +121,7 @@ class Host:
                 coders = self._coders if small else self._large_coders
                 made = await passes.submit(lambda: self._coded(plan, coders), load)
         except InputError as error:
-            raise of_input(error, type(request.operation).model_fields) from None
+            raise of_input(error, type(request.operation)) from None
         return Answer(
             images=made.files,
             format=made.format,
@@ -238,12 +238,13 @@ def warm_up(engine: Engine, max_batch: int) -> None:
                 if made.shape != (rows, *noise.shape):
                     raise InputError(f"{rows} samples have the shape {list(made.shape)}")
         elif operation.takes.get("image") is Kind.PICTURE and "image" in ability.takes:
-            masks: dict[str, Any] = {
-                key: left_half for key, kind in operation.takes.items() if kind is Kind.MASK
+            beside: dict[str, Any] = {
+                key: left_half if operation.takes[key] is Kind.MASK else noise
+                for key in operation.beside
             }
             quickly = {"quality": 50, "starts": 1, "iterations": 1}
             told = {key: value for key, value in quickly.items() if key in ability.conditions}
-            made = engine(operation.validated(told), image=noise, **masks)
+            made = engine(operation.validated(told), image=noise, **beside)
             sides = tuple(ability.scale * side for side in noise.shape[:2])
             if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
                 raise InputError(f"the result of {name} has not the shape of the given image")

@@ -37,6 +37,7 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
                 keys=keys_of(operation),
                 beside=beside_of(operation),
                 needed=operation.needs(),
+                also_needed=operation.must_have(),
             ),
         )
 
@@ -109,5 +110,6 @@ def described(operation: type[Operation]) -> str:
         return f"curl -F image=@clip.gif {path} -o longer.webp"
     if Kind.PICTURE in operation.takes.values():
         output = " -o result.png" if operation.gives is Kind.PICTURE else ""
-        return f"curl -F image=@photo.png {path}{output}"
+        beside = "".join(f" -F {name}=@{name}.png" for name in operation.must_have())
+        return f"curl -F image=@photo.png{beside} {path}{output}"
     return f"curl -X POST '{path}?seed=1' -o image"

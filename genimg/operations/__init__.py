@@ -18,6 +18,7 @@ from genimg.operations.restoring import (
     Upscale,
 )
 from genimg.operations.seeing import Detect, Segment
+from genimg.operations.styling import Stylise
 from genimg.operations.translating import Translate
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -35,6 +36,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Upscale,
         Inpaint,
         Translate,
+        Stylise,
         Reconstruct,
         Vary,
         Encode,

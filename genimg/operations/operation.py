@@ -29,6 +29,7 @@ class Operation(Section):
     name: ClassVar[str]  # the verb, the route, the key of Recipe.abilities
     takes: ClassVar[Mapping[str, Kind]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()  # of what it takes: what may be left out
+    beside: ClassVar[Mapping[str, str]] = {}  # pictures that go with the image: what each is
     gives: ClassVar[Kind] = Kind.PICTURE
     shows: ClassVar[bool] = False  # a picture can show the values that it gives
     conditions: ClassVar[frozenset[str]] = frozenset()  # options that only some models honour
@@ -64,6 +65,11 @@ class Operation(Section):
     def needs(cls) -> bool:
         """Whether there is nothing to be done without a file."""
         return bool(cls.takes.keys() - cls.optional)
+
+    @classmethod
+    def must_have(cls) -> tuple[str, ...]:
+        """Of the pictures that go with the image those that may not be left out."""
+        return tuple(name for name in cls.beside if name not in cls.optional)
 
     @classmethod
     def about(cls) -> str:

@@ -148,6 +148,10 @@ class Inpaint(Tiling):
     name: ClassVar[str] = "inpaint"
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "mask": Kind.MASK}
     optional: ClassVar[frozenset[str]] = frozenset({"mask"})
+    beside: ClassVar[Mapping[str, str]] = {
+        "mask": "white, or transparent, where an image is to be filled; left out: where the image"
+        " is transparent"
+    }
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
         from genimg.tiled import Tiled
@@ -171,13 +175,7 @@ class Inpaint(Tiling):
 
         image, mask = inputs["image"], inputs.get("mask")
         if mask is not None:
-            holes = marked(mask)
-            (height, width), (own_height, own_width) = image.shape[:2], mask.shape[:2]
-            if (height, width) != (own_height, own_width):
-                raise InputError(
-                    f"mask of {own_width}x{own_height} for an image of {width}x{height};"
-                    " give one of its size"
-                )
+            holes = marked(mask, image)
         elif image.shape[2] in (2, 4):
             holes, image = transparent(image), image[..., :-1]
         else:

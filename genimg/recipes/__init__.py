@@ -33,6 +33,7 @@ from genimg.recipes.restorer import (
     upscaler,
 )
 from genimg.recipes.segmenter import segmenter
+from genimg.recipes.stylist import adain
 from genimg.recipes.translator import cyclegan, pix2pix
 from genimg.recipes.vae import conv_vae, hvae, iwae
 from genimg.recipes.vq import vq_vae
@@ -66,6 +67,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "upscaler": upscaler,
     "pix2pix": pix2pix,
     "cyclegan": cyclegan,
+    "adain": adain,
     "classifier": classifier,
     "segmenter": segmenter,
     "detector": detector,

@@ -93,7 +93,7 @@ def restore(verb: str, given: Path, made: Path, options: dict[str, str], output:
         "auto",
         str(output / "registry"),
         [str(given)],
-        options.get("--mask"),
+        {"mask": options.get("--mask")},
     )
     return line
 

@@ -52,7 +52,8 @@ class Job:
     output: str  # the folder or s3:// prefix beneath which results are written
     form: Form
     rows: int  # things in a chunk
-    mask: str = ""  # the mask of all images, or where there is one of each name; empty: none
+    # what goes with images, by what it is: one for all, or where there is one of each name
+    beside: dict[str, str] = field(default_factory=dict)
     format: Written = "png"  # of pictures that images become
     save_quality: int | None = None  # of JPEG and WebP
     since: float = 0.0  # seconds since 1970: older results are no results of this job
@@ -86,6 +87,8 @@ class Job:
     @classmethod
     def read(cls, text: str) -> Self:
         told = json.loads(text)
+        if mask := told.pop("mask", ""):  # as it was written when nothing else could go with them
+            told["beside"] = {"mask": mask}
         return cls(**told | {"sources": tuple(Source(**source) for source in told["sources"])})
 
 

@@ -128,18 +128,22 @@ def recorded(text: str, job: Job) -> Job:
 def differences(before: Job, job: Job) -> dict[str, tuple[Any, Any]]:
     """{what: (before, now)}; a seed that is to be random goes on as the one that was drawn."""
     theirs, ours = (
-        asdict(one) | one.options | {"sources": " ".join(source.place for source in one.sources)}
+        asdict(one) | one.options | one.beside | {"sources": places_of(one)}
         for one in (before, job)
     )
     for key, open_ in (("seed", -1), ("precision", "auto")):  # what was found out before counts
         if ours.get(key) == open_:
             ours[key] = theirs.get(key)
-    passed_over = ["options", "since", "output"]
+    passed_over = ["options", "beside", "since", "output"]
     if job.form != "shards":  # else it does not show in the results
         passed_over.append("rows")
     keys = [key for key in theirs | ours if key not in passed_over]
     found = {key: (theirs.get(key), ours.get(key)) for key in keys}
     return {key: (was, now) for key, (was, now) in found.items() if was != now}
+
+
+def places_of(job: Job) -> str:
+    return " ".join(source.place for source in job.sources)
 
 
 def with_seed(job: Job) -> dict[str, Any]:

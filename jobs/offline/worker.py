@@ -195,7 +195,7 @@ class Worker:
         try:
             data = self.bytes_of(item)
             pixels = images.decode(data, keep_alpha=True, animated=False)
-            plan = self.engine.plan(self.operation, image=pixels, **self.mask_of(item))
+            plan = self.engine.plan(self.operation, image=pixels, **self.beside(item))
         except images.BrokenImage as error:
             return Failure(item, error.reason)
         except InputError as error:
@@ -212,17 +212,20 @@ class Worker:
         source, name = item
         return bytes_at(self.job.sources[source].place, name)
 
-    def mask_of(self, item: Item) -> dict[str, np.ndarray]:
+    def beside(self, item: Item) -> dict[str, np.ndarray]:
         """What it brings to its plan beside itself."""
-        place = self.job.mask
-        if not place:
-            return {}
+        return {name: self.going_with(item, name) for name in self.job.beside}
+
+    def going_with(self, item: Item, name: str) -> np.ndarray:
+        place = self.job.beside[name]
         single = Path(place).suffix.lower() in images.READABLE_SUFFIXES
         try:
             data = bytes_at(*split(place)) if single else bytes_at(place, key_of(item))
+            return images.decode(data, keep_alpha=True, animated=False)
         except (FileNotFoundError, NotFound):
-            raise InputError(f"mask: there is no {place if single else key_of(item)}") from None
-        return {"mask": images.decode(data, keep_alpha=True, animated=False)}
+            raise InputError(f"{name}: there is no {place if single else key_of(item)}") from None
+        except images.BrokenImage as error:
+            raise InputError(f"{name}: {error.reason}") from None
 
     def written(self, end: Ready | Failure) -> Ready | Failure:
         """A picture encoded and written."""

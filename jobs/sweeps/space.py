@@ -24,7 +24,8 @@ FORMS = {
     "choice": (None, "(one, another, ...)"),
 }
 
-_YARDSTICK = ("data", "evaluation", "task")  # what is held out, how it is looked at, and for what
+# what is held out, how it is looked at, and for what
+_YARDSTICK = ("data", "evaluation", "task", "styles")
 _ONLY_TRAINED_ON = ("data.augment", "data.translate", "data.augmentations")
 _LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
 _BOUNDS = ("elbo", "log_likelihood")

@@ -2,10 +2,11 @@
 
 They train genimg's networks by its losses and its Muon, so that the same thing is computed, and
 use nothing else of its training: a loop for each method, of whatever recipe (LOOPS; of restorers
-in bare_restoring.py, of translators in bare_translating.py). Images lie in one uint8 tensor and
-are picked by a permutation. What makes such a loop fast is here: fused Adam, channels last,
-bfloat16 where the hardware has it, on a GPU the pixels there and cuDNN's fastest kernels. What
-costs time and does not train is not: no logging, no synchronisation, no check of anything.
+in bare_restoring.py, of translators in bare_translating.py, of stylists in bare_styling.py). Images
+lie in one uint8 tensor and are picked by a permutation. What makes such a loop fast is here: fused
+Adam, channels last, bfloat16 where the hardware has it, on a GPU the pixels there and cuDNN's
+fastest kernels. What costs time and does not train is not: no logging, no synchronisation, no check
+of anything.
 """
 
 import copy

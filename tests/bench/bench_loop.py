@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import bare_loops
+import bare_styling
 import bare_translating
 import made_data
 import torch
@@ -59,7 +60,7 @@ def tried_kernels() -> Iterator[None]:
 def trained(name: str, quick: bool, *overrides: str) -> Row:
     recipe, columns = prepared(name, quick, *overrides)
     method = recipe.method(device())  # whose networks the bare loop trains, and nothing else of it
-    loop = (bare_loops.LOOPS | bare_translating.LOOPS)[type(method)]
+    loop = (bare_loops.LOOPS | bare_styling.LOOPS | bare_translating.LOOPS)[type(method)]
     bare = loop(recipe, method.networks, columns, device(), bfloat16(recipe))
     data = Images(columns, Scenes.classes)
     cycle = cycle_of(recipe)

@@ -48,6 +48,7 @@ COMPILED = {
     "upscaler": 1,
     "pix2pix": 3,
     "cyclegan": 4,
+    "adain": 1,
     "classifier": 1,
     "segmenter": 1,
     "detector": 1,

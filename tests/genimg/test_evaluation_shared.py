@@ -46,6 +46,7 @@ CASES = {
     "detector": ("detector", "evaluation.images=20"),
     "pix2pix": ("pix2pix", "evaluation.images=20", *ASKED),
     "cyclegan": ("cyclegan", "evaluation.images=2"),
+    "adain": ("adain", "evaluation.images=3"),
     "conv-vae": ("conv-vae", "evaluation.images=40"),
     "conv-vae-one": ("conv-vae", "evaluation.images=1", "evaluation.importance=3"),
     "conv-vae-bits": (

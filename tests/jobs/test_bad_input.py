@@ -114,6 +114,13 @@ WRONG = [
     ("restore ffdnet photos/0.png -o out.png", "no model is given", "photos/0.png -m ffdnet"),
     ("restore photos/0.png -o out.png -m dcgan", "dcgan models cannot restore", "they can: sample"),
     ("denoise photos/0.png -m ffdnet", "-o is missing"),
+    ("stylise photos -o out -m ffdnet", "--style is missing: the image whose style is taken"),
+    ("stylise photos/0.png --style x.png -o out.png -m ffdnet", "--style x.png: no such file"),
+    ("stylise photos --style x -o out -m ffdnet", "--style x: no such file or folder"),
+    (
+        "stylise photos/0.png --style photos/0.png -o out.png -m ffdnet",
+        "a ffdnet model cannot stylise",
+    ),
     ("decode notes.txt -m dcgan", "notes.txt: no rows of numbers", "genimg encode"),
     ("sample dcgan --label cat", "label='cat': this dcgan takes no label"),
     ("denoise -m dcgan photos/0.png -o out.png", "dcgan models cannot denoise", "they can: sample"),

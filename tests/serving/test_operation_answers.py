@@ -176,3 +176,19 @@ def test_what_is_wrong_with_a_mask_is_told_of_the_mask(asking):
         error = answer.json()["error"]
         assert reason in error["message"]
         assert error["param"] == "mask"
+
+
+def test_what_is_wrong_with_a_style_is_told_of_the_style(asking):
+    given, veiled = file_of(pixels(16, 16, 3)), file_of(pixels(9, 9, 4) * np.uint8([1, 1, 1, 0]))
+    for more, status, reason in (
+        ({}, 400, "style is missing; give the image"),
+        ({"style": given[: len(given) // 2]}, 400, "style: damaged or truncated"),
+        ({"style": b"no image"}, 415, "style: these bytes"),
+        ({"style": veiled}, 400, "style: is transparent all over"),
+    ):
+        files = {"image": given, **more}
+        answer = asking.post("/v1/images/stylise", params={"model": "adain"}, files=files)
+        assert answer.status_code == status, answer.text
+        error = answer.json()["error"]
+        assert reason in error["message"]
+        assert error["param"] == "style"

@@ -46,7 +46,7 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
         if key in OPERATIONS[name].optional and not (reads and kind in (Kind.PICTURE, Kind.MASK)):
             continue
         if kind is Kind.PICTURE:
-            image = PICTURES[number % len(PICTURES)]
+            image = PICTURES[(number + len(inputs)) % len(PICTURES)]
             inputs[key] = image if image.ndim == 3 else image[..., None]
         elif kind is Kind.MASK:
             inputs[key] = mask_for(inputs["image"])
@@ -167,8 +167,8 @@ def test_the_verb_gives_what_the_engine_gives(every_recipe, engines, name, tmp_p
         ends = {Kind.LATENTS: "npy", Kind.FRAMES: "webp"}
         source = tmp_path / f"{key}.{ends.get(operation.takes[key], 'png')}"
         source.write_bytes(sent(operation.takes[key], given))
-        mask = operation.takes[key] is Kind.MASK
-        command += ["--mask", str(source)] if mask else [str(source), "-m", recipe]
+        beside = key in operation.beside
+        command += [f"--{key}", str(source)] if beside else [str(source), "-m", recipe]
     if not inputs:
         command += ["-m", recipe] if "image" in operation.takes else [recipe]
     output = {Kind.PICTURE: "a.png", Kind.LATENTS: "a.npy", Kind.VALUES: "a.json"}
@@ -239,20 +239,24 @@ def test_over_a_folder_it_gives_what_it_gives_of_each(
     engine, operation = engines[recipe], OPERATIONS[name]
     options, _ = asked(name, engine, 0)
     monkeypatch.chdir(tmp_path)
-    Path("given").mkdir()
-    Path("masks").mkdir()
+    for folder in ("given", *operation.beside):
+        Path(folder).mkdir()
+    goes_with: list[dict[str, np.ndarray]] = []
     for number, image in enumerate(PICTURES):
         Path(f"given/{number}.png").write_bytes(file_of(image))
-        Path(f"masks/{number}.png").write_bytes(file_of(mask_for(image)[..., 0]))
+        made_for = {"mask": mask_for(image), "style": PICTURES[number - 1]}
+        goes_with.append({key: made_for[key] for key in operation.beside})
+        for key, picture in goes_with[-1].items():
+            Path(f"{key}/{number}.png").write_bytes(file_of(np.squeeze(picture)))
     command = [name, "given", "-m", recipe, "--registry", str(every_recipe / "registry")]
     command += ["-o", "made" if operation.gives is Kind.PICTURE else "made.json"]
-    masked = Kind.MASK in operation.takes.values()
-    command += ["--mask", "masks"] if masked else []
+    for key in operation.beside:
+        command += [f"--{key}", key]
     called(*command, *(f"--{key}={value}" for key, value in options.items()))
     for number, image in enumerate(PICTURES):
         given = image if image.ndim == 3 else image[..., None]
-        mask = {"mask": mask_for(given)} if masked else {}
-        expected = plain(engine(operation(**options), image=given, **mask))[0]
+        beside = {key: np.atleast_3d(each) for key, each in goes_with[number].items()}
+        expected = plain(engine(operation(**options), image=given, **beside))[0]
         if operation.gives is Kind.PICTURE:
             made = np.asarray(opened(Path(f"made/{number}.png").read_bytes()))
             assert np.array_equal(made.reshape(expected.shape), expected)
