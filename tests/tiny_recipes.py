@@ -48,4 +48,5 @@ def tiny(name: str, *overrides: str) -> Recipe:
             recipe = recipe.override([f"{key}={value}"])
         except InputError:  # this recipe has no such key, or needs more
             continue
-    return recipe.override(overrides).resolve(*told_by(recipe.data, recipe.wants))
+    recipe = recipe.override(overrides)
+    return recipe.resolve(*told_by(recipe.data, recipe.wants))

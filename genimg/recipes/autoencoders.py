@@ -9,12 +9,12 @@ from torch import nn
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.ladder import LadderVAE, resolutions
 from genimg.recipe import Data
-from genimg.recipes.synthesis import ByClass
+from genimg.recipes.told import ByText
 
 Autoencoder = ConvVAE | LadderVAE
 
 
-class ConvModel(ByClass):
+class ConvModel(ByText):
     network: Literal["conv"] = "conv"
     """decides which of the other keys there are"""
     latent: int = Field(32, ge=1)
@@ -25,7 +25,7 @@ class ConvModel(ByClass):
     """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
 
 
-class LadderModel(ByClass):
+class LadderModel(ByText):
     network: Literal["ladder"] = "ladder"
     """decides which of the other keys there are"""
     latent: int = Field(4, ge=1)
@@ -42,7 +42,14 @@ Model = Annotated[AnyModel, Field(discriminator="network")]
 
 def autoencoder_of(model: AnyModel, data: Data, planes: int) -> Autoencoder:
     """Freshly initialised; decodes to so many planes."""
-    latent, width, classes = model.latent, model.width, len(model.classes)
+    network = told_autoencoder(model, data, planes)
+    model.reading(network)
+    return network
+
+
+def told_autoencoder(model: AnyModel, data: Data, planes: int) -> Autoencoder:
+    """Of what is read in texts, in place of classes, where the model draws by text."""
+    latent, width, classes = model.latent, model.width, model.told
     image = (data.size, data.channels)
     match model:
         case ConvModel(mixture=mixture):

@@ -70,7 +70,10 @@ def test_the_number_of_values_is_known(text: str, size: float):
         (["model.latent=uniform(8,16.5)"], r"model.latent=uniform.*valid integer"),
         (["data.augment=choice(none,flop)"], "'none', 'flip' or 'dihedral'"),
         (["train.lr=choice([)"], "not a YAML value"),
-        (["model.conditional=choice(true,false)"], "may not vary: classes are read from the data"),
+        (
+            ["model.conditional=choice(true,false)"],
+            "may not vary: classes and words are read",
+        ),
         (
             ["model.width=64", "model.network=choice(dcgan,modern)"],
             r"width=64: model.network varies, .* this vary too, as model.width=choice\(64\)",
