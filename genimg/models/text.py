@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genimg.contracts import Rows
-from genimg.models.rows import Linear
+from genimg.models.rows import Linear, in_blocks
 
 _WORD = 2**64
 _BASE = 0x9E3779B97F4A7C15  # odd, of the hashes of words
@@ -89,6 +89,7 @@ class TextReader(nn.Module):
     are what it ends with forwards, half backwards. Of a text without words they are zeros.
 
     every: [N, most, width + 1] instead: what it has read at each word, and 1, or zeros
+    width: a multiple of 8
     longest: bytes of a text, T at most
     """
 
@@ -102,6 +103,10 @@ class TextReader(nn.Module):
         self.every = every
 
     def forward(self, texts: Tensor) -> Tensor:
+        # in whole blocks also what lies between the layers has the same bits in any batch
+        return self.read(texts) if self.training else in_blocks(self.read, texts)
+
+    def read(self, texts: Tensor) -> Tensor:
         numbers = self.tokens(texts)
         there = (numbers > 0)[..., None]
         words = self.embedding(numbers)

@@ -38,7 +38,7 @@ class ByText(ByClass):
     """draw by text: learnt from images with texts, and asked for as --text"""
     words: int = Field(24, ge=1, le=64)
     """of a text that are read, at most"""
-    meaning: int = Field(64, ge=8, multiple_of=2)
+    meaning: int = Field(64, ge=8, multiple_of=8)
     """numbers that a text is taken for"""
     vocabulary: tuple[str, ...] = ()
     """words that a model knows that draws by text; empty: taken from the data"""
