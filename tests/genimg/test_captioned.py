@@ -67,9 +67,7 @@ def test_numbers_and_relations_are_those_of_the_pixels():
         assert mask.unique().tolist() == [*range(len(said.things) + 1)]
         if said.other is None:
             continue
-        x, y = (
-            float(axis[mask == 1].mean() - axis[mask == 2].mean()) for axis in (right, down)
-        )
+        x, y = (float(axis[mask == 1].mean() - axis[mask == 2].mean()) for axis in (right, down))
         along, across, sign = {
             "left of": (x, y, -1), "right of": (x, y, 1), "above": (y, x, -1), "below": (y, x, 1),
         }[said.relation]  # fmt: skip
