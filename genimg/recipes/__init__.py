@@ -33,7 +33,7 @@ from genimg.recipes.restorer import (
     upscaler,
 )
 from genimg.recipes.segmenter import segmenter
-from genimg.recipes.vae import conv_vae, hvae, iwae
+from genimg.recipes.vae import conv_vae, draw, hvae, iwae
 from genimg.recipes.vq import vq_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -52,6 +52,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "conv-vae": conv_vae,
     "iwae": iwae,
     "hvae": hvae,
+    "draw": draw,
     "vq-vae": vq_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,

@@ -26,6 +26,7 @@ from genimg.recipe import Data, with_network
 from genimg.recipes.autoencoders import (
     Autoencoder,
     ConvModel,
+    DrawModel,
     LadderModel,
     Model,
     autoencoder_in,
@@ -244,6 +245,19 @@ def hvae() -> VAE:
         loss=Loss(free_bits=0.1),
         train=Train(
             images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine", clip_norm=1.0,
+            ema_half_life=10_000, checkpoint_every=100_000,
+        ),
+    )  # fmt: skip
+
+
+def draw() -> VAE:
+    """DRAW told by words (alignDRAW, Mansimov et al. 2016): a canvas, drawn where it attends to."""
+    return VAE(
+        recipe="draw",
+        data=Data(size=32, channels=3, scenes="captioned", holdout=2_000),
+        model=DrawModel(text=True),
+        train=Train(
+            images=600_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine", clip_norm=1.0,
             ema_half_life=10_000, checkpoint_every=100_000,
         ),
     )  # fmt: skip
