@@ -132,7 +132,8 @@ class Synthesis(Recipe):
 
     @model_validator(mode="after")
     def texts_stay_true(self) -> Self:
-        if self.by_text and self.data.source == "scenes" and self.data.augment != "none":
+        captioned = (self.data.source, self.data.scenes) == ("scenes", "captioned")
+        if self.by_text and captioned and self.data.augment != "none":
             raise ValueError(
                 f"data.augment={self.data.augment}: mirrors scenes, of which texts say what is on"
                 " the left; leave it out"

@@ -36,7 +36,7 @@ def test_filters_are_those_of_the_paper():
             bell = [math.exp(-((a - mean) ** 2) / (2 * math.exp(variance))) for a in range(12)]
             expected = torch.tensor(bell) / max(sum(bell), 1e-6)
             torch.testing.assert_close(filters[0, place], expected)
-    assert float(gamma) == pytest.approx(math.exp(strength))
+    assert gamma.item() == pytest.approx(math.exp(strength))
 
 
 def test_what_is_read_and_written_are_sums_over_pixels():
