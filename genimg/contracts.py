@@ -57,6 +57,8 @@ class Ability:
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of, or that may be asked for by `classes`
     shares: how likely each of these is where none is asked for; empty: all alike
+    vocabulary: words of texts that may be asked for, of which `words` are read at most
+    grammar: of the texts that it has learnt from, where they have one
     directions: what latents are moved by, float32 [D], for each step in a direction of a name
     steps: of the way from latents to images, unless asked for; 1 where there are none
     frames: how many it goes by, and how many that follow it makes of them in a pass
@@ -76,6 +78,9 @@ class Ability:
     held: int = 0
     classes: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    words: int = 0
+    grammar: str = ""
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 1
     frames: tuple[int, int] = (0, 0)

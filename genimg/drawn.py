@@ -17,6 +17,7 @@ from genimg.inference import classes_of, latents
 from genimg.passes import CHUNK
 from genimg.plans import Alike, to_arrays
 from genimg.results import Pictures
+from genimg.texts import tokens_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Manner:
     steps: of the way from latents to images, of models that take steps
     guidance: how strongly the class is insisted on
     shift: float32 [D], what is added to the latents of all
+    text: what all are of, of models that take one; empty: of none in particular
     """
 
     label: str = ""
@@ -35,10 +37,13 @@ class Manner:
     steps: int | None = None
     guidance: float | None = None
     shift: Tensor | None = None
+    text: str = ""
 
-    def columns(self, count: int) -> Rows:
+    def columns(self, ability: Ability, count: int) -> Rows:
         """What all of so many rows are told alike."""
         columns: Rows = {}
+        if "text" in ability.takes:
+            columns["text"] = tokens_of([self.text]).expand(count, -1)
         if self.steps is not None:
             columns["steps"] = torch.full((count,), self.steps)
         if self.guidance is not None:
@@ -96,6 +101,7 @@ class Drawn(Alike):
         self.key = (ability.latent, column, manner.steps, manner.guidance)
         self.pixels = (ability.side or 1) ** 2
         self.steps = manner.steps or ability.steps
+        self._ability = ability
         self._rows_of = rows_of
         self._ahead = min(AHEAD, NUMBERS // max(ability.latent, 1))
         self._made: tuple[int, int, Rows] = (0, 0, {})  # rows from the first up to the second
@@ -107,7 +113,10 @@ class Drawn(Alike):
         first, last, rows = self._made
         if not first <= start <= stop <= last:
             first, last = start, min(max(stop, start + self._ahead), self.count)
-            rows = {**self._rows_of(first, last), **self._manner.columns(last - first)}
+            rows = {
+                **self._rows_of(first, last),
+                **self._manner.columns(self._ability, last - first),
+            }
             if self._manner.shift is not None:
                 rows["latent"] = rows["latent"] + self._manner.shift
             self._made = first, last, rows

@@ -18,6 +18,7 @@ from genimg.inference import Inference, latents, prepared
 from genimg.operations import Operation
 from genimg.passes import CHUNK, PACES, Pace, fitting, rows_at_once
 from genimg.precision import Precision, resolved
+from genimg.texts import examples_of, tokens_of
 from genimg.training.method import load_states
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class Engine:
                 "back": rng.integers(keys, 2),
                 "change": rng.uniform(keys, (2, 1)),  # of all channels alike
                 "classes": rng.uniform(keys, (len(ability.classes),)),
+                "text": tokens_of(examples_of(ability.vocabulary, most)).to(self.device),
                 "steps": torch.full((most,), 2, device=self.device),
                 "guidance": torch.full((most,), 2.0, device=self.device),
             }

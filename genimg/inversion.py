@@ -130,7 +130,10 @@ class Inverted(Fitted):
     def rows(self, start: int, stop: int) -> Rows:
         ability, count = self._ability, stop - start
         number, first = divmod(start, self._starts)
-        rows: Rows = {"image": self._row.expand(count, -1, -1, -1), **self._manner.columns(count)}
+        rows: Rows = {
+            "image": self._row.expand(count, -1, -1, -1),
+            **self._manner.columns(ability, count),
+        }
         if self._goes_on:
             rows["latent"] = self._found[first : first + count]
             rows["begun"] = torch.full((count,), number * self._step)

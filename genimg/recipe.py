@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 class Data(Section):
     source: str = "scenes"
     """what to train on: `scenes`; a folder, archive, IDX folder, .npz or shards, here or s3://"""
-    scenes: Literal["full", "simple"] = "full"
-    """procedural scenes of up to three textured objects, or (simple) of one large plain object"""
+    scenes: Literal["full", "simple", "captioned"] = "full"
+    """of up to three textured objects, one large plain one (simple), or made to be told by text"""
+    combinations: Literal["all", "seen", "held-out"] = "all"
+    """of colours and shapes in captioned scenes: a seventh of them is held out, and not seen"""
     size: int = Field(32, ge=8, le=1024, multiple_of=4)
     """side of the square that the networks see in training, pixels"""
     channels: Literal[1, 3] = 3
@@ -56,6 +58,15 @@ class Data(Section):
             raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
         if self.bounce and (self.channels != 1 or self.stack):
             raise ValueError("bounce=true makes gray clips; give channels=1, and no stack")
+        return self
+
+    @model_validator(mode="after")
+    def combinations_are_of_captioned_scenes(self) -> Self:
+        if self.combinations != "all" and self.scenes != "captioned":
+            raise ValueError(
+                f"combinations={self.combinations}: only captioned scenes know them; give"
+                " scenes=captioned too"
+            )
         return self
 
     @model_validator(mode="after")

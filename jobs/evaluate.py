@@ -70,6 +70,11 @@ def evaluate(
     what training images, noise and one image repeated would get; -o leaves a page with samples and
     the training images nearest to them.
 
+    Where the judge is a detector of captioned scenes, a model that draws by text is told captions
+    of scenes, of combinations of colour and shape that are seen in training and of held-out ones:
+    in which part of the images colour, shape, count and relation are right, and all of them, beside
+    the product of the four; and the same of real images.
+
     A restorer is judged beside the damaged images, with --baselines beside classical methods too;
     -o writes scores.csv, a line an image, and sheet.png, the worst and the best.
 
@@ -93,6 +98,7 @@ def evaluate(
     from jobs.restorers import opened_for, restored, without_repeats
     from jobs.runs.addressed import helpers_of
     from jobs.tables import Table, as_json
+    from jobs.told import detector_named, judged_by_text
 
     part = split_of(split)
     if workers and judge is None:
@@ -107,7 +113,12 @@ def evaluate(
     only = {model: engine}
     critic: Judge | None = None
     of_judge: dict[str | None, int] = {}
-    if judge:
+    detector = detector_named(judge, registry, precision, engine) if judge else None
+    if detector and (gan_train or workers):
+        raise InputError(
+            f"--judge {judge}: is a detector, with which go neither --gan-train nor --workers"
+        )
+    if judge and not detector:
         critic, of_judge = load_judge(judge, registry, precision, only, gan_train)
     if critic and output:
         refuse_blocked(output)
@@ -131,7 +142,7 @@ def evaluate(
         )
     recipe = recipe.resolve(dataset.classes)
     # where a judge is given, that which the recipe names is not asked
-    helpers = {} if critic else helpers_of(recipe, engine.device, training=False).engines
+    helpers = {} if judge else helpers_of(recipe, engine.device, training=False).engines
     inference = replace(engine.inference, helpers=helpers)
     others: dict[str, dict[str, float]] = {}
     classes: Table | None = None
@@ -144,6 +155,10 @@ def evaluate(
     else:
         metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
+    if detector:
+        told, real, about = judged_by_text(engine, detector, recipe, dataset, samples)
+        metrics, others = metrics | told, {"real": real}
+        protocol["judge"] = {"model": judge, **about}
     if critic:
         if protocol["split"] != "held-out":
             training = training_images(recipe.data, recipe.columns, part, opened, held_out)

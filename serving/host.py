@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL = 1  # megapixels begun up to which a request is not large
+WORDS = 200  # of a vocabulary that are told
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 
 
@@ -161,6 +162,8 @@ class Host:
             channels=engine.recipe.data.channels,
             scale=max(each.scale for each in abilities),
             classes=next((each.classes for each in abilities if each.classes), ()),
+            words=next((each.vocabulary for each in abilities if each.vocabulary), ())[:WORDS],
+            grammar=next((each.grammar for each in abilities if each.grammar), None),
             directions=tuple(dict.fromkeys(chain(*(each.directions for each in abilities)))),
             precision=engine.precision,
             metrics=version.metrics,

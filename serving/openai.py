@@ -37,8 +37,8 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
-        """Draw images; of models that have classes, the prompt names one. `seed` of each image is
-        in `data[].seed`, its class in `data[].label`."""
+        """Draw images of what the prompt says; of models that have classes, it names one. `seed` of
+        each image is in `data[].seed`, its class in `data[].label`."""
         wanted = parsed(Generations, await received(http, limits), limits)
         prompt = wanted.prompt.strip()
         by_class = prompt and not wanted.label and await has_classes(backend, wanted.model)

@@ -85,6 +85,8 @@ class ModelInfo:
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
     classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
+    words: tuple[str, ...] = ()  # that it can be told, the most frequent of them
+    grammar: str | None = None  # of the texts that it has learnt from, where they have one
     directions: tuple[str, ...] = ()  # in which it can move what it draws, by their attributes
     precision: Precision | None = None  # in which it computes
     metrics: Mapping[str, float] | None = None

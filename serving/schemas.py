@@ -159,7 +159,7 @@ class Generations(Prompted):
     direction: str | None = _field(Sample, "direction")
 
     prompt: str = Field("", max_length=LONGEST)
-    """the class to draw, as `label` takes it; empty, for models that take none"""
+    """what to draw, or the class, as `label` takes it; empty, for models that take none"""
 
     moderation: Literal["auto", "low"] = "auto"
     """nothing is moderated"""

@@ -25,6 +25,8 @@ _SMALL = {
     "model.width": 8,
     "model.latent": 8,
     "model.blocks": 1,
+    "model.steps": 2,
+    "model.glimpse": 4,
     "model.phase": 6,  # so they grow twice in a training
     "sampler.steps": 1,
     "model.features": 16,

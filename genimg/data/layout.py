@@ -99,8 +99,28 @@ def compose(keys: Tensor, simple: bool = False) -> Layout:
 
     radii, centres, fits = _places(rng.fold(keys, 3), count, simple)
     shapes = torch.where(fits, shapes, -1)
-    most = _SIMPLE_TILT if simple else _TILT
-    tilts = rng.integers(rng.fold(keys, 4), 2 * most + 1, (SLOTS,)) - most
+    start = rng.integers(rng.fold(keys, 8, 0), len(COLOURS), (1,))
+    stride = 2 + rng.integers(rng.fold(keys, 8, 1), 2, (1,))  # 2 or 3 keep three colours apart
+    colours = (start + stride * torch.arange(SLOTS, device=keys.device)) % len(COLOURS)
+    tilt, backdrops = (_SIMPLE_TILT, _PALE) if simple else (_TILT, _PALE + _DARK)
+    return surfaced(keys, shapes, colours, textures, radii, centres, tilt, len(backdrops))
+
+
+def surfaced(
+    keys: Tensor,
+    shapes: Tensor,
+    colours: Tensor,
+    textures: Tensor,
+    radii: Tensor,
+    centres: Tensor,
+    tilt: int = _TILT,
+    backdrops: int = len(_PALE + _DARK),
+) -> Layout:
+    """Layouts in which is decided what is where; keys say how it leans, and how surfaces lie.
+
+    tilt: degrees to either side, at most; backdrops: how many of them there are to choose from
+    """
+    tilts = rng.integers(rng.fold(keys, 4), 2 * tilt + 1, (SLOTS,)) - tilt
     shape_maps = _maps(tilts, centres, radii, 0)
 
     # A texture turns, scales and shifts on its surface; the background is a surface of radius 1.
@@ -114,7 +134,8 @@ def compose(keys: Tensor, simple: bool = False) -> Layout:
     turns = rng.integers(rng.fold(keys, 7), 360, (SLOTS + 1,))
     texture_maps = _maps(turns, centres, periods, shifts)
 
-    colours, first, second = _colours(rng.fold(keys, 8), simple)
+    behind = rng.integers(rng.fold(keys, 8, 2), backdrops)
+    first, second = _colours(colours, behind)
     return Layout(
         shapes, colours, textures, shape_maps, texture_maps, radii, periods, first, second,
         keys,
@@ -160,30 +181,20 @@ def _places(keys: Tensor, count: Tensor, simple: bool) -> tuple[Tensor, Tensor, 
     return radii, torch.stack(centres, 1), torch.stack(fits, 1)
 
 
-def _colours(keys: Tensor, simple: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Names int64 [N, SLOTS], first and second colours float32 [N, SLOTS + 1, 3].
+def _colours(names: Tensor, behind: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second colours float32 [N, SLOTS + 1, 3] of objects int64 [N, SLOTS], by their
+    names, before backdrops int64 [N].
 
-    Objects of a scene differ in colour. The second colour is the first, lightened or
-    darkened; darkened only on pale backgrounds, so that outlines stay clear.
+    The second colour is the first, lightened or darkened; darkened only on pale backgrounds, so
+    that outlines stay clear.
     """
-    device, total = keys.device, len(COLOURS)
-    palette = table(tuple(COLOURS.values()), device)
-    backdrops = table(_PALE + _DARK, device)
-    start = rng.integers(rng.fold(keys, 0), total, (1,))
-    stride = 2 + rng.integers(rng.fold(keys, 1), 2, (1,))  # 2 or 3 keep three colours apart
-    names = (start + stride * torch.arange(SLOTS, device=device)) % total
-    behind = rng.integers(rng.fold(keys, 2), len(_PALE) if simple else len(_PALE + _DARK))
-
-    main = palette[names]
+    device = names.device
+    main = table(tuple(COLOURS.values()), device)[names]
     lighter = main + (table((255, 250, 240), device) - main) * 0.72
     darker = table(_DEEP, device)[names]
     second = torch.where((behind < len(_PALE))[:, None, None], darker, lighter)
-    backdrop = backdrops[behind]
-    return (
-        names,
-        torch.cat([main, backdrop[:, :1]], 1),
-        torch.cat([second, backdrop[:, 1:]], 1),
-    )
+    backdrop = table(_PALE + _DARK, device)[behind]
+    return torch.cat([main, backdrop[:, :1]], 1), torch.cat([second, backdrop[:, 1:]], 1)
 
 
 def _maps(turns: Tensor, centres: Tensor, scales: Tensor, shifts: Tensor | int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ import torch
 
 from genimg.contracts import Splittable
 from genimg.data.bouncing import LENGTH, TEST, TRAINED_ON, Bouncing, side_of
+from genimg.data.captioned import Captioned
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
@@ -23,6 +25,8 @@ from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.data.stacked import Stacked
 from genimg.data.unpaired import KINDS, Unpaired, refuse_kinds
 from genimg.errors import InputError
+from genimg.images import BrokenImage
+from genimg.texts import vocabulary_of
 
 if TYPE_CHECKING:
     from genimg.data.parquet import Shards
@@ -34,7 +38,8 @@ SCENES = "scenes"
 class Told(NamedTuple):
     """What data tells of itself before any of its images is decoded.
 
-    classes: names of the classes that columns count, label's and those of the wanted ones
+    classes: names of the classes that columns count, label's and those of the wanted ones; words
+        of texts, the most frequent first
     shares:  of the training images, of each class of labels, if these are wanted; of many shards
              some stand for all. Empty: all alike
     """
@@ -64,7 +69,7 @@ def told_by(
         return Told({})
     if data.source == SCENES:
         refuse_missing(SCENES, DRAWN, wants)
-        return Told(Scenes.classes)
+        return Told((Captioned if data.scenes == "captioned" else Scenes).classes)
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
@@ -91,10 +96,23 @@ def told_by(
                 classes[name] = open_shards(data, wants, "all").numbered(name)
             else:
                 classes[name] = numbered([open_source(data.source, "all", wants)], name)
+    if "text" in wants:
+        if streamed:
+            texts = open_shards(data, wants, "train").texts()
+        else:
+            texts = texts_of(open_source(data.source, columns=wants))
+        classes["text"] = vocabulary_of(texts)
     labels = found.labels if "label" in wants else None
     if labels is None:
         return Told(classes)
     return Told(classes, frequencies(np.bincount(labels, minlength=len(classes["label"]))))
+
+
+def texts_of(source: Source) -> Iterator[str]:
+    """Those of all images; what cannot be read comes to light when it is loaded."""
+    for index in range(len(source)):
+        with suppress(BrokenImage):
+            yield source.read(index, "text")
 
 
 def frequencies(counts: np.ndarray) -> tuple[float, ...]:
@@ -130,9 +148,10 @@ def open_dataset(
             return Bouncing(gray, data.size, wants, TEST, LENGTH)
         return Bouncing(gray, data.size, wants, TRAINED_ON)
     if data.source == SCENES:
-        simple = data.scenes == "simple"
-        seed = 1 if split == "test" else 0
-        return Scenes(data.size, data.channels, wants, seed=seed, simple=simple)
+        image, seed = (data.size, data.channels), 1 if split == "test" else 0
+        if data.scenes == "captioned":
+            return Captioned(*image, wants, seed=seed, combinations=data.combinations)
+        return Scenes(*image, wants, seed=seed, simple=data.scenes == "simple")
     if is_parquet(data.source):
         return open_shards(data, wants, split)
     if "other" in wants:

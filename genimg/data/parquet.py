@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -186,6 +187,11 @@ class Shards:
         groups = range(len(self._files.rows))
         highest = max(self._pool.map(partial(self._files.highest, column), groups))
         return number_names(highest, f"column {column}")
+
+    def texts(self) -> Iterator[str]:
+        """Those of all images, from row group to row group."""
+        for group in range(len(self._files.rows)):
+            yield from self._files.texts(group)
 
     @property
     def labels(self) -> np.ndarray | None:

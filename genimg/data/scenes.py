@@ -6,9 +6,11 @@ whatever else is drawn beside it, and the same layout at every size.
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,16 +24,15 @@ from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.grids import FRAMES
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, Layout, compose, retextured
 from genimg.data.motion import moving
+from genimg.data.painting import CPU, coverage, paint
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 from genimg.data.transfer import to_device
 from genimg.errors import InputError, listed
 
 VERSION = 1  # raise it with every change of what a key looks like, or of what is said of it
-CPU = torch.device("cpu")
 CHOSEN_FROM = 4  # times as many scenes as are chosen
 _SCENES = 0x5CE9E5  # keeps keys of scenes apart from all others made of the same seed
-_CHUNK = 1 << 18  # pixels drawn at a time on a CPU: a larger chunk would leave its cache
 
 
 @dataclass(frozen=True)
@@ -116,86 +117,6 @@ def boxes(masks: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], -1) * (x1 > 0)[..., None].float()
 
 
-def paint(layout: Layout, size: int, channels: int, device: torch.device = CPU) -> Tensor:
-    """Draw layouts: uint8 [N, channels, size, size], on the device.
-
-    A layout is on the CPU, whatever it is drawn on: how many objects there are of a kind has to
-    be known to draw them together, and a GPU could not say without being waited for.
-    """
-    count = len(layout.shapes)
-    out = torch.empty(count, channels, size, size, dtype=torch.uint8, device=device)
-    step = max(1, (_CHUNK if device.type == "cpu" else 64 * _CHUNK) // (size * size))
-    for start in range(0, count, step):
-        rows = slice(start, start + step)
-        part = Layout(*(getattr(layout, field.name)[rows] for field in fields(layout)))
-        out[rows] = _composite(part, size, channels, device)
-    return out
-
-
-def _composite(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
-    """Surfaces over one another, from the background to the front; float32 in [0.5, 255.5]."""
-    first, second = layout.first, layout.second
-    if channels == 1:  # compositing is linear, so the luma of the colours gives that of the image
-        first, second = luma(first), luma(second)
-    first, change = (to_device(c, device)[..., None, None] for c in (first, second - first))
-    covered, blended = coverage(layout, size, device), blend(layout, size, device)
-    image = (blended[:, -1:] * change[:, -1]).add_(first[:, -1])
-    for slot in reversed(range(SLOTS)):
-        surface = (blended[:, slot, None] * change[:, slot]).add_(first[:, slot])
-        image.add_(surface.sub_(image).mul_(covered[:, slot, None]))
-    return image.add_(0.5)
-
-
-def coverage(layout: Layout, size: int, device: torch.device = CPU) -> Tensor:
-    """float32 [N, SLOTS, size, size] in [0, 1]: how much of a pixel lies within each object."""
-    kinds = layout.shapes.flatten()
-    maps, pixels = layout.shape_maps.flatten(0, 1), layout.radii.flatten() * (size / 2)
-    out = torch.zeros(len(kinds), size, size, device=device)
-    parts = by_kind(kinds, len(SHAPES), maps, pixels, device)
-    for shape, (rows, mine, scale) in zip(SHAPES.values(), parts, strict=True):
-        distance = shape(*points(mine, size)).mul_(-scale[:, None, None])
-        out[rows] = distance.add_(0.5).clamp_(0, 1)
-    return out.view(-1, SLOTS, size, size)
-
-
-def blend(layout: Layout, size: int, device: torch.device = CPU) -> Tensor:
-    """float32 [N, SLOTS + 1, size, size] in [0, 1]: how much of each surface's second colour."""
-    seen = torch.nn.functional.pad(layout.shapes >= 0, (0, 1), value=True)
-    kinds = torch.where(seen, layout.textures, -1).flatten()
-    maps, pixels = layout.texture_maps.flatten(0, 1), layout.periods.flatten() * (size / 2)
-    out = torch.zeros(len(kinds), size, size, device=device)
-    parts = by_kind(kinds, len(TEXTURES), maps, pixels, device)
-    for texture, (rows, mine, scale) in zip(TEXTURES.values(), parts, strict=True):
-        out[rows] = texture(*points(mine, size), scale[:, None, None])
-    return out.view(-1, SLOTS + 1, size, size)
-
-
-def by_kind(
-    kinds: Tensor, count: int, maps: Tensor, pixels: Tensor, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each of `count` kinds its rows, and their maps and pixels, on the device."""
-    groups = [(kinds == kind).nonzero()[:, 0] for kind in range(count)]
-    order, sizes = torch.cat(groups), [len(group) for group in groups]
-    # three copies to a device, and not three a kind
-    moved = [to_device(tensor, device) for tensor in (order, maps[order], pixels[order])]
-    return zip(*(tensor.split(sizes) for tensor in moved), strict=True)
-
-
-def points(maps: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where pixels' centres lie under affine maps [M, 2, 3]: two of float32 [M, size, size]."""
-    line = (torch.arange(size, device=maps.device) + 0.5) * (2 / size) - 1
-    right = maps[:, :, 0, None] * line + maps[:, :, 2, None]
-    down = maps[:, :, 1, None] * line
-    across, along = (right[:, :, None] + down[..., None]).unbind(1)
-    return across, along
-
-
-def luma(colours: Tensor) -> Tensor:
-    """ITU-R BT.601: [..., 3] to [..., 1]."""
-    red, green, blue = colours.split(1, -1)
-    return red * 0.299 + green * 0.587 + blue * 0.114
-
-
 def targets_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
     """uint8 [N, channels, size, size]: the scenes in other textures."""
     return paint(retextured(layout), size, channels, device)
@@ -214,9 +135,14 @@ def masks_drawn(layout: Layout, size: int, channels: int, device: torch.device) 
 
 def boxes_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
     """float32 [N, BOXES, 5]: of the objects that are seen, each in the place of its slot."""
+    return boxes_of(layout, layout.shapes, size, device)
+
+
+def boxes_of(layout: Layout, kinds: Tensor, size: int, device: torch.device) -> Tensor:
+    """As `boxes_drawn`, of classes int64 [N, SLOTS]."""
     corners = boxes(slot_masks(layout, size, device))
     seen = corners[..., 2] > corners[..., 0]
-    kinds = torch.where(seen, to_device(layout.shapes, device), -1)
+    kinds = torch.where(seen, to_device(kinds, device), -1)
     listed = torch.cat([kinds[..., None].float(), corners], dim=-1)
     none = torch.zeros(len(listed), BOXES - SLOTS, 5, device=device)
     none[..., 0] = -1
@@ -225,7 +151,12 @@ def boxes_drawn(layout: Layout, size: int, channels: int, device: torch.device) 
 
 def captions_drawn(layout: Layout, size: int, channels: int, device: torch.device) -> Tensor:
     """uint8 [N, T]: the sentences, as genimg.data.columns has texts."""
-    rows = [COLUMNS["text"].row(sentence) for sentence in captions(layout)]
+    return written(captions(layout), device)
+
+
+def written(sentences: Iterable[str], device: torch.device) -> Tensor:
+    """uint8 [N, T]: as genimg.data.columns has texts."""
+    rows = [COLUMNS["text"].row(sentence) for sentence in sentences]
     return to_device(torch.from_numpy(np.stack(rows)), device)
 
 
@@ -235,7 +166,10 @@ def frames_drawn(layout: Layout, size: int, channels: int, device: torch.device)
     return frames.view(-1, FRAMES * channels, size, size)
 
 
-DRAWN: Mapping[str, Callable[[Layout, int, int, torch.device], Tensor]] = {
+Draw = Callable[[Layout, int, int, torch.device], Tensor]
+"""(layout, size, channels, device) -> a column of scenes as it is stored."""
+
+DRAWN: Mapping[str, Draw] = {
     "image": paint,
     "target": targets_drawn,
     "label": labels_drawn,
@@ -244,7 +178,10 @@ DRAWN: Mapping[str, Callable[[Layout, int, int, torch.device], Tensor]] = {
     "text": captions_drawn,
     "frames": frames_drawn,
 }
-"""How each column of scenes is drawn: (layout, size, channels, device) -> as it is stored."""
+"""How each column of scenes is drawn."""
+
+WORDS = tuple(sorted({"a", "and", "background", "on", *SHAPES, *COLOURS, *TEXTURES, *BACKDROPS}))
+"""Those of captions."""
 
 
 class Scenes:
@@ -261,7 +198,9 @@ class Scenes:
         "label": tuple(SHAPES),
         "mask": ("background", *SHAPES),
         "boxes": tuple(SHAPES),
+        "text": WORDS,
     }
+    drawn: ClassVar[Mapping[str, Draw]] = DRAWN
     device: torch.device | None = None
 
     def __init__(
@@ -283,9 +222,21 @@ class Scenes:
         refuse_missing("scenes", DRAWN, columns)
         self.size, self.channels, self.columns, self.seed = size, channels, columns, seed
         self.start, self.length, self.bounded, self.simple = start, length, bounded, simple
-        kind = "simple scenes" if simple else "scenes"
-        what = (kind, VERSION, size, channels, seed, start, length if bounded else "endless")
-        self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
+
+    @property
+    def kind(self) -> str:
+        """Which keys are what scenes, for the fingerprint."""
+        return "simple scenes" if self.simple else "scenes"
+
+    @property
+    def fingerprint(self) -> str:
+        length = self.length if self.bounded else "endless"
+        what = (self.kind, VERSION, self.size, self.channels, self.seed, self.start, length)
+        return hashlib.sha256(repr(what).encode()).hexdigest()
+
+    def laid_out(self, keys: Tensor) -> Layout:
+        """The scenes of keys int64 [N]."""
+        return compose(keys, self.simple)
 
     def __len__(self) -> int:
         return self.length
@@ -302,18 +253,19 @@ class Scenes:
         return rng.fold(self.seed, _SCENES, torch.from_numpy(indices + self.start))
 
     def fetch(self, indices: np.ndarray, keys: Tensor) -> Stored:
-        return self._drawn(compose(self.scene_keys(indices), self.simple), keys.device)
+        return self._drawn(self.laid_out(self.scene_keys(indices)), keys.device)
 
     def name(self, index: int) -> str:
         return f"{index:06d}"
 
     def whole(self, index: int) -> Stored:
-        scene = self._drawn(compose(self.scene_keys(np.array([index])), self.simple), CPU)
+        scene = self._drawn(self.laid_out(self.scene_keys(np.array([index]))), CPU)
         return {name: column[0] for name, column in scene.items()}
 
     def _drawn(self, layout: Layout, device: torch.device) -> Stored:
         return {
-            name: DRAWN[name](layout, self.size, self.channels, device) for name in self.columns
+            name: self.drawn[name](layout, self.size, self.channels, device)
+            for name in self.columns
         }
 
     def choose(self, count: int) -> np.ndarray:
@@ -323,27 +275,16 @@ class Scenes:
         """
         few = min(self.length, CHOSEN_FROM * count)
         keys = self.scene_keys(np.arange(few)).split(4096)
-        labels = torch.cat([compose(part, self.simple).shapes[:, 0] for part in keys])
+        labels = torch.cat([self.laid_out(part).shapes[:, 0] for part in keys])
         return balanced_choice(min(count, few), few, labels.numpy())
 
-    def hold_out(self, count: int) -> tuple[Scenes, Scenes]:
+    def hold_out(self, count: int) -> tuple[Self, Self]:
         """(what is left to train on, the first `count` scenes), which have no index in common."""
         if self.bounded and not count < self.length:
             raise InputError(f"data.holdout={count}: must be below {self.length}, all there are")
-        rest = self.length - count if self.bounded else self.length
-        return (
-            self._part(self.start + count, rest, self.bounded),
-            self._part(self.start, count, bounded=True),
-        )
-
-    def _part(self, start: int, length: int, bounded: bool) -> Scenes:
-        return Scenes(
-            self.size,
-            self.channels,
-            self.columns,
-            seed=self.seed,
-            start=start,
-            length=length,
-            bounded=bounded,
-            simple=self.simple,
-        )
+        rest, held = copy.copy(self), copy.copy(self)
+        rest.start += count
+        if self.bounded:
+            rest.length -= count
+        held.length, held.bounded = count, True
+        return rest, held

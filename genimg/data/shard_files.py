@@ -150,6 +150,10 @@ class ShardFiles:
         """int64: the labels of one row group, without its images. Safe from several threads."""
         return self._table(number, ["label"])["label"].to_numpy().astype(np.int64, copy=False)
 
+    def texts(self, number: int) -> list[str]:
+        """Those of one row group, without its images; rows that have none are passed over."""
+        return [text for text in self._table(number, ["text"])["text"].to_pylist() if text]
+
     def highest(self, column: str, number: int) -> int:
         """The highest class in a column of one row group, -1 where nothing can be read of it."""
         highest = -1

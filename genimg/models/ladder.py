@@ -163,6 +163,6 @@ def resolutions(size: int) -> list[int]:
 
 
 def bounded(made: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, 2 D, H, W] -> mean and log variance, float32 [N, D, H, W], whose exp stays finite."""
+    """[N, 2 D, ...] -> mean and log variance, float32 [N, D, ...], whose exp stays finite."""
     mean, log_variance = made.float().chunk(2, dim=1)
     return mean, WIDEST * (log_variance / WIDEST).tanh()

@@ -51,14 +51,18 @@ class Seeded(Operation):
 class Conditioned(Operation):
     """An operation that draws, of which some models can be told more."""
 
-    conditions: ClassVar[frozenset[str]] = frozenset({"label", "steps", "guidance", "direction"})
+    conditions: ClassVar[frozenset[str]] = frozenset(
+        {"label", "text", "steps", "guidance", "direction"}
+    )
 
     label: Label | None = None
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
+    text: str | None = Field(None, max_length=LONGEST)
+    """what to draw, for models that take a text"""
     steps: int | None = Field(None, ge=1, le=50)
     """steps from noise to image, for models that take steps; more are finer and slower"""
     guidance: float | None = Field(None, ge=0, le=20)
-    """how strongly the class is insisted on, for models that can; 1: as it was learnt"""
+    """how strongly class or text is insisted on, for models that can; 1: as it was learnt"""
     direction: str | None = Field(None, max_length=LONGEST)
     """steps of a standard deviation, as thickness=1.5,slant=-1, for models that know directions"""
 
@@ -75,11 +79,14 @@ class Conditioned(Operation):
         from genimg.directions import shift_of
         from genimg.drawn import Manner
         from genimg.labels import shares_of
+        from genimg.texts import refuse_unknown
 
         label = self.label or ""
+        if self.text:
+            refuse_unknown(self.text, ability.vocabulary, ability.words)
         shares = shares_of(label, ability.classes) if label else ()
         shift = shift_of(self.direction, ability.directions) if self.direction else None
-        return Manner(label, shares, self.steps, self.guidance, shift)
+        return Manner(label, shares, self.steps, self.guidance, shift, self.text or "")
 
 
 class Drawing(Conditioned, Seeded):
@@ -94,12 +101,9 @@ class Sample(Drawing):
 
     name: ClassVar[str] = "sample"
     gives: ClassVar[Kind] = Kind.PICTURES
-    conditions: ClassVar[frozenset[str]] = Conditioned.conditions | {"text"}
 
     n: int = Field(1, ge=1)
     """how many images"""
-    text: str | None = Field(None, max_length=LONGEST)
-    """what to draw, for models that take a text"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
         from genimg.drawn import drawn

@@ -35,7 +35,7 @@ from genimg.recipes.restorer import (
 from genimg.recipes.segmenter import segmenter
 from genimg.recipes.stylist import adain
 from genimg.recipes.translator import cyclegan, pix2pix
-from genimg.recipes.vae import conv_vae, hvae, iwae
+from genimg.recipes.vae import conv_vae, draw, hvae, iwae
 from genimg.recipes.vq import vq_vae
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -54,6 +54,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "conv-vae": conv_vae,
     "iwae": iwae,
     "hvae": hvae,
+    "draw": draw,
     "vq-vae": vq_vae,
     "ffdnet": ffdnet,
     "dncnn": dncnn,

@@ -9,10 +9,10 @@ from torch import nn
 from genimg.models import dcgan, growing, mlp, modern, residual
 from genimg.models.minibatch_std import GROUP
 from genimg.recipe import Data
-from genimg.recipes.synthesis import ByClass
+from genimg.recipes.told import ByText
 
 
-class Network(ByClass):
+class Network(ByText):
     """What the sections of all have in common."""
 
     sizes: ClassVar[Collection[int]] = (16, 32, 64, 128, 256)  # of images
@@ -101,7 +101,12 @@ Model = Annotated[AnyModel, Field(discriminator="network")]
 
 def generator_of(model: AnyModel, data: Data) -> nn.Module:
     """Freshly initialised: latents [N, latent], classes [N, K] or None -> images."""
-    latent, width, classes = model.latent, model.width, len(model.classes)
+    return model.reading(told_generator(model, data))
+
+
+def told_generator(model: AnyModel, data: Data) -> nn.Module:
+    """Of what is read in texts, in place of classes, where the model draws by text."""
+    latent, width, classes = model.latent, model.width, model.told
     image = (data.size, data.channels)
     match model:
         case DCGANModel(normalise=normalise, depth=depth, upsampling=upsampling):
@@ -119,7 +124,12 @@ def generator_of(model: AnyModel, data: Data) -> nn.Module:
 def discriminator_of(model: AnyModel, data: Data, pack: int = 1) -> nn.Module:
     """Freshly initialised: images in packs [N, pack * C, H, W], classes [N, K] or None ->
     logits [N]."""
-    width, classes = model.width, len(model.classes)
+    return model.reading(told_discriminator(model, data, pack))
+
+
+def told_discriminator(model: AnyModel, data: Data, pack: int) -> nn.Module:
+    """Likewise."""
+    width, classes = model.width, model.told
     image = (data.size, pack * data.channels)
     match model:
         case DCGANModel(depth=depth, minibatch_std=compares):

@@ -7,14 +7,15 @@ from pydantic import Field
 from torch import nn
 
 from genimg.models.conv_vae import ConvVAE
+from genimg.models.draw import DrawVAE
 from genimg.models.ladder import LadderVAE, resolutions
 from genimg.recipe import Data
-from genimg.recipes.synthesis import ByClass
+from genimg.recipes.told import ByText
 
-Autoencoder = ConvVAE | LadderVAE
+Autoencoder = ConvVAE | LadderVAE | DrawVAE
 
 
-class ConvModel(ByClass):
+class ConvModel(ByText):
     network: Literal["conv"] = "conv"
     """decides which of the other keys there are"""
     latent: int = Field(32, ge=1)
@@ -25,7 +26,7 @@ class ConvModel(ByClass):
     """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
 
 
-class LadderModel(ByClass):
+class LadderModel(ByText):
     network: Literal["ladder"] = "ladder"
     """decides which of the other keys there are"""
     latent: int = Field(4, ge=1)
@@ -36,19 +37,41 @@ class LadderModel(ByClass):
     """levels of latents at each resolution, from 4 pixels to half of the images'"""
 
 
-AnyModel = ConvModel | LadderModel
+class DrawModel(ByText):
+    network: Literal["draw"] = "draw"
+    """decides which of the other keys there are"""
+    latent: int = Field(32, ge=1)
+    """latents of each step"""
+    width: int = Field(128, ge=8, multiple_of=8)
+    """numbers that it remembers, of what it has seen and of what it has drawn"""
+    steps: int = Field(8, ge=1, le=64)
+    """in which the canvas is drawn"""
+    glimpse: int = Field(8, ge=2)
+    """side of the grid that is looked at, and drawn, at a step; it moves and widens"""
+
+
+AnyModel = ConvModel | LadderModel | DrawModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
 def autoencoder_of(model: AnyModel, data: Data, planes: int) -> Autoencoder:
     """Freshly initialised; decodes to so many planes."""
-    latent, width, classes = model.latent, model.width, len(model.classes)
+    network = told_autoencoder(model, data, planes)
+    model.reading(network, every=isinstance(model, DrawModel))
+    return network
+
+
+def told_autoencoder(model: AnyModel, data: Data, planes: int) -> Autoencoder:
+    """Of what is read in texts, in place of classes, where the model draws by text."""
+    latent, width, classes = model.latent, model.width, model.told
     image = (data.size, data.channels)
     match model:
         case ConvModel(mixture=mixture):
             return ConvVAE(latent, width, *image, planes, classes, mixture)
         case LadderModel(blocks=blocks):
             return LadderVAE(latent, width, blocks, *image, planes, classes)
+        case DrawModel(steps=steps, glimpse=patch):
+            return DrawVAE(latent, width, steps, patch, *image, planes, classes)
 
 
 def latents_of(model: AnyModel, data: Data) -> int:
@@ -58,6 +81,8 @@ def latents_of(model: AnyModel, data: Data) -> int:
             return latent + (mixture > 0)
         case LadderModel(latent=latent, blocks=blocks):
             return latent * blocks * sum(side**2 for side in resolutions(data.size))
+        case DrawModel(latent=latent, steps=steps):
+            return latent * steps
 
 
 def autoencoder_in(networks: Mapping[str, nn.Module]) -> Autoencoder:

@@ -1,6 +1,7 @@
 """What the likelihood of images is under an autoencoder: bounds of it, and estimates."""
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -8,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genimg import rng
-from genimg.contracts import Dataset
+from genimg.contracts import Dataset, Rows
 from genimg.inference import Inference, to_floats
 from genimg.losses import Likelihood, gaussian_kl, gaussian_log_ratio
 from genimg.metrics.fidelity import psnr
+from genimg.models.text import asked
 from genimg.pixels import to_bytes_range
 from genimg.recipes.autoencoders import autoencoder_in
 from genimg.training.autoencoding import PIXELS, POSTERIOR, Binarise, binarised
@@ -44,6 +46,8 @@ def measured(
         if classes:
             labels = stored["label"].to(inference.device)
             rows["classes"] = F.one_hot(labels, classes).float()
+        if "text" in stored:
+            rows["text"] = stored["text"].long().to(inference.device)
         keys = rng.fold(0, numbers).to(inference.device)
         if binarise == "dynamic":
             rows["image"] = binarised(rows["image"], rng.fold(keys, PIXELS))
@@ -62,18 +66,19 @@ def scores(
     likelihood: Likelihood,
     importance: int,
 ) -> Tensor:
-    """As `measured`, of images float32 and perhaps classes, with noise by keys int64 [N]."""
+    """As `measured`, of images float32, perhaps classes or texts, with noise by keys int64 [N]."""
     network = autoencoder_in(inference.networks)
 
     def encode(rows: dict[str, Tensor]) -> dict[str, Tensor]:
         seen = network.encode(rows["image"])
-        latent = network.latents(seen, rows.get("classes"))
-        mean = likelihood.mean(network.decode(latent, rows.get("classes")))
+        classes = asked(network, cast(Rows, rows))
+        latent = network.latents(seen, classes)
+        mean = likelihood.mean(network.decode(latent, classes))
         return {"mean": mean, **{str(number): each for number, each in enumerate(seen)}}
 
     def weigh(rows: dict[str, Tensor]) -> dict[str, Tensor]:
         seen = tuple(rows[str(number)] for number in range(count))
-        made, levels = network.draw(seen, rows["noise"], rows.get("classes"))
+        made, levels = network.draw(seen, rows["noise"], asked(network, cast(Rows, rows)))
         told = (rows["image"], made.float(), network.log_sigma)
         rates = [gaussian_kl(*level[1:]).flatten(1).sum(dim=1) for level in levels]
         ratios = [gaussian_log_ratio(*level) for level in levels]

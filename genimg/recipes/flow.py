@@ -3,6 +3,8 @@
     genimg train flow --data scenes
     genimg train flow model.conditional=true data.channels=1 data.fit=pad --data MNIST_FOLDER
     genimg sample flow --label 7 --steps 4 --guidance 2 -o sevens.png
+    genimg train flow model.text=true data.scenes=captioned data.combinations=seen --run painter
+    genimg sample painter --text "a red striped star left of a blue disc"
 
 The noise is the latent: a number for each pixel and channel.
 """
@@ -17,17 +19,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Rows
+from genimg.models.text import asked
 from genimg.models.velocity import VelocityUNet
 from genimg.ode import Slope, Solver, solve, unsolve
 from genimg.recipe import Data
-from genimg.recipes.synthesis import ByClass, Evaluate, Synthesis
+from genimg.recipes.synthesis import Evaluate, Synthesis
+from genimg.recipes.told import ByText
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.flow_matching import FlowMatching, Times
 from genimg.training.method import Part
 
 
-class Model(ByClass):
+class Model(ByText):
     width: int = Field(48, ge=8, multiple_of=8)
     """channels at the resolution at which it computes, doubling at each halving"""
     depth: int = Field(1, ge=0, le=4)
@@ -42,7 +46,7 @@ class Loss(Section):
     times: Times = "logit-normal"
     """how often each time of the path is learnt from: mostly its middle, or all alike (uniform)"""
     drop: float = Field(0.1, ge=0, lt=1)
-    """probability with which a class is not told, so that it can be insisted on when drawing"""
+    """probability with which a class or a text is not told, so that it can be insisted on"""
 
 
 class Sampler(Section):
@@ -51,7 +55,7 @@ class Sampler(Section):
     solver: Solver = "midpoint"
     """euler asks the network once a step, midpoint and heun twice, and err less for it"""
     guidance: float = Field(1.5, ge=0, le=20)
-    """how strongly a class is insisted on, unless asked for; 1: as learnt, at half the work"""
+    """how strongly that is insisted on, unless asked for; 1: as learnt, at half the work"""
 
 
 class Flow(Synthesis):
@@ -75,6 +79,10 @@ class Flow(Synthesis):
 
     @model_validator(mode="after")
     def guidance_knows_what_it_leads_away_from(self) -> Self:
+        if self.model.text and not self.loss.drop:
+            raise ValueError(
+                "loss.drop=0: what is drawn of no text is never learnt then; give loss.drop=0.1"
+            )
         if self.model.conditional and not self.loss.drop and self.sampler.guidance != 1:
             raise ValueError(
                 f"sampler.guidance={self.sampler.guidance}: goes beyond what is drawn of no class,"
@@ -97,19 +105,20 @@ class Flow(Synthesis):
 
     @property
     def options(self) -> tuple[str, ...]:
-        guided = self.model.conditional and self.loss.drop > 0
+        guided = (self.model.conditional or self.model.text) and self.loss.drop > 0
         return ("steps", "guidance") if guided else ("steps",)
 
-    def velocity(self) -> VelocityUNet:
+    def velocity(self) -> nn.Module:
         model = self.model
-        return VelocityUNet(
+        network = VelocityUNet(
             model.width,
             model.depth,
             model.blocks,
             model.unshuffle,
             self.data.channels,
-            len(model.classes),
+            model.told,
         )
+        return model.reading(network)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"velocity": self.velocity()}
@@ -148,7 +157,8 @@ class Flow(Synthesis):
         along: Callable[[Slope, Tensor, int, Solver], Tensor],
     ) -> Tensor:
         """Where noise or images float32 [N, C, H, W] are led as the rows ask for it."""
-        network, sampler, classes = networks["velocity"], self.sampler, rows.get("classes")
+        network, sampler = networks["velocity"], self.sampler
+        classes = asked(network, rows)
         guidance = float(rows["guidance"][0]) if "guidance" in rows else sampler.guidance
 
         def slope(images: Tensor, time: float) -> Tensor:

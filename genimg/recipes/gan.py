@@ -20,6 +20,7 @@ from torch import nn
 from genimg.contracts import Rows
 from genimg.models.dcgan import doublings
 from genimg.models.growing import grown_after
+from genimg.models.text import asked
 from genimg.recipe import Data, with_network
 from genimg.recipes.adversaries import (
     DCGANModel,
@@ -111,10 +112,11 @@ class GAN(Synthesis):
 
     @model_validator(mode="after")
     def batches_are_whole_groups(self) -> Self:
-        if self.loss.pack > 1 and self.model.conditional:
+        if self.loss.pack > 1 and (self.model.conditional or self.model.text):
+            key = "conditional" if self.model.conditional else "text"
             raise ValueError(
-                f"loss.pack={self.loss.pack}: images judged together are of several classes; leave"
-                " it out, or model.conditional"
+                f"loss.pack={self.loss.pack}: images judged together are of several classes or"
+                f" texts; leave it out, or model.{key}"
             )
         size, together = self.train.batch_size, self.together
         if size % together:
@@ -151,7 +153,7 @@ class GAN(Synthesis):
         generator = networks["generator"]
 
         def compute(rows: Rows) -> Rows:
-            return {"image": generator(rows["latent"], rows.get("classes"))}
+            return {"image": generator(rows["latent"], asked(generator, rows))}
 
         return compute
 

@@ -8,14 +8,17 @@ inception score and shares of classes.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
+from genimg.data.grammar import GRAMMAR
+from genimg.errors import InputError
 from genimg.inference import Inference, classes_of, latents, real_images
 from genimg.inversion import AT_A_TIME, STARTS, in_blocks, search
 from genimg.judging import BETTER, Best, judged_in_training, refuse_best, refuse_judge
@@ -25,32 +28,16 @@ from genimg.passes import rows_at_once
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
 from genimg.recipes.recognition import named_classes
+from genimg.recipes.told import ByClass, ByText
+from genimg.rng import fold
 from genimg.section import Section
 
 FEWEST = 16  # held-out images that are worth comparing with
 PATCHES = 16  # of each generated image and level, and as many of held-out ones
 VARIED = 256  # images whose diversity is measured, by all their pairs
 COLUMNS = 8  # of a preview
+TOLD = ("classes", "text")  # columns of a pass, of which there is one where images are of something
 MOST_ROWS = 16  # of a preview with a row a class
-
-
-class ByClass(Section):
-    """What a model's section has where it may be told which class to draw."""
-
-    conditional: bool = False
-    """draw by class: learnt from images with labels, and asked for as --label"""
-    classes: tuple[str, ...] = ()
-    """names of the classes, of a conditional model; empty: taken from the data"""
-    shares: tuple[Annotated[float, Field(ge=0)], ...] = ()
-    """how often images of each class are drawn where none is asked for; empty: as in the data"""
-
-    @model_validator(mode="after")
-    def each_class_has_a_share(self) -> Self:
-        if self.shares and (len(self.shares) != len(self.classes) or not sum(self.shares)):
-            raise ValueError(
-                f"model.shares={list(self.shares)}: give one for each of model.classes, not all 0"
-            )
-        return self
 
 
 class Evaluate(Section):
@@ -102,7 +89,8 @@ class Synthesis(Recipe):
             return {"latent": found, "moments": moments}
 
         def told(rows: Rows) -> Rows:
-            return cast(Rows, {key: rows[key] for key in ("classes",) if key in rows})
+            columns = cast("dict[str, Tensor]", rows)
+            return cast(Rows, {key: columns[key] for key in TOLD if key in columns})
 
         def compute(rows: Rows) -> Rows:
             found = in_blocks(seek, rows, min(STARTS, rows_at_once(pixels, rows["image"].device)))
@@ -142,8 +130,25 @@ class Synthesis(Recipe):
             )
         return self
 
+    @model_validator(mode="after")
+    def texts_stay_true(self) -> Self:
+        captioned = (self.data.source, self.data.scenes) == ("scenes", "captioned")
+        if self.by_text and captioned and self.data.augment != "none":
+            raise ValueError(
+                f"data.augment={self.data.augment}: mirrors scenes, of which texts say what is on"
+                " the left; leave it out"
+            )
+        return self
+
+    @property
+    def by_text(self) -> bool:
+        """Whether its models draw by texts."""
+        return isinstance(self.model, ByText) and self.model.text
+
     @property
     def wants(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self.by_text:
+            return ("image", "text")
         return ("image", "label") if self.model.conditional else ("image",)
 
     @property
@@ -158,6 +163,11 @@ class Synthesis(Recipe):
         self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
     ) -> Self:
         model = self.model
+        if isinstance(model, ByText) and model.text:
+            words = model.vocabulary or classes["text"]
+            if not words:
+                raise InputError(f"{self.data.source}: its texts have no words")
+            return self.model_copy(update={"model": model.model_copy(update={"vocabulary": words})})
         if not model.conditional:
             return self
         theirs = classes["label"]
@@ -168,16 +178,25 @@ class Synthesis(Recipe):
         return self.model_copy(update={"model": model.model_copy(update=known)})
 
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
-        data, conditional = self.data, self.model.conditional
+        data, model = self.data, self.model
+        column: tuple[str, ...] = ()
+        option: tuple[str, ...] = ()
+        if model.conditional:
+            column, option = ("classes",), ("label",)
+        if self.by_text:
+            column = option = ("text",)
         draw = Ability(
             self.drawer(networks),
             data.channels,
-            takes=("latent", *(("classes",) if conditional else ()), *self.options),
-            conditions=frozenset({*(("label",) if conditional else ()), *self.options}),
+            takes=("latent", *column, *self.options),
+            conditions=frozenset({*option, *self.options}),
             latent=self.latent,
             side=data.size,
-            classes=self.model.classes,
-            shares=self.model.shares,
+            classes=model.classes,
+            shares=model.shares,
+            vocabulary=model.vocabulary if isinstance(model, ByText) else (),
+            words=model.words if isinstance(model, ByText) else 0,
+            grammar=GRAMMAR if (data.source, data.scenes) == ("scenes", "captioned") else "",
             steps=self.steps,
         )
         searches = "iterations" in self.sought
@@ -197,8 +216,10 @@ class Synthesis(Recipe):
         with a judge, what genimg.judging tells.
         """
         mine = inference.share(self.evaluation.samples)
-        fake = self.generated(inference, mine)
         chosen = data.choose(self.evaluation.samples)
+        fake = self.generated(
+            inference, mine, texts=self.texts(data, chosen[np.array(mine) % len(chosen)])
+        )
         share = inference.share(len(chosen))
         real = real_images(data, chosen[share.start : share.stop], inference.device)
         metrics = {
@@ -228,17 +249,33 @@ class Synthesis(Recipe):
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
         """Images of the first seeds; where classes are few a row each, of the same seeds."""
         count = len(self.model.classes)
-        if 0 < count <= MOST_ROWS:
+        if self.by_text:
+            chosen = data.choose(COLUMNS).repeat(COLUMNS)
+            images = self.generated(inference, range(len(chosen)), texts=self.texts(data, chosen))
+        elif 0 < count <= MOST_ROWS:
             each = [self.generated(inference, range(COLUMNS), number) for number in range(count)]
             images = torch.cat(each)
         else:
             images = self.generated(inference, range(COLUMNS**2))
         return images.float().cpu() / 127.5 - 1, COLUMNS
 
-    def generated(self, inference: Inference, seeds: range, number: int | None = None) -> Tensor:
+    def texts(self, data: Dataset, indices: np.ndarray) -> Tensor | None:
+        """int64 [N, T] of a dataset's images at int64 indices; None: nothing is drawn by text."""
+        if not self.by_text:
+            return None
+        return data.fetch(indices, fold(0, torch.from_numpy(indices)))["text"].long()
+
+    def generated(
+        self,
+        inference: Inference,
+        seeds: range,
+        number: int | None = None,
+        texts: Tensor | None = None,
+    ) -> Tensor:
         """uint8 [N, C, size, size] on the device: the images of seeds, if any.
 
         number: of the class that all are of; None: each is of its own, where there are classes
+        texts: int64 [N, T], of models that draw by text
         """
         compute = self.drawer(inference.networks)
         shape = (0, self.data.channels, self.data.size, self.data.size)
@@ -251,6 +288,9 @@ class Synthesis(Recipe):
                 if number is not None:
                     kinds = torch.full_like(few, number)
                 rows["classes"] = F.one_hot(kinds, count).float()
+            if texts is not None:
+                start = piece.start - seeds.start
+                rows["text"] = texts[start : start + len(piece)].to(inference.device)
             parts.append(to_bytes_range(inference.rows(compute, rows)["image"]))
         return torch.cat(parts)
 

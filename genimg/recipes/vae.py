@@ -21,10 +21,12 @@ from genimg.contracts import Ability, Dataset, Rows
 from genimg.inference import Inference, real_images, to_floats
 from genimg.losses import LIKELIHOODS, Likelihood
 from genimg.losses.decoders import Kind
+from genimg.models.text import asked
 from genimg.recipe import Data, with_network
 from genimg.recipes.autoencoders import (
     Autoencoder,
     ConvModel,
+    DrawModel,
     LadderModel,
     Model,
     autoencoder_in,
@@ -49,6 +51,8 @@ class Loss(Section):
     """weight of the KL term; 1 is the evidence lower bound"""
     kl_warmup: float = Field(0.1, ge=0, le=1)
     """part of the training over which the KL term is faded in"""
+    drop: float = Field(0.1, gt=0, lt=1)
+    """probability with which a text is not told, so that images can be drawn of none"""
     free_bits: float = Field(0.0, ge=0)
     """nats of each latent, or plane of latents, that cost nothing; against unused latents"""
     importance: int = Field(1, ge=1)
@@ -112,14 +116,15 @@ class VAE(Synthesis):
         autoencoder, mean = autoencoder_in(networks), self.likelihood.mean
 
         def compute(rows: Rows) -> Rows:
-            return {"image": mean(autoencoder.decode(rows["latent"], rows.get("classes")))}
+            told = asked(autoencoder, rows)
+            return {"image": mean(autoencoder.decode(rows["latent"], told))}
 
         return compute
 
     def abilities(self, networks: Mapping[str, nn.Module]) -> dict[str, Ability]:
-        """One that is told classes draws by them; of an image nobody tells it the class."""
+        """One that is told classes or texts draws by them; of an image nobody tells it these."""
         drawing = super().abilities(networks)
-        if self.model.conditional:
+        if self.model.conditional or self.model.text:
             return drawing
         autoencoder, decode = autoencoder_in(networks), self.drawer(networks)
 
@@ -158,6 +163,7 @@ class VAE(Synthesis):
             self.likelihood,
             Bound(loss.beta, warmup, loss.free_bits, loss.importance, loss.binarise),
             classes=len(self.model.classes),
+            drop=loss.drop,
             train=self.train,
             device=device,
         )
@@ -177,6 +183,7 @@ class VAE(Synthesis):
     def protocol(self, data: Dataset) -> dict[str, str | int]:
         drawn, loss, count = super().protocol(data), self.loss, self.evaluation.importance
         given = " of images given their classes" if self.model.conditional else ""
+        given = " of images given their texts" if self.model.text else given
         method = f"evidence lower bound{given} with one posterior sample an image; "
         if count > 1:
             method += f"log-likelihood by {count} importance samples; "
@@ -195,10 +202,10 @@ class VAE(Synthesis):
 
     @torch.no_grad()
     def preview(self, inference: Inference, data: Dataset) -> tuple[Tensor, int]:
-        """Images of the first seeds; without classes half as many, and twice a row of held-out
-        images above their reconstructions."""
+        """Images of the first seeds; without classes or texts half as many, and twice a row of
+        held-out images above their reconstructions."""
         images, _ = super().preview(inference, data)
-        if self.model.conditional:
+        if self.model.conditional or self.model.text:
             return images, COLUMNS
         chosen = real_images(data, data.choose(2 * COLUMNS), inference.device)
         rows: Rows = {"image": to_floats(chosen, inference.device)}
@@ -238,6 +245,19 @@ def hvae() -> VAE:
         loss=Loss(free_bits=0.1),
         train=Train(
             images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine", clip_norm=1.0,
+            ema_half_life=10_000, checkpoint_every=100_000,
+        ),
+    )  # fmt: skip
+
+
+def draw() -> VAE:
+    """DRAW told by words (alignDRAW, Mansimov et al. 2016): a canvas, drawn where it attends to."""
+    return VAE(
+        recipe="draw",
+        data=Data(size=32, channels=3, scenes="captioned", holdout=2_000),
+        model=DrawModel(text=True),
+        train=Train(
+            images=600_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine", clip_norm=1.0,
             ema_half_life=10_000, checkpoint_every=100_000,
         ),
     )  # fmt: skip

@@ -22,7 +22,8 @@ from genimg.models.prior import HEAD, CausalPrior
 from genimg.models.quantised import QuantisedAutoencoder
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
-from genimg.recipes.synthesis import ByClass, Evaluate, Synthesis
+from genimg.recipes.synthesis import Evaluate, Synthesis
+from genimg.recipes.told import ByClass
 from genimg.schedule import Train
 from genimg.section import Section
 from genimg.training.method import Method, Part

@@ -13,11 +13,12 @@ from genimg.contracts import Batch, Rows, Sync
 from genimg.schedule import Train, along, burnt_in
 from genimg.training.differentiable import augmented
 from genimg.training.game import Game
-from genimg.training.method import Method, Part, classes_of
+from genimg.training.method import Method, Part, classes_of, told, untold
 
 LATENTS = 1  # tag under which a batch's keys give its latents
 BETWEEN = 2  # tag under which they give places between real and generated images
 AUGMENT = 3  # tag under which they, and one of the places below, give augmentations
+UNTOLD = 4  # tag under which they say of which images the text is not told
 REAL, FAKE, AMID, REAL_AGAIN, FAKE_AGAIN = range(5)
 ADAPTED = 500_000  # images in which adaptive augmentation can go from never to always
 
@@ -45,7 +46,8 @@ class Adversarial(Method):
     discriminator: body: images (in packs: [N, pack * C, H, W]) -> features [N, ...];
         logits: features, classes -> logits [N]; where the two grow, faded: real images -> images
     classes: how many there are; the networks are given float32 [N, classes], one of them 1, those
-        of the batch's labels for real and for generated images; 0: they are given None
+        of the batch's labels for real and for generated images; 0: they are given None, or those
+        that have a reader what that reads in the images' texts, and with game.drop zeros
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class Adversarial(Method):
         turn = Turn(batch, sync, real, classes, burnt_in(self.train, self.seen))
         moves = (step + 1) % self.game.critic_steps == 0  # the generator
         with self.autocast, torch.set_grad_enabled(moves):
-            fake = packed(self.generate(latents, classes), self.game.pack)
+            drawn_of = self.told("generator", turn)
+            fake = packed(self.generate(latents, drawn_of), self.game.pack)
         reported = self._learn_to_tell(turn, fake.detach(), lazily=step % self.game.r1_every == 0)
         if moves:
             reported |= self._learn_to_draw(turn, fake)
@@ -148,7 +151,7 @@ class Adversarial(Method):
         place: of the step, so that each has augmentations of its own
         twice: they are differentiated twice, which compiled networks cannot be
         """
-        game, classes = self.game, turn.classes
+        game = self.game
         if game.augment:
             keys = rng.fold(turn.batch.keys, AUGMENT, place)
             often = self.state.get(
@@ -158,8 +161,17 @@ class Adversarial(Method):
             images = packed(images, game.pack)
         discriminate = self.judged if twice else self.discriminate
         with self.autocast:
-            logits, features = discriminate(images, classes)
+            logits, features = discriminate(images, self.told("discriminator", turn))
         return logits.float(), features
+
+    def told(self, name: str, turn: Turn) -> Tensor | None:
+        """float32 [N, K]: what a network is told of each image."""
+        network = self.networks[name]
+        if not hasattr(network, "reader"):
+            return turn.classes
+        read = told(network, turn.batch, self.classes)
+        assert read is not None, "it reads texts"
+        return untold(read, rng.fold(turn.batch.keys, UNTOLD), self.game.drop)
 
     def judged(self, images: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:
         """The discriminator's logits, and its features behind them."""

@@ -12,9 +12,10 @@ from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.losses import Likelihood, gaussian_kl, gaussian_log_ratio, importance_bound
 from genimg.schedule import Train
-from genimg.training.method import Method, Part, classes_of
+from genimg.training.method import Method, Part, told, untold
 
-POSTERIOR, PIXELS = 1, 2  # tags under which a batch's keys give noise of the posterior, and pixels
+# tags under which a batch's keys give noise of the posterior, pixels, and texts that are not told
+POSTERIOR, PIXELS, UNTOLD = 1, 2, 3
 _SIGMA_DECAY = 0.99  # a step, of the running log sigma that inference uses
 _LOG_SIGMA_FLOOR = -6.0
 _SLOWEST = 0.002  # rate at which a mixture follows: the latents of about 500 steps
@@ -49,11 +50,12 @@ class Autoencoding(Method):
         and log variance of their posterior, and of their prior unless it is N(0, 1), each [N, ...]
         Its `mixture`, if it is no None, follows the latents: it makes `statistics` of some, a mean
         over them, and of that and a rate takes a step with `follow`
-    classes: K; the autoencoder is told which class an image is of; 0: it is given None
+    classes: K; the autoencoder is told which class an image is of; 0: it is given None, or if it
+        has a reader what that reads in the image's text, and with a probability of `drop` zeros
     """
 
     def __init__(
-        self, autoencoder: Part, likelihood: Likelihood, bound: Bound, classes: int,
+        self, autoencoder: Part, likelihood: Likelihood, bound: Bound, classes: int, drop: float,
         train: Train, device: torch.device,
     ) -> None:  # fmt: skip
         super().__init__({"autoencoder": autoencoder}, train, device)
@@ -63,15 +65,15 @@ class Autoencoding(Method):
         self.mixture: Any = autoencoder.network.mixture
         self.likelihood = likelihood
         self.bound = bound
-        self.classes = classes
+        self.classes, self.drop = classes, drop
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         bound, count = self.bound, self.bound.importance
         images = batch.rows["image"]
         if bound.binarise == "dynamic":
             images = binarised(images, rng.fold(batch.keys, PIXELS))
-        classes = classes_of(batch, self.classes)
         with self.autocast:
+            classes = self.told(batch)
             seen = self.encode(images)
             noise = rng.normal(rng.fold(batch.keys, POSTERIOR), (count, self.latent)).flatten(0, 1)
             if count > 1:
@@ -109,6 +111,13 @@ class Autoencoding(Method):
             running.lerp_(log_sigma, 1 - _SIGMA_DECAY if self.seen else 1.0)
         self.finish(batch)
         return told
+
+    def told(self, batch: Batch) -> Tensor | None:
+        """float32 [N, ...] of each image; a class always, a text but where it is dropped."""
+        every = told(self.networks["autoencoder"], batch, self.classes)
+        if every is None or self.classes:
+            return every
+        return untold(every, rng.fold(batch.keys, UNTOLD), self.drop)
 
     def scale(self, images: Tensor, made: Tensor, batch: Batch, sync: Sync) -> Tensor:
         """log sigma []: that of the greatest likelihood of the global batch.

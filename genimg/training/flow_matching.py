@@ -11,7 +11,7 @@ from torch import Tensor
 from genimg import rng
 from genimg.contracts import Batch, Sync
 from genimg.schedule import Train
-from genimg.training.method import Method, Part
+from genimg.training.method import Method, Part, told, untold
 
 NOISE, TIMES, DROPS = 1, 2, 3  # tags under which a batch's keys give these
 
@@ -26,8 +26,9 @@ class FlowMatching(Method):
     velocity image - noise.
 
     velocity: x [N, C, H, W], times [N], classes [N, K] -> velocities [N, C, H, W]
-    classes: K; the network is given which class an image is of, or with a probability of `drop`
-        zeros, so that it can be guided (section 3.2, Ho & Salimans 2022); 0: it is given None
+    classes: K; the network is given which class an image is of, or if it has a reader what that
+        reads in the image's text, and with a probability of `drop` zeros, so that it can be guided;
+        0: it is given None, unless it reads
     times: uniform, or with a logit that is a standard normal: the middle of the path is the hardest
         (section 3.1, Esser et al. 2024)
     """
@@ -46,8 +47,8 @@ class FlowMatching(Method):
         images = batch.rows["image"]
         noise = rng.normal(rng.fold(batch.keys, NOISE), images.shape[1:])
         times = drawn_times(rng.fold(batch.keys, TIMES), self.times)
-        classes = self.told(batch) if self.classes else None
         with self.autocast:
+            classes = self.told(batch)
             made = self.velocity(
                 torch.lerp(noise, images, times[:, None, None, None]), times, classes
             )
@@ -56,10 +57,10 @@ class FlowMatching(Method):
         self.finish(batch)
         return {"loss": loss}
 
-    def told(self, batch: Batch) -> Tensor:
-        """float32 [N, K]: 1 for the class of each image, but where it is dropped."""
-        kept = rng.uniform(rng.fold(batch.keys, DROPS)) >= self.drop
-        return F.one_hot(batch.rows["label"], self.classes) * kept.float()[:, None]
+    def told(self, batch: Batch) -> Tensor | None:
+        """float32 [N, K] of each image, but where it is dropped."""
+        every = told(self.networks["velocity"], batch, self.classes)
+        return None if every is None else untold(every, rng.fold(batch.keys, DROPS), self.drop)
 
 
 def drawn_times(keys: Tensor, kind: Times) -> Tensor:

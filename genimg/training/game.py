@@ -65,6 +65,8 @@ class Game(Section):
     """steps of the discriminator for one of the generator, each on images of its own"""
     feature_matching: float = Field(0.0, ge=0)
     """weight, in the generator's loss, of features whose means differ from those of real images"""
+    drop: float = Field(0.1, gt=0, lt=1)
+    """probability with which a text is not told, so that images can be drawn of none"""
     orthogonal: float = Field(0.0, ge=0)
     """weight of the penalty on filters of the generator that are alike; 1e-4 is BigGAN's"""
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg import rng
 from genimg.contracts import Batch, Division, Rows, Sync
 from genimg.precision import resolved
 from genimg.schedule import Train, along, average_decay, burnt_in, learning_rate
@@ -213,6 +214,25 @@ def others(network: nn.Module) -> list[Tensor]:
 def classes_of(batch: Batch, count: int) -> Tensor | None:
     """float32 [N, count]: 1 for each image's own class, 0 for the others; None where count is 0."""
     return F.one_hot(batch.rows["label"], count).float() if count else None
+
+
+def told(network: nn.Module, batch: Batch, count: int) -> Tensor | None:
+    """What a network is told of each image: `classes_of`, or what its `reader`, if it has one,
+    reads in the image's text."""
+    reader = getattr(network, "reader", None)
+    if reader is None:
+        return classes_of(batch, count)
+    read: Tensor = reader(batch.rows["text"])
+    return read
+
+
+def untold(told: Tensor, keys: Tensor, drop: float) -> Tensor:
+    """What is told of each image, [N, ...], or with a probability of `drop` zeros; keys: int64 [N].
+
+    So what is told nothing is learnt as well (section 3.2, Ho & Salimans 2022).
+    """
+    kept = (rng.uniform(keys) >= drop).float()
+    return told * kept.view(-1, *[1] * (told.dim() - 1))
 
 
 def learnt_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

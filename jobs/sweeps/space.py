@@ -29,7 +29,9 @@ _YARDSTICK = ("data", "evaluation", "task", "styles")
 _ONLY_TRAINED_ON = ("data.augment", "data.translate", "data.augmentations")
 _LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
 _BOUNDS = ("elbo", "log_likelihood")
-_CLASSES = ("model.conditional", "model.classes", "model.shares")
+_CLASSES = (
+    "model.conditional", "model.classes", "model.shares", "model.text", "model.vocabulary",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ def refuse_classes(recipe: Recipe, key: str) -> None:
     """InputError where trials would have to ask the data which classes there are."""
     if key in _CLASSES and key in set(recipe.keys()):
         raise InputError(
-            f"{key} may not vary: classes are read from the data once, for all trials; give it for"
-            f" all of them, as {key}=VALUE"
+            f"{key} may not vary: classes and words are read from the data once, for all trials;"
+            f" give it for all of them, as {key}=VALUE"
         )
 
 

@@ -13,7 +13,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from genimg import rng
 from genimg.data.layout import BACKDROPS, COLOURS, SLOTS, compose
-from genimg.data.scenes import annotate, coverage, paint, render
+from genimg.data.painting import coverage, paint
+from genimg.data.scenes import annotate, render
 from genimg.data.shapes import SHAPES
 from genimg.data.textures import TEXTURES
 

@@ -70,7 +70,8 @@ def final(storage: Path, run: str, seen: int = 64) -> Path:
 @pytest.fixture(scope="module", params=RECIPES)
 def whole(request, tmp_path_factory) -> tuple[Recipe, Path]:
     """A recipe, and a storage with its run `whole` that nothing interrupted."""
-    recipe = tiny(request.param, "data.augment=flip", "train.keep=9")
+    varied = "data.translate=1" if request.param == "draw" else "data.augment=flip"  # of texts
+    recipe = tiny(request.param, varied, "train.keep=9")
     storage = tmp_path_factory.mktemp(request.param)
     run(recipe, storage, "whole")
     return recipe, storage

@@ -1,0 +1,67 @@
+"""What a model's section has where it may be told what to draw."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from genimg.data.beside import BYTES
+from genimg.models.text import TextReader
+from genimg.section import Section
+
+
+class ByClass(Section):
+    """Which class to draw, if the model is told one."""
+
+    conditional: bool = False
+    """draw by class: learnt from images with labels, and asked for as --label"""
+    classes: tuple[str, ...] = ()
+    """names of the classes, of a conditional model; empty: taken from the data"""
+    shares: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """how often images of each class are drawn where none is asked for; empty: as in the data"""
+
+    @model_validator(mode="after")
+    def each_class_has_a_share(self) -> Self:
+        if self.shares and (len(self.shares) != len(self.classes) or not sum(self.shares)):
+            raise ValueError(
+                f"model.shares={list(self.shares)}: give one for each of model.classes, not all 0"
+            )
+        return self
+
+
+class ByText(ByClass):
+    """Likewise, or which text in its place."""
+
+    text: bool = False
+    """draw by text: learnt from images with texts, and asked for as --text"""
+    words: int = Field(24, ge=1, le=64)
+    """of a text that are read, at most"""
+    meaning: int = Field(64, ge=8, multiple_of=8)
+    """numbers that a text is taken for"""
+    vocabulary: tuple[str, ...] = ()
+    """words that a model knows that draws by text; empty: taken from the data"""
+
+    @property
+    def told(self) -> int:
+        """Numbers that networks are told."""
+        return self.meaning if self.text else len(self.classes)
+
+    def reading(self, network: nn.Module, every: bool = False) -> nn.Module:
+        """A network, with a reader of its own where it draws by text. every: of each word"""
+        if self.text:
+            reader = TextReader(self.vocabulary, self.words, self.meaning, BYTES, every)
+            network.add_module("reader", reader)
+        return network
+
+    @model_validator(mode="after")
+    def one_of_the_two_is_told(self) -> Self:
+        if self.text and self.conditional:
+            raise ValueError(
+                "model.text=true: takes the place of classes, which a text can name; leave"
+                " model.conditional out"
+            )
+        if self.vocabulary and not self.text:
+            raise ValueError("model.vocabulary: only with model.text=true")
+        return self

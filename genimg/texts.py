@@ -1,0 +1,76 @@
+"""Words of texts, by the rule of genimg.models.text: what is no letter or digit divides them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genimg.data.beside import BYTES
+from genimg.data.columns import COLUMNS
+from genimg.errors import InputError
+
+MOST_WORDS = 5_000  # of a vocabulary: of more the most frequent
+NEAREST = 3  # known words that are told beside one that is not
+_WORD = re.compile(rb"[0-9a-z\x80-\xff]+")
+
+
+def words_in(text: str) -> list[str]:
+    """Small letters of the Latin alphabet stand for its capitals.
+
+    >>> words_in("A red disc, left of it a star.")
+    ['a', 'red', 'disc', 'left', 'of', 'it', 'a', 'star']
+    """
+    return [word.decode(errors="ignore") for word in _WORD.findall(text.encode().lower())]
+
+
+def vocabulary_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """The words of texts, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(words_in(text))
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(word for word, _ in ranked[:MOST_WORDS])
+
+
+def refuse_unknown(text: str, vocabulary: Sequence[str], most: int) -> None:
+    """InputError for a text that a model cannot read: of other words, of none, or of too many."""
+    told = f"text={text!r}"
+    words, known = words_in(composed(text)), set(vocabulary)
+    if not words:
+        raise InputError(f"{told}: has no words; say what to draw, or leave it out")
+    for word in words:
+        if word not in known:
+            near = get_close_matches(word, vocabulary, n=NEAREST, cutoff=0.0)
+            raise InputError(
+                f"{told}: the word {word!r} is not known; the nearest that are:"
+                f" {', '.join(near) or 'none'}"
+            )
+    if len(words) > most or len(text.encode()) > BYTES:
+        raise InputError(f"{told}: has {len(words)} words; at most {most} are read, so say less")
+
+
+def examples_of(vocabulary: Sequence[str], count: int) -> list[str]:
+    """So many texts of words, which mean nothing."""
+    every = list(vocabulary) or ["x"]
+    return [
+        " ".join(every[(at + further) % len(every)] for further in range(1 + at % 8))
+        for at in range(count)
+    ]
+
+
+def tokens_of(texts: Sequence[str]) -> Tensor:
+    """int64 [N, BYTES]: as genimg.contracts.Rows has texts."""
+    rows = [COLUMNS["text"].row(composed(text)) for text in texts]
+    return torch.from_numpy(np.stack(rows)).long()
+
+
+def composed(text: str) -> str:
+    """In the form of Unicode that is typed."""
+    return unicodedata.normalize("NFC", text)
