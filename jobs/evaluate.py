@@ -156,8 +156,8 @@ def evaluate(
         metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
     if detector:
-        told, real, about = judged_by_text(engine, detector, recipe, dataset, samples)
-        metrics, others = metrics | told, {"real": real}
+        faithful, real, about = judged_by_text(engine, detector, recipe, dataset, samples)
+        metrics, others = metrics | faithful, {"real": real}
         protocol["judge"] = {"model": judge, **about}
     if critic:
         if protocol["split"] != "held-out":
