@@ -191,11 +191,12 @@ def test_what_is_missing_is_refused_at_opening(tmp_path):
     np.savez(tmp_path / "photos.npz", images=np.zeros((3, 9, 9), np.uint8))
     for source in (folder, shards, tmp_path / "photos.npz", "scenes"):
         data = Data(source=str(source), size=8, holdout=1)
+        wanted = "other" if source == "scenes" else "target"
         for opening in (told_by, open_dataset):
             with pytest.raises(
-                InputError, match=f"{source}: has image.*wanted are image and target; for"
+                InputError, match=f"{source}: has image.*wanted are image and {wanted}; for"
             ):
-                opening(data, ("image", "target"))
+                opening(data, ("image", wanted))
 
 
 @pytest.mark.parametrize("form", ["folder", "shards"])

@@ -72,7 +72,7 @@ def test_every_engine_does_what_it_declares_and_refuses_the_rest(engines):
                 asked(engine, name)
             else:
                 kind = engine.recipe.recipe
-                with pytest.raises(InputError, match=f"a {kind} model cannot {name}; it can"):
+                with pytest.raises(InputError, match=f"{kind} models cannot {name}; they can"):
                     asked(engine, name)
 
 

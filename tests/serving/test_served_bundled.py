@@ -11,6 +11,7 @@ from live_server import file_of, opened, pixels, running, until
 from cluster.places import open_storage
 from cluster.registry import Registry
 from genimg import bundled
+from genimg.passes import rows_at_once
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.host import Host
@@ -25,7 +26,9 @@ def loaded_soon() -> Iterator[None]:
     takes most of the time, and is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("genimg.passes.PROBED", (1,))
+        rows_at_once.cache_clear()
         yield
+    rows_at_once.cache_clear()
 
 
 @pytest.fixture(scope="module")
