@@ -126,7 +126,7 @@ class Meter:
 
     def update(self, done: int, values: Mapping[str, float]) -> None:
         """Show that `done` are done, with what is known of them."""
-        text = "  ".join(f"{name} {shown(value)}" for name, value in values.items())
+        text = in_a_line(values)
         if self.bar:
             self.bar.update(self.task, completed=done, values=text)
             return
@@ -156,6 +156,14 @@ def lasting(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min" if minutes else f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_a_line(values: Mapping[str, float], damaged: Mapping[str, float] | None = None) -> str:
+    """Values by their names, where there are some beside those of damaged images."""
+    beside = {name: f" (damaged {shown(value)})" for name, value in (damaged or {}).items()}
+    return "  ".join(
+        f"{name} {shown(value)}{beside.get(name, '')}" for name, value in values.items()
+    )
 
 
 def shown(value: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from jobs.console import Meter, RegistryOption, parse_count, run, say, shown
+from jobs.console import Meter, RegistryOption, in_a_line, parse_count, run, say
 from jobs.runs.registration import WithTrainingState, refuse_register, register_run
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def finish(
     metric, _ = recipe.chosen_by
     best = "last (of a second stage the best)" if recipe.last_is_best else f"best (by {metric})"
     for seen, what in {done[-1]: "last", chosen: best}.items():
-        values = "  ".join(f"{k} {shown(v)}" for k, v in folder.metrics(seen).items())
+        values = in_a_line(folder.metrics(seen))
         say(f"{what} checkpoint: {values}")
         print(folder.path(seen))
     if register:

@@ -75,6 +75,11 @@ class Restoring(Recipe):
     def told(self) -> tuple[str, ...]:
         """What its network is told of the damage: columns, of which condition maps are made."""
 
+    @property
+    def scale(self) -> int:
+        """By how much its networks enlarge."""
+        return 1
+
     @abstractmethod
     def restorer(self) -> RestoringNetwork:
         """Freshly initialised."""
@@ -148,7 +153,7 @@ class Restoring(Recipe):
 
     def nothing(self, every: Sequence[Damage], damaged: Damaged) -> Tensor:
         """uint8 [N, C, H, W] of damaged images as they are."""
-        return to_bytes_range(enlarged(damaged.images, self.restorer().scale))
+        return to_bytes_range(enlarged(damaged.images, self.scale))
 
     def summary(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Metrics of each damage, and before them `psnr`: its mean over damages."""

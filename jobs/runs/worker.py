@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from genimg.precision import resolved
 from genimg.training.loop import fit
 from genimg.training.memory import keep_freed
 from genimg.training.method import Method
-from jobs.console import shown
+from jobs.console import in_a_line
 from jobs.runs.addressed import helpers_of
 from jobs.runs.folder import RunFolder
 from jobs.runs.recorder import Recorder
@@ -150,7 +150,7 @@ def work(
             if baseline is None:
                 baseline = recipe.baseline(inference, held_out)
             if recorder:
-                note(f"checkpoint at {method.seen:,} images: {told(metrics, baseline)}")
+                note(f"checkpoint at {method.seen:,} images: {in_a_line(metrics, baseline)}")
                 recorder.save(method, metrics, grid(*recipe.preview(inference, held_out)))
             saved(method.seen, metrics if recorder else {})
 
@@ -158,14 +158,6 @@ def work(
         stack.callback(batches.close)
         fit(method, batches, recipe.train, sync=sync, log=log, save=save, should_stop=stop)
     return method.seen >= recipe.train.images
-
-
-def told(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-    """Metrics in a line, beside those of doing nothing."""
-    beside = {name: f" (damaged {shown(value)})" for name, value in baseline.items()}
-    return "  ".join(
-        f"{name} {shown(value)}{beside.get(name, '')}" for name, value in metrics.items()
-    )
 
 
 def ignore(text: str) -> None:

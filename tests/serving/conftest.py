@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import running
+from live_server import served
 from made_once import made_once
 from tiny_recipes import tiny
 
@@ -18,8 +18,6 @@ from genimg.recipes import RECIPES
 from genimg.training.sync import Alone
 from jobs.runs.folder import RunFolder
 from jobs.runs.worker import Job, work
-from serving.app import create_app
-from serving.backend import LocalBackend
 from serving.settings import Settings
 
 _TINY = [
@@ -77,12 +75,8 @@ def server(trained: Path) -> Iterator[str]:
             "limits": {"max_bytes": 2_000_000, "max_pixels": 1_000_000, "max_images": 32},
         }
     )
-    backend = LocalBackend(settings)
-    backend.load()
-    app = create_app(backend, settings.limits, meters=backend.meters)
-    with running(app) as url:
+    with served(settings) as url:
         yield url
-    backend.close()
 
 
 @pytest.fixture(scope="session")
@@ -114,11 +108,8 @@ def asking(every_recipe: Path) -> Iterator[httpx.Client]:
     settings = Settings.validated(
         {"registry": str(every_recipe / "registry"), "models": [{"ref": name} for name in RECIPES]}
     )
-    backend = LocalBackend(settings)
-    backend.load()
-    with running(create_app(backend, settings.limits)) as url, httpx.Client(base_url=url) as client:
+    with served(settings) as url, httpx.Client(base_url=url) as client:
         yield client
-    backend.close()
 
 
 @pytest.fixture(scope="session")

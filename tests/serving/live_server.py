@@ -11,6 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
+from serving.app import create_app
+from serving.backend import LocalBackend
+from serving.settings import Settings
+
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
@@ -24,6 +28,18 @@ def running(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[str]:
+    """The URL at which the models of some settings are served until the end of the block."""
+    backend = LocalBackend(settings)
+    backend.load()
+    try:
+        with running(create_app(backend, settings.limits, meters=backend.meters)) as url:
+            yield url
+    finally:
+        backend.close()
 
 
 def until(happened: Callable[[], object], patience: float = 60) -> None:

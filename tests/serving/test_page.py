@@ -11,11 +11,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from live_server import file_of, pixels, running
+from live_server import file_of, pixels, served
 from PIL import Image
 
-from serving.app import create_app
-from serving.backend import LocalBackend
 from serving.page import FOLDER
 from serving.settings import Settings
 
@@ -28,11 +26,8 @@ in_a_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium here
 def site(trained: Path) -> Iterator[str]:
     models = [{"ref": "shapes@production"}, {"ref": "denoiser"}, {"ref": "inpaint"}]
     settings = Settings.validated({"registry": str(trained), "models": models})
-    backend = LocalBackend(settings)
-    backend.load()
-    with running(create_app(backend, settings.limits)) as url:
+    with served(settings) as url:
         yield url
-    backend.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from live_server import file_of, opened, pixels, running, until
+from live_server import file_of, opened, pixels, served, until
 
 from cluster.places import open_storage
 from cluster.registry import Registry
 from genimg import bundled
 from genimg.passes import rows_at_once
-from serving.app import create_app
-from serving.backend import LocalBackend
 from serving.host import Host
 from serving.settings import ModelSettings, Settings
 
@@ -42,12 +40,8 @@ def client(loaded_soon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
         }
     )
     assert set(names) < set(bundled.names())
-    backend = LocalBackend(settings)
-    backend.load()
-    app = create_app(backend, settings.limits, meters=backend.meters)
-    with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with served(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
-    backend.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import openai
 import pytest
 import torch
 from engine_calls import sample
-from live_server import opened, running
+from live_server import opened, served
 from tiny_recipes import tiny
 
 from cluster.places import open_storage
@@ -21,8 +21,6 @@ from genimg.operations.drawing import Sample
 from genimg.training.sync import Alone
 from jobs.runs.folder import RunFolder
 from jobs.runs.worker import Job, work
-from serving.app import create_app
-from serving.backend import LocalBackend
 from serving.settings import Settings
 
 CLASSES = Scenes.classes["label"]
@@ -50,11 +48,8 @@ def engine(registry) -> Engine:
 def url(registry) -> Iterator[str]:
     models = [{"ref": "shapes"}, {"ref": "plain"}]
     settings = Settings.validated({"registry": str(registry), "models": models})
-    backend = LocalBackend(settings)
-    backend.load()
-    with running(create_app(backend, settings.limits)) as url:
+    with served(settings) as url:
         yield url
-    backend.close()
 
 
 @pytest.fixture(scope="module")
