@@ -11,18 +11,19 @@ setup: .venv/ready
 demo: .venv/ready
 	$(BIN)/genimg demo
 
-test: .venv/ready lint
+test: .venv/ready
 	$(call tested,not slow and)
 
-test-all: .venv/ready lint
+test-all: .venv/ready
 	$(call tested,)
 
-# What starts Ray clusters runs one by one, and mostly waits; beside it all else, as many at once as
-# there are cores. $(1): a marker that both halves must fit
+# What starts Ray clusters runs one by one, and mostly waits; beside it first the linters, then all
+# else, as many at once as there are cores. $(1): a marker that both halves must fit
 define tested
 	@log=$$(mktemp); \
 	$(TEST_ENV) $(BIN)/pytest -m '$(1) ray' tests/jobs tests/serving >$$log 2>&1 & ray=$$!; \
 	trap 'kill $$ray 2>/dev/null' INT TERM; \
+	$(MAKE) --no-print-directory lint || { kill $$ray; wait $$ray; rm -f $$log; exit 1; }; \
 	$(TEST_ENV) $(BIN)/pytest -m '$(1) not ray' -n auto --dist loadfile --no-loadscope-reorder; without=$$?; \
 	echo 'and those that start Ray clusters:'; \
 	wait $$ray; with=$$?; \

@@ -219,7 +219,7 @@ class Scenes:
             raise InputError(f"data.size={size}: scenes are at least 8 pixels wide")
         if channels not in (1, 3):
             raise InputError(f"data.channels={channels}: scenes have 1 (gray) or 3 (RGB)")
-        refuse_missing("scenes", DRAWN, columns)
+        refuse_missing("scenes", self.drawn, columns)
         self.size, self.channels, self.columns, self.seed = size, channels, columns, seed
         self.start, self.length, self.bounded, self.simple = start, length, bounded, simple
 

@@ -26,7 +26,6 @@ from genimg.data.opening import open_dataset, told_by
 from genimg.data.painting import coverage, paint
 from genimg.data.scenes import Scenes, slot_masks
 from genimg.data.shapes import SHAPES
-from genimg.errors import InputError
 from genimg.recipe import Data
 from genimg.texts import words_in
 
@@ -164,5 +163,3 @@ def test_the_data_section_chooses_them():
 def test_scenes_of_other_kinds_know_their_words_too():
     scenes = Scenes(16, 3, ("image", "text"))
     assert set(words_in(" ".join(texts(scenes, 500)))) == set(scenes.classes["text"])
-    with pytest.raises(InputError, match="wanted are image and target"):
-        Captioned(16, 3, ("image", "target"))

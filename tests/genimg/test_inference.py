@@ -12,10 +12,12 @@ from tiny_recipes import tiny
 from torch import nn
 
 from genimg.inference import Inference, fold_normalisation, prepared
+from genimg.models.draw import DrawVAE
 from genimg.models.predicting import Predictor
 from genimg.models.quantised import QuantisedAutoencoder
 from genimg.models.restoring import RestoringNetwork, constant_maps
 from genimg.models.rows import ROWS, Conv2d, FirstConvTranspose2d, Linear
+from genimg.models.styling import Stylist
 from genimg.models.velocity import VelocityUNet
 from genimg.packing import FEW_CHANNELS, Packed, Phases, can_be_packed
 from genimg.passes import CHUNK, PROBED, Pace, division, rows_at_once
@@ -145,6 +147,8 @@ def test_a_prepared_network_computes_what_it_did_before(name):
         inputs, function = (torch.randn(4, 8, 4, 4),), "decode"
     elif hasattr(network, "encode"):
         inputs, function = (torch.randn(4, network.latent),), "decode"
+        if isinstance(network, DrawVAE) and network.alignment:  # what it is told, as one word
+            inputs += (torch.randn(4, network.alignment.of_words.in_features),)
     else:
         inputs = (torch.rand(4, data.channels, data.size, data.size) * 2 - 1,)
         if isinstance(network, RestoringNetwork):
@@ -152,6 +156,8 @@ def test_a_prepared_network_computes_what_it_did_before(name):
         if isinstance(network, VelocityUNet):  # which is at rest before a training
             nn.init.normal_(network.tail[-1].weight, std=0.1)
             inputs += (torch.rand(4),)
+        if isinstance(network, Stylist):  # what it looks at is left as it is
+            inputs += (torch.tensor([1.0, 0.0])[:, None].expand(4, 2, network.features),)
         function = "forward"
 
     def computed(network: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:

@@ -250,7 +250,7 @@ def test_what_cannot_be_learnt_is_refused(overrides, told):
 @pytest.mark.parametrize(
     ("helper", "told"),
     [
-        (("deblocker",), "a deblocker model cannot classify"),
+        (("deblocker",), "deblocker models cannot classify"),
         (("classifier", "model.network=plain"), "x: its layers normalise by the whole of an image"),
         (
             ("classifier", "model.width=16"),

@@ -128,8 +128,6 @@ def test_what_an_image_cannot_be_given_is_refused(engine):
         engine(Stylise(), image=image)
     with pytest.raises(InputError, match="mask of 8x8 for an image of 8x9"):
         engine(Stylise(), image=image, style=image, mask=picture(8, 8, 1))
-    with pytest.raises(InputError, match=r"tile=20: use 0, 'auto' or a multiple of 4 from 96"):
-        engine(Stylise(tile=20), image=picture(120, 8), style=image)
     with pytest.raises(InputError, match=r"strength=1\.5"):
         Stylise.validated({"strength": 1.5})
 

@@ -18,7 +18,8 @@ from genimg import recipes, rng
 from genimg.contracts import UNKNOWN
 from genimg.data.layout import compose, retextured
 from genimg.data.opening import open_dataset
-from genimg.data.scenes import Scenes, blend, paint, slot_masks
+from genimg.data.painting import blend, paint
+from genimg.data.scenes import Scenes, slot_masks
 from genimg.data.textures import TEXTURES
 from genimg.inference import Inference
 from genimg.masks import encode, palette

@@ -71,7 +71,7 @@ def test_images_that_are_held_out_are_of_both_kinds_and_on_no_other_side():
 def test_a_loader_makes_rows_of_them():
     loader = Loader(
         Unpaired(levels(6, 9)), batch_size=4, seed=0, device=CPU,
-        augment=lambda stored, keys: stored,
+        augment=lambda stored, keys, places: stored,
     )  # fmt: skip
     rows = loader.batch(0).rows
     assert rows["image"].shape == rows["other"].shape == (4, 1, 8, 8)

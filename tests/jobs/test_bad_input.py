@@ -23,7 +23,7 @@ WRONG = [
     ("recipes dcgan --show-augmentation out.png --data photo", "photo: no such file or folder"),
     ("serve --model dcgan --port 99999", "--port 99999", "give one below 65536"),
     ("train dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
-    ("train zzz", "unknown recipe 'zzz'", "known: biggan-small, classifier"),
+    ("train zzz", "unknown recipe 'zzz'", "known: adain, biggan-small, classifier"),
     ("train dcgan train.batchsize=8", "'train.batchsize'", "did you mean 'train.batch_size'?"),
     ("train dcgan recipe=ffdnet", "unknown key 'recipe'"),
     ("train dcgan batch_size", "'batch_size' is not of the form key=value"),
@@ -119,7 +119,7 @@ WRONG = [
     ("stylise photos --style x -o out -m ffdnet", "--style x: no such file or folder"),
     (
         "stylise photos/0.png --style photos/0.png -o out.png -m ffdnet",
-        "a ffdnet model cannot stylise",
+        "ffdnet models cannot stylise",
     ),
     ("decode notes.txt -m dcgan", "notes.txt: no rows of numbers", "genimg encode"),
     ("sample dcgan --label cat", "label='cat': this dcgan takes no label"),
