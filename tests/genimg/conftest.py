@@ -56,7 +56,7 @@ def folders(tmp_path_factory) -> Mapping[str, Path]:
 
     def trained(kind: str) -> Path:
         name, *overrides = KINDS[kind]
-        images = 1280 if name == "ffdnet" else 320
+        images = {"ffdnet": 640, "vq-vae": 320}.get(name, 160)
         length = [f"train.images={images}", f"train.checkpoint_every={images}"]
         quick = ["train.lr=3e-3", "train.warmup=0", "train.ema_half_life=0"]
         recipe = tiny(name, *length, *quick, *overrides)

@@ -3,8 +3,8 @@
 The quick test stops before the code generator (PyTorch's backend `aot_eager`), which is where
 graphs are traced and differentiated; it is of one recipe of each method and network (the other
 GANs have those of dcgan or of biggan-small, the enhancer that of the deblurrer, restorer and
-colouriser that of drunet; conv-lstm and predrnn go frame by frame, as frame-vae does). The slow
-test compiles every recipe as users do.
+colouriser that of drunet; conv-lstm and predrnn go frame by frame, as frame-vae does), and but for
+QUICK among the slow ones too. The slow test compiles every recipe as users do.
 """
 
 import functools
@@ -55,6 +55,7 @@ COMPILED = {
     "conv-mixer": 1,
     "frame-vae": 1,
 }
+QUICK = {"dcgan", "wgan-gp", "flow", "conv-vae", "drunet", "upscaler", "adain", "classifier"}
 
 
 def pair(name: str) -> tuple[Recipe, Recipe]:
@@ -79,7 +80,10 @@ def train_alike(name: str) -> tuple[Recipe, Method]:
     return plain, got
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMPILED],
+)
 def test_compiled_networks_train_as_plain_ones_do_and_are_restored_into_them(name, monkeypatch):
     from torch._dynamo.testing import CompileCounterWithBackend
 

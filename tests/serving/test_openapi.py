@@ -48,11 +48,11 @@ FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tiff": "
 CONFIG = {
     "seed": 1,
     "generation": {"max-examples": 15, "deterministic": True, "database": "none"},
-    "phases": {
-        "coverage": {"generate-duplicate-query-parameters": True},
-        "stateful": {"enabled": False},  # nothing that a route makes is there for another
-    },
 }
+QUICK = {"examples": {}, "fuzzing": {}}
+# Each value of each parameter at its bounds and beyond; half a minute.
+SLOW = {"coverage": {"generate-duplicate-query-parameters": True}}
+PHASES = ("examples", "fuzzing", "coverage", "stateful")  # nothing that a route makes is another's
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +67,11 @@ def _images() -> None:
     schemathesis.openapi.format("byte", files.map(lambda data: base64.b64encode(data).decode()))
 
 
-@pytest.fixture(scope="module")
-def schema(trained: Path) -> Iterator[schemathesis.BaseSchema]:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(QUICK, id="quick"), pytest.param(SLOW, id="slow", marks=pytest.mark.slow)],
+)
+def schema(trained: Path, request) -> Iterator[schemathesis.BaseSchema]:
     settings = Settings.validated(
         {
             "registry": str(trained),
@@ -79,8 +82,9 @@ def schema(trained: Path) -> Iterator[schemathesis.BaseSchema]:
     backend = LocalBackend(settings)
     backend.load()
     app = create_app(backend, settings.limits, meters=backend.meters)
+    phases = {phase: request.param.get(phase, {"enabled": False}) for phase in PHASES}
     schema = schemathesis.openapi.from_asgi(
-        "/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG)
+        "/openapi.json", app, config=SchemathesisConfig.from_dict({**CONFIG, "phases": phases})
     )
 
     @schema.hook
