@@ -188,8 +188,9 @@ def perform(
         refuse_old_form(operation, sources or [])
     valid = operation.validated(given)
 
+    from jobs.arranged import prepared
     from jobs.model import Model  # which takes a second
-    from jobs.operated import Asked, prepared
+    from jobs.operated import Asked
 
     given_files = sources or ([latents] if latents else [])
     places = {name: place for name, place in beside.items() if place is not None}
