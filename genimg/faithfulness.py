@@ -93,12 +93,29 @@ def detected(detector: Engine, images: Tensor) -> list[list[Found]]:
         rows: Rows = {"image": to_floats(few, detector.device)}
         made = detector.inference.rows(ability.compute, rows)
         for boxes, scores in zip(made["boxes"].tolist(), made["scores"].tolist(), strict=True):
-            every.append([
-                Found(ability.classes[int(kind)], ((x0 + x1) / 2, (y0 + y1) / 2))
-                for (kind, x0, y0, x1, y1), score in zip(boxes, scores, strict=True)
+            sure = [
+                (score, int(kind), box)
+                for (kind, *box), score in zip(boxes, scores, strict=True)
                 if kind >= 0 and score >= SURE
-            ])  # fmt: skip
+            ]
+            every.append(objects(sure, ability.classes))
     return every
+
+
+def objects(sure: Sequence[tuple[float, int, list[float]]], kinds: Sequence[str]) -> list[Found]:
+    """Of boxes (score, kind, [x0, y0, x1, y1]) the likeliest each where it is: those are left out
+    whose centre is in the middle half of a likelier one, since objects do not touch one another."""
+    found: list[Found] = []
+    taken: list[list[float]] = []
+    for _, kind, (x0, y0, x1, y1) in sorted(sure, reverse=True):
+        x, y = (x0 + x1) / 2, (y0 + y1) / 2
+        if not any(
+            abs(2 * x - a0 - a1) < (a1 - a0) / 2 and abs(2 * y - b0 - b1) < (b1 - b0) / 2
+            for a0, b0, a1, b1 in taken
+        ):
+            taken.append([x0, y0, x1, y1])
+            found.append(Found(kinds[kind], (x, y)))
+    return found
 
 
 def scores(said: Sequence[Said], found: Sequence[Sequence[Found]]) -> dict[str, float]:

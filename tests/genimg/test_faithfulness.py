@@ -13,7 +13,15 @@ from genimg.data.grammar import read
 from genimg.data.opening import open_dataset
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.faithfulness import Found, compared, detected, faithful, refuse_detector, scores
+from genimg.faithfulness import (
+    Found,
+    compared,
+    detected,
+    faithful,
+    objects,
+    refuse_detector,
+    scores,
+)
 
 CAPTION = "a red disc left of a blue striped star"
 DISC, STAR = Found("red disc", (8, 16)), Found("blue star", (24, 17))
@@ -57,6 +65,17 @@ def test_scores_are_parts_of_images_and_of_relations_where_these_are_said():
     assert made["all_right"] == 0.5
     assert made["product"] == pytest.approx(0.5 * 0.5 * 0.75 * 0.75)
     assert "relation" not in scores([read("two red discs")], [[DISC]])
+
+
+def test_where_two_kinds_are_likely_it_is_one_object_of_the_likelier():
+    kinds = ["red disc", "red star", "blue star"]
+    sure = [
+        (0.4, 1, [2, 2, 12, 12]), (0.9, 0, [1, 1, 11, 11]), (0.8, 0, [14, 1, 24, 11]),
+        (0.5, 2, [14, 14, 24, 24]),
+    ]  # fmt: skip
+    expected = [("red disc", (6, 6)), ("red disc", (19, 6)), ("blue star", (19, 19))]
+    assert objects(sure, kinds) == expected
+    assert objects([], kinds) == []
 
 
 def oracle(data: Captioned, indices: np.ndarray) -> SimpleNamespace:
