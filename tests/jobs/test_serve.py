@@ -54,7 +54,8 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Ray was about to be started")
 
     monkeypatch.setattr("cluster.local.connect", connect)
-    for name, value in FLAGS.items():  # so that what the command sets is taken back
+    flags = FLAGS | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    for name, value in flags.items():  # so that what the command sets is taken back
         monkeypatch.setenv(name, value)
 
 
