@@ -65,6 +65,64 @@ class _File(BaseModel):
         return self
 
 
+class KeyFile:
+    """Keys in a file of this machine, which only its owner may read, or of S3."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        place, self._name = split(everywhere(address))
+        self._storage = open_storage(place)
+
+    def read(self) -> tuple[Key, ...]:
+        """Raises NotFound, or StorageError where they cannot be read."""
+        return parse(self._storage.read(self._name)[0], self.address)
+
+    def add(self, key: Key) -> None:
+        """Keep a key. Raises KeysError where its name is taken."""
+
+        def with_it(keys: tuple[Key, ...]) -> Iterable[Key]:
+            if any(each.name == key.name for each in keys):
+                reason = f"has a key {key.name!r} already; revoke it, or name another"
+                raise KeysError(f"{self.address} {reason}")
+            return (*keys, key)
+
+        self._change(with_it)
+
+    def revoke(self, name: str) -> None:
+        """Take a key out. Raises KeysError where there is none of this name."""
+
+        def without_it(keys: tuple[Key, ...]) -> Iterable[Key]:
+            left = [key for key in keys if key.name != name]
+            if len(left) == len(keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise KeysError(f"{self.address} has no key {name!r}; it has {known}")
+            return left
+
+        self._change(without_it)
+
+    def _change(self, changed: Callable[[tuple[Key, ...]], Iterable[Key]]) -> None:
+        for _ in range(_TRIES):
+            etag = None
+            keys: tuple[Key, ...] = ()
+            try:
+                data, etag = self._storage.read(self._name)
+                keys = parse(data, self.address)
+            except NotFound:
+                pass
+            after = [key.model_dump(mode="json", exclude_defaults=True) for key in changed(keys)]
+            content = json.dumps({"keys": after}, indent=2).encode() + b"\n"
+            try:
+                with _private():
+                    if etag is None:
+                        self._storage.create(self._name, content)
+                    else:
+                        self._storage.replace(self._name, content, etag)
+            except (AlreadyExists, Changed):  # by somebody else meanwhile
+                continue
+            return
+        raise KeysError(f"{self.address}: others change it all the time; try again")
+
+
 def new(name: str, **may: object) -> tuple[Key, str]:
     """(a key, which may do what is said; the text that its holder sends). Raises KeysError."""
     secret = secrets.token_urlsafe(32)
@@ -96,12 +154,6 @@ def parse(data: bytes | str, source: str) -> tuple[Key, ...]:
         raise KeysError(f"{source}: not keys: {_problem(error)}") from None
 
 
-def read(address: str) -> tuple[Key, ...]:
-    """The keys in a file of this machine or of S3. Raises NotFound, StorageError."""
-    place, name = split(everywhere(address))
-    return parse(open_storage(place).read(name)[0], address)
-
-
 def reader(file: str | None, open: bool) -> Callable[[], tuple[Key, ...]] | None:
     """What reads the keys that a server asks for: of a file, or else of the environment.
 
@@ -114,32 +166,8 @@ def reader(file: str | None, open: bool) -> Callable[[], tuple[Key, ...]] | None
             raise KeysError(f"open (--open) and {told} are both given; leave one of them out")
         return None
     if file:
-        return lambda: read(file)
+        return KeyFile(file).read
     return (lambda: parse(text, VARIABLE)) if text else None
-
-
-def add(address: str, key: Key) -> None:
-    """Keep a key in a file, which only its owner may read. KeysError where the name is taken."""
-
-    def with_it(keys: tuple[Key, ...]) -> Iterable[Key]:
-        if any(each.name == key.name for each in keys):
-            raise KeysError(f"{address} has a key {key.name!r} already; revoke it, or name another")
-        return (*keys, key)
-
-    _change(address, with_it)
-
-
-def revoke(address: str, name: str) -> None:
-    """Take a key out of a file. Raises KeysError where there is none of this name."""
-
-    def without_it(keys: tuple[Key, ...]) -> Iterable[Key]:
-        left = [key for key in keys if key.name != name]
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise KeysError(f"{address} has no key {name!r}; it has {known}")
-        return left
-
-    _change(address, without_it)
 
 
 def is_loopback(host: str) -> bool:
@@ -156,31 +184,6 @@ def remedy(host: str) -> str:
         f"--host {host}: everybody who reaches it could use it; make a key with "
         "`genimg keys add NAME` and give --keys FILE, or say --open"
     )
-
-
-def _change(address: str, changed: Callable[[tuple[Key, ...]], Iterable[Key]]) -> None:
-    place, name = split(everywhere(address))
-    storage = open_storage(place)
-    for _ in range(_TRIES):
-        etag = None
-        keys: tuple[Key, ...] = ()
-        try:
-            data, etag = storage.read(name)
-            keys = parse(data, address)
-        except NotFound:
-            pass
-        after = [key.model_dump(mode="json", exclude_defaults=True) for key in changed(keys)]
-        new_data = json.dumps({"keys": after}, indent=2).encode() + b"\n"
-        try:
-            with _private():
-                if etag is None:
-                    storage.create(name, new_data)
-                else:
-                    storage.replace(name, new_data, etag)
-        except (AlreadyExists, Changed):  # by somebody else meanwhile
-            continue
-        return
-    raise KeysError(f"{address}: others change it all the time; try again")
 
 
 @contextmanager

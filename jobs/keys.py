@@ -67,7 +67,7 @@ def add(
         megapixels_per_minute=megapixels,
         expires=expires,
     )
-    keys.add(file, key)
+    keys.KeyFile(file).add(key)
     say(f"the key of {name}, which is kept nowhere; servers of --keys {file} take it in seconds:")
     typer.echo(text)
 
@@ -83,7 +83,7 @@ def list_(file: FileOption = "keys.json") -> None:
     table = Table()
     for heading in ("name", "begins with", "models", "requests/min", "megapixels/min", "expires"):
         table.add_column(heading, overflow="fold")
-    for key in keys.read(file):
+    for key in keys.KeyFile(file).read():
         expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M} UTC"
         limits = (key.requests_per_minute, key.megapixels_per_minute)
         cells = (
@@ -105,7 +105,7 @@ def revoke(name: Name, file: FileOption = "keys.json") -> None:
     """
     from cluster import keys
 
-    keys.revoke(file, name)
+    keys.KeyFile(file).revoke(name)
     say(f"revoked {name}")
 
 

@@ -1,5 +1,6 @@
 """What `genimg serve` refuses: one line and exit code 2, before Ray starts."""
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -74,15 +75,25 @@ OPTIONS = [
     ("--model dcgan --replicas 0", "ingress.replicas=0", "greater than or equal to 1"),
     ("--model dcgan --replicas 4..1", "min_replicas=4 is more than max_replicas=1"),
     (
-        "--model dcgan --host 192.0.2.254",
+        "--model dcgan --open --host 192.0.2.254",
         "192.0.2.254:8000: cannot listen there: Cannot assign",
         "--host",
     ),
     (
-        "--model dcgan --host nowhere.invalid",
+        "--model dcgan --open --host nowhere.invalid",
         "nowhere.invalid:8000: cannot listen there: Name or",
         "--host",
     ),
+    (
+        "--model dcgan --host 0.0.0.0",
+        "--host 0.0.0.0: everybody who reaches it",
+        "`genimg keys add NAME` and give --keys FILE, or say --open",
+    ),
+    ("--model dcgan --host ::", "--host ::: everybody who reaches it"),
+    ("--config outside.yaml", "--host 0.0.0.0: everybody who reaches it"),
+    ("--model dcgan --keys none.json", "none.json: there is no key in it", "genimg keys add NAME"),
+    ("--model dcgan --keys good.yaml", "good.yaml: not keys"),
+    ("--model dcgan --keys none.json --open", "keys_file (--keys) are both given", "leave one"),
     ("--config serve.yaml", "serve.yaml: cannot be read", "No such file"),
     ("--config registry", "registry: cannot be read", "Is a directory"),
     ("--config binary.yaml", "binary.yaml: cannot be read"),
@@ -137,6 +148,8 @@ def only_line(outcome) -> str:
 @pytest.mark.parametrize(("options", "parts"), [(line, parts) for line, *parts in OPTIONS])
 def test_wrong_options_are_refused_in_one_line(s3, place, command, options, parts):
     (place / "good.yaml").write_text(yaml.safe_dump(config()))
+    outside = config(http_options={"host": "0.0.0.0"})
+    (place / "outside.yaml").write_text(yaml.safe_dump(outside))
     (place / "odd.yaml").write_text("a: [")
     (place / "binary.yaml").write_bytes(b"\xff\xfe\x80")
     line = only_line(command(f"serve {options}"))
@@ -172,6 +185,45 @@ def test_a_port_that_is_taken_is_refused(place, command):
         port = other.getsockname()[1]
         line = only_line(command(f"serve --model dcgan --port {port}"))
     assert f"127.0.0.1:{port}: cannot listen there: Address already in use;" in line
+
+
+def test_keys_are_also_those_of_the_environment(place, command, monkeypatch):
+    monkeypatch.setenv("GENIMG_KEYS", '{"keys": []}')
+    line = only_line(command("serve --model dcgan --host 0.0.0.0"))
+    assert "GENIMG_KEYS: there is no key in it" in line
+    monkeypatch.setenv("GENIMG_KEYS", "{")
+    assert "GENIMG_KEYS: not keys" in only_line(command("serve --model dcgan"))
+    assert "GENIMG_KEYS are both given" in only_line(command("serve --model dcgan --open"))
+
+
+def test_with_a_key_others_may_reach_it(place, command, monkeypatch):
+    made = command("keys add alice")
+    (text,) = made.lines
+    assert text.startswith("genimg_")
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --model dcgan --host 0.0.0.0 --keys keys.json")
+    monkeypatch.setenv("GENIMG_KEYS_FILE", str(place / "keys.json"))
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --model dcgan --host 0.0.0.0")
+    assert command("keys revoke alice").code == 0
+    assert "there is no key in it" in only_line(command("serve --model dcgan --host 0.0.0.0"))
+
+
+def test_haproxy_that_cannot_be_told_where_to_listen_is_refused(monkeypatch):
+    from genimg.errors import InputError
+    from jobs.server import ray_privates
+
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    monkeypatch.setattr(ray_privates, "haproxy", lambda: "/usr/sbin/haproxy")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    before = dict(os.environ)
+    with (
+        pytest.raises(InputError, match=r"noexec.*RAY_SERVE_ENABLE_HA_PROXY=0"),
+        ray_privates.private_places(60, "0.0.0.0"),
+    ):
+        pass
+    for name in os.environ.keys() - before.keys():
+        monkeypatch.delenv(name)
 
 
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
