@@ -149,6 +149,8 @@ def keys_of(
     try:
         read = stored.reader(settings.keys_file, settings.open)
         return read and Keys(read, settings.poll_s, settings.places(), meters, replicas)
+    except NotFound as error:
+        raise InputError(f"keys: {error}; make one with `genimg keys add NAME`") from None
     except StorageError as error:
         raise InputError(f"keys: {error}") from None
 

@@ -379,7 +379,7 @@ def test_a_server_does_not_start_with_keys_that_it_cannot_read(tmp_path, monkeyp
 
     assert keys_of(settings()) is None
     assert keys_of(settings(open=True)) is None
-    with pytest.raises(InputError, match=r"there is no keys\.json"):
+    with pytest.raises(InputError, match=r"there is no keys\.json.*`genimg keys add NAME`"):
         keys_of(settings(keys_file=str(tmp_path / "keys.json")))
     with pytest.raises(InputError, match="both given"):
         keys_of(settings(keys_file=str(tmp_path / "keys.json"), open=True))

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import openai
@@ -153,7 +154,7 @@ def test_nothing_but_the_apis_port_is_open_to_other_machines(server):
 def test_who_has_no_key_gets_nothing_of_any_replica(server):
     ports = {port for _, port in listening(server.replicas("ingress"))}
     answers: Counter[int] = Counter()
-    for port in ports:  # by HTTP, or between deployments, for which there is a token of Ray's
+    for port in ports:  # of HTTP, and of what speaks gRPC
         try:
             answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)
         except httpx.TransportError:
@@ -161,6 +162,21 @@ def test_who_has_no_key_gets_nothing_of_any_replica(server):
         answers[answer.status_code] += 1
     assert answers == {401: 2}
     assert {httpx.post(f"{server.url}{SAMPLE}").status_code for _ in range(10)} == {401}
+
+
+def test_the_ports_between_deployments_ask_for_rays_token(server):
+    replicas = server.processes("ray::ServeReplica")
+    codes: Counter[str] = Counter()
+    for _, port in listening(replicas):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            try:
+                channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+                codes["answered"] += 1
+            except grpc.RpcError as error:
+                codes[error.code().name] += 1
+    # of each replica that of Serve, and that of Ray, which knows no such call; and those of HTTP
+    each = len(replicas)
+    assert codes == {"UNAUTHENTICATED": each, "UNIMPLEMENTED": each, "UNAVAILABLE": 2}
 
 
 def test_a_revoked_key_is_soon_one_for_no_replica(server):

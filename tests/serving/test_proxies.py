@@ -18,14 +18,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import until
+from live_server import made_key, until
 from local_s3 import free_port
 from sockets import listening
 from starlette.responses import JSONResponse
 
+from genimg.errors import InputError
 from jobs.server.ray_privates import FLAGS, haproxy, script
 from serving.errors import ApiError
+from serving.metrics import Meters
 from serving.proxies import InOurForm
+from serving.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
 
@@ -221,6 +224,35 @@ def test_without_more_said_it_is_the_haproxy_that_comes_with_ray():
     assert said.stdout.startswith("HAProxy version 2.8")
     scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert scripts["scripts"]["genimg-haproxy"] == "serving.proxies:haproxy"
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "starts"),
+    [
+        ("127.0.0.1", {}, True),
+        ("0.0.0.0", {}, False),
+        ("192.0.2.1", {}, False),
+        ("0.0.0.0", {"open": True}, True),
+        ("0.0.0.0", {"keys_file": "keys.json"}, True),
+    ],
+)
+def test_a_replica_that_others_reach_does_not_start_without_keys(
+    host, more, starts, tmp_path, monkeypatch
+):
+    from serving.deployments import guard
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENIMG_HOST", host)
+    made_key(tmp_path / "keys.json", "alice")
+    settings = Settings.validated({"models": [{"ref": "a"}]} | more)
+    if not starts:
+        with pytest.raises(InputError, match=r"genimg keys add NAME.*--keys FILE.*--open"):
+            guard(settings, Meters())
+        return
+    keys = guard(settings, Meters())
+    assert (keys is not None) == ("keys_file" in more)
+    if keys:
+        keys.close()
 
 
 def plain(status: int, text: str, *headers: tuple[bytes, bytes]):
