@@ -85,7 +85,7 @@ def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
     base = free_block()
     # Not in TMPDIR: the paths of HAProxy's sockets may have 97 characters.
     with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        for name, value in {
+        places = {
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
@@ -99,8 +99,7 @@ def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
             # HAProxy on the same machine learns at once that a replica stops.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "GENIMG_UPLOAD_S": str(math.ceil(upload_s)),
-        }.items():
-            os.environ.setdefault(name, value)
+        }
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and (binary := haproxy()):
             start = Path(folder) / "haproxy"
             start.write_text(script(binary))
@@ -111,10 +110,16 @@ def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
                     "be told to keep its statistics on this machine; mount it anew, or do without "
                     "HAProxy by RAY_SERVE_ENABLE_HA_PROXY=0"
                 )
-            os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(start))
-            if host not in (None, "localhost", "127.0.0.1"):
-                os.environ.setdefault("GENIMG_HOST", host)
-        yield
+            places["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(start)
+            if host is not None and host not in ("localhost", "127.0.0.1"):
+                places["GENIMG_HOST"] = host
+        added = places.keys() - os.environ.keys()
+        os.environ.update({name: places[name] for name in added})
+        try:
+            yield
+        finally:
+            for name in added:
+                os.environ.pop(name, None)
 
 
 def inside(host: str) -> str:

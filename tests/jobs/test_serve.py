@@ -3,6 +3,8 @@
 import os
 import shutil
 import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -209,21 +211,47 @@ def test_with_a_key_others_may_reach_it(place, command, monkeypatch):
     assert "there is no key in it" in only_line(command("serve --model dcgan --host 0.0.0.0"))
 
 
-def test_haproxy_that_cannot_be_told_where_to_listen_is_refused(monkeypatch):
+@pytest.fixture
+def with_haproxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is one, wherever this is; what is set in the environment meanwhile is taken back."""
+    monkeypatch.setattr("jobs.server.ray_privates.haproxy", lambda: "/usr/sbin/haproxy")
+    before = dict(os.environ)
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_haproxy_listens_for_serve_which_stays_inside(with_haproxy):
+    from jobs.server.ray_privates import inside, private_places
+
+    assert inside("0.0.0.0") == "0.0.0.0"
+    with private_places(60, "0.0.0.0"):
+        assert os.environ["GENIMG_HOST"] == "0.0.0.0"
+        assert inside("0.0.0.0") == "127.0.0.1"
+        admin = Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+        assert stat.S_IMODE(admin.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "localhost"])
+def test_where_serve_listens_itself_haproxy_is_told_nothing(with_haproxy, host):
+    from jobs.server.ray_privates import inside, private_places
+
+    with private_places(60, host):
+        assert inside("here") == "here"
+
+
+def test_haproxy_that_cannot_be_told_where_to_listen_is_refused(with_haproxy, monkeypatch):
     from genimg.errors import InputError
     from jobs.server import ray_privates
 
-    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
-    monkeypatch.setattr(ray_privates, "haproxy", lambda: "/usr/sbin/haproxy")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    before = dict(os.environ)
     with (
         pytest.raises(InputError, match=r"noexec.*RAY_SERVE_ENABLE_HA_PROXY=0"),
         ray_privates.private_places(60, "0.0.0.0"),
     ):
         pass
-    for name in os.environ.keys() - before.keys():
-        monkeypatch.delenv(name)
 
 
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
