@@ -54,17 +54,16 @@ class Keyed:
         if free:
             await self._answered(caller, scope, receive, send)
             return
+        send = self._telling(key, send)
         try:
+            if scope["method"] == "POST":
+                self.keys.take_request(key)
             self.keys.take_place(key)
         except ApiError as error:
             await self._refused(error, scope, receive, send)
             return
         try:
-            if scope["method"] == "POST":
-                self.keys.take_request(key)
-            await self._answered(caller, scope, receive, self._telling(key, send))
-        except ApiError as error:
-            await self._refused(error, scope, receive, self._telling(key, send))
+            await self._answered(caller, scope, receive, send)
         finally:
             self.keys.busy[key.name] -= 1
 

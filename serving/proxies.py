@@ -47,7 +47,7 @@ def haproxy(binary: str | None = None, tethered: bool = False) -> NoReturn:
     arguments = sys.argv[1:]
     if "-f" in arguments:
         prepare(Path(arguments[arguments.index("-f") + 1]))
-    if tethered:
+    if tethered and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     binary = binary or _binary()
     os.execv(binary, [binary, *arguments])

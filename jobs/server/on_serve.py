@@ -38,7 +38,7 @@ def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
     if nodes > 1 and host in ("127.0.0.1", "localhost", "::1"):
         raise InputError(
             f"--host {host}: this cluster has {nodes} nodes, which could not reach one another; "
-            "give --host 0.0.0.0, and guard their network"
+            "give --host 0.0.0.0 and --keys FILE, and guard their network"
         )
 
 

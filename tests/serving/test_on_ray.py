@@ -162,6 +162,10 @@ def test_who_has_no_key_gets_nothing_of_any_replica(server):
         answers[answer.status_code] += 1
     assert answers == {401: 2}
     assert {httpx.post(f"{server.url}{SAMPLE}").status_code for _ in range(10)} == {401}
+    large = b"x" * 10_000_000  # of which nobody waits for the end
+    assert {httpx.post(f"{server.url}{DENOISE}", content=large).status_code for _ in range(4)} == {
+        401
+    }
 
 
 def test_the_ports_between_deployments_ask_for_rays_token(server):
