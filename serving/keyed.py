@@ -108,7 +108,7 @@ class Permitted:
     async def call(self, model: str | None, request: Request) -> Answer:
         """As of the backend. Raises ApiError 429 where the key has had its pixels of a minute."""
         caller = CALLER.get()
-        if caller.name:
+        if caller != Caller():
             request = replace(request, caller=caller)
             key = self.keys.named(caller.name)
             if key and key.megapixels_per_minute is not None:

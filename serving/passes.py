@@ -126,6 +126,8 @@ class Passes(Generic[Item, Result]):
             return await entry.future
         finally:
             self._leave(entry)
+            if not entry.future.cancel() and not entry.future.cancelled():
+                entry.future.exception()  # seen, though another came first
 
     def close(self) -> None:
         """End the thread after its present pass; all that waits fails."""

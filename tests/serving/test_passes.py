@@ -1,6 +1,7 @@
 """Every work is answered once and by its own rows, in whatever passes they ride, and in turn."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -343,6 +344,39 @@ def test_of_several_owners_each_leads_a_pass_in_turn():
         await asyncio.to_thread(queue.close)
 
     asyncio.run(scenario())
+
+
+def test_what_fails_after_it_had_to_make_room_is_no_unseen_error():
+    async def scenario() -> list[dict]:
+        unseen: list[dict] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unseen.append(told))
+        gate = Gate()
+        queue = Queue(gate, max_queue=2)
+        first = queue.ask(0, owner="greedy")
+        await entered(gate)
+        slow = asyncio.Event()
+
+        async def prepare() -> Rows:
+            await slow.wait()
+            raise LookupError
+
+        held = [asyncio.ensure_future(queue.submit(prepare, 1, "greedy")) for _ in range(2)]
+        await queued(queue, 2)
+        other = queue.ask(1, owner="other")  # for which the second has to go
+        await asyncio.sleep(0.01)
+        slow.set()
+        assert [type(each) for each in await asyncio.gather(*held, return_exceptions=True)] == [
+            LookupError
+        ] * 2
+        gate.open.set()
+        assert await asyncio.gather(first, other) == [0, 2]
+        await asyncio.to_thread(queue.close)
+        del held
+        gc.collect()
+        await asyncio.sleep(0)
+        return unseen
+
+    assert asyncio.run(scenario()) == []
 
 
 def test_whoever_holds_most_of_a_full_queue_makes_room():
