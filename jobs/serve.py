@@ -34,7 +34,9 @@ def serve(
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="0.0.0.0 lets others in.  \\[default: the file's, or 127.0.0.1]"),
+        typer.Option(
+            help="0.0.0.0: others too, with --keys.  \\[default: the file's, or 127.0.0.1]"
+        ),
     ] = None,
     registry: Annotated[
         str | None,
