@@ -8,7 +8,8 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 _AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
@@ -51,11 +52,19 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
                 log_to_driver=False,
                 _temp_dir=folder,
             )
+            _tighten_token()
             try:
                 with _terminated_like_interrupted():
                     yield
             finally:
                 ray.shutdown()
+
+
+def _tighten_token() -> None:
+    """Ray writes the token that guards its ports so that others can read it."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    with suppress(OSError):  # there is none, or it is somebody else's
+        (Path(given) if given else Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 @contextmanager

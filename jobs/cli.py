@@ -3,7 +3,7 @@
 import typer
 
 from genimg.operations import OPERATIONS
-from jobs import models
+from jobs import keys, models
 from jobs.compare import compare
 from jobs.compose import compose
 from jobs.console import run
@@ -39,6 +39,7 @@ for command in (
 ):
     app.command(rich_help_panel=LIFE)(command)
 app.add_typer(models.app, name="models", rich_help_panel=LIFE)
+app.add_typer(keys.app, name="keys", rich_help_panel=LIFE)
 for operation in OPERATIONS.values():
     app.command(operation.name, rich_help_panel=DOING)(verb(operation))
 

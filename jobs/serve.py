@@ -34,7 +34,9 @@ def serve(
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="0.0.0.0 lets others in.  \\[default: the file's, or 127.0.0.1]"),
+        typer.Option(
+            help="0.0.0.0: others too, with --keys.  \\[default: the file's, or 127.0.0.1]"
+        ),
     ] = None,
     registry: Annotated[
         str | None,
@@ -57,6 +59,17 @@ def serve(
             "\\[default: the file's, or auto]"
         ),
     ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ask for the keys that `genimg keys` has put there; needed, unless --open, where "
+            "others reach --host.  \\[default: the file's, or $GENIMG_KEYS_FILE]",
+        ),
+    ] = None,
+    open: Annotated[
+        bool, typer.Option("--open", help="Ask nobody for a key, whoever reaches --host.")
+    ] = False,
 ) -> None:
     """Serve models over HTTP, in OpenAI's dialect and on plain routes, until Ctrl-C.
 
@@ -71,15 +84,19 @@ def serve(
     with ctrl_c_ends():
         from jobs.server.config_file import builder_of
 
-        file = read_options(config, model or [], port, host, registry, replicas, precision)
+        file = read_options(
+            config, model or [], port, host, registry, replicas, precision, keys, open
+        )
 
         from jobs.server import on_serve, ray_privates
+        from jobs.server.guarding import refuse_unguarded
 
-        ray_privates.set_flags()
+        there = bool(os.environ.get("RAY_ADDRESS"))
+        ray_privates.set_flags(within=not there)
         builder, kind = builder_of(file.application.import_path)
         settings = kind.validated(file.application.args)
+        guarded = refuse_unguarded(settings, file.http_options.host)
         able = capabilities(settings)
-        there = bool(os.environ.get("RAY_ADDRESS"))
         if not there:
             refuse_taken(file)
 
@@ -91,14 +108,17 @@ def serve(
 
     def ready(url: str) -> None:
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
-        for line in examples(url, able):
+        for line in examples(url, able, guarded):
             say(f"  {line}")
         say("Ctrl-C stops it")
 
-    with ray_privates.private_places(settings.limits.upload_s), ExitStack() as stack:
+    outside = None if there else file.http_options.host
+    with ray_privates.private_places(settings.limits.upload_s, outside), ExitStack() as stack:
         with ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
+        if there:
+            refuse_unguarded(settings, ray_privates.host_there() or file.http_options.host)
         on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
 
 
@@ -110,6 +130,8 @@ def read_options(
     registry: str | None,
     replicas: str | None,
     precision: str | None = None,
+    keys: str | None = None,
+    open: bool = False,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
@@ -139,6 +161,11 @@ def read_options(
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
         args["models"] = with_precision(args.get("models"), precision)
+    keys = keys or args.get("keys_file") or os.environ.get("GENIMG_KEYS_FILE")
+    if isinstance(keys, str):
+        args["keys_file"] = everywhere(keys)
+    if open:
+        args["open"] = True
     http = file.http_options.model_dump()
     http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
     application = file.application.model_dump() | {"args": args}
@@ -174,11 +201,14 @@ def refuse_taken(file: ServeFile) -> None:
         raise InputError(f"{host}:{port}: cannot listen there: {reason}; see --port and --host")
 
 
-def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
+def examples(url: str, models: Mapping[str, Sequence[str]], guarded: bool = False) -> list[str]:
     """A curl line for each thing that can be asked for there, of the first model that can.
 
-    models: what each can, by its reference.
+    models: what each can, by its reference; guarded: a key is asked for.
     """
+    curl = "curl"
+    if guarded:
+        curl += ' -H "Authorization: Bearer $GENIMG_KEY"'
     restored = ("restore", "deblock", "deblur", "enhance", "colourise", "upscale")
     restores = "curl -F image=@photo.png '{url}/v1/images/NAME?model={model}' -o better.png"
     lines = {
@@ -199,7 +229,8 @@ def examples(url: str, models: Mapping[str, Sequence[str]]) -> list[str]:
     for model, can in models.items():
         for each in lines.keys() & can:
             first.setdefault(each, model)
-    return [lines[each].format(url=url, model=model) for each, model in first.items()]
+    told = [lines[each].format(url=url, model=model) for each, model in first.items()]
+    return [line.replace("curl", curl, 1) for line in told]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from serving.answers import EXPOSED
 from serving.backend import Backend
 from serving.direct import Direct
 from serving.errors import ApiError
+from serving.keyed import FREE, Keyed, Permitted
+from serving.keys import Keys
 from serving.metrics import Measured, Meters
 from serving.settings import Limits
 
@@ -26,12 +28,16 @@ def create_app(
     *,
     meters: Meters | None = None,
     origins: Sequence[str] = (),
+    keys: Keys | None = None,
 ) -> FastAPI:
     """An app that answers by `backend`.
 
     meters: what /metrics shows; give the backend's own so that both are in it.
     origins: sites whose scripts may call this from a browser (`*`: all), besides its own.
+    keys: of those who may ask; None: everybody may.
     """
+    if keys:
+        backend = Permitted(backend, keys)
     limits = limits or Limits()
     meters = meters or Meters()
     app = FastAPI(title="genimg", version=__version__, redirect_slashes=False)
@@ -39,6 +45,9 @@ def create_app(
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     routers = [openai.router(backend, limits), native.router(backend, limits)]
     app.add_middleware(Direct, routers=routers)  # the first that is added is the innermost
+    if keys:
+        app.add_middleware(Keyed, keys=keys)
+        documentation.guard(app, FREE)
     app.add_middleware(Measured, meters=meters)
     if origins:
         app.add_middleware(

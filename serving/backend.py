@@ -10,7 +10,7 @@ from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
 from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
-from serving.requests import Answer, ModelInfo, Request
+from serving.requests import Answer, Caller, ModelInfo, Request
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class LocalBackend:
             raise
 
     async def call(self, model: str | None, request: Request) -> Answer:
-        chosen = choose(await self.models(), model, *wanted_of(request))
+        chosen = choose(usable(await self.models(), request.caller), model, *wanted_of(request))
         return await self._hosts[chosen.id].call(request)
 
     async def models(self) -> list[ModelInfo]:
@@ -105,6 +105,11 @@ def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
     meant = f"did you mean {close!r}? " if close else ""
     message = f"model={asked!r}: {reason} served; {meant}valid: {', '.join(ids)}"
     raise ApiError(404, "model_not_found", message, "model")
+
+
+def usable(models: Sequence[ModelInfo], caller: Caller) -> list[ModelInfo]:
+    """Those of models that a caller may use; for all else the others are not there."""
+    return [model for model in models if caller.may_use(model)]
 
 
 def wanted_of(request: Request) -> tuple[str, int | None]:

@@ -15,16 +15,22 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from cluster.keys import is_loopback, remedy
+from genimg.errors import InputError
+from serving import listening
 from serving.app import create_app
-from serving.backend import LocalBackend, choose, loading, wanted_of
+from serving.backend import LocalBackend, choose, loading, usable, wanted_of
 from serving.errors import ApiError
+from serving.keys import Keys, keys_of
+from serving.metrics import Meters
 from serving.requests import Answer, ModelInfo, Request
-from serving.settings import ModelSettings, Placement, Settings
+from serving.settings import ModelSettings, Placement, Settings, places
 
 logger = logging.getLogger(__name__)
 
 Handle = DeploymentHandle[Any]
 
+INGRESS = "ingress"
 REPLICA_LOST = "replica_lost"
 _INFO_S = 0.5  # seconds that a model of its own has to say what it is
 
@@ -41,7 +47,7 @@ def placed(
 ) -> Any:
     """A deployment for some models, with the resources and replicas that were asked for."""
     # Serve's own limit comes second: the answer of a model's queue is JSON, and says what to do.
-    most = 2 * sum(model.max_queue + model.max_batch_size for model in models) + 100
+    most = places(models)
     options: dict[str, Any] = {
         "ray_actor_options": {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus},
         "max_ongoing_requests": most,
@@ -164,11 +170,11 @@ class ComposedBackend:
     async def call(self, model: str | None, request: Request) -> Answer:
         wanted = wanted_of(request)
         try:
-            chosen = choose(await self._known(), model, *wanted)
+            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
         except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
             remote = self.remote.values()
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
-            chosen = choose(await self._known(), model, *wanted)
+            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
         if chosen.id in self.remote:
             return await self.remote[chosen.id].call(request)
         return await self.local.call(chosen.id, request)
@@ -187,7 +193,27 @@ class ComposedBackend:
         return self.local.ready() and all(each.info or each.may_sleep for each in remote)
 
 
-@serve.deployment(name="ingress")
+def guard(settings: Settings, meters: Meters) -> Keys | None:
+    """The keys that a replica is to ask for. Raises InputError where it has none, and others than
+    this machine could reach it, unless it is to be open; asks Serve where that is."""
+
+    def replicas() -> int:
+        if settings.ingress.autoscaling is None:
+            return settings.ingress.replicas
+        try:
+            status = serve.status().applications[serve.get_replica_context().app_name]
+            states = status.deployments[INGRESS].replica_states
+            return sum(number for state, number in states.items() if state == "RUNNING")
+        except (KeyError, RayError, RayServeException):  # it is being deployed
+            return 1
+
+    keys = keys_of(settings, meters, replicas)
+    if not (keys or settings.open) and not is_loopback(host := listening.host()):
+        raise InputError(remedy(host))
+    return keys
+
+
+@serve.deployment(name=INGRESS)
 @serve.ingress()
 class _Ingress:
     """Answers HTTP, by the models in its process and those behind the handles."""
@@ -195,8 +221,10 @@ class _Ingress:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: Mapping[str, Handle]
     ) -> None:
+        listening.keep_inside()
         self.settings = settings
         self.backend = ComposedBackend(settings, handles)
+        self.keys = await asyncio.to_thread(guard, settings, self.backend.local.meters)
         await asyncio.to_thread(load, self.backend.local, settings.ingress)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -205,6 +233,7 @@ class _Ingress:
             self.settings.limits,
             meters=self.backend.local.meters,
             origins=self.settings.origins,
+            keys=self.keys,
         )
 
     async def check_health(self) -> None:
@@ -212,6 +241,8 @@ class _Ingress:
 
     async def __del__(self) -> None:
         await asyncio.to_thread(self.backend.local.close)
+        if self.keys:
+            await asyncio.to_thread(self.keys.close)
 
 
 @serve.deployment
@@ -221,6 +252,7 @@ class _Model:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, model: ModelSettings
     ) -> None:
+        listening.keep_inside()
         self.ref = model.ref
         self.backend = local_backend(settings, [model], model)
         await asyncio.to_thread(load, self.backend, model)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -12,6 +12,9 @@ from serving.formats import ARRAY, MEDIA_TYPES
 from serving.schemas import Parameters
 from serving.settings import Limits
 from serving.uploads import LATENTS_KEYS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 class ErrorDetail(BaseModel):
@@ -29,11 +32,12 @@ class ErrorBody(BaseModel):
 
 _MEANINGS = {
     400: "A parameter or the image cannot be used; `param` names it.",
+    401: "No key, or none that is known here, where keys are asked for.",
     404: "No such model; the message names those that there are.",
     408: "The body has not come in time.",
     413: "The body is too large.",
     415: "The body is no image in a format that is read.",
-    429: "The queue is full; Retry-After says when to come again.",
+    429: "The queue is full, or the key has had its share; Retry-After says when to come again.",
     503: "The model is being loaded; Retry-After says when to come again.",
     504: "No answer in time.",
 }
@@ -66,7 +70,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def refusals() -> dict[int | str, dict[str, Any]]:
     """How a request for images may fail."""
-    return errors(400, 404, 408, 413, 415, 429, 503, 504)
+    return errors(400, 401, 404, 408, 413, 415, 429, 503, 504)
 
 
 def images() -> dict[int | str, dict[str, Any]]:
@@ -187,3 +191,29 @@ def _with_file(
     ]
     without = [] if needed else [described | {"properties": properties}]
     return {"oneOf": choices + without}
+
+
+def guard(app: FastAPI, free: Collection[str]) -> None:
+    """Have the documentation of an app tell of its keys, on all paths but those that are free."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        told = plain()
+        told["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        body = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+        for path, routes in told["paths"].items():
+            for route in routes.values() if path not in free else ():
+                route["security"] = [{"bearer": []}, {"header": []}]
+                for status in (401, 429):
+                    refusal = {"description": _MEANINGS[status]}
+                    route["responses"].setdefault(
+                        str(status), refusal | {"content": {"application/json": body}}
+                    )
+        return told
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -105,6 +105,7 @@ class Host:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
         served, limits = self._served, self.limits
         engine, version = served.engine, served.version.number
+        owner = request.caller.name
         if request.operation.name not in engine.abilities:
             raise cannot(self.info(), request.operation.name)
         check(request, engine, limits)
@@ -114,13 +115,13 @@ class Host:
 
         try:
             if not request.files:
-                made = await self._small.submit(plan, weight(request, limits))
+                made = await self._small.submit(plan, weight(request, limits), owner)
             else:
                 load = await self._coded(lambda: weight(request, limits), self._coders)
                 small = load <= SMALL
                 passes = self._small if small else self._large
                 coders = self._coders if small else self._large_coders
-                made = await passes.submit(lambda: self._coded(plan, coders), load)
+                made = await passes.submit(lambda: self._coded(plan, coders), load, owner)
         except InputError as error:
             raise of_input(error, type(request.operation)) from None
         return Answer(

@@ -36,6 +36,17 @@ class Meters:
         self.unreachable = Counter(
             "registry_failures", "Looks at the registry that failed.", ["model"], **own
         )
+        self.key_requests = Counter(
+            "key_requests", "Requests answered, by the name of the key.", ["key", "status"], **own
+        )
+        self.key_refusals = Counter(
+            "key_refusals",
+            "Requests refused for want of a key, or for too much of one.",
+            ["key", "code"],
+            **own,
+        )
+        self.keys = Gauge("keys", "Keys that may ask.", **own)
+        self.keys_failures = Counter("keys_failures", "Looks at the keys that failed.", **own)
 
     def for_model(self, model: str) -> ModelMeters:
         """The meters of one served reference."""
@@ -62,7 +73,7 @@ class Measured:
     """ASGI middleware: counts requests and times them.
 
     The labels stay few whatever is asked for: the route's pattern, and the id of a served model
-    where one answered (a route leaves it in the request's state).
+    where one answered, and the name of the key (which are left in the request's state).
     """
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
@@ -90,3 +101,5 @@ class Measured:
             model = scope["state"].get("model", "")
             self.meters.requests.labels(route, model, status).inc()
             self.meters.seconds.labels(route).observe(time.perf_counter() - began)
+            if key := scope["state"].get("key"):
+                self.meters.key_requests.labels(key, status).inc()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from serving.errors import ApiError
+from serving.shares import Full, Shares
 
 
 class Work(Protocol):
@@ -44,9 +45,11 @@ UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
 class _Entry(Generic[Item, Result]):
     weight: int
     future: asyncio.Future[Result]
+    owner: str
     item: Item | None = None  # once it is prepared
     taken: int = 0  # rows
     waiting: bool = True  # counts in the queue
+    refused: bool = False  # had to go for another
 
 
 class Passes(Generic[Item, Result]):
@@ -54,7 +57,9 @@ class Passes(Generic[Item, Result]):
 
     The work that has waited longest is in the next pass, with others of its lap's key up to its
     `most` rows. What has rows left then goes behind the others, so that nothing waits for more than
-    one pass of a work however large. Between passes a work is dropped where its caller has gone.
+    one pass of a work however large. Of several owners each is first in a pass in turn, and has
+    its share of the queue (see serving.shares). Between passes a work is dropped where its caller
+    has gone.
 
     Where a pass of several fails, each of them runs again by itself: only the bad one fails.
 
@@ -80,9 +85,8 @@ class Passes(Generic[Item, Result]):
         self.compute = compute
         self.finish = finish
         self.finisher = finisher
-        self.max_queue = max_queue
         self.observe = observe
-        self._waiting = 0
+        self._shares = Shares[_Entry[Item, Result]](max_queue)
         self._closed = False
         self._unfinished = threading.Semaphore(UNFINISHED)
         self._ready: deque[_Entry[Item, Result]] = deque()
@@ -98,18 +102,22 @@ class Passes(Generic[Item, Result]):
     @property
     def waiting(self) -> int:
         """Weight submitted of which no row was computed yet."""
-        return self._waiting
+        return self._shares.weight
 
-    async def submit(self, prepare: Callable[[], Awaitable[Item] | Item], weight: int) -> Result:
+    async def submit(
+        self, prepare: Callable[[], Awaitable[Item] | Item], weight: int, owner: str = ""
+    ) -> Result:
         """The result of a work, or what was raised for it.
 
         prepare: makes the work once it has its place in the queue, so that what it holds (say,
             decoded images) is bounded by the queue.
+        owner: who asks for it.
 
-        Raises ApiError: 429 where the queue is full (an empty one takes anything), 503 when this
-        is closed. Cancelled, it is computed no further.
+        Raises ApiError: 429 where the queue is full (an empty one takes anything), perhaps after a
+        while, for an owner with less in it; 503 when this is closed. Cancelled, it is computed no
+        further.
         """
-        entry = _Entry[Item, Result](weight, asyncio.get_running_loop().create_future())
+        entry = _Entry[Item, Result](weight, asyncio.get_running_loop().create_future(), owner)
         self._enter(entry)
         try:
             made = prepare()
@@ -118,6 +126,8 @@ class Passes(Generic[Item, Result]):
             return await entry.future
         finally:
             self._leave(entry)
+            if not entry.future.cancel() and not entry.future.cancelled():
+                entry.future.exception()  # seen, though another came first
 
     def close(self) -> None:
         """End the thread after its present pass; all that waits fails."""
@@ -133,15 +143,23 @@ class Passes(Generic[Item, Result]):
         with self._changed:
             if self._closed:
                 raise closed()
-            if self._waiting and self._waiting + entry.weight > self.max_queue:
-                message = f"{self._waiting} images wait already; try again in a second"
-                raise ApiError(429, "queue_full", message, headers={"Retry-After": "1"})
-            self._waiting += entry.weight
+            try:
+                going = self._shares.enter(entry)
+            except Full:
+                raise full(f"{self.waiting} images wait already") from None
+            for each in going:
+                each.waiting, each.refused = False, True
+                if each in self._ready:
+                    self._ready.remove(each)
+        if going:
+            _deliver(going, [full("so much of this key waits that others come first")] * len(going))
 
     def _enqueue(self, entry: _Entry[Item, Result]) -> None:
         with self._changed:
             if self._closed:
                 raise closed()
+            if entry.refused:  # as its future says, or will
+                return
             self._ready.append(entry)
             self._changed.notify_all()
 
@@ -155,7 +173,7 @@ class Passes(Generic[Item, Result]):
     def _start(self, entry: _Entry[Item, Result]) -> None:
         if entry.waiting:
             entry.waiting = False
-            self._waiting -= entry.weight
+            self._shares.leave(entry)
 
     def _work(self) -> None:
         while parts := self._next():
@@ -175,7 +193,7 @@ class Passes(Generic[Item, Result]):
         parts: list[tuple[_Entry[Item, Result], int, int]] = []
         key: Hashable = None
         room = 0
-        for entry in list(self._ready):
+        for entry in self._shares.in_turn(list(self._ready)):
             assert entry.item is not None, "what is ready is prepared"
             own, end = entry.item.lap(entry.taken)
             if parts and own != key:
@@ -185,6 +203,7 @@ class Passes(Generic[Item, Result]):
                 continue
             if not parts:
                 key, room = own, entry.item.most
+                self._shares.serve(entry.owner)
             self._start(entry)
             stop = min(entry.taken + room, end)
             parts.append((entry, entry.taken, stop))
@@ -264,3 +283,8 @@ def deliverable(error: BaseException) -> Exception:
 
 def closed() -> ApiError:
     return ApiError(503, "shutting_down", "this server is stopping", headers={"Retry-After": "1"})
+
+
+def full(reason: str) -> ApiError:
+    message = f"{reason}; try again in a second"
+    return ApiError(429, "queue_full", message, headers={"Retry-After": "1"})

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from serving.listening import narrowed
+
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,7 +47,7 @@ def haproxy(binary: str | None = None, tethered: bool = False) -> NoReturn:
     arguments = sys.argv[1:]
     if "-f" in arguments:
         prepare(Path(arguments[arguments.index("-f") + 1]))
-    if tethered:
+    if tethered and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     binary = binary or _binary()
     os.execv(binary, [binary, *arguments])
@@ -82,7 +84,7 @@ def prepare(config: Path) -> None:
         f"timeout http-request {os.environ.get(UPLOAD_S, '60')}s",
         *(f"errorfile {status} {folder}/{name}.http" for status, name in files.items()),
     ]
-    text = re.sub(r"(?m)^ *errorfile .*\n", "", config.read_text())
+    text = re.sub(r"(?m)^ *errorfile .*\n", "", narrowed(config.read_text()))
     text = re.sub(r"(?m)^defaults\n", lambda _: _section("defaults", defaults), text, count=1)
     # The app watches for clients that leave; Ray's replica would do so once more.
     watched = ["http-request set-header x-request-disconnect-disabled ?1"]

@@ -26,12 +26,24 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who asks: a key, or where none is asked for anybody."""
+
+    name: str = ""  # of the key
+    models: tuple[str, ...] | None = None  # ids or names that it may use; None: all
+
+    def may_use(self, model: ModelInfo) -> bool:
+        return self.models is None or bool({model.id, model.name} & set(self.models))
+
+
+@dataclass(frozen=True)
 class Request:
     """An operation, the files that it is done on, by their parameters, and how it is answered."""
 
     operation: Operation
     files: Mapping[str, bytes] = field(default_factory=dict)
     output: Output = Output()
+    caller: Caller = Caller()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -120,9 +121,14 @@ class Settings(Section):
     """the replicas that take the requests"""
     limits: Limits = Limits()
     poll_s: float = Field(2.0, gt=0)
-    """seconds between two looks at where the references point"""
+    """seconds between two looks at where the references point, and at the keys"""
     origins: tuple[str, ...] = ()
     """sites whose scripts may call this from a browser, as https://example.org; `*`: all"""
+    keys_file: str | None = None
+    """file with the keys of those who may ask, here or in S3, as `genimg keys` writes it; without
+    one, and without GENIMG_KEYS in the environment, nobody is asked for a key"""
+    open: bool = False
+    """everybody who reaches it may ask, also from other machines"""
 
     @model_validator(mode="after")
     def each_once(self) -> Self:
@@ -132,6 +138,10 @@ class Settings(Section):
             raise ValueError(f"models: {', '.join(twice)} is given twice; leave one out")
         return self
 
+    def places(self) -> int:
+        """Requests that a replica of the ingress takes at a time."""
+        return places(self.models)
+
     def least(self) -> tuple[float, float]:
         """(CPUs, GPUs) that the smallest number of replicas takes."""
         own = [model for model in self.models if model.placement == "own"]
@@ -140,3 +150,9 @@ class Settings(Section):
             cpus += place.fewest * place.num_cpus
             gpus += place.fewest * place.num_gpus
         return cpus, gpus
+
+
+def places(models: Iterable[ModelSettings]) -> int:
+    """Requests that a replica with some models takes at a time: so many that it is their queues,
+    and not Serve, which turn away what is too much."""
+    return 2 * sum(model.max_queue + model.max_batch_size for model in models) + 100

@@ -16,7 +16,7 @@ from genimg import images, moving
 from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import Kind, Tiling
+from genimg.operations import Kind, Operation, Tiling
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
@@ -128,6 +128,8 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
         format, _ = written(request, operation.pixel(inputs)[None])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
+    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+        refuse_many(operation, max(plan.count, operation.drawn), engine.recipe.data.size, limits)
     most = min(most, engine.most(plan, waited=True))
     return Work(request, engine, plan, most, time.perf_counter())
 
@@ -139,6 +141,14 @@ def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limi
         reason = f"{width}x{height} would come of it, and {limits.max_pixels:,} pixels are the most"
         raise ApiError(400, "image_too_large", f"image: {reason}", "image")
     images.refuse_sides(format, width, height)
+
+
+def refuse_many(operation: Operation, count: int, side: int, limits: Limits) -> None:
+    """ApiError for images of `side` pixels that together have more than are answered with."""
+    if count * side * side > limits.max_pixels:
+        key = next((key for key in ("n", "frames") if hasattr(operation, key)), "latents")
+        reason = f"{count} images of {side}x{side} would come of it, and {limits.max_pixels:,}"
+        raise ApiError(400, "image_too_large", f"{key}: {reason} pixels are the most", key)
 
 
 def finish(work: Work) -> Made:

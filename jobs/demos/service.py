@@ -91,7 +91,8 @@ def server(output: Path) -> Iterator[tuple[str, float]]:
     began = time.monotonic()
     command = [sys.executable, "-m", "jobs.serve", f"--port={port}"]
     command += ["--model=shapes@best", "--model=denoiser@best"]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    others = ("RAY_ADDRESS", "GENIMG_KEYS", "GENIMG_KEYS_FILE")
+    environment = {key: value for key, value in os.environ.items() if key not in others}
     environment["GENIMG_REGISTRY"] = str((output / "registry").absolute())
     process = subprocess.Popen(command, env=environment)
     address = f"http://127.0.0.1:{port}"

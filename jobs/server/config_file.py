@@ -16,7 +16,7 @@ from jobs.console import parse_count
 
 
 class Http(Section):
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     """address to listen on; 0.0.0.0 for all"""
     port: int = Field(8000, ge=1, le=65535)
     """port to listen on"""

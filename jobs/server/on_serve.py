@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from genimg.errors import InputError
 from jobs.console import say
 from jobs.server.config_file import Http, ServeFile
-from jobs.server.ray_privates import address, delete_soon
+from jobs.server.ray_privates import address, delete_soon, inside
 
 _STOP_S = 90  # seconds until a stop that hangs is cut short
 
@@ -38,7 +38,7 @@ def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
     if nodes > 1 and host in ("127.0.0.1", "localhost", "::1"):
         raise InputError(
             f"--host {host}: this cluster has {nodes} nodes, which could not reach one another; "
-            "give --host 0.0.0.0, and guard their network"
+            "give --host 0.0.0.0 and --keys FILE, and guard their network"
         )
 
 
@@ -57,7 +57,8 @@ def serve_until_stopped(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     name = file.application.name
     try:
-        serve.start(proxy_location=file.proxy_location, http_options=file.http_options.model_dump())
+        http = file.http_options.model_dump() | {"host": inside(file.http_options.host)}
+        serve.start(proxy_location=file.proxy_location, http_options=http)
         try:
             serve.run(app, name=name, route_prefix=file.application.route_prefix)
         except RuntimeError as error:
@@ -65,7 +66,7 @@ def serve_until_stopped(
             deployments = status.deployments.values() if status else ()
             reasons = {each.message.rstrip().rpartition("\n")[2] for each in deployments}
             give_up(f"{error} {' '.join(sorted(reasons))}")
-        url = listening(file).url
+        url = listening(file).url if keep_serve else file.url
         wait_until_healthy(url)
         ready(url)
         while True:

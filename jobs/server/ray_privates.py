@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from genimg.errors import InputError
 from jobs.server.ports import BLOCK, free_block
 
 # Ray Serve reads these when it is imported, and its processes when they start.
@@ -31,11 +32,18 @@ FLAGS = {
 }
 
 
-def set_flags() -> None:
-    """How Serve is to work where it is started by us; what is set already stays."""
+def set_flags(within: bool) -> None:
+    """How Serve is to work where it is started by us; what is set already stays.
+
+    within: Ray is to start here, and to listen on this machine alone. To be called before Ray is
+    imported.
+    """
     for name, value in FLAGS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if haproxy() else "0")
+    if within:  # a node that could be joined by no other has no other address than 127.0.0.1
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    able = sys.platform == "linux" and haproxy()
+    os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if able else "0")
 
 
 def haproxy() -> str | None:
@@ -66,16 +74,18 @@ def script(binary: str) -> str:
 
 
 @contextmanager
-def private_places(upload_s: float) -> Iterator[None]:
+def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
     """Files and ports of our own, so that two servers on one machine do not meet.
 
-    HAProxy's metrics and statistics listen on all interfaces, whatever the host.
-    upload_s: seconds that a client has to send a request.
+    upload_s: seconds that a client has to send a request. host: where HAProxy listens, while Serve
+    is told `inside()`, and all else listens there; None on a cluster of several nodes.
+
+    InputError where HAProxy cannot be told to keep its statistics on this machine.
     """
     base = free_block()
     # Not in TMPDIR: the paths of HAProxy's sockets may have 97 characters.
     with tempfile.TemporaryDirectory(prefix="gh", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        for name, value in {
+        places = {
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
@@ -89,15 +99,32 @@ def private_places(upload_s: float) -> Iterator[None]:
             # HAProxy on the same machine learns at once that a replica stops.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "GENIMG_UPLOAD_S": str(math.ceil(upload_s)),
-        }.items():
-            os.environ.setdefault(name, value)
-        if (binary := haproxy()) and sys.platform == "linux":
+        }
+        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and (binary := haproxy()):
             start = Path(folder) / "haproxy"
             start.write_text(script(binary))
             start.chmod(0o700)
-            if os.access(start, os.X_OK):  # not where /tmp is mounted noexec
-                os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(start))
-        yield
+            if not os.access(start, os.X_OK):
+                raise InputError(
+                    f"{folder}: no program can be started there (noexec), by which HAProxy would "
+                    "be told to keep its statistics on this machine; mount it anew, or do without "
+                    "HAProxy by RAY_SERVE_ENABLE_HA_PROXY=0"
+                )
+            places["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(start)
+            if host is not None and host not in ("localhost", "127.0.0.1"):
+                places["GENIMG_HOST"] = host
+        added = places.keys() - os.environ.keys()
+        os.environ.update({name: places[name] for name in added})
+        try:
+            yield
+        finally:
+            for name in added:
+                os.environ.pop(name, None)
+
+
+def inside(host: str) -> str:
+    """The host that Serve is to be told, where HAProxy may listen on another (GENIMG_HOST)."""
+    return "127.0.0.1" if "GENIMG_HOST" in os.environ else host
 
 
 def address() -> tuple[str, int]:
@@ -108,6 +135,15 @@ def address() -> tuple[str, int]:
     assert client is not None, "it raises where there is none"
     options = client.http_config
     return options.host or "0.0.0.0", options.port
+
+
+def host_there() -> str | None:
+    """Where Serve listens on the connected cluster; None where it does not run yet."""
+    from ray.serve.context import _get_global_client
+
+    if _get_global_client(raise_if_no_controller_running=False) is None:
+        return None
+    return address()[0]
 
 
 def delete_soon(name: str) -> None:

@@ -6,6 +6,7 @@ const BASE = new URL(".", document.baseURI);
 const urlOf = (path) => new URL(path.replace(/^\//, ""), BASE).href;
 const FILES = { picture: "image/*", frames: "image/*", mask: "image/*", latents: ".npy" };
 const POLL_MS = 2000; // between two looks at models that are being loaded
+const KEY = "genimg-key"; // in sessionStorage, which ends with the tab
 
 const page = {
   operations: [],
@@ -36,12 +37,37 @@ const pressable = (text, onclick, more = {}) =>
   make("button", { type: "button", onclick, ...more }, text);
 const saved = (href, download, text) => make("a", { href, download }, text);
 
+// The key, where this server asks for one
+
+/** An answer of this server; where it is that a key is wanted, one is asked for. */
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
+  const answer = await fetch(urlOf(path), { ...options, headers });
+  if (answer.status === 401) {
+    $("key-told").textContent = key ? (await answer.clone().json()).error.message : "This server asks for a key.";
+    $("loading").textContent = "";
+    $("key-form").hidden = false;
+    $("key").focus();
+  }
+  return answer;
+}
+
+$("key-form").onsubmit = (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key").value.trim());
+  $("key").value = "";
+  $("key-form").hidden = true;
+  complain("");
+  look();
+};
+
 // What this server can do
 
 async function look() {
-  const [operations, models] = await Promise.all(
-    ["v1/operations", "v1/models"].map(async (path) => (await (await fetch(urlOf(path))).json()).data),
-  );
+  const answers = await Promise.all(["v1/operations", "v1/models"].map((path) => call(path)));
+  if (answers.some((each) => each.status === 401)) return;
+  const [operations, models] = await Promise.all(answers.map(async (each) => (await each.json()).data));
   Object.assign(page, { operations, models });
   const able = operations.filter((each) => modelsFor(each).length);
   $("operations").replaceChildren(
@@ -344,7 +370,7 @@ async function send({ operation, model, options, files }, signal, more = {}) {
     for (const [key, file] of given) body.append(key, file.blob, file.name);
   }
   const headers = given.length ? {} : { "content-type": "application/json" };
-  const answer = await fetch(urlOf(operation.path), { method: "POST", body, headers, signal });
+  const answer = await call(operation.path, { method: "POST", body, headers, signal });
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => null);
   throw new Refused(told?.error?.message ?? `${answer.status} ${answer.statusText}`, told?.error?.param);
@@ -614,17 +640,20 @@ const LINES = {
     const parts = given.length
       ? [...given.map(([key, file]) => `-F ${quoted(`${key}=@${file.name}`)}`), ...values.map(([key, value]) => `-F ${quoted(`${key}=${value}`)}`)]
       : ["-H 'content-type: application/json'", `-d ${quoted(JSON.stringify(Object.fromEntries(values)))}`];
-    return ["curl", urlOf(asked.operation.path), ...parts, `-o ${output}`].join(" ");
+    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_KEY"'] : [];
+    return ["curl", urlOf(asked.operation.path), ...key, ...parts, `-o ${output}`].join(" ");
   },
   python(asked, output) {
     const text = JSON.stringify;
     const files = Object.entries(asked.files).map(([key, file]) => `${text(key)}: open(${text(file.name)}, "rb")`);
     const python = (value) => value === true ? "True" : value === false ? "False" : text(value);
     const values = Object.entries({ model: asked.model, ...asked.options }).map(([key, value]) => `${text(key)}: ${files.length ? text(String(value)) : python(value)}`);
+    const key = sessionStorage.getItem(KEY);
     return [
-      "import requests", "",
+      ...(key ? ["import os", ""] : []), "import requests", "",
       "answer = requests.post(", `    ${text(urlOf(asked.operation.path))},`,
       ...(files.length ? [`    files={${files.join(", ")}},`, `    data={${values.join(", ")}},`] : [`    json={${values.join(", ")}},`]),
+      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_KEY']}"},`] : []),
       ")", "answer.raise_for_status()", `open(${text(output)}, "wb").write(answer.content)`,
     ].join("\n");
   },

@@ -1,7 +1,10 @@
 """What `genimg serve` refuses: one line and exit code 2, before Ray starts."""
 
+import os
 import shutil
 import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +57,8 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Ray was about to be started")
 
     monkeypatch.setattr("cluster.local.connect", connect)
-    for name, value in FLAGS.items():  # so that what the command sets is taken back
+    flags = FLAGS | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    for name, value in flags.items():  # so that what the command sets is taken back
         monkeypatch.setenv(name, value)
 
 
@@ -73,15 +77,25 @@ OPTIONS = [
     ("--model dcgan --replicas 0", "ingress.replicas=0", "greater than or equal to 1"),
     ("--model dcgan --replicas 4..1", "min_replicas=4 is more than max_replicas=1"),
     (
-        "--model dcgan --host 192.0.2.254",
+        "--model dcgan --open --host 192.0.2.254",
         "192.0.2.254:8000: cannot listen there: Cannot assign",
         "--host",
     ),
     (
-        "--model dcgan --host nowhere.invalid",
+        "--model dcgan --open --host nowhere.invalid",
         "nowhere.invalid:8000: cannot listen there: Name or",
         "--host",
     ),
+    (
+        "--model dcgan --host 0.0.0.0",
+        "--host 0.0.0.0: everybody who reaches it",
+        "`genimg keys add NAME` and give --keys FILE, or say --open",
+    ),
+    ("--model dcgan --host ::", "--host ::: everybody who reaches it"),
+    ("--config outside.yaml", "--host 0.0.0.0: everybody who reaches it"),
+    ("--model dcgan --keys none.json", "none.json: there is no key in it", "genimg keys add NAME"),
+    ("--model dcgan --keys good.yaml", "good.yaml: not keys"),
+    ("--model dcgan --keys none.json --open", "keys_file (--keys) are both given", "leave one"),
     ("--config serve.yaml", "serve.yaml: cannot be read", "No such file"),
     ("--config registry", "registry: cannot be read", "Is a directory"),
     ("--config binary.yaml", "binary.yaml: cannot be read"),
@@ -136,6 +150,8 @@ def only_line(outcome) -> str:
 @pytest.mark.parametrize(("options", "parts"), [(line, parts) for line, *parts in OPTIONS])
 def test_wrong_options_are_refused_in_one_line(s3, place, command, options, parts):
     (place / "good.yaml").write_text(yaml.safe_dump(config()))
+    outside = config(http_options={"host": "0.0.0.0"})
+    (place / "outside.yaml").write_text(yaml.safe_dump(outside))
     (place / "odd.yaml").write_text("a: [")
     (place / "binary.yaml").write_bytes(b"\xff\xfe\x80")
     line = only_line(command(f"serve {options}"))
@@ -171,6 +187,71 @@ def test_a_port_that_is_taken_is_refused(place, command):
         port = other.getsockname()[1]
         line = only_line(command(f"serve --model dcgan --port {port}"))
     assert f"127.0.0.1:{port}: cannot listen there: Address already in use;" in line
+
+
+def test_keys_are_also_those_of_the_environment(place, command, monkeypatch):
+    monkeypatch.setenv("GENIMG_KEYS", '{"keys": []}')
+    line = only_line(command("serve --model dcgan --host 0.0.0.0"))
+    assert "GENIMG_KEYS: there is no key in it" in line
+    monkeypatch.setenv("GENIMG_KEYS", "{")
+    assert "GENIMG_KEYS: not keys" in only_line(command("serve --model dcgan"))
+    assert "GENIMG_KEYS are both given" in only_line(command("serve --model dcgan --open"))
+
+
+def test_with_a_key_others_may_reach_it(place, command, monkeypatch):
+    made = command("keys add alice")
+    (text,) = made.lines
+    assert text.startswith("genimg_")
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --model dcgan --host 0.0.0.0 --keys keys.json")
+    monkeypatch.setenv("GENIMG_KEYS_FILE", str(place / "keys.json"))
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --model dcgan --host 0.0.0.0")
+    assert command("keys revoke alice").code == 0
+    assert "there is no key in it" in only_line(command("serve --model dcgan --host 0.0.0.0"))
+
+
+@pytest.fixture
+def with_haproxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is one, wherever this is; what is set in the environment meanwhile is taken back."""
+    monkeypatch.setattr("jobs.server.ray_privates.haproxy", lambda: "/usr/sbin/haproxy")
+    before = dict(os.environ)
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_haproxy_listens_for_serve_which_stays_inside(with_haproxy):
+    from jobs.server.ray_privates import inside, private_places
+
+    assert inside("0.0.0.0") == "0.0.0.0"
+    with private_places(60, "0.0.0.0"):
+        assert os.environ["GENIMG_HOST"] == "0.0.0.0"
+        assert inside("0.0.0.0") == "127.0.0.1"
+        admin = Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+        assert stat.S_IMODE(admin.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "localhost"])
+def test_where_serve_listens_itself_haproxy_is_told_nothing(with_haproxy, host):
+    from jobs.server.ray_privates import inside, private_places
+
+    with private_places(60, host):
+        assert inside("here") == "here"
+
+
+def test_haproxy_that_cannot_be_told_where_to_listen_is_refused(with_haproxy, monkeypatch):
+    from genimg.errors import InputError
+    from jobs.server import ray_privates
+
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with (
+        pytest.raises(InputError, match=r"noexec.*RAY_SERVE_ENABLE_HA_PROXY=0"),
+        ray_privates.private_places(60, "0.0.0.0"),
+    ):
+        pass
 
 
 def test_the_config_file_of_the_house_is_one_for_ray_serve_too():

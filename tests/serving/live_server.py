@@ -5,14 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
+from cluster import keys as stored
 from serving.app import create_app
 from serving.backend import LocalBackend
+from serving.keys import keys_of
 from serving.settings import Settings
 
 
@@ -35,11 +38,21 @@ def served(settings: Settings) -> Iterator[str]:
     """The URL at which the models of some settings are served until the end of the block."""
     backend = LocalBackend(settings)
     backend.load()
+    keys = keys_of(settings, backend.meters)
     try:
-        with running(create_app(backend, settings.limits, meters=backend.meters)) as url:
+        with running(create_app(backend, settings.limits, meters=backend.meters, keys=keys)) as url:
             yield url
     finally:
         backend.close()
+        if keys:
+            keys.close()
+
+
+def made_key(file: Path, name: str, **may: object) -> str:
+    """The text of a new key in a file, which may do what is said."""
+    key, text = stored.new(name, **may)
+    stored.KeyFile(str(file)).add(key)
+    return text
 
 
 def until(happened: Callable[[], object], patience: float = 60) -> None:

@@ -26,9 +26,11 @@ class RayServer:
     url: str
     registry: Path
     log: Path  # its stderr
+    key: str = "any"
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=90)
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, timeout=90, headers=headers)
 
     def processes(self, title: str = "") -> list[int]:
         """Ids of the living processes that came of the server, with `title` in their names."""
@@ -45,11 +47,17 @@ class RayServer:
 
 @contextmanager
 def ray_server(
-    folder: Path, options: list[str] | dict, env: dict[str, str] | None = None, wait: bool = True
+    folder: Path,
+    options: list[str] | dict,
+    env: dict[str, str] | None = None,
+    wait: bool = True,
+    host: str = "127.0.0.1",
+    key: str = "any",
 ) -> Iterator[RayServer]:
     """A server of command-line options, or of the `args` of a config file that is written.
 
-    Whatever is left of it at the end of the block is killed.
+    host: on which it listens; key: with which it is asked. Whatever is left of it at the end of the
+    block is killed.
     """
     port = free_port()
     if isinstance(options, dict):
@@ -58,7 +66,8 @@ def ray_server(
         (folder / "serve.yaml").write_text(yaml.safe_dump(content))
         options = ["--config", str(folder / "serve.yaml")]
     log = folder / f"{port}.log"
-    command = [str(Path(sys.executable).with_name("genimg")), "serve", "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("genimg")), "serve"]
+    command += ["--port", str(port), "--host", host]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, *options],
@@ -70,7 +79,7 @@ def ray_server(
             | (env or {}),
             start_new_session=True,
         )
-    server = RayServer(process, f"http://127.0.0.1:{port}", folder / "registry", log)
+    server = RayServer(process, f"http://127.0.0.1:{port}", folder / "registry", log, key)
     try:
         if wait:
             until(lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, PATIENCE)

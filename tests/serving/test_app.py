@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 from live_server import file_of, pixels, running, until
+from test_passes import Gate, Queue, Rows
 
 from genimg.operations.drawing import Sample
 from genimg.operations.restoring import Denoise
@@ -115,6 +116,37 @@ def test_an_answer_that_takes_too_long_is_given_up_and_not_asked_for_again(loade
         text = httpx.get(f"{url}/metrics").text
         asked = 'model="",route="/v1/images/generations",status="504"'
         assert f"genimg_http_requests_total{{{asked}}} 1.0" in text
+
+
+def test_the_time_limit_also_ends_what_has_left_the_queue():
+    """It is answered while its pass runs, and has no other one."""
+    gate = Gate()
+    queue = Queue(gate)
+
+    class Computing(Told):
+        async def call(self, model, request):
+            work = Rows(0, 100)
+            return await queue.submit(lambda: work, work.count)
+
+    with running(create_app(Computing(ValueError()), Limits(timeout_s=0.3))) as url:
+        answer = httpx.post(f"{url}/v1/images/sample")
+        assert gate.passes == [[(0, 0, 4)]]
+        assert queue.waiting == 0
+    assert (answer.status_code, form_of(answer)["code"]) == (504, "timeout")
+    assert answer.headers["x-should-retry"] == "false"
+    gate.open.set()
+    queue.close()
+    assert gate.passes == [[(0, 0, 4)]]
+
+
+def test_pixels_of_images_that_are_drawn_are_limited_too(loaded):
+    with running(create_app(loaded("shapes", limits={"max_pixels": 1000}))) as url:
+        assert httpx.post(f"{url}/v1/images/sample", json={"n": 3}).status_code == 200
+        for path, key in (("sample", "n"), ("interpolate", "frames")):
+            answer = httpx.post(f"{url}/v1/images/{path}", json={key: 4})
+            error = form_of(answer)
+            assert (error["code"], error["param"]) == ("image_too_large", key)
+            assert "4 images of 16x16 would come of it, and 1,000 pixels are" in error["message"]
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(loaded):

@@ -1,5 +1,6 @@
 """`genimg serve` on Ray Serve, as its users meet it: processes, HTTP, promotions and losses."""
 
+import ipaddress
 import os
 import shutil
 import signal
@@ -12,14 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import openai
 import pytest
 from engine_calls import sample
-from live_server import file_of, opened, pixels, until
+from live_server import file_of, made_key, opened, pixels, until
 from ray_server import RayServer, ended, ray_server
+from sockets import listening
 
+from cluster.keys import KeyFile
 from cluster.places import open_storage
 from cluster.promotion import promote, rollback
 from cluster.registry import Registry
@@ -34,11 +38,14 @@ PRODUCTION = "shapes@production"
 
 @pytest.fixture(scope="module")
 def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayServer]:
-    """Two replicas of the ingress with generators in them, and a denoiser in one of its own."""
+    """Two replicas of the ingress with generators in them, and a denoiser in one of its own; others
+    may reach it, with a key."""
     folder = tmp_path_factory.mktemp("serving")
     shutil.copytree(trained, folder / "registry")
+    key = made_key(folder / "keys.json", "tester")
     args = {
         "registry": "registry",  # from where the command is started
+        "keys_file": "keys.json",
         "poll_s": 0.2,
         "models": [
             {"ref": PRODUCTION},
@@ -48,7 +55,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
     }
-    with ray_server(folder, args) as server:
+    with ray_server(folder, args, host="0.0.0.0", key=key) as server:
         yield server
         assert server.stop() == 0
         assert ended(server) == []
@@ -116,8 +123,10 @@ def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     lines = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     assert len(lines) == 2
     (tmp_path / "noisy.png").write_bytes(file_of(pixels(20, 30, 3)))
+    environment = os.environ | {"GENIMG_KEY": server.key}
     for line in lines:
-        subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, capture_output=True)
+        command = ["bash", "-c", line]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
     assert opened((tmp_path / "clean.png").read_bytes()).size == (30, 20)
     grid = opened((tmp_path / "grid.png").read_bytes())
     assert grid.size == (74, 74)  # 4 x 4 of 16 pixels, with 2 around each
@@ -135,8 +144,59 @@ def test_it_is_healthy_and_lists_its_models(client):
     ]
 
 
+def test_nothing_but_the_apis_port_is_open_to_other_machines(server):
+    found = listening(server.processes())
+    assert len(found) > 10  # Ray's, Serve's, HAProxy's
+    outside = {each for each in found if not ipaddress.ip_address(each[0]).is_loopback}
+    assert outside == {("0.0.0.0", httpx.URL(server.url).port)}
+
+
+def test_who_has_no_key_gets_nothing_of_any_replica(server):
+    ports = {port for _, port in listening(server.replicas("ingress"))}
+    answers: Counter[int] = Counter()
+    for port in ports:  # of HTTP, and of what speaks gRPC
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+        except httpx.TransportError:
+            continue
+        answers[answer.status_code] += 1
+    assert answers == {401: 2}
+    assert {httpx.post(f"{server.url}{SAMPLE}").status_code for _ in range(10)} == {401}
+    large = b"x" * 10_000_000  # of which nobody waits for the end
+    assert {httpx.post(f"{server.url}{DENOISE}", content=large).status_code for _ in range(4)} == {
+        401
+    }
+
+
+def test_the_ports_between_deployments_ask_for_rays_token(server):
+    replicas = server.processes("ray::ServeReplica")
+    codes: Counter[str] = Counter()
+    for _, port in listening(replicas):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            try:
+                channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+                codes["answered"] += 1
+            except grpc.RpcError as error:
+                codes[error.code().name] += 1
+    # of each replica that of Serve, and that of Ray, which knows no such call; and those of HTTP
+    each = len(replicas)
+    assert codes == {"UNAUTHENTICATED": each, "UNIMPLEMENTED": each, "UNAVAILABLE": 2}
+
+
+def test_a_revoked_key_is_soon_one_for_no_replica(server):
+    file = server.registry.parent / "keys.json"
+    brief = RayServer(server.process, server.url, server.registry, server.log)
+    brief.key = made_key(file, "brief", requests_per_minute=20)
+    with brief.client() as client:
+        until(lambda: {client.get("/v1/models").status_code for _ in range(8)} == {200})
+        statuses = Counter(client.post(DENOISE).status_code for _ in range(40))
+        assert statuses == {400: 20, 429: 20}, "both replicas together let through the limit"
+        KeyFile(str(file)).revoke("brief")
+        until(lambda: {client.get("/v1/models").status_code for _ in range(8)} == {401}, 10)
+
+
 def test_the_official_client_gets_images(server):
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any") as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key) as client:
         made = client.images.generate(
             model=PRODUCTION, prompt="", n=3, extra_body={"seed": 5, "output_format": "webp"}
         )

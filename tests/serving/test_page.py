@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from live_server import file_of, pixels, served
+from live_server import file_of, made_key, pixels, served, until
 from PIL import Image
 
+from cluster.keys import KeyFile
 from serving.page import FOLDER
 from serving.settings import Settings
 
@@ -70,6 +71,49 @@ def downloaded(page: "sync_api.Page", name: str) -> bytes:
     with page.expect_download() as waiting:
         page.get_by_role("link", name=name, exact=True).click()
     return Path(waiting.value.path()).read_bytes()
+
+
+@in_a_browser
+def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_path):
+    """And what is copied has a variable in its place."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="brings axe-core")
+    file = tmp_path / "keys.json"
+    key = made_key(file, "alice")
+    models = [{"ref": "shapes@production"}]
+    settings = {"registry": str(trained), "models": models, "keys_file": str(file), "poll_s": 0.05}
+    with served(Settings.validated(settings)) as url:
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        field = page.get_by_label("Key")
+        field.wait_for()
+        assert page.inner_text("#key-told") == "This server asks for a key."
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert field.evaluate("field => document.activeElement === field")
+        field.fill("wrong")
+        page.keyboard.press("Enter")
+        page.locator("#key-told", has_text="this is no key").wait_for()
+        field.fill(key)
+        page.get_by_role("button", name="Use it").click()
+        page.click("#do-sample")
+        assert field.is_hidden()
+        page.click("#go")
+        page.locator("#again summary").click()
+        line = page.locator("#line").text_content()
+        assert '-H "Authorization: Bearer $GENIMG_KEY"' in line
+        page.click("[data-as=python]")
+        assert "os.environ['GENIMG_KEY']" in page.locator("#line").text_content()
+        assert key not in page.content()
+        assert key not in page.url
+        page.reload()  # which is the same tab
+        page.locator("#do-sample").wait_for()
+        KeyFile(str(file)).revoke("alice")
+        until(lambda: httpx.get(f"{url}/v1/models", headers={"X-API-Key": key}).is_error)
+        page.click("#go")
+        field.wait_for()
+        assert "was revoked" in page.inner_text("#key-told")
+        page.close()
 
 
 @in_a_browser

@@ -1,6 +1,7 @@
 """Every work is answered once and by its own rows, in whatever passes they ride, and in turn."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,9 +66,9 @@ class Queue(Passes[Rows, int]):
         self.pool = ThreadPoolExecutor(1)
         super().__init__(compute, finish, self.pool, max_queue)
 
-    def ask(self, *work, **more) -> asyncio.Future[int]:
+    def ask(self, *work, owner: str = "", **more) -> asyncio.Future[int]:
         made = Rows(*work, **more)
-        return asyncio.ensure_future(self.submit(lambda: made, made.count))
+        return asyncio.ensure_future(self.submit(lambda: made, made.count, owner))
 
     def close(self) -> None:
         super().close()
@@ -317,3 +318,103 @@ def test_the_engine_waits_for_results_that_are_not_finished_yet():
         return made
 
     assert asyncio.run(scenario()) == list(range(1, 17))
+
+
+def test_of_several_owners_each_leads_a_pass_in_turn():
+    async def scenario() -> None:
+        gate = Gate()
+        queue = Queue(gate)
+        calls = [queue.ask(0, owner="greedy")]
+        await entered(gate)
+        for value in range(1, 41):  # each has to be computed by itself
+            calls.append(queue.ask(value, key=value, owner="greedy"))
+        await queued(queue, 40)
+        for value in (50, 51):
+            calls.append(queue.ask(value, key="alike", owner="other"))
+        calls.append(queue.ask(60, key="alike", owner="third"))
+        await queued(queue, 43)
+        gate.open.set()
+        await asyncio.gather(*calls)
+        assert gate.passes[1:5] == [
+            [(50, 0, 1), (60, 0, 1), (51, 0, 1)],  # the one that came along counts as not led yet
+            [(1, 0, 1)],
+            [(2, 0, 1)],
+            [(3, 0, 1)],
+        ]
+        await asyncio.to_thread(queue.close)
+
+    asyncio.run(scenario())
+
+
+def test_what_fails_after_it_had_to_make_room_is_no_unseen_error():
+    async def scenario() -> list[dict]:
+        unseen: list[dict] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unseen.append(told))
+        gate = Gate()
+        queue = Queue(gate, max_queue=2)
+        first = queue.ask(0, owner="greedy")
+        await entered(gate)
+        slow = asyncio.Event()
+
+        async def prepare() -> Rows:
+            await slow.wait()
+            raise LookupError
+
+        held = [asyncio.ensure_future(queue.submit(prepare, 1, "greedy")) for _ in range(2)]
+        await queued(queue, 2)
+        other = queue.ask(1, owner="other")  # for which the second has to go
+        await asyncio.sleep(0.01)
+        slow.set()
+        assert [type(each) for each in await asyncio.gather(*held, return_exceptions=True)] == [
+            LookupError
+        ] * 2
+        gate.open.set()
+        assert await asyncio.gather(first, other) == [0, 2]
+        await asyncio.to_thread(queue.close)
+        del held
+        gc.collect()
+        await asyncio.sleep(0)
+        return unseen
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_whoever_holds_most_of_a_full_queue_makes_room():
+    """Also with what is being prepared; and what it then is, is never computed."""
+
+    async def scenario() -> None:
+        gate = Gate()
+        queue = Queue(gate, max_queue=4)
+        first = queue.ask(0, owner="greedy")
+        await entered(gate)
+        ready = [queue.ask(value, owner="greedy") for value in (1, 2)]
+        slow = asyncio.Event()
+
+        async def prepare(value: int) -> Rows:
+            await slow.wait()
+            return Rows(value)
+
+        preparing = [
+            asyncio.ensure_future(queue.submit(lambda value=value: prepare(value), 1, "greedy"))
+            for value in (3, 4)
+        ]
+        await queued(queue, 4)
+        with pytest.raises(ApiError):
+            await queue.ask(5, owner="greedy")
+        mine = [queue.ask(value, owner="other") for value in (10, 11)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(ApiError):
+            await queue.ask(12, owner="other")  # half of it is its own
+        assert queue.waiting == 4
+        slow.set()
+        for refused in preparing:  # the last that came
+            with pytest.raises(ApiError) as caught:
+                await refused
+            assert (caught.value.status, caught.value.code) == (429, "queue_full")
+        gate.open.set()
+        assert await asyncio.gather(first, *ready, *mine) == [0, 2, 4, 20, 22]
+        computed = {value for part in gate.passes for value, _, _ in part}
+        assert computed == {0, 1, 2, 10, 11}
+        await asyncio.to_thread(queue.close)
+
+    asyncio.run(scenario())

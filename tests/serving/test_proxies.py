@@ -18,13 +18,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import until
+from live_server import made_key, until
 from local_s3 import free_port
+from sockets import listening
 from starlette.responses import JSONResponse
 
+from genimg.errors import InputError
 from jobs.server.ray_privates import FLAGS, haproxy, script
 from serving.errors import ApiError
+from serving.metrics import Meters
 from serving.proxies import InOurForm
+from serving.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
 
@@ -53,6 +57,7 @@ class Balanced:
     url: str
     servers: list[subprocess.Popen]
     folder: Path
+    pid: int  # of HAProxy
     seen: list[httpx.Response | str] = field(default_factory=list)
 
     def kill(self, server: int) -> None:
@@ -91,10 +96,13 @@ class Balanced:
 
 
 @contextmanager
-def balanced(count: int, fallback: bool = False) -> Iterator[Balanced]:
+def balanced(
+    count: int, fallback: bool = False, env: dict[str, str] | None = None
+) -> Iterator[Balanced]:
     """As many servers behind HAProxy, configured by Ray and started as `genimg serve` starts it.
 
-    fallback: one more, in the place of Ray's own proxy, which waits for a replica.
+    fallback: one more, in the place of Ray's own proxy, which waits for a replica; env: more of
+    HAProxy's environment.
     """
     from ray.serve._private.haproxy import (
         BackendConfig,
@@ -147,9 +155,11 @@ def balanced(count: int, fallback: bool = False) -> Iterator[Balanced]:
         for each in ports:
             until(lambda each=each: answers(each))
         arguments = ["-db", "-f", folder / "haproxy.cfg"]
-        stack.enter_context(process(start, *arguments, env={"GENIMG_UPLOAD_S": "1"}))
+        environment = {"GENIMG_UPLOAD_S": "1"} | (env or {})
+        started = stack.enter_context(process(start, *arguments, env=environment))
         until(lambda: answers(port))
-        yield Balanced(f"http://127.0.0.1:{port}/v1/images/sample", servers, folder)
+        url = f"http://127.0.0.1:{port}/v1/images/sample"
+        yield Balanced(url, servers, folder, started.pid)
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
@@ -185,6 +195,18 @@ def test_with_no_other_rays_own_proxy_is_asked_first():
     assert front.statuses.keys() == {200}, front.statuses
 
 
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.5"])
+def test_its_statistics_listen_on_this_machine_alone_whoever_may_ask(host):
+    with balanced(1, env={"GENIMG_HOST": host}) as front:
+        assert httpx.post(front.url).status_code == 200
+        found = listening([front.pid])
+    port = httpx.URL(front.url).port
+    assert len({number for _, number in found}) == 3  # with those of statistics and metrics
+    asked = {"": {"127.0.0.1"}, "127.0.0.5": {"127.0.0.1", "127.0.0.5"}}.get(host, {host})
+    assert {address for address, number in found if number == port} == asked
+    assert {address for address, number in found if number != port} == {"127.0.0.1"}
+
+
 def test_half_a_request_is_given_up_in_our_form():
     with balanced(1) as front:
         port = httpx.URL(front.url).port
@@ -202,6 +224,35 @@ def test_without_more_said_it_is_the_haproxy_that_comes_with_ray():
     assert said.stdout.startswith("HAProxy version 2.8")
     scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert scripts["scripts"]["genimg-haproxy"] == "serving.proxies:haproxy"
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "starts"),
+    [
+        ("127.0.0.1", {}, True),
+        ("0.0.0.0", {}, False),
+        ("192.0.2.1", {}, False),
+        ("0.0.0.0", {"open": True}, True),
+        ("0.0.0.0", {"keys_file": "keys.json"}, True),
+    ],
+)
+def test_a_replica_that_others_reach_does_not_start_without_keys(
+    host, more, starts, tmp_path, monkeypatch
+):
+    from serving.deployments import guard
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENIMG_HOST", host)
+    made_key(tmp_path / "keys.json", "alice")
+    settings = Settings.validated({"models": [{"ref": "a"}]} | more)
+    if not starts:
+        with pytest.raises(InputError, match=r"genimg keys add NAME.*--keys FILE.*--open"):
+            guard(settings, Meters())
+        return
+    keys = guard(settings, Meters())
+    assert (keys is not None) == ("keys_file" in more)
+    if keys:
+        keys.close()
 
 
 def plain(status: int, text: str, *headers: tuple[bytes, bytes]):
