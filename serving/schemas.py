@@ -37,6 +37,15 @@ def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+class Paged(Parameters):
+    """Parameters of a list."""
+
+    limit: int = Field(20, ge=1, le=100)
+    """how many"""
+    after: str | None = Field(None, max_length=100)
+    """an id: those that come behind it"""
+
+
 class Asked(Parameters):
     """What every route takes."""
 

@@ -121,7 +121,7 @@ class JobSettings(Section):
     keep_s: float = Field(86_400.0, gt=0)
     """seconds that a job is kept after its end, with its result"""
     timeout_s: float = Field(3600.0, gt=0)
-    """seconds of computing until a job is given up"""
+    """seconds from a job's begin until it is given up"""
     attempts: int = Field(3, ge=1)
     """how often a job is begun, where the process that computes it ends"""
     lease_s: float = Field(15.0, ge=0.5)

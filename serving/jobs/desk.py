@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from cluster.places import open_storage
@@ -17,18 +17,19 @@ from serving import documentation
 from serving.backend import Backend, choose, find, wanted_of
 from serving.errors import ApiError, bad_value
 from serving.jobs import webhooks
-from serving.jobs.job import ID, Job, belongs
+from serving.jobs.job import Job, belongs
 from serving.jobs.runner import Runner
 from serving.jobs.store import Full, Store
 from serving.metrics import Meters
 from serving.requests import Request as Wanted
-from serving.schemas import Asked
+from serving.schemas import Asked, Paged, parsed
 from serving.settings import Settings
+from serving.uploads import received
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-Id = Annotated[str, Path(description="of a job", examples=["job-..."])]
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 class Jobs:
@@ -37,6 +38,7 @@ class Jobs:
     def __init__(self, settings: Settings, backend: Backend, meters: Meters | None = None) -> None:
         """Raises StorageError where the address of the storage is none."""
         self.settings = settings.jobs
+        self.limits = settings.limits
         self.backend = backend
         storage = open_storage(settings.jobs.storage or settings.registry)
         told = settings.jobs
@@ -89,8 +91,9 @@ class Jobs:
     def _public(self, job: Job, position: int | None) -> dict[str, Any]:
         return job.public(position, self.settings.keep_s)
 
-    async def _found(self, http: Request, id: str) -> Job:
-        """The job of an id, if it is one of this client's. Raises ApiError 404."""
+    async def _found(self, http: Request) -> Job:
+        """The job that the path names, if it is one of this client's. Raises ApiError 404."""
+        id = http.path_params["id"]
         if belongs(id, owner := owner_of(http)):
             with suppress(NotFound):
                 job = await stored(self.store.load, id)
@@ -100,19 +103,19 @@ class Jobs:
 
     def router(self) -> APIRouter:
         routes = APIRouter(tags=["jobs"])
-        one: dict[str, Any] = {"responses": documentation.errors(404, 503)}
+        by_id: dict[str, Any] = {"openapi_extra": {"parameters": [_ID]}}
+        one = by_id | {"responses": documentation.errors(404, 503)}
+        listed = documentation.parameters(Paged, self.limits)["parameters"]
 
-        @routes.get("/v1/jobs", responses=documentation.errors(400, 503))
-        async def jobs(
-            http: Request,
-            limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 20,
-            after: Annotated[
-                str | None,
-                Query(pattern=f"^{ID.pattern}$", description="id: those that are older than it"),
-            ] = None,
-        ) -> dict[str, Any]:
+        @routes.get(
+            "/v1/jobs",
+            responses=documentation.errors(400, 503),
+            openapi_extra={"parameters": listed},
+        )
+        async def jobs(http: Request) -> dict[str, Any]:
             """Jobs, newest first, a page at a time: `last_id` is the next page's `after`."""
-            found, more = await stored(self.store.page, owner_of(http), limit, after)
+            page = parsed(Paged, await received(http, self.limits), self.limits)
+            found, more = await stored(self.store.page, owner_of(http), page.limit, page.after)
             waiting = await stored(self.store.queued) if found else []
             places = {id: place for place, id in enumerate(waiting, start=1)}
             data = [
@@ -126,55 +129,58 @@ class Jobs:
             }  # fmt: skip
 
         @routes.get("/v1/jobs/{id}", **one)
-        async def job(http: Request, id: Id) -> dict[str, Any]:
+        async def job(http: Request) -> dict[str, Any]:
             """A job: its state (queued, running, done, failed, cancelled), its place in the queue,
             how much of it is done (0 to 1), and what was wrong."""
-            found = await self._found(http, id)
+            found = await self._found(http)
             return self._public(found, await stored(self.store.position, found))
 
         @routes.get(
             "/v1/jobs/{id}/result",
             response_class=Response,
             responses=documentation.images() | documentation.refusals() | documentation.errors(409),
+            **by_id,
         )
-        async def result(http: Request, id: Id) -> Response:
+        async def result(http: Request) -> Response:
             """What the synchronous route would have answered: the same bytes and headers, or the
             same error. 409 until the job has ended, and where it was cancelled."""
-            found = await self._found(http, id)
+            found = await self._found(http)
             if found.failure is not None:
                 return found.failure.as_error().response()
             if found.state != "done":
                 cancelled = found.state == "cancelled"
                 code = "job_cancelled" if cancelled else "job_not_done"
-                message = f"{id} is {found.state}: it has no result{'' if cancelled else ' yet'}"
+                message = (
+                    f"{found.id} is {found.state}: it has no result{'' if cancelled else ' yet'}"
+                )
                 headers = {"x-should-retry": "false"} if cancelled else {"Retry-After": "1"}
                 raise ApiError(409, code, message, headers=headers)
             try:
                 body = await stored(self.store.body, found)
             except NotFound:
-                raise ApiError(404, "result_gone", f"{id}: its result is gone") from None
+                raise ApiError(404, "result_gone", f"{found.id}: its result is gone") from None
             http.state.model = found.model
             return Response(body, headers=found.headers)
 
         @routes.post("/v1/jobs/{id}/cancel", **one)
-        async def cancel(http: Request, id: Id) -> dict[str, Any]:
+        async def cancel(http: Request) -> dict[str, Any]:
             """Let a job end: at once where it waits, else after its present pass. One that has
             ended stays as it is."""
-            await self._found(http, id)
+            found = await self._found(http)
             try:
-                found = await stored(self.store.cancel, id)
+                found = await stored(self.store.cancel, found.id)
             except NotFound:
-                raise unknown(id) from None
-            self.runner.wake(id)
+                raise unknown(found.id) from None
+            self.runner.wake(found.id)
             return self._public(found, None)
 
         @routes.delete("/v1/jobs/{id}", status_code=204, **one)
-        async def delete(http: Request, id: Id) -> None:
+        async def delete(http: Request) -> None:
             """Delete a job with its result; one that has not ended is cancelled."""
-            await self._found(http, id)
+            found = await self._found(http)
             with suppress(NotFound):
-                await stored(self.store.remove, id)
-            self.runner.wake(id)
+                await stored(self.store.remove, found.id)
+            self.runner.wake(found.id)
 
         return routes
 

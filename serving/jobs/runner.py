@@ -1,8 +1,8 @@
 """Who sees to jobs: takes those that wait, watches those of others, and tells of their ends.
 
 A runner holds a job by signs of life in its record. Who sees the same sign for `lease_s` takes the
-job over; a runner that could give none for most of that time stops its work, so that no job is
-computed twice at once. No clock is compared with another machine's.
+job over; a runner that could give none for most of that time stops its work after the pass that it
+is in, so that no job is computed twice at once. No clock is compared with another machine's.
 """
 
 from __future__ import annotations

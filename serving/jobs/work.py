@@ -57,6 +57,7 @@ class Work:
                 raise
             error = ApiError(504, "timeout", f"not done within {self.timeout_s:g} s")
         if error.code in ("replica_lost", "shutting_down"):
+            await asyncio.sleep(_PAUSE_S)  # for another to be there
             raise Again(counted=error.code == "replica_lost")
         return {"state": "failed", "failure": Failure.of(error)}
 

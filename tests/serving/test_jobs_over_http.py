@@ -228,12 +228,13 @@ def test_they_are_listed_newest_first_a_page_at_a_time(client):
     assert not rest["has_more"]
     ids = [job["id"] for job in rest["data"]]
     assert ids == sorted(ids, reverse=True)
-    assert client.get("/v1/jobs", params={"after": "x"}).json()["error"]["param"] == "after"
+    assert client.get("/v1/jobs", params={"limit": 101}).json()["error"]["param"] == "limit"
 
 
 def test_what_is_deleted_or_unknown_is_404(client):
     job = ended(client, asked(client))
     path = f"/v1/jobs/{job['id']}"
+    assert client.put(path).headers["allow"] == "DELETE, GET"
     assert client.delete(path).status_code == 204
     guess = f"/v1/jobs/{job['id'][:-1]}{'0' if job['id'][-1] != '0' else '1'}"
     for each in (path, guess, "/v1/jobs/..%2F..", "/v1/jobs/queue"):
