@@ -30,7 +30,7 @@ Handle = DeploymentHandle[Any]
 
 REPLICA_LOST = "replica_lost"
 _INFO_S = 0.5  # seconds that a model of its own has to say what it is
-_TELL_S = 1.0  # between two signs of how much is done
+_TELL_S = 0.5  # between two signs of how much is done
 
 
 def build(args: Settings) -> serve.Application:
@@ -251,7 +251,7 @@ class _Model:
             return error
 
     async def call_and_tell(self, request: Request) -> AsyncIterator[float | Answer | ApiError]:
-        """As `call`, after how much of it is done, every second."""
+        """As `call`, after signs of how much of it is done."""
         shares = deque([0.0], maxlen=1)
         call = asyncio.create_task(self.call(request, shares.append))
         try:

@@ -116,7 +116,7 @@ class Jobs:
             """Jobs, newest first, a page at a time: `last_id` is the next page's `after`."""
             page = parsed(Paged, await received(http, self.limits), self.limits)
             found, more = await stored(self.store.page, owner_of(http), page.limit, page.after)
-            waiting = await stored(self.store.queued) if found else []
+            waiting = (await stored(self.store.open))[0] if found else []
             places = {id: place for place, id in enumerate(waiting, start=1)}
             data = [
                 self._public(job, places.get(job.id, 1) if job.state == "queued" else None)

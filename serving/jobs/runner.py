@@ -47,7 +47,7 @@ class Runner:
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}  # signs of life, and since when
         self._foreign: set[str] = set()  # jobs that none of our models can do
         self._woken = asyncio.Event()
-        self._watch_at = self._sweep_at = 0.0
+        self._watch_at = 0.0
         self._reachable = True
 
     def wake(self, id: str = "") -> None:
@@ -58,6 +58,7 @@ class Runner:
 
     async def run(self) -> None:
         """See to jobs until cancelled; what is not done then waits for another runner."""
+        sweeping = asyncio.create_task(self._sweep())
         try:
             while True:
                 self._woken.clear()
@@ -74,31 +75,36 @@ class Runner:
                     async with asyncio.timeout(self.poll_s):
                         await self._woken.wait()
         finally:
-            for task in self._tasks.values():
+            tasks = [sweeping, *self._tasks.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        pause = min(SWEEP_S, max(1.0, self.settings.keep_s / 10))
+        while True:
+            with suppress(StorageError):  # of which `run` warns
+                await asyncio.to_thread(self.store.sweep)
+            await asyncio.sleep(pause)
 
     async def _look(self) -> None:
-        now = time.monotonic()
-        if now >= self._sweep_at:
-            await asyncio.to_thread(self.store.sweep)
-            self._sweep_at = now + min(SWEEP_S, max(1.0, self.settings.keep_s / 10))
-        if now >= self._watch_at:
-            await self._watch()
-            self._watch_at = now + self.settings.lease_s / BEATS
-        if self._has_room():
-            ids = await asyncio.to_thread(self.store.queued)
-            self._foreign &= set(ids)
-            for id in ids:
-                if id not in self._foreign and id not in self._tasks and self._has_room():
-                    await self._take(id)
+        watches = time.monotonic() >= self._watch_at
+        if not (watches or self._has_room()):
+            return
+        waiting, underway = await asyncio.to_thread(self.store.open)
+        if watches:
+            self._watch_at = time.monotonic() + self.settings.lease_s / BEATS
+            await self._watch(underway)
+        self._foreign &= set(waiting)
+        for id in waiting:
+            if id not in self._foreign and id not in self._tasks and self._has_room():
+                await self._take(id)
 
     def _has_room(self) -> bool:
         return len(self._computing) < self.settings.at_once
 
-    async def _watch(self) -> None:
+    async def _watch(self, ids: list[str]) -> None:
         """Look after jobs that somebody is, or was, at work on."""
-        ids = await asyncio.to_thread(self.store.underway)
         self._seen = {id: seen for id, seen in self._seen.items() if id in ids}
         for id in ids:
             if id in self._tasks:
@@ -113,7 +119,7 @@ class Runner:
                     if free and self._has_room():
                         await self._take(id, job.sign)
                 elif not job.untold:
-                    await asyncio.to_thread(self.store.index, job)
+                    await asyncio.to_thread(self.store.mark, job)
                 elif free:
                     token = secrets.token_hex(8)
                     if await asyncio.to_thread(self.store.claim_telling, id, token, job.sign):
@@ -127,15 +133,23 @@ class Runner:
         def able(job: Job) -> bool:
             return job.model is None or job.model in ours
 
-        with suppress(NotFound):  # deleted, or not whole yet
-            job = await asyncio.to_thread(self.store.claim, id, token, able, seen)
-            if job.runner == token:
-                self._computing[id] = asyncio.Event()
-                self._start(id, self._carry_out(job, token))
-            elif not able(job):
-                self._foreign.add(id)
-            elif job.state == "failed":  # begun too often
-                self._ended(job)
+        claim = asyncio.ensure_future(asyncio.to_thread(self.store.claim, id, token, able, seen))
+        try:
+            job = await asyncio.shield(claim)
+        except asyncio.CancelledError:  # this process ends, and may have taken it
+            with suppress(StorageError):
+                if (await claim).runner == token:
+                    await self._release(id, token, counted=False)
+            raise
+        except NotFound:  # deleted, or not whole yet
+            return
+        if job.runner == token:
+            self._computing[id] = asyncio.Event()
+            self._start(id, self._carry_out(job, token))
+        elif not able(job):
+            self._foreign.add(id)
+        elif job.state == "failed":  # begun too often
+            self._ended(job)
 
     def _start(self, id: str, work: Coroutine[Any, Any, None]) -> None:
         def forget(task: asyncio.Task[None]) -> None:
@@ -180,10 +194,12 @@ class Runner:
         look = self._computing[id]
         while True:
             looking = asyncio.create_task(look.wait())
-            await asyncio.wait(
-                [computing, looking], timeout=lease / BEATS, return_when=asyncio.FIRST_COMPLETED
-            )
-            looking.cancel()
+            try:
+                await asyncio.wait(
+                    [computing, looking], timeout=lease / BEATS, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                looking.cancel()
             if computing.done():
                 return
             look.clear()
@@ -198,8 +214,12 @@ class Runner:
                 logger.warning("%s: %s", id, error)
 
     async def _release(self, id: str, token: str, counted: bool) -> None:
-        with suppress(Lost, StorageError):
+        try:
             await asyncio.to_thread(self.store.release, id, token, counted)
+        except Lost as reason:
+            logger.info("%s", reason)
+        except StorageError as error:  # the lease runs out, and somebody takes it over
+            logger.warning("%s: %s", id, error)
 
     async def _tell(self, job: Job, token: str) -> None:
         """Tell a job's webhook that it has ended."""

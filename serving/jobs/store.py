@@ -3,10 +3,12 @@
     jobs/all/ID/job.json         its record: what is true of it, changed by conditional writes only
     jobs/all/ID/inputs/NAME      what it is done on, until it has ended
     jobs/all/ID/result-TOKEN     the answer's body, of the attempt that the record names
-    jobs/queue/ID                that somebody should take it up: these two only say where to look
-    jobs/running/ID              that somebody is at work on it, and to be watched
+    jobs/open/ID                 that it has not ended, or its webhook is still to be told
+    jobs/running/ID              a hint, perhaps wrong: that somebody is at work on it
 
-What is written first is what keeps a job from being lost, should the writer end in between.
+A job is in `open` before it has a record, and as long as there is something to be done about it, so
+that none is lost whoever ends when. Those with the hint are watched, the others are to be taken up;
+a wrong hint does no harm, since both look at the record.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import suppress
 from cluster.storage import Changed, NotFound, Storage, StorageError
 from serving.jobs.job import Failure, Job, belongs, is_id, time_of
 
-ALL, QUEUE, RUNNING = "jobs/all", "jobs/queue", "jobs/running"
+ALL, OPEN, RUNNING = "jobs/all", "jobs/open", "jobs/running"
 UNFINISHED_S = 3600.0  # after which what has no record is no job that is being accepted any more
 
 
@@ -46,10 +48,10 @@ class Store:
     def accept(self, job: Job, files: Mapping[str, bytes]) -> int:
         """Keep a new job and its inputs; its place in the queue. Raises Full."""
         with self._accepting:
-            waiting = len(self.queued())
+            waiting = len(self.open()[0])
             if waiting >= self.max_queued:
                 raise Full
-            self.storage.write(f"{QUEUE}/{job.id}", b"")
+            self.storage.write(f"{OPEN}/{job.id}", b"")
         try:
             for name, data in files.items():
                 self.storage.write(f"{ALL}/{job.id}/inputs/{name}", data)
@@ -64,18 +66,17 @@ class Store:
         """Raises NotFound."""
         return Job.read(id, self.storage.read(record(id))[0])
 
-    def queued(self) -> list[str]:
-        """Ids of those that wait, the next one first."""
-        return [id for id in self.storage.children(QUEUE) if is_id(id)]
-
-    def underway(self) -> list[str]:
-        """Ids of those that somebody is, or was, at work on."""
-        return [id for id in self.storage.children(RUNNING) if is_id(id)]
+    def open(self) -> tuple[list[str], list[str]]:
+        """Ids of those that wait, the next one first, and of those that somebody is, or was, at
+        work on."""
+        running = set(self.storage.children(RUNNING))  # first: what is taken now may be in both
+        ids = [id for id in self.storage.children(OPEN) if is_id(id)]
+        return [id for id in ids if id not in running], [id for id in ids if id in running]
 
     def position(self, job: Job) -> int | None:
         if job.state != "queued":
             return None
-        ids = self.queued()
+        ids = self.open()[0]
         return ids.index(job.id) + 1 if job.id in ids else 1
 
     def page(self, owner: str, limit: int, after: str | None) -> tuple[list[Job], bool]:
@@ -139,8 +140,8 @@ class Store:
         if decide(job) is not None:
             self.storage.write(f"{RUNNING}/{id}", b"")
             job = self._change(id, decide)
-        if job.state != "queued":
-            self.index(job)
+        if job.state != "queued" and job.runner != token:
+            self.mark(job)
         return job
 
     def claim_telling(self, id: str, token: str, seen: tuple[str, int]) -> bool:
@@ -171,7 +172,7 @@ class Store:
             return over(job, **changes)
 
         job = self._ours(id, decide)
-        self.index(job)
+        self.mark(job)
         return job
 
     def release(self, id: str, token: str, counted: bool) -> None:
@@ -183,8 +184,7 @@ class Store:
             changes = {"state": "queued", "runner": "", "attempts": attempts, "progress": 0.0}
             return beaten(job.model_copy(update=changes))
 
-        self.storage.write(f"{QUEUE}/{id}", b"")
-        self.index(self._ours(id, decide))
+        self.mark(self._ours(id, decide))
 
     def told(self, id: str, token: str, well: bool) -> None:
         """The webhook of a job of ours was told, or could not be. Raises Lost."""
@@ -194,12 +194,12 @@ class Store:
             state = "told" if well else "failed"
             return beaten(job.model_copy(update={"runner": "", "telling": state}))
 
-        self.index(self._ours(id, decide))
+        self.mark(self._ours(id, decide))
 
     def cancel(self, id: str) -> Job:
         """The job as it is then: cancelled, unless it had ended. Raises NotFound."""
         job = self._change(id, lambda job: None if job.over else over(job, state="cancelled"))
-        self.index(job)
+        self.mark(job)
         return job
 
     def remove(self, id: str) -> None:
@@ -207,38 +207,31 @@ class Store:
         self.cancel(id)
         self._delete(id)
 
-    def index(self, job: Job) -> None:
-        """Let the markers say what the record says."""
-        if job.state == "queued":
-            wanted, other = QUEUE, RUNNING
-        elif not job.over or job.untold:
-            wanted, other = RUNNING, QUEUE
+    def mark(self, job: Job) -> None:
+        """Let the markers say what the record says, as far as that is final."""
+        if job.state == "running" or job.untold:
+            self.storage.write(f"{RUNNING}/{job.id}", b"")
         else:
-            self.storage.delete(f"{QUEUE}/{job.id}")
-            wanted, other = "", RUNNING
-        if wanted:
-            self.storage.write(f"{wanted}/{job.id}", b"")
-        self.storage.delete(f"{other}/{job.id}")
+            self.storage.delete(f"{RUNNING}/{job.id}")
         if job.over:
             self.storage.delete(f"{ALL}/{job.id}/inputs")
+            if not job.untold:
+                self.storage.delete(f"{OPEN}/{job.id}")
 
     def sweep(self) -> None:
-        """Delete what was kept long enough, and find what no marker leads to."""
+        """Delete what was kept long enough, and what is left of jobs that never came to be."""
         now = time.time()
-        every = self.storage.children(ALL)
-        marked = {*self.queued(), *self.underway()}
+        every, opened = self.storage.children(ALL), self.storage.children(OPEN)
         self._over = {id: ended for id, ended in self._over.items() if id in every}
         for id in every:
-            if not is_id(id):
-                continue
-            with suppress(NotFound):
-                self._sweep(id, now, id in marked)
-        for id in marked.difference(every):
+            if is_id(id) and now - time_of(id) > min(self.keep_s, UNFINISHED_S):
+                self._sweep(id, now)
+        for id in {*opened, *self.storage.children(RUNNING)}.difference(every):
             if now - time_of(id) > UNFINISHED_S:
                 self._delete(id)
 
-    def _sweep(self, id: str, now: float, marked: bool) -> None:
-        if id not in self._over and (not marked or now - time_of(id) > self.keep_s):
+    def _sweep(self, id: str, now: float) -> None:
+        if id not in self._over:
             try:
                 job = self.load(id)
             except NotFound:  # of one that is being accepted, or that was deleted
@@ -251,17 +244,16 @@ class Store:
                 job = self._change(
                     id, lambda job: failed(job, failure) if job.state == "queued" else None
                 )
-                self.index(job)
-            elif not marked and (not job.over or job.untold):
-                self.index(job)
-            if job.over and not job.untold:
-                self._over[id] = job.ended or job.created
-        if now - self._over.get(id, now) > self.keep_s:
+                self.mark(job)
+            if not job.over or job.untold:
+                return
+            self._over[id] = job.ended or job.created
+        if now - self._over[id] > self.keep_s:
             self._delete(id)
 
     def _delete(self, id: str) -> None:
         self.storage.delete(record(id))  # first, so that no reader sees half a job
-        for place in (ALL, QUEUE, RUNNING):
+        for place in (ALL, RUNNING, OPEN):
             self.storage.delete(f"{place}/{id}")
 
     def _change(self, id: str, decide: Callable[[Job], Job | None]) -> Job:

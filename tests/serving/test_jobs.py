@@ -16,7 +16,7 @@ from genimg.operations.restoring import Denoise
 from serving.errors import ApiError
 from serving.jobs.job import Job, new_id
 from serving.jobs.runner import Runner
-from serving.jobs.store import ALL, QUEUE, RUNNING, Full, Lost, Store, record
+from serving.jobs.store import ALL, OPEN, RUNNING, Full, Lost, Store, record
 from serving.metrics import Meters
 from serving.requests import Answer, ModelInfo, Request, Timings
 from serving.settings import JobSettings
@@ -98,7 +98,7 @@ def kill(runner: Runner) -> None:
     def dead(*_: object, **__: object) -> None:
         raise StorageError("dead")
 
-    for name in ("beat", "end", "release", "claim", "queued", "underway", "sweep", "keep"):
+    for name in ("beat", "end", "release", "claim", "open", "sweep", "keep"):
         setattr(runner.store, name, dead)
 
 
@@ -112,14 +112,14 @@ def test_several_runners_compute_each_job_once(place):
         async with working(*runners) as tasks:
             await until(lambda: len(backend.begun) >= 2)
             tasks[0].cancel()  # what it held is released
-            await until(lambda: all(store_at(place).load(job.id).over for job in jobs))
+            store = store_at(place)
+            await until(lambda: all(store.load(job.id).over for job in jobs))
+            await until(lambda: store.open() == ([], []))
         assert backend.most == 1
-        store = store_at(place)
         for seed, job in enumerate(jobs):
             found = store.load(job.id)
             assert (found.state, found.attempts, found.progress) == ("done", 1, 1.0)
             assert store.body(found) == b"image of %d " % seed
-        assert store.queued() == store.underway() == []
 
     asyncio.run(scenario())
 
@@ -157,11 +157,11 @@ def test_a_job_that_ends_its_processes_is_told_as_failed(tmp_path):
         other = new(store, 2)
         async with working(runner_of(store, Computing())):
             await until(lambda: store.load(job.id).over and store.load(other.id).over)
+            await until(lambda: store.open() == ([], []))
         found = store.load(job.id)
         assert found.state == "failed"
         assert "ended before it was done, 2 times" in found.failure.message
         assert store.load(other.id).state == "done"
-        assert store.queued() == store.underway() == []
 
     asyncio.run(scenario())
 
@@ -194,7 +194,7 @@ def test_cancelled_jobs_are_computed_no_further(tmp_path):
         async with working(runner):
             await until(lambda: backend.now[1])
             assert store.cancel(waiting.id).state == "cancelled"
-            assert store.queued() == []
+            assert store.open()[0] == []
             store.cancel(running.id)
             runner.wake(running.id)
             await until(lambda: not backend.now[1], patience=2)  # long before the lease's end
@@ -204,9 +204,9 @@ def test_cancelled_jobs_are_computed_no_further(tmp_path):
             runner_of(store, backend).wake(job.id)
             runner.wake(job.id)
             await until(lambda: not backend.now[3])
+            await until(lambda: store.open() == ([], []))
         assert backend.begun.keys() == {1, 3}
         assert store.load(running.id).state == "cancelled"
-        assert store.underway() == []
         assert not store.storage.exists(record(job.id))
 
     asyncio.run(scenario())
@@ -249,6 +249,29 @@ def test_faults_and_jobs_that_take_too_long_are_told(tmp_path):
     asyncio.run(scenario())
 
 
+def test_a_webhook_that_was_not_told_by_one_is_told_by_another(tmp_path, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr("serving.jobs.webhooks.tell", lambda job, _: not told.append(job.state))
+
+    async def scenario() -> None:
+        store = store_at(tmp_path)
+        dead = new(store, 1, webhook="https://example.org/")
+        waiting = new(store, 2, webhook="https://example.org/")
+        store.claim(dead.id, "t", lambda job: True)
+        ended = store.end(dead.id, "t", state="failed")
+        assert store.claim_telling(dead.id, "somebody who dies", ended.sign)
+        store.cancel(waiting.id)
+        assert store.open()[0] == []
+        async with working(runner_of(store, Computing())):
+            await until(lambda: store.load(waiting.id).telling == "told")
+            assert store.load(dead.id).telling == "waiting"  # somebody may be about to tell it
+            await until(lambda: store.load(dead.id).telling == "told")
+            await until(lambda: store.open() == ([], []))
+
+    asyncio.run(scenario())
+    assert told == ["cancelled", "failed"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"id": "job-1"}', b"\xff\xfe"])
 def test_a_damaged_record_is_told_and_holds_nobody_up(tmp_path, damage):
     async def scenario() -> None:
@@ -259,7 +282,7 @@ def test_a_damaged_record_is_told_and_holds_nobody_up(tmp_path, damage):
             store.storage.write(record(job.id), damage)
         async with working(runner_of(store, Computing())):
             await until(lambda: store.load(good.id).over)
-            await until(lambda: store.queued() == store.underway() == [])
+            await until(lambda: store.open() == ([], []))
         for job in (queued, running):
             found = store.load(job.id)
             assert (found.state, found.failure.code) == ("failed", "job_damaged")
@@ -291,7 +314,7 @@ def test_jobs_of_models_that_are_served_elsewhere_are_left_to_others(tmp_path):
         async with working(runner_of(store, backend)):
             await until(lambda: store.load(ours.id).over)
         assert store.load(other.id).state == "queued"
-        assert store.queued() == [other.id]
+        assert store.open() == ([other.id], [])
         assert backend.begun.keys() == {2}
 
     asyncio.run(scenario())
@@ -311,28 +334,48 @@ def test_the_queue_is_bounded_and_what_failed_to_come_in_leaves_nothing(tmp_path
     monkeypatch.setattr(store.storage, "create", full)
     with pytest.raises(StorageError, match="full disk"):
         new(store)
-    assert len(store.queued()) == 2
+    assert len(store.open()[0]) == 2
     assert len(store.storage.children(ALL)) == 2
 
 
-def test_what_ended_long_ago_is_swept_and_what_no_marker_leads_to_is_found(tmp_path):
+def test_what_ended_long_ago_is_swept_and_what_has_not_ended_is_not(tmp_path):
     store = store_at(tmp_path, keep_s=0.3)
-    old, lost, foreign = new(store, 1), new(store, 2), new(store, 3)
-    for job in (old, lost):
+    old, slow, foreign = new(store, 1), new(store, 2), new(store, 3)
+    for job in (old, slow):
         store.claim(job.id, "t", lambda job: True)
     done = store.end(old.id, "t", state="done", result=store.keep(old, b"made"))
-    store.storage.delete(f"{RUNNING}/{lost.id}")  # as two writers at the same instant might
     unborn = new_id("")
-    store.storage.write(f"{QUEUE}/{unborn}", b"")  # somebody who is accepting a job
+    store.storage.write(f"{OPEN}/{unborn}", b"")  # somebody who is accepting a job
     store.sweep()
     assert store.body(done) == b"made"
-    assert store.underway() == [lost.id]
     time.sleep(0.35)
     store.sweep()
     assert not store.storage.list(f"{ALL}/{old.id}")
-    assert store.load(lost.id).state == "running"  # however old
+    assert store.load(slow.id).state == "running"
     assert store.load(foreign.id).failure.code == "job_not_taken_up"
-    assert store.queued() == [unborn]
+    assert store.open() == ([unborn], [slow.id])
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+@pytest.mark.parametrize("hint", [True, False])
+def test_wrong_hints_hold_nobody_up(tmp_path, state, hint):
+    """As two that write at the same instant may leave them."""
+
+    async def scenario() -> None:
+        store = store_at(tmp_path)
+        job = new(store, 1)
+        if state == "running":
+            store.claim(job.id, "somebody who died", lambda job: True)
+        marker = f"{RUNNING}/{job.id}"
+        if hint:
+            store.storage.write(marker, b"")
+        else:
+            store.storage.delete(marker)
+        async with working(runner_of(store, Computing())):
+            await until(lambda: store.load(job.id).state == "done")
+            await until(lambda: store.open() == ([], []))
+
+    asyncio.run(scenario())
 
 
 def test_owners_see_their_own_and_ids_are_not_guessed(tmp_path):
