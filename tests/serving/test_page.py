@@ -226,7 +226,7 @@ def test_a_job_is_cancelled_and_another_ends_in_the_background(page, site, tmp_p
     assert large.get_by_role("button").count() == 0
     small.get_by_role("button", name="Show sample").click()
     assert page.locator(".grid button").count() == 3
-    assert page.inner_text("#jobs-said") == "sample: done"
+    assert page.text_content("#jobs-said") == "sample: done"
     assert page.locator("#history li").count() == 1
     states = {job["operation"]: job["state"] for job in httpx.get(f"{site}/v1/jobs").json()["data"]}
     assert states == {"inpaint": "cancelled", "sample": "done"}
