@@ -15,6 +15,7 @@ from PIL import Image
 from cluster import keys as stored
 from serving.app import create_app
 from serving.backend import LocalBackend
+from serving.jobs.desk import Jobs
 from serving.keys import keys_of
 from serving.settings import Settings
 
@@ -39,8 +40,10 @@ def served(settings: Settings) -> Iterator[str]:
     backend = LocalBackend(settings)
     backend.load()
     keys = keys_of(settings, backend.meters)
+    jobs = Jobs(settings, backend, backend.meters)
+    app = create_app(backend, settings.limits, meters=backend.meters, keys=keys, jobs=jobs)
     try:
-        with running(create_app(backend, settings.limits, meters=backend.meters, keys=keys)) as url:
+        with running(app) as url:
             yield url
     finally:
         backend.close()

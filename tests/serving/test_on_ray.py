@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ],
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
+        "jobs": {"lease_s": 2},
     }
     with ray_server(folder, args, host="0.0.0.0", key=key) as server:
         yield server
@@ -343,3 +345,52 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
     # the machine is; then requests wait for the next
     assert set(crowd.statuses) <= {200, 503}
     assert crowd.failed <= 10 * 4, crowd.statuses
+
+
+def test_a_job_outlives_the_replicas_that_see_to_it_and_leaves_nothing_when_cancelled(
+    server, client
+):
+    data = file_of(pixels(2000, 2000, 3), "BMP")
+    asked = {"content": data, "params": {"sigma": 25, "ensemble": "true"}}
+
+    def begun() -> str:
+        params = asked["params"] | {"async": "true"}
+        return client.post(DENOISE, content=data, params=params).json()["id"]
+
+    def told(id: str) -> dict:
+        try:
+            answer = client.get(f"/v1/jobs/{id}")
+        except httpx.TransportError:  # nobody is there
+            return {"attempts": 0, "progress": 0, "ended": None}
+        return answer.json() if answer.is_success else {"attempts": 0, "progress": 0, "ended": None}
+
+    def underway(id: str, attempt: int) -> bool:
+        return (now := told(id))["attempts"] == attempt and now["progress"] > 0
+
+    job = begun()
+    until(lambda: underway(job, 1))
+    os.kill(server.replicas("denoiser")[0], signal.SIGKILL)
+    until(lambda: underway(job, 2), patience=120)
+    for replica in server.replicas("ingress"):
+        os.kill(replica, signal.SIGKILL)
+    until(lambda: told(job)["ended"], patience=180)
+    assert (told(job)["state"], told(job)["attempts"]) == ("done", 3)
+
+    (computing,) = server.replicas("denoiser")
+    began, before = time.monotonic(), cpu_s(computing)
+    at_once = client.post(DENOISE, **asked)
+    took, whole = time.monotonic() - began, cpu_s(computing) - before
+    assert client.get(f"/v1/jobs/{job}/result").content == at_once.content
+
+    before = cpu_s(computing)
+    job = begun()
+    until(lambda: underway(job, 1))
+    assert client.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+    time.sleep(took)  # in which it could have come to its end
+    assert cpu_s(computing) - before < 0.8 * whole
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
