@@ -22,6 +22,7 @@ from jobs.console import say
 KEY = "GENIMG_API_KEY"  # in the environment
 IN_FLIGHT = 8  # requests at a time
 PATIENCE = 120.0  # seconds for which a server may be out of reach, or have no room
+UNTOLD = 2.0  # seconds of such trouble that nobody needs to hear of
 CONNECTING, ANSWERING = 10.0, 600.0  # seconds; a server has a shorter limit of its own on answers
 MODELS = "/v1/models"
 _BUSY = (429, 502, 503)  # has no room, or is being started anew
@@ -163,11 +164,12 @@ class Server:
         return self._waits(state) if trouble.after is None else trouble.after
 
     def _is_enough(self, state: RetryCallState) -> bool:
-        """Whether to let it be; else what the trouble is, is told once."""
-        silent = time.monotonic() - max(self._heard, state.start_time)
-        if self._ending.is_set() or silent + state.upcoming_sleep > PATIENCE:
+        """Whether to let it be. If not, trouble that lasts is told of, once."""
+        silent = time.monotonic() - max(self._heard, state.start_time) + state.upcoming_sleep
+        if self._ending.is_set() or silent > PATIENCE:
             return True
-        if self._told != (told := str(trouble_of(state))):
+        told = str(trouble_of(state))
+        if silent > UNTOLD and told != self._told:
             self._told = told
             say(f"{told}; trying again")
         return False
