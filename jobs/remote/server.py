@@ -92,6 +92,7 @@ class Server:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self.give_up()
         self._client.close()
 
     def meet(self) -> None:
@@ -142,7 +143,7 @@ class Server:
             answer = self._client.request(method, f"{self.url}{path}", **content)
         except httpx.ReadTimeout:
             raise InputError(f"{self.url}: no answer within {ANSWERING:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             why = str(error) or type(error).__name__
             if "CERTIFICATE_VERIFY_FAILED" in why:
                 raise InputError(
@@ -161,7 +162,7 @@ class Server:
 
     def _wait(self, state: RetryCallState) -> float:
         trouble = trouble_of(state)
-        return self._waits(state) if trouble.after is None else trouble.after
+        return trouble.after or self._waits(state)
 
     def _is_enough(self, state: RetryCallState) -> bool:
         """Whether to let it be. If not, trouble that lasts is told of, once."""
@@ -184,15 +185,16 @@ def trouble_of(state: RetryCallState) -> Again:
 
 def refuse_url(url: str) -> None:
     """InputError for what is no URL of a server."""
+    if "@" in url:
+        raise InputError(f"--server: a name or password is in the URL; give a key as {KEY}")
     try:
         parts = urlsplit(url)
-        port = parts.port  # which is checked only when it is asked for
-    except ValueError as error:
+        port = parts.port  # which is looked at only now
+        httpx.URL(url).raw_host.decode().encode("idna")  # or the system's resolver raises
+    except (ValueError, httpx.InvalidURL) as error:
         raise InputError(f"--server {url}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise InputError(f"--server {url}: give a URL, as http://localhost:8000")
-    if parts.username or parts.password:
-        raise InputError(f"--server: a name or password is in the URL; give a key as {KEY}")
     if parts.query or parts.fragment:
         raise InputError(f"--server {url}: give it without ? and #")
 

@@ -36,9 +36,12 @@ DENOISE = "denoise photos --sigma 25 -m denoiser"
 @pytest.fixture(scope="module")
 def app(trained: Path) -> Iterator[ASGIApp]:
     models = [{"ref": "shapes@production"}, {"ref": "denoiser"}]
-    backend = LocalBackend(Settings.validated({"registry": str(trained), "models": models}))
+    settings = Settings.validated(
+        {"registry": str(trained), "models": models, "limits": {"max_bytes": 2_000_000}}
+    )
+    backend = LocalBackend(settings)
     backend.load()
-    yield create_app(backend)
+    yield create_app(backend, settings.limits)
     backend.close()
 
 
@@ -129,14 +132,19 @@ def test_what_cannot_be_read_is_listed_and_alone_tried_again(
 ):
     whole = Path("photos/02.png").read_bytes()
     Path("photos/02.png").write_bytes(whole[:60])
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3)).astype(np.uint8)
+    images.save(noise, "photos/large.png")
     ended = command(f"{DENOISE} -o clean {there}")
     assert ended.code == 1
     assert "failed: photos/02.png: image: damaged or truncated" in ended.err
-    assert pictures("clean").keys() == files("photos").keys() - {"02.png"} | {"failures.jsonl"}
-    assert len(front.posts) == 20
-    Path("photos/02.png").write_bytes(whole)
-    printed(command(f"{DENOISE} -o clean {there}"))
+    assert "failed: photos/large.png: the body is larger than 2,000,000 bytes" in ended.err
+    bad = {"02.png", "large.png"}
+    assert pictures("clean").keys() == files("photos").keys() - bad | {"failures.jsonl"}
     assert len(front.posts) == 21
+    Path("photos/02.png").write_bytes(whole)
+    Path("photos/large.png").unlink()
+    printed(command(f"{DENOISE} -o clean {there}"))
+    assert len(front.posts) == 22
     assert pictures("clean").keys() == files("photos").keys()
 
 
@@ -212,6 +220,8 @@ def test_what_is_wrong_is_told_before_anything_is_sent(command: Command, front, 
         (f"{one} --save-quality 9 {there}", "png is lossless"),
         (f"denoise none.png -o a.png {there}", "none.png: no such file"),
         (f"{one} --server localhost:8000", "give a URL, as http://localhost:8000"),
+        (f"{one} --server http://x:99999", "Port out of range"),
+        (f"{one} --server http://a..b", "label empty or too long"),
         (f"{one} --server http://me:secret@localhost", "give a key as GENIMG_API_KEY"),
     ):
         ended = command(words)
