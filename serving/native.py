@@ -94,7 +94,7 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
                 getattr(wanted, "output_compression", None),
                 grid=raw and operation.gives is Kind.PICTURES,
                 shown=operation.shows and form != "json",
-                frames=form == "frames",
+                each=form == "frames",
             ),
         )
         answer = await asked(http, backend, wanted.model, request, limits.timeout_s)

@@ -154,7 +154,7 @@ def finish(work: Work) -> Made:
     match made:
         case Frames():
             wanted = work.request.output.format or "webp"
-            if work.request.output.frames:
+            if work.request.output.each:
                 format, files = written(work.request, made.images)
             elif wanted == "webp" or wanted == "gif":
                 format, files = wanted, (moving.encode(made.images, wanted),)
