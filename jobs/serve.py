@@ -211,7 +211,7 @@ def examples(url: str, models: Mapping[str, Sequence[str]], guarded: bool = Fals
     """
     curl = "curl"
     if guarded:
-        curl += ' -H "Authorization: Bearer $GENIMG_KEY"'
+        curl += ' -H "Authorization: Bearer $GENIMG_API_KEY"'
     restored = ("restore", "deblock", "deblur", "enhance", "colourise", "upscale")
     restores = "curl -F image=@photo.png '{url}/v1/images/NAME?model={model}' -o better.png"
     lines = {

@@ -121,13 +121,14 @@ def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
     """OpenAI's JSON: each image in base64 or (`url`) as a data URL, with its seed and label if it
     has them."""
     data: list[dict[str, Any]] = []
+    seeds = answer.seeds if len(answer.images) in (1, len(answer.seeds)) else ()
     for i, image in enumerate(answer.images):
         text = base64.b64encode(image).decode()
         if response_format == "url":
             entry: dict[str, Any] = {"url": f"data:{MEDIA_TYPES[answer.format]};base64,{text}"}
         else:
             entry = {"b64_json": text}
-        entry |= {"seed": answer.seeds[i]} if answer.seeds else {}
+        entry |= {"seed": seeds[i]} if seeds else {}
         data.append(entry | ({"label": answer.labels[i]} if answer.labels else {}))
     content = {
         "created": int(time.time()),

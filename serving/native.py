@@ -88,6 +88,8 @@ def handler(
         for key in ("output_format", "output_compression") if form == "json" else ():
             if (value := getattr(wanted, key, None)) is not None:
                 raise bad_value(key, value, "only with response_format=image or b64_json")
+        if form == "frames" and wanted.output_format == "gif":
+            raise bad_value("output_format", "gif", "of frames give png, jpeg or webp")
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(
             chosen.model_construct(**{name: getattr(wanted, name) for name in options}),
@@ -97,6 +99,7 @@ def handler(
                 getattr(wanted, "output_compression", None),
                 grid=raw and operation.gives is Kind.PICTURES,
                 shown=operation.shows and form != "json",
+                each=form == "frames",
             ),
         )
         if is_later(wanted):

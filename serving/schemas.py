@@ -79,8 +79,8 @@ class New(Written):
 class Moving(Asked):
     output_format: Literal["webp", "gif", "png", "jpeg"] = "webp"
     """format of the answer: webp and gif move, the others show all images in one"""
-    response_format: Literal["image", "b64_json"] = "image"
-    """the image itself, or JSON with it in base64"""
+    response_format: Literal["image", "b64_json", "frames"] = "image"
+    """the image itself, JSON with it in base64, or JSON with each frame in base64"""
 
 
 class Shown(AsItCame):

@@ -707,7 +707,7 @@ const LINES = {
     const parts = given.length
       ? [...given.map(([key, file]) => `-F ${quoted(`${key}=@${file.name}`)}`), ...values.map(([key, value]) => `-F ${quoted(`${key}=${value}`)}`)]
       : ["-H 'content-type: application/json'", `-d ${quoted(JSON.stringify(Object.fromEntries(values)))}`];
-    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_KEY"'] : [];
+    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_API_KEY"'] : [];
     return ["curl", urlOf(asked.operation.path), ...key, ...parts, `-o ${output}`].join(" ");
   },
   python(asked, output) {
@@ -720,7 +720,7 @@ const LINES = {
       ...(key ? ["import os", ""] : []), "import requests", "",
       "answer = requests.post(", `    ${text(urlOf(asked.operation.path))},`,
       ...(files.length ? [`    files={${files.join(", ")}},`, `    data={${values.join(", ")}},`] : [`    json={${values.join(", ")}},`]),
-      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_KEY']}"},`] : []),
+      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_API_KEY']}"},`] : []),
       ")", "answer.raise_for_status()", `open(${text(output)}, "wb").write(answer.content)`,
     ].join("\n");
   },

@@ -125,7 +125,7 @@ def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     lines = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     assert len(lines) == 2
     (tmp_path / "noisy.png").write_bytes(file_of(pixels(20, 30, 3)))
-    environment = os.environ | {"GENIMG_KEY": server.key}
+    environment = os.environ | {"GENIMG_API_KEY": server.key}
     for line in lines:
         command = ["bash", "-c", line]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)

@@ -102,9 +102,9 @@ def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_
         page.click("#go")
         page.locator("#again summary").click()
         line = page.locator("#line").text_content()
-        assert '-H "Authorization: Bearer $GENIMG_KEY"' in line
+        assert '-H "Authorization: Bearer $GENIMG_API_KEY"' in line
         page.click("[data-as=python]")
-        assert "os.environ['GENIMG_KEY']" in page.locator("#line").text_content()
+        assert "os.environ['GENIMG_API_KEY']" in page.locator("#line").text_content()
         assert key not in page.content()
         assert key not in page.url
         page.reload()  # which is the same tab
