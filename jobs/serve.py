@@ -135,6 +135,9 @@ def read_options(
     if isinstance(place, str):  # anything else is refused, with its reason, with the settings
         place = everywhere(place)  # replicas start in other folders
     args["registry"] = place
+    told = args.get("jobs")
+    if isinstance(told, dict) and isinstance(told.get("storage"), str):
+        args["jobs"] = told | {"storage": everywhere(told["storage"])}
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:

@@ -88,6 +88,13 @@ def headers_of(answer: Answer) -> dict[str, str]:
     return headers
 
 
+def in_form(answer: Answer, form: str | None) -> Response:
+    """As `response_format` asks for it; None: as JSON, of what has no choice."""
+    if answer.values is not None and not answer.images:
+        return as_array(answer) if form == "npy" else as_values(answer)
+    return as_image(answer) if form == "image" else as_json(answer, form or "b64_json")
+
+
 def as_image(answer: Answer) -> Response:
     """The one image of an answer, as it is."""
     (image,) = answer.images

@@ -16,6 +16,7 @@ from serving.answers import EXPOSED
 from serving.backend import Backend
 from serving.direct import Direct
 from serving.errors import ApiError
+from serving.jobs.desk import Jobs
 from serving.metrics import Measured, Meters
 from serving.settings import Limits
 
@@ -26,29 +27,32 @@ def create_app(
     *,
     meters: Meters | None = None,
     origins: Sequence[str] = (),
+    jobs: Jobs | None = None,
 ) -> FastAPI:
     """An app that answers by `backend`.
 
     meters: what /metrics shows; give the backend's own so that both are in it.
     origins: sites whose scripts may call this from a browser (`*`: all), besides its own.
+    jobs: where what is asked for with `async=true` is kept, and who sees to it; None: refused.
     """
     limits = limits or Limits()
     meters = meters or Meters()
-    app = FastAPI(title="genimg", version=__version__, redirect_slashes=False)
+    lifespan = jobs.seen_to if jobs else None
+    app = FastAPI(title="genimg", version=__version__, redirect_slashes=False, lifespan=lifespan)
     errors.install(app)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    routers = [openai.router(backend, limits), native.router(backend, limits)]
+    routers = [openai.router(backend, limits, jobs), native.router(backend, limits, jobs)]
     app.add_middleware(Direct, routers=routers)  # the first that is added is the innermost
     app.add_middleware(Measured, meters=meters)
     if origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    for router in [*routers, page.router()]:
+    for router in [*routers, *([jobs.router()] if jobs else []), page.router()]:
         app.include_router(router)
 
     @app.head("/livez", include_in_schema=False)

@@ -10,6 +10,7 @@ from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
 from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
+from serving.passes import Tell
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import Settings
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    async def call(self, model: str | None, request: Request) -> Answer:
-        """A request's answer by a model (None: the first that can). Raises ApiError."""
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+        """A request's answer by a model (None: the first that can). Raises ApiError.
+
+        tell: told from time to time how much is done
+        """
         ...
 
     async def models(self) -> list[ModelInfo]:
@@ -64,9 +68,9 @@ class LocalBackend:
             self.close()
             raise
 
-    async def call(self, model: str | None, request: Request) -> Answer:
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
         chosen = choose(await self.models(), model, *wanted_of(request))
-        return await self._hosts[chosen.id].call(request)
+        return await self._hosts[chosen.id].call(request, tell)
 
     async def models(self) -> list[ModelInfo]:
         return [

@@ -6,7 +6,8 @@ annotation to check the arguments, which is why annotations are not postponed in
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +19,8 @@ from ray.serve.handle import DeploymentHandle
 from serving.app import create_app
 from serving.backend import LocalBackend, choose, loading, wanted_of
 from serving.errors import ApiError
+from serving.jobs.desk import Jobs
+from serving.passes import Tell
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import ModelSettings, Placement, Settings
 
@@ -27,6 +30,7 @@ Handle = DeploymentHandle[Any]
 
 REPLICA_LOST = "replica_lost"
 _INFO_S = 0.5  # seconds that a model of its own has to say what it is
+_TELL_S = 1.0  # between two signs of how much is done
 
 
 def build(args: Settings) -> serve.Application:
@@ -96,23 +100,27 @@ class RemoteModel:
         self.has_others = settings.fewest > 1
         self.info: ModelInfo | None = None  # what it said last
 
-    async def call(self, request: Request) -> Answer:
+    async def call(self, request: Request, tell: Tell | None = None) -> Answer:
         """A request's answer. Raises ApiError.
 
         What a lost replica held is given to another where there is one, and once: it may be the
         request that ends them.
         """
         try:
-            return await self._call(request)
+            return await self._call(request, tell)
         except ApiError as error:
             if error.code != REPLICA_LOST or not self.has_others:
                 raise
-        return await self._call(request)
+        return await self._call(request, tell)
 
-    async def _call(self, request: Request) -> Answer:
-        response: Any = self.handle.call.remote(request)
+    async def _call(self, request: Request, tell: Tell | None) -> Answer:
+        response: Any
+        if tell:
+            response = self.handle.options(stream=True).call_and_tell.remote(request)
+        else:
+            response = self.handle.call.remote(request)
         try:
-            answer: Answer | ApiError = await response
+            answer: Answer | ApiError = await (last_of(response, tell) if tell else response)
         except asyncio.CancelledError:
             response.cancel()
             raise
@@ -147,6 +155,15 @@ class RemoteModel:
             response.cancel()
 
 
+async def last_of(stream: AsyncIterable[float | Answer | ApiError], tell: Tell) -> Any:
+    """What comes behind all that is only told."""
+    last: Any = None
+    async for last in stream:
+        if isinstance(last, float):
+            tell(last)
+    return last
+
+
 class ComposedBackend:
     """Models in this process, and models in deployments of their own, as one backend."""
 
@@ -161,7 +178,7 @@ class ComposedBackend:
             if model.ref in handles
         }
 
-    async def call(self, model: str | None, request: Request) -> Answer:
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
         wanted = wanted_of(request)
         try:
             chosen = choose(await self._known(), model, *wanted)
@@ -170,8 +187,8 @@ class ComposedBackend:
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
             chosen = choose(await self._known(), model, *wanted)
         if chosen.id in self.remote:
-            return await self.remote[chosen.id].call(request)
-        return await self.local.call(chosen.id, request)
+            return await self.remote[chosen.id].call(request, tell)
+        return await self.local.call(chosen.id, request, tell)
 
     async def models(self) -> list[ModelInfo]:
         await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
@@ -205,6 +222,7 @@ class _Ingress:
             self.settings.limits,
             meters=self.backend.local.meters,
             origins=self.settings.origins,
+            jobs=Jobs(self.settings, self.backend, self.backend.local.meters),
         )
 
     async def check_health(self) -> None:
@@ -225,12 +243,23 @@ class _Model:
         self.backend = local_backend(settings, [model], model)
         await asyncio.to_thread(load, self.backend, model)
 
-    async def call(self, request: Request) -> Answer | ApiError:
+    async def call(self, request: Request, tell: Tell | None = None) -> Answer | ApiError:
         """The client's errors are given, not raised: Ray would log and wrap them."""
         try:
-            return await self.backend.call(self.ref, request)
+            return await self.backend.call(self.ref, request, tell)
         except ApiError as error:
             return error
+
+    async def call_and_tell(self, request: Request) -> AsyncIterator[float | Answer | ApiError]:
+        """As `call`, after how much of it is done, every second."""
+        shares = deque([0.0], maxlen=1)
+        call = asyncio.create_task(self.call(request, shares.append))
+        try:
+            while not (await asyncio.wait([call], timeout=_TELL_S))[0]:
+                yield shares[0]
+            yield await call
+        finally:
+            call.cancel()
 
     async def info(self) -> ModelInfo:
         return (await self.backend.models())[0]

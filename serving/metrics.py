@@ -28,6 +28,7 @@ class Meters:
             "batch_images", "Images computed together.", ["model"], buckets=_IMAGES, **own
         )
         self.queue = Gauge("queue_images", "Images that wait to be computed.", ["model"], **own)
+        self.jobs = Counter("jobs", "Jobs ended here.", ["operation", "state"], **own)
         self.version = Gauge("served_version", "Version that answers.", ["model"], **own)
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
         self.refused = Counter(

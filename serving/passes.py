@@ -36,6 +36,7 @@ class Work(Protocol):
 Item = TypeVar("Item", bound=Work)
 Result = TypeVar("Result")
 Part = tuple[Item, int, int]  # rows start to stop of a work
+Tell = Callable[[float], None]  # told how much is done, 0 to 1, in any thread
 
 UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
 
@@ -47,6 +48,7 @@ class _Entry(Generic[Item, Result]):
     item: Item | None = None  # once it is prepared
     taken: int = 0  # rows
     waiting: bool = True  # counts in the queue
+    tell: Tell | None = None
 
 
 class Passes(Generic[Item, Result]):
@@ -100,16 +102,23 @@ class Passes(Generic[Item, Result]):
         """Weight submitted of which no row was computed yet."""
         return self._waiting
 
-    async def submit(self, prepare: Callable[[], Awaitable[Item] | Item], weight: int) -> Result:
+    async def submit(
+        self,
+        prepare: Callable[[], Awaitable[Item] | Item],
+        weight: int,
+        tell: Tell | None = None,
+    ) -> Result:
         """The result of a work, or what was raised for it.
 
         prepare: makes the work once it has its place in the queue, so that what it holds (say,
             decoded images) is bounded by the queue.
+        tell: told after each pass which share of the rows is computed, in the thread of the passes.
 
         Raises ApiError: 429 where the queue is full (an empty one takes anything), 503 when this
         is closed. Cancelled, it is computed no further.
         """
-        entry = _Entry[Item, Result](weight, asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        entry = _Entry[Item, Result](weight, future, tell=tell)
         self._enter(entry)
         try:
             made = prepare()
@@ -210,6 +219,9 @@ class Passes(Generic[Item, Result]):
                     self._ready.remove(entry)
             _deliver([entry], [deliverable(error)])
             return
+        for entry, _, stop in parts:
+            if entry.tell and entry.item:
+                entry.tell(stop / entry.item.count)
         done = [entry for entry, _, stop in parts if entry.item and stop == entry.item.count]
         if not done:
             return

@@ -13,6 +13,7 @@ from PIL import Image
 
 from serving.app import create_app
 from serving.backend import LocalBackend
+from serving.jobs.desk import Jobs
 from serving.settings import Settings
 
 
@@ -35,8 +36,10 @@ def served(settings: Settings) -> Iterator[str]:
     """The URL at which the models of some settings are served until the end of the block."""
     backend = LocalBackend(settings)
     backend.load()
+    jobs = Jobs(settings, backend, backend.meters)
+    app = create_app(backend, settings.limits, meters=backend.meters, jobs=jobs)
     try:
-        with running(create_app(backend, settings.limits, meters=backend.meters)) as url:
+        with running(app) as url:
             yield url
     finally:
         backend.close()

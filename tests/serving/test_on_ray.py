@@ -47,6 +47,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ],
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
+        "jobs": {"lease_s": 2},
     }
     with ray_server(folder, args) as server:
         yield server
@@ -283,3 +284,30 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
     # the machine is; then requests wait for the next
     assert set(crowd.statuses) <= {200, 503}
     assert crowd.failed <= 10 * 4, crowd.statuses
+
+
+def test_a_job_outlives_the_replicas_that_see_to_it(server, client):
+    data = file_of(pixels(1500, 2000, 3), "BMP")
+    asked = {"content": data, "params": {"sigma": 25, "ensemble": "true", "async": "true"}}
+    job = client.post(DENOISE, **asked).json()
+
+    def told() -> dict:
+        try:
+            answer = client.get(f"/v1/jobs/{job['id']}")
+        except httpx.TransportError:  # nobody is there
+            return {"attempts": 0, "progress": 0, "ended": None}
+        return answer.json() if answer.is_success else {"attempts": 0, "progress": 0, "ended": None}
+
+    def underway(attempt: int) -> bool:
+        return (now := told())["attempts"] == attempt and now["progress"] > 0
+
+    until(lambda: underway(1))
+    os.kill(server.replicas("denoiser")[0], signal.SIGKILL)
+    until(lambda: underway(2), patience=120)
+    for replica in server.replicas("ingress"):
+        os.kill(replica, signal.SIGKILL)
+    until(lambda: told()["ended"], patience=180)
+    assert (told()["state"], told()["attempts"]) == ("done", 3)
+    del asked["params"]["async"]
+    at_once = client.post(DENOISE, **asked)
+    assert client.get(f"/v1/jobs/{job['id']}/result").content == at_once.content
