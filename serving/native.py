@@ -101,7 +101,7 @@ def handler(
         )
         if is_later(wanted):
             return await accepted(http, jobs, wanted, request, form)
-        return in_form(await asked(http, backend, wanted.model, request, limits.timeout_s), form)
+        return in_form(await asked(http, backend, wanted.model, [request], limits.timeout_s), form)
 
     return handle
 

@@ -23,6 +23,8 @@ class Output:
     grid: bool = False  # one picture of all the images
     shown: bool = False  # a picture that shows what is told
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
+    frames: int | None = None  # of an animation the last so many; None: all
+    frame_ms: int | None = None  # milliseconds that each is shown; None: genimg.moving's own
 
 
 @dataclass(frozen=True)

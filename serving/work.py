@@ -153,9 +153,12 @@ def finish(work: Work) -> Made:
     psnr: tuple[float, ...] = ()
     match made:
         case Frames():
-            wanted = work.request.output.format or "webp"
+            output = work.request.output
+            wanted = output.format or "webp"
             if wanted == "webp" or wanted == "gif":
-                format, files = wanted, (moving.encode(made.images, wanted),)
+                shown = made.images[-(output.frames or 0) :]
+                frame_ms = output.frame_ms or moving.FRAME_MS
+                format, files = wanted, (moving.encode(shown, wanted, frame_ms),)
             else:
                 format, files = written(work.request, made.sheet()[None])
             height, width = made.images.shape[1:3]

@@ -219,7 +219,7 @@ LONG = "9" * 5000
         (GENERATIONS, {"n": [1]}, "n", "n=[1]"),
         (GENERATIONS, {"size": "1024x1024"}, "size", "this model makes 16x16"),
         (GENERATIONS, {"response_format": "raw"}, "response_format", "'b64_json' or 'url'"),
-        (GENERATIONS, {"output_format": "gif"}, "output_format", "'png', 'jpeg' or 'webp'"),
+        (GENERATIONS, {"output_format": "svg"}, "output_format", "'png', 'jpeg', 'webp' or 'gif'"),
         (GENERATIONS, {"n": "2"}, "n", "n='2': must not be a text"),
         (GENERATIONS, {"stream": 0}, "stream", "stream=0: must be true or false"),
         (GENERATIONS, {"stream": "false"}, "stream", "must not be a text"),

@@ -35,6 +35,8 @@ OF_THE_MODEL = {
     "quality",
     "scale",
     "frames",
+    "frame_count",
+    "frame_duration_ms",
     "square",
     "seed",
     "seeds",
