@@ -161,6 +161,7 @@ class Host:
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
             scale=max(each.scale for each in abilities),
+            steps=max(each.steps for each in abilities),
             classes=next((each.classes for each in abilities if each.classes), ()),
             words=next((each.vocabulary for each in abilities if each.vocabulary), ())[:WORDS],
             grammar=next((each.grammar for each in abilities if each.grammar), None),

@@ -22,10 +22,9 @@ from serving.requests import ModelInfo
 from serving.requests import Request as Wanted
 from serving.schemas import parsed
 from serving.settings import Limits
-from serving.uploads import IMAGE_KEYS, received
+from serving.uploads import EDITED_KEYS, IMAGE_KEYS, received
 
-MASK = ("mask",)
-EDITED_KEYS = (*IMAGE_KEYS, "image[]")  # as the client calls several
+BESIDE = ("mask", "markup")
 
 
 def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRouter:
@@ -48,16 +47,19 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
     @routes.post(
         "/v1/images/edits",
         responses=answer() | refusals(),
-        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=MASK),
+        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=BESIDE),
     )
     async def edits(http: Request) -> Response:
-        """Restore an image as the model was made to. `mask`, for models that fill what is missing:
-        transparent, or white where it has no transparency, is what is to be filled.
+        """Restore an image, or each of several, as the model was made to.
+
+        For models that fill what is missing: `mask`, in which transparent, or white where it has no
+        transparency, is what is to be filled; or `markup`, a transparent image on which that is
+        painted over. Of several images both are about the first.
 
         As gif the image, or the last frame of a clip, moves on, by models that animate.
         """
-        came = await received(http, limits, EDITED_KEYS, MASK)
-        wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *MASK))
+        came = await received(http, limits, EDITED_KEYS, BESIDE)
+        wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *BESIDE))
         return await answered(http, wanted, await restorations(backend, wanted, came))
 
     @routes.post(

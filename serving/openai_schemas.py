@@ -16,6 +16,12 @@ from serving.schemas import Asked
 SLOWEST = 40_000  # milliseconds that a frame is shown: the file's format holds those of 16 alike
 
 
+Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "max"]
+STEPS: dict[Quality, float] = {"low": 0.5, "high": 2, "hd": 2, "xhigh": 3, "max": 4}
+"""By how many times as many steps a quality is drawn as a model's own."""
+ENSEMBLES: tuple[Quality, ...] = ("high", "hd", "xhigh", "max")
+
+
 def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     """For JSON Schema: what a field allows, in place of what its type does."""
 
@@ -50,6 +56,8 @@ class OpenAI(Asked):
     """milliseconds that each of them is shown, rounded to tens"""
     user: str | None = None
     """taken, and not used"""
+    safety_identifier: str | None = None
+    """taken, and not used"""
 
     @property
     def moves(self) -> bool:
@@ -62,14 +70,32 @@ class Prompted(OpenAI):
 
     prompt: str = Field("", max_length=LONGEST)
     """empty, for models that take none"""
-    background: Literal["auto", "opaque"] = "auto"
-    """no model makes transparent images"""
-    quality: Literal["auto", "standard"] = "auto"
-    """there is one quality"""
+    background: Literal["auto", "opaque", "transparent"] = "auto"
+    """opaque: on white; transparent: only of images that are so, for no model makes them"""
+    quality: Quality = "auto"
+    """what a model has to offer for it, and else of no effect: of those that draw in steps low half
+    as many, high and hd twice, xhigh three and max four times as many; of those that restore from
+    high on `ensemble`"""
+    complexity: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
+    """not supported: leave it out"""
+    svg: Any = Field(None, json_schema_extra=_only({"type": "null"}))
+    """not supported: leave it out"""
     stream: bool = Field(False, json_schema_extra={"const": False})
     """not supported yet: leave it out"""
     partial_images: int = Field(0, json_schema_extra={"const": 0})
     """not supported yet: leave it out"""
+
+    @field_validator("complexity")
+    @classmethod
+    def no_planning(cls, complexity: str | None) -> None:
+        if complexity is not None:
+            raise ValueError("no model plans what it draws; leave it out")
+
+    @field_validator("svg")
+    @classmethod
+    def no_svg(cls, svg: Any) -> None:
+        if svg is not None:
+            raise ValueError("no model draws svg; leave it out")
 
     @field_validator("stream", "partial_images")
     @classmethod

@@ -23,13 +23,17 @@ class Output:
     grid: bool = False  # one picture of all the images
     shown: bool = False  # a picture that shows what is told
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
+    background: Literal["auto", "opaque", "transparent"] = "auto"  # auto: as the image is
     frames: int | None = None  # of an animation the last so many; None: all
     frame_ms: int | None = None  # milliseconds that each is shown; None: genimg.moving's own
 
 
 @dataclass(frozen=True)
 class Request:
-    """An operation, the files that it is done on, by their parameters, and how it is answered."""
+    """An operation, the files that it is done on, by their parameters, and how it is answered.
+
+    In the place of a mask it may have `markup`, on which is painted what the mask would mark.
+    """
 
     operation: Operation
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -86,6 +90,7 @@ class ModelInfo:
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
+    steps: int = 1  # from noise to image, unless asked for; 1 where there are none
     classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
     words: tuple[str, ...] = ()  # that it can be told, the most frequent of them
     grammar: str | None = None  # of the texts that it has learnt from, where they have one

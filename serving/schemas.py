@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation
 from genimg.section import Section, problem
-from serving.errors import ApiError, bad_value
+from serving.errors import ApiError, bad_value, shown
 from serving.settings import Limits
 from serving.uploads import Received
 
@@ -134,6 +134,10 @@ def _checked(
     fields = _fields(schema)
     for key, value in given.items():
         field = fields.get(key)
+        head = key.partition("[")[0]
+        if field is None and head in fields:  # as forms have the parts of an object
+            message = f"{key}={shown(value)}: {head} has no parts here; leave it out"
+            raise ApiError(400, "invalid_value", message, head)
         if field is None:
             message = f"unknown parameter {key!r}; {nearest(key, known)}"
             raise ApiError(400, "unknown_parameter", message, key)

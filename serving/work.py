@@ -17,6 +17,7 @@ from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import Kind, Tiling
+from genimg.pixels import on_white, painted
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
@@ -98,7 +99,7 @@ def weight(request: Request, limits: Limits) -> int:
         return operation.drawn
     total = 0
     for name, data in request.files.items():
-        if operation.takes[name] is Kind.LATENTS:
+        if operation.takes.get(name) is Kind.LATENTS:
             total += len(latents_in(data))
             if total > limits.max_images:
                 raise bad_value("latents", f"{total} rows", f"at most {limits.max_images}")
@@ -120,14 +121,26 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
     """
     operation = request.operation
     inputs = {
-        name: _decoded(operation.takes[name], data, name, limits)
+        name: _decoded(operation.takes.get(name, Kind.PICTURE), data, name, limits)
         for name, data in request.files.items()
     }
+    if "markup" in inputs:
+        inputs["mask"] = painted(inputs.pop("markup"))
     if isinstance(operation, Tiling):
         # a format that cannot hold what it gives is refused now
-        format, _ = written(request, operation.pixel(inputs)[None])
+        pixel = operation.pixel(inputs)
+        if request.output.background == "transparent" and pixel.shape[2] not in (2, 4):
+            reason = "the image that comes of this has no transparency; leave it out"
+            raise bad_value("background", "transparent", reason)
+        format, _ = written(request, pixel[None])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
-    plan = engine.plan(operation, **inputs)
+    try:
+        plan = engine.plan(operation, **inputs)
+    except InputError as error:
+        if "markup" in request.files and str(error).startswith("mask"):
+            message = f"markup{str(error).removeprefix('mask')}"
+            raise ApiError(400, "invalid_value", message, "markup") from None
+        raise
     most = min(most, engine.most(plan, waited=True))
     return Work(request, engine, plan, most, time.perf_counter())
 
@@ -189,7 +202,9 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
     """Images [N, H, W, C] as files of the format that was asked for, or that of the input."""
     output = request.output
     takes, files = request.operation.takes, request.files
-    data = next((files[name] for name in files if takes[name] is Kind.PICTURE), b"")
+    data = next((files[name] for name in files if takes.get(name) is Kind.PICTURE), b"")
+    if output.background == "opaque" and made.shape[-1] in (2, 4):
+        made = np.stack([on_white(image) for image in made])
     assert output.format != "gif", "which single images are not written in"
     format = output.format or written_as(data) or "png"
     if request.operation.exact():

@@ -46,6 +46,9 @@ OF_THE_MODEL = {
     "of",
     "direction",
     "webhook",
+    "async",
+    "background",
+    "markup",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
