@@ -73,10 +73,13 @@ def joined(answers: Sequence[Answer]) -> Answer:
     )
 
 
-async def waited(http: HttpRequest, work: Awaitable[T], timeout_s: float) -> T:
+async def waited(
+    http: HttpRequest, work: Awaitable[T], timeout_s: float, since: float | None = None
+) -> T:
     """What comes of work, for as long as the client waits for it; else it is cancelled.
 
-    Raises ApiError 504 after `timeout_s`, and ClientDisconnect.
+    Raises ApiError 504 after `timeout_s` since a time of the event loop (None: now), and
+    ClientDisconnect.
     """
     this = asyncio.current_task()
     assert this is not None
@@ -90,7 +93,8 @@ async def waited(http: HttpRequest, work: Awaitable[T], timeout_s: float) -> T:
 
     gone = asyncio.ensure_future(_gone(http))
     gone.add_done_callback(leave)
-    limit = asyncio.timeout(timeout_s)
+    began = asyncio.get_running_loop().time() if since is None else since
+    limit = asyncio.timeout_at(began + timeout_s)
     try:
         async with limit:
             return await work

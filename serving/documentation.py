@@ -102,9 +102,10 @@ def given(operation: type[Operation]) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": content, "description": "`data`.", "headers": _headers()}}
 
 
-def answer() -> dict[int | str, dict[str, Any]]:
-    """An answer in OpenAI's JSON."""
-    content = {"application/json": {"schema": {"type": "object"}}}
+def answer(streams: bool = False) -> dict[int | str, dict[str, Any]]:
+    """An answer in OpenAI's JSON; or in its events, where it streams."""
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    content |= {"text/event-stream": {"schema": {"type": "string"}}} if streams else {}
     description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`."
     told = {"content": content, "description": description, "headers": _headers()}
     return {200: told, **accepted()}

@@ -17,11 +17,12 @@ from serving.documentation import answer, errors, parameters, refusals
 from serving.errors import ApiError, bad_value
 from serving.jobs.desk import Jobs, accepted, is_later
 from serving.openai_requests import drawings, in_their_words, restorations, variations_of
-from serving.openai_schemas import Edits, Generations, OpenAI, Variations
+from serving.openai_schemas import Edits, Generations, OpenAI, Prompted, Variations
 from serving.requests import ModelInfo
 from serving.requests import Request as Wanted
 from serving.schemas import parsed
 from serving.settings import Limits
+from serving.streaming import streamed
 from serving.uploads import EDITED_KEYS, IMAGE_KEYS, received
 
 BESIDE = ("mask", "markup")
@@ -32,7 +33,7 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
 
     @routes.post(
         "/v1/images/generations",
-        responses=answer() | refusals(),
+        responses=answer(streams=True) | refusals(),
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
@@ -40,13 +41,15 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
         each image is in `data[].seed`, its class in `data[].label`.
 
         As gif an image moves: from that of its seed to that of the next one, through those between.
+        With `stream` its partial images are earlier guesses: from fewer steps, or from latents that
+        are shorter.
         """
         wanted = parsed(Generations, await received(http, limits), limits)
         return await answered(http, wanted, await drawings(backend, wanted))
 
     @routes.post(
         "/v1/images/edits",
-        responses=answer() | refusals(),
+        responses=answer(streams=True) | refusals(),
         openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=BESIDE),
     )
     async def edits(http: Request) -> Response:
@@ -56,7 +59,8 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
         transparency, is what is to be filled; or `markup`, a transparent image on which that is
         painted over. Of several images both are about the first.
 
-        As gif the image, or the last frame of a clip, moves on, by models that animate.
+        As gif the image, or the last frame of a clip, moves on, by models that animate. With
+        `stream` its partial images are itself, with the tiles that are done.
         """
         came = await received(http, limits, EDITED_KEYS, BESIDE)
         wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *BESIDE))
@@ -82,6 +86,8 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
                 if len(requests) > 1:
                     raise bad_value("async", True, "only for one image at a time; leave it out")
                 return await accepted(http, jobs, wanted, requests[0], wanted.response_format)
+            if isinstance(wanted, Prompted) and wanted.stream:
+                return await streamed(http, backend, wanted, requests, limits.timeout_s)
             made = await asked(http, backend, wanted.model, requests, limits.timeout_s)
         except ApiError as error:
             raise in_their_words(error, wanted) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from genimg.operations import Operation, Tiling
@@ -10,7 +11,7 @@ from genimg.operations.drawing import MOST_STEPS, Interpolate, Sample, drawn_see
 from genimg.operations.exploring import Vary
 from genimg.operations.moving import Animate
 from genimg.operations.restoring import Inpaint
-from serving.backend import Backend, choose, find, made_for
+from serving.backend import Backend, choose, find, made_for, wanted_of
 from serving.errors import ApiError, bad_value
 from serving.openai_schemas import (
     ENSEMBLES,
@@ -18,6 +19,7 @@ from serving.openai_schemas import (
     Edits,
     Generations,
     OpenAI,
+    Prompted,
     Quality,
     Variations,
 )
@@ -33,6 +35,7 @@ async def drawings(backend: Backend, wanted: Generations) -> list[Request]:
 
     Raises ApiError, as all of these do.
     """
+    refuse_stream(wanted)
     refuse(wanted, () if wanted.moves else ("frame_count", "frame_duration_ms"), _ONLY_GIF)
     if wanted.background == "transparent":
         raise bad_value("background", wanted.background, "no model draws transparent images")
@@ -47,16 +50,52 @@ async def drawings(backend: Backend, wanted: Generations) -> list[Request]:
         options["label" if info and info.classes and not wanted.label else "text"] = prompt
     if info and wanted.quality in STEPS and wanted.steps is None and _in_steps(info):
         options["steps"] = steps_of(wanted.quality, info)
-    if not wanted.moves:
+    if not (wanted.moves or wanted.stream):
         return [Request(kind.model_validate(options), output=output_of(wanted))]
-    options["frames"] = wanted.frame_count
-    moving = kind.model_validate(options)
-    return [Request(_of_seed(moving, seed), output=output_of(wanted)) for seed in seeds_of(wanted)]
+    options |= {"frames": wanted.frame_count} if wanted.moves else {"n": 1}
+    one = kind.model_validate(options)
+    return [Request(_of_seed(one, seed), output=output_of(wanted)) for seed in seeds_of(wanted)]
+
+
+def sketches(request: Request, info: ModelInfo, count: int) -> list[Request]:
+    """Earlier guesses of an image that is drawn, the roughest first: of models that draw in steps
+    from the same noise in ever more of them (in one: what is expected of noise alone), of others
+    from ever longer latents, the first of them zero: the typical image. Of other images none."""
+    one = request.operation
+    if not isinstance(one, Sample):
+        return []
+    updates: list[dict[str, Any]] = []
+    if _in_steps(info):
+        steps = one.steps or info.steps
+        fewer = {steps >> times for times in range(1, count + 1)} - {0}
+        updates = [{"steps": each} for each in sorted(fewer)]
+    elif one.truncation:
+        updates = [{"truncation": one.truncation * i / count} for i in range(count)]
+    return [replace(request, operation=one.model_copy(update=each)) for each in updates]
+
+
+async def answering(backend: Backend, wanted: Prompted, request: Request) -> ModelInfo:
+    """The model whose images are streamed."""
+    return choose(await backend.models(), wanted.model, *wanted_of(request))
+
+
+def refuse_stream(wanted: Prompted) -> None:
+    """ApiError for what no stream has, or nothing but a stream."""
+    if not wanted.stream:
+        if wanted.partial_images:
+            raise bad_value("partial_images", wanted.partial_images, "only with stream=true")
+    elif wanted.moves:
+        raise bad_value("stream", True, "moving pictures come whole; leave it out")
+    elif wanted.later:
+        raise bad_value("stream", True, "a job has a result instead; leave it out")
+    elif wanted.response_format == "url":
+        raise bad_value("response_format", "url", "a stream has base64; leave it out")
 
 
 async def restorations(backend: Backend, wanted: Edits, came: Received) -> list[Request]:
     """Images given back better; of gif, what follows on them. What goes with an image goes with the
     first of several, the others are done by themselves."""
+    refuse_stream(wanted)
     for name in came.beside if wanted.moves else ():
         raise ApiError(400, "invalid_value", f"{name}: {_NOT_GIF}", name)
     if len(came.beside) > 1:
@@ -142,6 +181,7 @@ def output_of(wanted: OpenAI) -> Output:
         wanted.output_compression,
         size=None if wanted.size == "auto" else wanted.size,
         background=getattr(wanted, "background", "auto"),
+        partials=getattr(wanted, "partial_images", 0),
         frames=wanted.frame_count if wanted.moves else None,
         frame_ms=wanted.frame_duration_ms if wanted.moves else None,
     )

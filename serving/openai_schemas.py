@@ -80,10 +80,10 @@ class Prompted(OpenAI):
     """not supported: leave it out"""
     svg: Any = Field(None, json_schema_extra=_only({"type": "null"}))
     """not supported: leave it out"""
-    stream: bool = Field(False, json_schema_extra={"const": False})
-    """not supported yet: leave it out"""
-    partial_images: int = Field(0, json_schema_extra={"const": 0})
-    """not supported yet: leave it out"""
+    stream: bool = False
+    """answer with events: partial images, and each image when it is done"""
+    partial_images: int = Field(0, ge=0, le=3)
+    """with stream: how many partial images of each, at most"""
 
     @field_validator("complexity")
     @classmethod
@@ -96,13 +96,6 @@ class Prompted(OpenAI):
     def no_svg(cls, svg: Any) -> None:
         if svg is not None:
             raise ValueError("no model draws svg; leave it out")
-
-    @field_validator("stream", "partial_images")
-    @classmethod
-    def no_streaming(cls, value: bool | int) -> bool | int:
-        if value:
-            raise ValueError("streaming is not supported yet; leave it out")
-        return value
 
 
 class Generations(Prompted):

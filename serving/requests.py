@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ class Output:
     shown: bool = False  # a picture that shows what is told
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
     background: Literal["auto", "opaque", "transparent"] = "auto"  # auto: as the image is
+    partials: int = 0  # of a restored image: how often it is shown before it is done, at most
     frames: int | None = None  # of an animation the last so many; None: all
     frame_ms: int | None = None  # milliseconds that each is shown; None: genimg.moving's own
 
@@ -64,6 +65,18 @@ class Answer:
     values: Any = None  # of operations that say something
     labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
     psnr: tuple[float, ...] = ()  # of what latents decode to, dB, where that was found out
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An image that is not done yet."""
+
+    image: bytes
+    format: Format | moving.Format
+    size: str  # WxH
+
+
+Show = Callable[[Partial], None]  # told of one, in any thread
 
 
 @dataclass(frozen=True)

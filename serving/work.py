@@ -6,7 +6,7 @@ import io
 import math
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Work:
     submitted: float  # time.perf_counter()
     begun: float | None = None
     ended: float = 0.0
+    watch: Callable[[int], None] | None = None  # told after a pass up to which row all is computed
 
     @property
     def count(self) -> int:
@@ -70,8 +71,10 @@ def compute(parts: list[tuple[Work, int, int]]) -> None:
     slices = [(work.plan, start, stop) for work, start, stop in parts]
     first.engine.compute(first.request.operation.name, slices)
     now = time.perf_counter()
-    for work, _, _ in parts:
+    for work, _, stop in parts:
         work.ended = now
+        if work.watch and stop < work.count:
+            work.watch(stop)
 
 
 def check(request: Request, engine: Engine, limits: Limits) -> None:

@@ -49,6 +49,9 @@ OF_THE_MODEL = {
     "async",
     "background",
     "markup",
+    "stream",
+    "partial_images",
+    "response_format",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
