@@ -21,7 +21,8 @@ LONGEST = 1000  # frames of an animation that is read
 def encode(frames: np.ndarray, format: Format = "webp", frame_ms: int = FRAME_MS) -> bytes:
     """uint8 [N, H, W, 1 or 3] as an animation that begins anew at its end.
 
-    WebP is lossless; GIF has 256 colours a frame.
+    WebP is lossless; GIF has 256 colours a frame and times in hundredths of a second. A frame like
+    the one before it is no frame of its own: that one is shown for as long as both.
     """
     assert frames.ndim == 4, frames.shape
     assert frames.dtype == np.uint8, frames.dtype
@@ -30,7 +31,8 @@ def encode(frames: np.ndarray, format: Format = "webp", frame_ms: int = FRAME_MS
     )
     out = io.BytesIO()
     options: dict[str, Any] = {"lossless": True} if format == "webp" else {}
-    options |= {"save_all": True, "append_images": others, "duration": frame_ms, "loop": 0}
+    duration = frame_ms if format == "webp" else 10 * round(frame_ms / 10)
+    options |= {"save_all": True, "append_images": others, "duration": duration, "loop": 0}
     first.save(out, format.upper(), **options)
     return out.getvalue()
 

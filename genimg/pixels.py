@@ -93,6 +93,29 @@ def transparent(image: np.ndarray) -> np.ndarray:
     return _plainly(1 - image[..., -1].astype(np.float32) / np.iinfo(image.dtype).max)
 
 
+def painted(markup: np.ndarray) -> np.ndarray:
+    """[H, W, 1]: white where something is painted on an overlay uint8 or uint16 [H, W, 1 to 4]."""
+    if markup.shape[2] in (2, 4):
+        return markup[..., -1:]
+    return np.full_like(markup[..., :1], np.iinfo(markup.dtype).max)
+
+
+ROWS = 256  # that are composited at once: what is between takes four times their memory
+
+
+def on_white(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 [H, W, 1 or 3] of [H, W, 1 to 4], as composited on white."""
+    if image.shape[2] in (1, 3):
+        return image
+    peak = np.uint32(np.iinfo(image.dtype).max)
+    made = np.empty_like(image[..., :-1])
+    for top in range(0, len(image), ROWS):
+        rows = image[top : top + ROWS].astype(np.uint32)
+        colours, alpha = rows[..., :-1], rows[..., -1:]
+        made[top : top + ROWS] = (colours * alpha + peak * (peak - alpha) + peak // 2) // peak
+    return made
+
+
 def _plainly(holes: np.ndarray) -> np.ndarray:
     """What is marked by less than FAINT is not: black and opaque are seldom so to the last bit."""
     return np.where(holes < FAINT, 0, holes).astype(np.float32)

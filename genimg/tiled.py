@@ -123,12 +123,21 @@ class Tiled(Kept):
                 del self._sums[number]
 
     def result(self) -> Pictures:
-        alpha, scale = self._alpha, self._ability.scale
-        if scale > 1:
-            alpha = alpha.repeat(scale, 0).repeat(scale, 1)
-        made = np.concatenate([self._made, alpha], axis=2) if alpha.shape[2] else self._made
+        made = self._with_alpha(self._made)
         self.forget()
         return Pictures(made[None])
+
+    def show_through(self) -> None:
+        """Let the image stand where nothing is made yet, for `so_far`; asked before all rows."""
+        self._made[:] = enlarged(self._colour, self._ability.scale)
+
+    def so_far(self) -> np.ndarray:
+        """[H, W, C]: a copy of the result as it is between two passes."""
+        return self._with_alpha(self._made.copy())
+
+    def _with_alpha(self, made: np.ndarray) -> np.ndarray:
+        alpha = enlarged(self._alpha, self._ability.scale)
+        return np.concatenate([made, alpha], axis=2) if alpha.shape[2] else made
 
     def forget(self) -> None:
         """Let the image go: who encodes the result need not have it in memory as well."""
@@ -195,6 +204,11 @@ class Tiled(Kept):
         """float32 [h, w]: the mask of a tile."""
         assert self._mask is not None, "asked for where there is one"
         return torch.from_numpy(self._mask[self._within(number)])
+
+
+def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
+    """[H, W, C] with each pixel as many times down and across."""
+    return image.repeat(scale, 0).repeat(scale, 1) if scale > 1 else image
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import io
 import time
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
 
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
@@ -15,7 +18,9 @@ from starlette.requests import Request as HttpRequest
 from serving.backend import Backend
 from serving.errors import ApiError
 from serving.formats import ARRAY, MEDIA_TYPES
-from serving.requests import Answer, Request
+from serving.requests import Answer, Request, Timings
+
+T = TypeVar("T")
 
 EXPOSED = (  # to scripts of other sites
     "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "X-PSNR",
@@ -24,12 +29,57 @@ EXPOSED = (  # to scripts of other sites
 
 
 async def asked(
-    http: HttpRequest, backend: Backend, model: str | None, request: Request, timeout_s: float
+    http: HttpRequest,
+    backend: Backend,
+    model: str | None,
+    requests: Sequence[Request],
+    timeout_s: float,
 ) -> Answer:
-    """The backend's answer, for as long as the client waits for it.
+    """The backend's answer, for as long as the client waits for it; of several requests one.
 
     Raises ApiError: 504 after `timeout_s`, or what the backend says. What has not started when
     time is up or the client has gone is not computed any more.
+    """
+    answer = await waited(http, _all(backend, model, requests), timeout_s)
+    http.state.model = answer.model
+    return answer
+
+
+async def _all(backend: Backend, model: str | None, requests: Sequence[Request]) -> Answer:
+    if len(requests) == 1:
+        return await backend.call(model, requests[0])
+    while True:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(backend.call(model, request)) for request in requests]
+        except* ApiError as errors:
+            raise errors.exceptions[0] from None
+        answers = [task.result() for task in tasks]
+        if len({answer.version for answer in answers}) == 1:  # or one took over meanwhile
+            return joined(answers)
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """One answer with the images of several."""
+    sizes = {answer.size for answer in answers}
+    timings = [dataclasses.astuple(answer.timings) for answer in answers]
+    return dataclasses.replace(
+        answers[0],
+        images=tuple(chain(*(each.images for each in answers))),
+        size=sizes.pop() if len(sizes) == 1 else "",
+        seeds=tuple(chain(*(each.seeds[: len(each.images)] for each in answers))),
+        labels=tuple(chain(*(each.labels[: len(each.images)] for each in answers))),
+        timings=Timings(*map(max, zip(*timings, strict=True))),
+    )
+
+
+async def waited(
+    http: HttpRequest, work: Awaitable[T], timeout_s: float, since: float | None = None
+) -> T:
+    """What comes of work, for as long as the client waits for it; else it is cancelled.
+
+    Raises ApiError 504 after `timeout_s` since a time of the event loop (None: now), and
+    ClientDisconnect.
     """
     this = asyncio.current_task()
     assert this is not None
@@ -43,10 +93,11 @@ async def asked(
 
     gone = asyncio.ensure_future(_gone(http))
     gone.add_done_callback(leave)
-    limit = asyncio.timeout(timeout_s)
+    began = asyncio.get_running_loop().time() if since is None else since
+    limit = asyncio.timeout_at(began + timeout_s)
     try:
         async with limit:
-            answer = await backend.call(model, request)
+            return await work
     except TimeoutError:
         if not limit.expired():
             raise
@@ -60,8 +111,6 @@ async def asked(
     finally:
         gone.remove_done_callback(leave)
         gone.cancel()
-    http.state.model = answer.model
-    return answer
 
 
 async def _gone(http: HttpRequest) -> None:

@@ -11,7 +11,7 @@ from genimg.operations import OPERATIONS, Operation, Tiling, restoring
 from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
 from serving.passes import Tell
-from serving.requests import Answer, Caller, ModelInfo, Request
+from serving.requests import Answer, Caller, ModelInfo, Request, Show
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self,
+        model: str | None,
+        request: Request,
+        tell: Tell | None = None,
+        show: Show | None = None,
+    ) -> Answer:
         """A request's answer by a model (None: the first that can). Raises ApiError.
 
         tell: told from time to time how much is done
+        show: shown the partial images that the request's output asks for
         """
         ...
 
@@ -68,9 +75,15 @@ class LocalBackend:
             self.close()
             raise
 
-    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self,
+        model: str | None,
+        request: Request,
+        tell: Tell | None = None,
+        show: Show | None = None,
+    ) -> Answer:
         chosen = choose(usable(await self.models(), request.caller), model, *wanted_of(request))
-        return await self._hosts[chosen.id].call(request, tell)
+        return await self._hosts[chosen.id].call(request, tell, show)
 
     async def models(self) -> list[ModelInfo]:
         return [

@@ -26,7 +26,7 @@ from serving.jobs.desk import Jobs
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
 from serving.passes import Tell
-from serving.requests import Answer, ModelInfo, Request
+from serving.requests import Answer, ModelInfo, Partial, Request, Show
 from serving.settings import ModelSettings, Placement, Settings, places
 
 logger = logging.getLogger(__name__)
@@ -106,27 +106,30 @@ class RemoteModel:
         self.has_others = settings.fewest > 1
         self.info: ModelInfo | None = None  # what it said last
 
-    async def call(self, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self, request: Request, tell: Tell | None = None, show: Show | None = None
+    ) -> Answer:
         """A request's answer. Raises ApiError.
 
         What a lost replica held is given to another where there is one, and once: it may be the
         request that ends them.
         """
         try:
-            return await self._call(request, tell)
+            return await self._call(request, tell, show)
         except ApiError as error:
             if error.code != REPLICA_LOST or not self.has_others:
                 raise
-        return await self._call(request, tell)
+        return await self._call(request, tell, show)
 
-    async def _call(self, request: Request, tell: Tell | None) -> Answer:
+    async def _call(self, request: Request, tell: Tell | None, show: Show | None) -> Answer:
         response: Any
-        if tell:
+        tells = bool(tell or show)
+        if tells:
             response = self.handle.options(stream=True).call_and_tell.remote(request)
         else:
             response = self.handle.call.remote(request)
         try:
-            answer: Answer | ApiError = await (last_of(response, tell) if tell else response)
+            answer: Answer | ApiError = await (last_of(response, tell, show) if tells else response)
         except asyncio.CancelledError:
             response.cancel()
             raise
@@ -161,12 +164,18 @@ class RemoteModel:
             response.cancel()
 
 
-async def last_of(stream: AsyncIterable[float | Answer | ApiError], tell: Tell) -> Any:
-    """What comes behind all that is only told."""
+async def last_of(
+    stream: AsyncIterable[float | Partial | Answer | ApiError],
+    tell: Tell | None = None,
+    show: Show | None = None,
+) -> Any:
+    """What comes behind all that is only told or shown."""
     last: Any = None
     async for last in stream:
-        if isinstance(last, float):
+        if tell and isinstance(last, float):
             tell(last)
+        if show and isinstance(last, Partial):
+            show(last)
     return last
 
 
@@ -184,7 +193,13 @@ class ComposedBackend:
             if model.ref in handles
         }
 
-    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self,
+        model: str | None,
+        request: Request,
+        tell: Tell | None = None,
+        show: Show | None = None,
+    ) -> Answer:
         wanted = wanted_of(request)
         try:
             chosen = choose(usable(await self._known(), request.caller), model, *wanted)
@@ -193,8 +208,8 @@ class ComposedBackend:
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
             chosen = choose(usable(await self._known(), request.caller), model, *wanted)
         if chosen.id in self.remote:
-            return await self.remote[chosen.id].call(request, tell)
-        return await self.local.call(chosen.id, request, tell)
+            return await self.remote[chosen.id].call(request, tell, show)
+        return await self.local.call(chosen.id, request, tell, show)
 
     async def models(self) -> list[ModelInfo]:
         await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
@@ -275,23 +290,40 @@ class _Model:
         self.backend = local_backend(settings, [model], model)
         await asyncio.to_thread(load, self.backend, model)
 
-    async def call(self, request: Request, tell: Tell | None = None) -> Answer | ApiError:
+    async def call(
+        self, request: Request, tell: Tell | None = None, show: Show | None = None
+    ) -> Answer | ApiError:
         """The client's errors are given, not raised: Ray would log and wrap them."""
         try:
-            return await self.backend.call(self.ref, request, tell)
+            return await self.backend.call(self.ref, request, tell, show)
         except ApiError as error:
             return error
 
-    async def call_and_tell(self, request: Request) -> AsyncIterator[float | Answer | ApiError]:
-        """As `call`, after signs of how much of it is done."""
-        shares = deque([0.0], maxlen=1)
-        call = asyncio.create_task(self.call(request, shares.append))
+    async def call_and_tell(
+        self, request: Request
+    ) -> AsyncIterator[float | Partial | Answer | ApiError]:
+        """As `call`, after how much of it is done, every second, and the partial images."""
+        loop, shares = asyncio.get_running_loop(), deque([0.0], maxlen=1)
+        partials: asyncio.Queue[Partial] = asyncio.Queue()
+
+        def show(partial: Partial) -> None:
+            loop.call_soon_threadsafe(partials.put_nowait, partial)
+
+        call = asyncio.create_task(self.call(request, shares.append, show))
+        coming = asyncio.create_task(partials.get())
         try:
-            while not (await asyncio.wait([call], timeout=_TELL_S))[0]:
-                yield shares[0]
+            while not call.done():
+                both = [call, coming]
+                await asyncio.wait(both, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    yield coming.result()
+                    coming = asyncio.create_task(partials.get())
+                elif not call.done():
+                    yield shares[0]
             yield await call
         finally:
             call.cancel()
+            coming.cancel()
 
     async def info(self) -> ModelInfo:
         return (await self.backend.models())[0]

@@ -11,7 +11,7 @@ from genimg.operations import Kind, Operation
 from serving.formats import ARRAY, MEDIA_TYPES
 from serving.schemas import Parameters
 from serving.settings import Limits
-from serving.uploads import LATENTS_KEYS
+from serving.uploads import LATENTS_KEYS, LISTS, MOST
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -106,9 +106,10 @@ def given(operation: type[Operation]) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": content, "description": "`data`.", "headers": _headers()}}
 
 
-def answer() -> dict[int | str, dict[str, Any]]:
-    """An answer in OpenAI's JSON."""
-    content = {"application/json": {"schema": {"type": "object"}}}
+def answer(streams: bool = False) -> dict[int | str, dict[str, Any]]:
+    """An answer in OpenAI's JSON; or in its events, where it streams."""
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    content |= {"text/event-stream": {"schema": {"type": "string"}}} if streams else {}
     description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`."
     told = {"content": content, "description": description, "headers": _headers()}
     return {200: told, **accepted()}
@@ -185,6 +186,19 @@ def _or_null(details: dict[str, Any]) -> dict[str, Any]:
     return about | {"anyOf": [*(choices or [value]), {"type": "null"}]}
 
 
+def _files(file: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """What stands under each name that images may come by: in forms `image[]` has several, in JSON
+    `images`."""
+    in_form = file.get("format") == "binary"
+    of_list = file if in_form else {
+        "type": "object", "properties": {"image_url": file}, "required": ["image_url"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    several = {"type": "array", "items": of_list, "minItems": 1, "maxItems": MOST}
+    passed_over = LISTS[1] if in_form else LISTS[0]
+    return {key: several if key in LISTS else file for key in keys if key != passed_over}
+
+
 def _with_file(
     described: dict[str, Any],
     file: dict[str, Any],
@@ -196,8 +210,8 @@ def _with_file(
     """With the one file, under any of its names, and others beside it."""
     properties = described["properties"] | others
     choices = [
-        described | {"properties": {key: file} | properties, "required": [key, *also_needed]}
-        for key in keys
+        described | {"properties": {key: one} | properties, "required": [key, *also_needed]}
+        for key, one in _files(file, keys).items()
     ]
     without = [] if needed else [described | {"properties": properties}]
     return {"oneOf": choices + without}

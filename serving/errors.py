@@ -82,6 +82,11 @@ def model_loading(model: str) -> ApiError:
     )
 
 
+def failed() -> ApiError:
+    """500 for a fault of ours, whose traceback goes into the log."""
+    return ApiError(500, "internal_error", "the server failed on this request; its log says why")
+
+
 def shown(value: object) -> str:
     """A value as a message may quote it: escaped, and short though an image be given."""
     text = f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
@@ -110,8 +115,7 @@ def install(app: FastAPI) -> None:
         return ApiError(400, "invalid_value", f"{param}: {first['msg']}", param).response()
 
     async def anything(request: Request, error: Exception) -> Response:
-        message = "the server failed on this request; its log says why"  # the traceback goes there
-        return ApiError(500, "internal_error", message).response()
+        return failed().response()
 
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(HTTPException, framework)

@@ -23,8 +23,9 @@ from genimg.operations import OPERATIONS, Kind
 from serving.backend import cannot
 from serving.errors import of_input
 from serving.metrics import Meters
+from serving.partials import watched
 from serving.passes import Passes, Tell
-from serving.requests import Answer, ModelInfo, Rejected, Request
+from serving.requests import Answer, ModelInfo, Rejected, Request, Show
 from serving.settings import Limits, ModelSettings
 from serving.watcher import Watcher, target_of
 from serving.work import Made, Work, check, compute, finish, planned, weight
@@ -101,7 +102,9 @@ class Host:
         )
         self._watcher.start()
 
-    async def call(self, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self, request: Request, tell: Tell | None = None, show: Show | None = None
+    ) -> Answer:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
         served, limits = self._served, self.limits
         engine, version = served.engine, served.version.number
@@ -121,7 +124,14 @@ class Host:
                 small = load <= SMALL
                 passes = self._small if small else self._large
                 coders = self._coders if small else self._large_coders
-                made = await passes.submit(lambda: self._coded(plan, coders), load, owner, tell)
+
+                def plan_shown() -> Work:
+                    partials = request.output.partials
+                    return watched(plan(), partials, show, coders) if show and partials else plan()
+
+                made = await passes.submit(
+                    lambda: self._coded(plan_shown, coders), load, owner, tell
+                )
         except InputError as error:
             raise of_input(error, type(request.operation)) from None
         return Answer(
@@ -162,6 +172,7 @@ class Host:
             size=engine.recipe.data.size,
             channels=engine.recipe.data.channels,
             scale=max(each.scale for each in abilities),
+            steps=max(each.steps for each in abilities),
             classes=next((each.classes for each in abilities if each.classes), ()),
             words=next((each.vocabulary for each in abilities if each.vocabulary), ())[:WORDS],
             grammar=next((each.grammar for each in abilities if each.grammar), None),

@@ -16,7 +16,7 @@ from serving.backend import Backend, choose, usable, wanted_of
 from serving.errors import ApiError
 from serving.keys import Keys
 from serving.passes import Tell
-from serving.requests import Answer, Caller, ModelInfo, Request
+from serving.requests import Answer, Caller, ModelInfo, Request, Show
 
 FREE = frozenset({
     "/", "/page.css", "/page.js",  # the page, which can then ask for a key
@@ -106,9 +106,15 @@ class Permitted:
         self.backend = backend
         self.keys = keys
 
-    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+    async def call(
+        self,
+        model: str | None,
+        request: Request,
+        tell: Tell | None = None,
+        show: Show | None = None,
+    ) -> Answer:
         """As of the backend. Raises ApiError as `admitted` does."""
-        return await self.backend.call(model, await self.admitted(model, request), tell)
+        return await self.backend.call(model, await self.admitted(model, request), tell, show)
 
     async def admitted(self, model: str | None, request: Request) -> Request:
         """A request of whoever asks now, its pixels counted. Raises ApiError 429 where the key has
@@ -151,7 +157,7 @@ def pixels(request: Request, model: ModelInfo | None) -> int:
     operation = request.operation
     given = 0
     for name, data in request.files.items():
-        if operation.takes[name] is not Kind.LATENTS:
+        if operation.takes.get(name) is not Kind.LATENTS:
             try:
                 width, height = images.size(data, max_pixels=sys.maxsize)
             except images.BrokenImage:

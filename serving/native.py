@@ -104,7 +104,7 @@ def handler(
         )
         if is_later(wanted):
             return await accepted(http, backend, jobs, wanted, request, form)
-        return in_form(await asked(http, backend, wanted.model, request, limits.timeout_s), form)
+        return in_form(await asked(http, backend, wanted.model, [request], limits.timeout_s), form)
 
     return handle
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from genimg.operations import Operation, Tiling
-from genimg.operations.drawing import Sample
-from genimg.operations.exploring import Vary
 from serving.answers import asked, in_form
-from serving.backend import Backend, choose, find, made_for
+from serving.backend import Backend, find
 from serving.documentation import answer, errors, parameters, refusals
 from serving.errors import ApiError, bad_value
 from serving.jobs.desk import Jobs, accepted, is_later
-from serving.requests import ModelInfo, Output
+from serving.openai_requests import drawings, in_their_words, restorations, variations_of
+from serving.openai_schemas import Edits, Generations, OpenAI, Prompted, Variations
+from serving.requests import ModelInfo
 from serving.requests import Request as Wanted
-from serving.schemas import Edits, Generations, OpenAI, Variations, parsed
+from serving.schemas import parsed
 from serving.settings import Limits
-from serving.uploads import IMAGE_KEYS, beside_of, received
+from serving.streaming import streamed
+from serving.uploads import EDITED_KEYS, IMAGE_KEYS, received
 
-MASK = ("mask",)
-EDITED_KEYS = (*IMAGE_KEYS, "image[]")  # as the client calls several
+BESIDE = ("mask", "markup")
 
 
 def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRouter:
@@ -34,44 +33,38 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
 
     @routes.post(
         "/v1/images/generations",
-        responses=answer() | refusals(),
+        responses=answer(streams=True) | refusals(),
         openapi_extra=parameters(Generations, limits, forms=False),
     )
     async def generations(http: Request) -> Response:
         """Draw images of what the prompt says; of models that have classes, it names one. `seed` of
-        each image is in `data[].seed`, its class in `data[].label`."""
+        each image is in `data[].seed`, its class in `data[].label`.
+
+        As gif an image moves: from that of its seed to that of the next one, through those between.
+        With `stream` its partial images are earlier guesses: from fewer steps, or from latents that
+        are shorter.
+        """
         wanted = parsed(Generations, await received(http, limits), limits)
-        prompt = wanted.prompt.strip()
-        by_class = prompt and not wanted.label and await has_classes(backend, wanted.model)
-        as_prompt = "label" if by_class else "text"
-        options = {name: getattr(wanted, name) for name in Sample.model_fields if name != "text"}
-        operation = Sample.model_validate(options | ({as_prompt: prompt} if prompt else {}))
-        try:
-            return await answered(http, wanted, operation, {})
-        except ApiError as error:
-            if prompt and error.param == as_prompt:  # as this dialect calls it
-                reason = error.message.removeprefix(f"{as_prompt}={prompt!r}: ")
-                reason = reason.replace("text; leave it out", "prompt; leave it empty")
-                raise bad_value("prompt", wanted.prompt, reason) from None
-            raise
+        return await answered(http, wanted, await drawings(backend, wanted))
 
     @routes.post(
         "/v1/images/edits",
-        responses=answer() | refusals(),
-        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=MASK),
+        responses=answer(streams=True) | refusals(),
+        openapi_extra=parameters(Edits, limits, keys=EDITED_KEYS, beside=BESIDE),
     )
     async def edits(http: Request) -> Response:
-        """Restore an image as the model was made to. `mask`, for models that fill what is missing:
-        transparent, or white where it has no transparency, is what is to be filled."""
-        came = await received(http, limits, EDITED_KEYS, MASK)
-        wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *MASK))
-        operation = await made_for(backend, wanted.model)
-        if came.beside and not beside_of(operation):
-            reason = f"this model can {operation.name}, which takes none; leave it out"
-            raise ApiError(400, "invalid_value", f"mask: {reason}", "mask")
-        options = {name: getattr(wanted, name) for name in Tiling.model_fields}
-        files = {"image": came.file, **came.beside}
-        return await answered(http, wanted, operation.model_validate(options), files)
+        """Restore an image, or each of several, as the model was made to.
+
+        For models that fill what is missing: `mask`, in which transparent, or white where it has no
+        transparency, is what is to be filled; or `markup`, a transparent image on which that is
+        painted over. Of several images both are about the first.
+
+        As gif the image, or the last frame of a clip, moves on, by models that animate. With
+        `stream` its partial images are itself, with the tiles that are done.
+        """
+        came = await received(http, limits, EDITED_KEYS, BESIDE)
+        wanted = parsed(Edits, came, limits, also_known=(*EDITED_KEYS, *BESIDE))
+        return await answered(http, wanted, await restorations(backend, wanted, came))
 
     @routes.post(
         "/v1/images/variations",
@@ -79,27 +72,27 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
         openapi_extra=parameters(Variations, limits, keys=IMAGE_KEYS),
     )
     async def variations(http: Request) -> Response:
-        """Draw images that are near one. `seed` of each image is in `data[].seed`."""
+        """Draw images that are near one. `seed` of each image is in `data[].seed`.
+
+        As gif, what may follow on it, by models that draw that.
+        """
         came = await received(http, limits, IMAGE_KEYS)
         wanted = parsed(Variations, came, limits, also_known=IMAGE_KEYS)
-        options = {name: getattr(wanted, name) for name in ("n", "seed", "strength")}
-        return await answered(http, wanted, Vary.model_validate(options), {"image": came.file})
+        return await answered(http, wanted, await variations_of(backend, wanted, came))
 
-    async def answered(
-        http: Request, wanted: OpenAI, operation: Operation, files: Mapping[str, bytes | None]
-    ) -> Response:
-        request = Wanted(
-            operation,
-            {name: data for name, data in files.items() if data is not None},
-            Output(
-                getattr(wanted, "output_format", "png"),
-                getattr(wanted, "output_compression", None),
-                size=None if wanted.size == "auto" else wanted.size,
-            ),
-        )
-        if is_later(wanted):
-            return await accepted(http, backend, jobs, wanted, request, wanted.response_format)
-        made = await asked(http, backend, wanted.model, request, limits.timeout_s)
+    async def answered(http: Request, wanted: OpenAI, requests: Sequence[Wanted]) -> Response:
+        try:
+            if is_later(wanted):
+                if len(requests) > 1:
+                    raise bad_value("async", True, "only for one image at a time; leave it out")
+                return await accepted(
+                    http, backend, jobs, wanted, requests[0], wanted.response_format
+                )
+            if isinstance(wanted, Prompted) and wanted.stream:
+                return await streamed(http, backend, wanted, requests, limits.timeout_s)
+            made = await asked(http, backend, wanted.model, requests, limits.timeout_s)
+        except ApiError as error:
+            raise in_their_words(error, wanted) from None
         return in_form(made, wanted.response_format)
 
     @routes.get("/v1/models")
@@ -121,11 +114,6 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
         return described(find(await backend.models(), http.path_params["id"]))
 
     return routes
-
-
-async def has_classes(backend: Backend, model: str | None) -> bool:
-    """Whether the model that draws can be told a class. Raises ApiError."""
-    return bool(choose(await backend.models(), model, Sample.name).classes)
 
 
 def described(info: ModelInfo) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,10 @@ class Output:
     shown: bool = False  # a picture that shows what is told
     each: bool = False  # each frame as a picture of its own
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
+    background: Literal["auto", "opaque", "transparent"] = "auto"  # auto: as the image is
+    partials: int = 0  # of a restored image: how often it is shown before it is done, at most
+    frames: int | None = None  # of an animation the last so many; None: all
+    frame_ms: int | None = None  # milliseconds that each is shown; None: genimg.moving's own
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Request:
-    """An operation, the files that it is done on, by their parameters, and how it is answered."""
+    """An operation, the files that it is done on, by their parameters, and how it is answered.
+
+    In the place of a mask it may have `markup`, on which is painted what the mask would mark.
+    """
 
     operation: Operation
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -74,6 +81,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """An image that is not done yet."""
+
+    image: bytes
+    format: Format | moving.Format
+    size: str  # WxH
+
+
+Show = Callable[[Partial], None]  # told of one, in any thread
+
+
+@dataclass(frozen=True)
 class Rejected:
     """A version that should be served and is not."""
 
@@ -97,6 +116,7 @@ class ModelInfo:
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None
     scale: int | None = None  # by which it enlarges images; 1 where it does not
+    steps: int = 1  # from noise to image, unless asked for; 1 where there are none
     classes: tuple[str, ...] = ()  # that it tells apart, or draws, by their numbers
     words: tuple[str, ...] = ()  # that it can be told, the most frequent of them
     grammar: str | None = None  # of the texts that it has learnt from, where they have one

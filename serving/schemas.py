@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from genimg.errors import nearest
-from genimg.operations import Kind, Operation, Tiling
-from genimg.operations.drawing import LONGEST, Label, Sample
-from genimg.operations.exploring import Vary
+from genimg.operations import Kind, Operation
 from genimg.section import Section, problem
-from serving.errors import ApiError, bad_value
+from serving.errors import ApiError, bad_value, shown
 from serving.settings import Limits
 from serving.uploads import Received
 
@@ -25,16 +23,6 @@ class Parameters(Section):
     """Parameters of a request. `parsed` reads them; none of them is ever ignored."""
 
     limited: ClassVar[Mapping[str, str]] = {}  # the limits (serving.settings) of some, by name
-
-
-def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """For JSON Schema: what a field allows, in place of what its type does."""
-
-    def change(schema: dict[str, Any]) -> None:
-        schema.pop("anyOf", None)
-        schema |= allowed
-
-    return change
 
 
 class Paged(Parameters):
@@ -117,105 +105,6 @@ def parameters_of(operation: type[Operation]) -> type[Parameters]:
     return type(f"{operation.__name__}Parameters", (answer, operation), about)
 
 
-def _field(section: type[Section], name: str) -> Any:
-    """A field of another section: its words, default and limits."""
-    return section.model_fields[name]
-
-
-class OpenAI(Asked):
-    """What every one of OpenAI's routes that draw takes."""
-
-    n: int = Field(1, ge=1, le=10)
-    """how many images"""
-    size: str = Field("auto", pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$", examples=["64x64"])
-    """`auto`, or the size that the model makes, as in 64x64"""
-    response_format: Literal["b64_json", "url"] = "b64_json"
-    """base64, or a data URL"""
-    user: str | None = None
-    """taken, and not used"""
-
-
-class Prompted(OpenAI):
-    """What those take that have a prompt."""
-
-    output_compression: int | None = _field(Written, "output_compression")
-
-    prompt: str = Field("", max_length=LONGEST)
-    """empty, for models that take none"""
-    output_format: Literal["png", "jpeg", "webp"] = "png"
-    """format of the images"""
-    background: Literal["auto", "opaque"] = "auto"
-    """no model makes transparent images"""
-    quality: Literal["auto", "standard"] = "auto"
-    """there is one quality"""
-    stream: bool = Field(False, json_schema_extra={"const": False})
-    """not supported yet: leave it out"""
-    partial_images: int = Field(0, json_schema_extra={"const": 0})
-    """not supported yet: leave it out"""
-
-    @field_validator("stream", "partial_images")
-    @classmethod
-    def no_streaming(cls, value: bool | int) -> bool | int:
-        if value:
-            raise ValueError("streaming is not supported yet; leave it out")
-        return value
-
-
-class Generations(Prompted):
-    """OpenAI's parameters with our own: `seed`, `truncation`, `label`, `steps`, `guidance`
-    and `direction`."""
-
-    seed: int = _field(Sample, "seed")
-    truncation: float = _field(Sample, "truncation")
-    label: Label | None = _field(Sample, "label")
-    steps: int | None = _field(Sample, "steps")
-    guidance: float | None = _field(Sample, "guidance")
-    direction: str | None = _field(Sample, "direction")
-
-    prompt: str = Field("", max_length=LONGEST)
-    """what to draw, or the class, as `label` takes it; empty, for models that take none"""
-
-    moderation: Literal["auto", "low"] = "auto"
-    """nothing is moderated"""
-    style: str | None = Field(None, json_schema_extra=_only({"type": "null"}))
-    """not supported: leave it out"""
-
-    @field_validator("style")
-    @classmethod
-    def no_style(cls, style: str | None) -> None:
-        if style is not None:
-            raise ValueError("there are no styles; leave it out")
-
-
-class Edits(Prompted, Tiling):
-    """OpenAI's parameters with our own `strength`, `ensemble` and `tile`."""
-
-    limited: ClassVar[Mapping[str, str]] = {"tile": "max_tile"}
-
-    n: int = Field(1, ge=1, le=1)
-    """one image: what models restore does not vary"""
-    prompt: str = Field("", json_schema_extra=_only({"const": ""}))
-    """empty: no model takes one here"""
-    size: Literal["auto"] = "auto"
-    """that of the image"""
-    input_fidelity: Literal["high", "low"] = "high"
-    """taken, and not used: what is not restored stays as it is"""
-
-    @field_validator("prompt")
-    @classmethod
-    def no_prompt(cls, prompt: str) -> str:
-        if prompt.strip():
-            raise ValueError("models that restore take no prompt; leave it empty")
-        return prompt
-
-
-class Variations(OpenAI):
-    """OpenAI's parameters with our own `seed` and `strength`."""
-
-    seed: int = _field(Vary, "seed")
-    strength: float = _field(Vary, "strength")
-
-
 Schema = TypeVar("Schema", bound=Parameters)
 
 
@@ -245,6 +134,10 @@ def _checked(
     fields = _fields(schema)
     for key, value in given.items():
         field = fields.get(key)
+        head = key.partition("[")[0]
+        if field is None and head in fields:  # as forms have the parts of an object
+            message = f"{key}={shown(value)}: {head} has no parts here; leave it out"
+            raise ApiError(400, "invalid_value", message, head)
         if field is None:
             message = f"unknown parameter {key!r}; {nearest(key, known)}"
             raise ApiError(400, "unknown_parameter", message, key)

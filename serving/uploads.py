@@ -22,6 +22,9 @@ from serving.formats import unsupported, written_as
 from serving.settings import Limits
 
 IMAGE_KEYS = ("image", "file")
+LISTS = ("image[]", "images")  # names under which several come: in forms, and in JSON
+EDITED_KEYS = (*IMAGE_KEYS, *LISTS)
+MOST = 16  # images that one of them has
 LATENTS_KEYS = ("latents",)
 _MAX_FIELDS = 64
 _ARRAY = b"\x93NUMPY"  # with which a .npy file begins
@@ -29,7 +32,7 @@ _ARRAY = b"\x93NUMPY"  # with which a .npy file begins
 
 @dataclass(frozen=True)
 class Received:
-    """What came: parameters and at most one file, and images that go with it."""
+    """What came: parameters, and a file, or several of a list, and images that go with it."""
 
     values: Mapping[str, Any]  # of the body, and of the query what the body does not have
     texts: frozenset[str] = frozenset()  # what came in the query or a form; the others are JSON's
@@ -38,6 +41,7 @@ class Received:
         default_factory=dict
     )  # all of it: what does not count is right too
     beside: Mapping[str, bytes] = field(default_factory=dict)  # further files, by parameter
+    more: tuple[bytes, ...] = ()  # images that came after `file`, in a list
 
 
 def keys_of(operation: type[Operation]) -> tuple[str, ...]:
@@ -62,7 +66,8 @@ async def received(
 ) -> Received:
     """The query, and a body of JSON, a form, or of nothing but a file.
 
-    keys: names that the file may come under; none where no file is taken.
+    keys: names that the file may come under; none where no file is taken. Of LISTS several come
+        under one.
     beside: names of images or latents that may come with it.
     needed: whether it must come.
 
@@ -75,7 +80,7 @@ async def received(
     limit = asyncio.timeout(limits.upload_s)  # or slow clients could take all places
     try:
         async with limit:
-            came = await _read(request, limits.max_bytes)
+            came = await _read(request, limits.max_bytes, [key for key in keys if key in LISTS])
     except TimeoutError:
         if not limit.expired():
             raise
@@ -98,32 +103,36 @@ async def received(
                 raise unsupported(key)
     read = _latents if keys == LATENTS_KEYS else _image
     given = [(key, values.pop(key)) for key in keys if key in values]
-    found = [read(keys[0], came.file, False)] if came.file else []
-    found += [read(key, value, key in texts) for key, value in given]
-    noun = "latents are" if keys == LATENTS_KEYS else "image is"
-    if len(found) > 1:
-        message = f"more than one {noun.split()[0]} is given; give one"
+    if len(given) + bool(came.file) > 1:
+        noun = "latents" if keys == LATENTS_KEYS else "image"
+        message = f"more than one {noun} is given; give one"
         raise ApiError(400, "invalid_value", message, given[-1][0])
+    found = [read(keys[0], came.file, False)] if came.file else []
+    for key, value in given:
+        found += [read(key, each, key in texts) for each in _listed(key, value)]
     if not found and not needed:
         return Received(values, texts, query=query, beside=others)
     if not found or not found[0]:
         none = "there are no latents" if keys == LATENTS_KEYS else "there is no image"
         message = f"{none}; send it as form field `{keys[0]}`, as the body, or in JSON"
         raise ApiError(400, f"missing_{keys[0]}", message, keys[0])
-    if keys != LATENTS_KEYS and written_as(found[0]) is None:
+    if keys != LATENTS_KEYS and not all(map(written_as, found)):
         raise unsupported()
     query = {key: value for key, value in query.items() if key not in keys}
-    return Received(values, texts, found[0], query, others)
+    return Received(values, texts, found[0], query, others, tuple(found[1:]))
 
 
-async def _read(request: Request, max_bytes: int) -> Received:
-    """A body's parameters, files among them; a body of another kind is the image."""
+async def _read(request: Request, max_bytes: int, lists: Sequence[str]) -> Received:
+    """A body's parameters, files among them; a body of another kind is the image.
+
+    lists: names that a form may have several files under
+    """
     incoming = _Body(request, max_bytes)
     request = Request(request.scope, incoming.receive)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with request.form(
-            max_files=3, max_fields=_MAX_FIELDS, max_part_size=max_bytes
+            max_files=MOST + 3 if lists else 3, max_fields=_MAX_FIELDS, max_part_size=max_bytes
         ) as form:
             items = form.multi_items()
             files = [
@@ -132,7 +141,11 @@ async def _read(request: Request, max_bytes: int) -> Received:
             texts = [(key, text) for key, text in items if isinstance(text, str)]
         if not incoming.ended:  # what the parser passes over, with the part that is cut
             raise ApiError(400, "invalid_form", "the form is cut off: it has no closing boundary")
-        values = _present(_once_each([*files, *texts]))
+        every: list[tuple[str, Any]] = [*files, *texts]
+        values = _present(_once_each(item for item in every if item[0] not in lists))
+        for name in lists:
+            if several := [v for key, v in every if key == name and v not in ("null", "")]:
+                values[name] = several
         return Received(values, frozenset(values))
     body = await request.body()
     if not body:
@@ -221,7 +234,22 @@ def _as_sent(text: str) -> bytes:
     return text.encode()
 
 
+def _listed(key: str, value: Any) -> list[Any]:
+    """What came under a name, one by one. Raises ApiError."""
+    if key not in LISTS or not isinstance(value, list):
+        return [value]
+    if len(value) > MOST:
+        message = f"{key}: {len(value)} images are given; give at most {MOST}"
+        raise ApiError(400, "invalid_value", message, key)
+    return value
+
+
 def _image(key: str, value: Any, in_form: bool) -> bytes:
+    if isinstance(value, dict) and not in_form:  # as OpenAI's JSON has it
+        if value.keys() != {"image_url"}:
+            message = f"{key}={shown(value)}: give the image itself, as a data URL in `image_url`"
+            raise ApiError(400, "invalid_image", message, key)
+        value = value["image_url"]
     return value if isinstance(value, bytes) else _from_text(key, value, in_form)
 
 

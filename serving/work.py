@@ -6,7 +6,7 @@ import io
 import math
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import Kind, Operation, Tiling
+from genimg.pixels import on_white, painted
 from genimg.results import Frames, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
@@ -36,6 +37,7 @@ class Work:
     submitted: float  # time.perf_counter()
     begun: float | None = None
     ended: float = 0.0
+    watch: Callable[[int], None] | None = None  # told after a pass up to which row all is computed
 
     @property
     def count(self) -> int:
@@ -69,8 +71,10 @@ def compute(parts: list[tuple[Work, int, int]]) -> None:
     slices = [(work.plan, start, stop) for work, start, stop in parts]
     first.engine.compute(first.request.operation.name, slices)
     now = time.perf_counter()
-    for work, _, _ in parts:
+    for work, _, stop in parts:
         work.ended = now
+        if work.watch and stop < work.count:
+            work.watch(stop)
 
 
 def check(request: Request, engine: Engine, limits: Limits) -> None:
@@ -98,7 +102,7 @@ def weight(request: Request, limits: Limits) -> int:
         return operation.drawn
     total = 0
     for name, data in request.files.items():
-        if operation.takes[name] is Kind.LATENTS:
+        if operation.takes.get(name) is Kind.LATENTS:
             total += len(latents_in(data))
             if total > limits.max_images:
                 raise bad_value("latents", f"{total} rows", f"at most {limits.max_images}")
@@ -120,14 +124,26 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
     """
     operation = request.operation
     inputs = {
-        name: _decoded(operation.takes[name], data, name, limits)
+        name: _decoded(operation.takes.get(name, Kind.PICTURE), data, name, limits)
         for name, data in request.files.items()
     }
+    if "markup" in inputs:
+        inputs["mask"] = painted(inputs.pop("markup"))
     if isinstance(operation, Tiling):
         # a format that cannot hold what it gives is refused now
-        format, _ = written(request, operation.pixel(inputs)[None])
+        pixel = operation.pixel(inputs)
+        if request.output.background == "transparent" and pixel.shape[2] not in (2, 4):
+            reason = "the image that comes of this has no transparency; leave it out"
+            raise bad_value("background", "transparent", reason)
+        format, _ = written(request, pixel[None])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
-    plan = engine.plan(operation, **inputs)
+    try:
+        plan = engine.plan(operation, **inputs)
+    except InputError as error:
+        if "markup" in request.files and str(error).startswith("mask"):
+            message = f"markup{str(error).removeprefix('mask')}"
+            raise ApiError(400, "invalid_value", message, "markup") from None
+        raise
     if operation.gives in (Kind.PICTURES, Kind.FRAMES):
         refuse_many(operation, max(plan.count, operation.drawn), engine.recipe.data.size, limits)
     most = min(most, engine.most(plan, waited=True))
@@ -163,11 +179,14 @@ def finish(work: Work) -> Made:
     psnr: tuple[float, ...] = ()
     match made:
         case Frames():
-            wanted = work.request.output.format or "webp"
-            if work.request.output.each:
+            output = work.request.output
+            wanted = output.format or "webp"
+            if output.each:
                 format, files = written(work.request, made.images)
             elif wanted == "webp" or wanted == "gif":
-                format, files = wanted, (moving.encode(made.images, wanted),)
+                shown = made.images[-(output.frames or 0) :]
+                frame_ms = output.frame_ms or moving.FRAME_MS
+                format, files = wanted, (moving.encode(shown, wanted, frame_ms),)
             else:
                 format, files = written(work.request, made.sheet()[None])
             height, width = made.images.shape[1:3]
@@ -198,7 +217,9 @@ def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ..
     """Images [N, H, W, C] as files of the format that was asked for, or that of the input."""
     output = request.output
     takes, files = request.operation.takes, request.files
-    data = next((files[name] for name in files if takes[name] is Kind.PICTURE), b"")
+    data = next((files[name] for name in files if takes.get(name) is Kind.PICTURE), b"")
+    if output.background == "opaque" and made.shape[-1] in (2, 4):
+        made = np.stack([on_white(image) for image in made])
     assert output.format != "gif", "which single images are not written in"
     format = output.format or written_as(data) or "png"
     if request.operation.exact():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from genimg.drawn import Drawn, Manner
 
 LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
+MOST_STEPS = 50
 LONGEST = 2**16  # characters of an option that lists things: a server reads no more of a request
 
 
@@ -59,7 +60,7 @@ class Conditioned(Operation):
     """the class to draw, or shares of several (cat=0.5,dog=0.5), for models that have classes"""
     text: str | None = Field(None, max_length=LONGEST)
     """what to draw, for models that take a text"""
-    steps: int | None = Field(None, ge=1, le=50)
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS)
     """steps from noise to image, for models that take steps; more are finer and slower"""
     guidance: float | None = Field(None, ge=0, le=20)
     """how strongly class or text is insisted on, for models that can; 1: as it was learnt"""

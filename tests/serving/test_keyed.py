@@ -281,7 +281,7 @@ class Held(Told):
         self.asked: Counter[str] = Counter()
         self.may = asyncio.Event()
 
-    async def call(self, model, request, tell=None):
+    async def call(self, model, request, tell=None, show=None):
         self.asked[request.caller.name] += 1
         await self.may.wait()
         return ANSWER

@@ -1,5 +1,6 @@
 """`genimg serve` on Ray Serve, as its users meet it: processes, HTTP, promotions and losses."""
 
+import base64
 import ipaddress
 import os
 import shutil
@@ -230,6 +231,48 @@ def test_ten_megabytes_pass_to_a_model_of_its_own_and_back(client):
     assert answer.status_code == 200, answer.text
     assert opened(answer.content).size == (1900, 1760)
     assert answer.headers["x-model-id"] == "denoiser"
+
+
+def test_streams_come_from_the_ingress_and_from_a_model_of_its_own(server, client):
+    image = file_of(pixels(1500, 1500, 3), "BMP")  # of four tiles
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any") as ai:
+        asked = {"stream": True, "partial_images": 2, "prompt": ""}
+        drawn = [*ai.images.generate(model=PRODUCTION, **asked)]
+        partial, done = "image_generation.partial_image", "image_generation.completed"
+        assert [event.type for event in drawn] == [partial, partial, done]
+        edited = [*ai.images.edit(model="denoiser", image=image, **asked)]
+    assert [event.type for event in edited[-2:]] == [
+        "image_edit.partial_image",
+        "image_edit.completed",
+    ]
+    assert [event.partial_image_index for event in edited[:-1]] == [*range(len(edited) - 1)]
+    whole = client.post(DENOISE, params={"output_format": "png"}, content=image)
+    assert base64.b64decode(edited[-1].b64_json) == whole.content
+    broken = {"model": "denoiser", "stream": "true", "partial_images": "1", "tile": "5000"}
+    refused = client.post("/v1/images/edits", data=broken, files={"image": image})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tile")
+
+
+def test_a_stream_that_nobody_reads_is_not_computed_to_its_end(server, client):
+    image = file_of(pixels(1500, 2000, 3), "BMP")
+    (replica,) = server.replicas("denoiser")
+
+    def seconds() -> float:
+        fields = Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    form = {"model": "denoiser", "stream": "true", "partial_images": "3", "ensemble": "true"}
+    whole = seconds()
+    assert client.post("/v1/images/edits", data=form, files={"image": image}).is_success
+    whole = seconds() - whole
+    begun = seconds()
+    with client.stream("POST", "/v1/images/edits", data=form, files={"image": image}) as answer:
+        assert "partial_image" in next(answer.iter_text())
+    until(lambda: client.post(DENOISE, content=file_of(pixels(8, 8))).is_success)
+    left = seconds()
+    time.sleep(1)
+    assert seconds() - left < 0.3  # it rests
+    assert seconds() - begun < 0.8 * whole
 
 
 @pytest.mark.parametrize(

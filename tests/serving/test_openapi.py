@@ -35,6 +35,8 @@ OF_THE_MODEL = {
     "quality",
     "scale",
     "frames",
+    "frame_count",
+    "frame_duration_ms",
     "square",
     "seed",
     "seeds",
@@ -44,6 +46,12 @@ OF_THE_MODEL = {
     "of",
     "direction",
     "webhook",
+    "async",
+    "background",
+    "markup",
+    "stream",
+    "partial_images",
+    "response_format",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
