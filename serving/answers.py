@@ -60,7 +60,7 @@ async def asked(
     finally:
         gone.remove_done_callback(leave)
         gone.cancel()
-    http.state.model = answer.model
+    http.state.model, http.state.answer = answer.model, answer
     return answer
 
 

@@ -17,10 +17,11 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
-from serving import listening
+from serving import exposition, following, listening, logs
 from serving.app import create_app
 from serving.backend import LocalBackend, choose, loading, usable, wanted_of
 from serving.errors import ApiError
+from serving.exposition import Counted
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
 from serving.requests import Answer, ModelInfo, Request
@@ -32,7 +33,8 @@ Handle = DeploymentHandle[Any]
 
 INGRESS = "ingress"
 REPLICA_LOST = "replica_lost"
-_INFO_S = 0.5  # seconds that a model of its own has to say what it is
+_INFO_S = 1.0  # seconds that a model of its own has to say what it is
+_AGAIN_S = 0.05  # after a replica that cannot say it any more
 
 
 def build(args: Settings) -> serve.Application:
@@ -101,6 +103,7 @@ class RemoteModel:
         self.may_sleep = settings.fewest == 0
         self.has_others = settings.fewest > 1
         self.info: ModelInfo | None = None  # what it said last
+        self.answers = self.may_sleep  # whether it did when it was asked last
 
     async def call(self, request: Request) -> Answer:
         """A request's answer. Raises ApiError.
@@ -145,12 +148,22 @@ class RemoteModel:
         if self.may_sleep and not wake:
             return
         patience = None if self.may_sleep and self.info is None else _INFO_S
-        response: Any = self.handle.info.remote()
+        response: Any = None
         try:
             async with asyncio.timeout(patience):
-                self.info = await response
-        except (TimeoutError, RayError, RayServeException):
+                while True:
+                    response = self.handle.info.remote()
+                    try:
+                        self.info = await response
+                    except (RayError, RayServeException):  # another may be there
+                        await asyncio.sleep(_AGAIN_S)
+                    else:
+                        break
+        except TimeoutError:
             response.cancel()
+            self.answers = self.may_sleep
+        else:
+            self.answers = True
 
 
 class ComposedBackend:
@@ -186,11 +199,18 @@ class ComposedBackend:
     async def _known(self) -> list[ModelInfo]:
         infos = {info.id: info for info in await self.local.models()}
         infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
-        return [infos[model.ref] for model in self.settings.models]
+        known = (infos.get(model.ref) for model in self.settings.models)
+        return [info for info in known if info]  # not what has just come or gone
 
     def ready(self) -> bool:
-        remote = self.remote.values()
-        return self.local.ready() and all(each.info or each.may_sleep for each in remote)
+        """Whether every model could be asked when `models` was called last."""
+        return self.local.ready() and all(each.answers for each in self.remote.values())
+
+    async def change(self, settings: Settings) -> None:
+        """As of LocalBackend."""
+        here = tuple(model for model in settings.models if model.ref not in self.remote)
+        await self.local.change(settings.model_copy(update={"models": here}))
+        self.settings = settings
 
 
 def guard(settings: Settings, meters: Meters) -> Keys | None:
@@ -213,6 +233,11 @@ def guard(settings: Settings, meters: Meters) -> Keys | None:
     return keys
 
 
+def replica() -> str:
+    """Id of the replica that asks."""
+    return str(serve.get_replica_context().replica_id.unique_id)
+
+
 @serve.deployment(name=INGRESS)
 @serve.ingress()
 class _Ingress:
@@ -222,24 +247,62 @@ class _Ingress:
         self, settings: Settings, handles: Mapping[str, Handle]
     ) -> None:
         listening.keep_inside()
-        self.settings = settings
+        settings, seen = await asyncio.to_thread(following.newest, settings)
         self.backend = ComposedBackend(settings, handles)
-        self.keys = await asyncio.to_thread(guard, settings, self.backend.local.meters)
+        self.meters = self.backend.local.meters
+        self.lines = logs.opened(settings, self.meters)
+        self.keys = await asyncio.to_thread(guard, settings, self.meters)
         await asyncio.to_thread(load, self.backend.local, settings.ingress)
+        self.whole = self._app(settings)
+        mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
+        self.handles = {INGRESS: mine, **handles}
+        follows = following.follow(settings, seen, self._change, self.meters)
+        self.following = asyncio.create_task(follows)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        return self.whole
+
+    def _app(self, settings: Settings) -> FastAPI:
         return create_app(
             self.backend,
-            self.settings.limits,
-            meters=self.backend.local.meters,
-            origins=self.settings.origins,
+            settings.limits,
+            meters=self.meters,
+            origins=settings.origins,
             keys=self.keys,
+            lines=self.lines,
+            exposition=self._exposition,
         )
+
+    async def _change(self, settings: Settings) -> None:
+        """Work by other settings from the next request on; what came before goes on in its app."""
+        before, keys = self.backend.settings, self.keys
+        if (settings.keys_file, settings.open) != (before.keys_file, before.open):
+            keys = await asyncio.to_thread(guard, settings, self.meters)
+        try:
+            await self.backend.change(settings)
+        except Exception:
+            if keys and keys is not self.keys:
+                await asyncio.to_thread(keys.close)
+            raise
+        old, self.keys = self.keys, keys
+        if keys:
+            keys.places = settings.places()
+        app = await asyncio.to_thread(self._app, settings)
+        self.whole.middleware_stack = app  # to Serve it stays the same
+        if old and old is not keys:
+            await asyncio.to_thread(old.close)
+
+    async def _exposition(self) -> bytes:
+        return await exposition.gathered(self.handles, await self.counted(), INGRESS)
+
+    async def counted(self) -> Counted:
+        return Counted(replica(), self.meters.families())
 
     async def check_health(self) -> None:
         await self.backend.local.check_health()
 
     async def __del__(self) -> None:
+        self.following.cancel()
         await asyncio.to_thread(self.backend.local.close)
         if self.keys:
             await asyncio.to_thread(self.keys.close)
@@ -253,9 +316,13 @@ class _Model:
         self, settings: Settings, model: ModelSettings
     ) -> None:
         listening.keep_inside()
+        settings, seen = await asyncio.to_thread(following.newest, settings)
         self.ref = model.ref
         self.backend = local_backend(settings, [model], model)
+        logs.opened(settings, self.backend.meters)
         await asyncio.to_thread(load, self.backend, model)
+        follows = following.follow(settings, seen, self._change, self.backend.meters)
+        self.following = asyncio.create_task(follows)
 
     async def call(self, request: Request) -> Answer | ApiError:
         """The client's errors are given, not raised: Ray would log and wrap them."""
@@ -267,8 +334,16 @@ class _Model:
     async def info(self) -> ModelInfo:
         return (await self.backend.models())[0]
 
+    async def counted(self) -> Counted:
+        return Counted(replica(), self.backend.meters.families())
+
+    async def _change(self, settings: Settings) -> None:
+        models = self.backend.settings.models
+        await self.backend.change(settings.model_copy(update={"models": models}))
+
     async def check_health(self) -> None:
         await self.backend.check_health()
 
     async def __del__(self) -> None:
+        self.following.cancel()
         await asyncio.to_thread(self.backend.close)
