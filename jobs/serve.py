@@ -142,7 +142,8 @@ def serve(
         if config:
             settings = settings.model_copy(update={"changes": f"serve {uuid.uuid4().hex}"})
             watched = Reloading(config, file, settings, lambda: ((new := read()), checked(new)[0]))
-            stack.callback(watched.close)
+            if there:  # what is said on a Ray of ours ends with it
+                stack.callback(watched.close)
             looks.append(watched.look)
         if settings.log_format and not (settings.log_file or there):
             settings = settings.model_copy(update={"log_file": stack.enter_context(relayed())})

@@ -53,10 +53,13 @@ class Reloading:
         renewed, later = self.settings.renewed(settings)
         for key in [*_changed(self.file, file), *later]:
             say(f"{self.path}: {key} has changed, which takes a restart; it stays as it was")
-        live = [key for key in renewed.model_fields if _differ(self.settings, renewed, key)]
+        live = [key for key in type(renewed).model_fields if _differ(self.settings, renewed, key)]
         if live or self._told:  # what was refused is tried again
             self.count += 1
-            content = {"count": self.count, "settings": renewed.model_dump(mode="json")}
+            content = {
+                "count": self.count,
+                "settings": renewed.model_dump(mode="json", exclude_unset=True),
+            }
             publish(renewed.changes, json.dumps(content))
             say(f"{self.path}: {', '.join(live) or 'nothing'} changed, without a restart")
         self.settings, self._told = renewed, ""
