@@ -18,12 +18,12 @@ from ray.serve.handle import DeploymentHandle
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
-from serving.app import create_app
 from serving.backend import LocalBackend, choose, loading, usable, wanted_of
 from serving.errors import ApiError
 from serving.exposition import Counted
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
+from serving.renewing import Renewing
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import ModelSettings, Placement, Settings, places
 
@@ -250,50 +250,22 @@ class _Ingress:
         settings, seen = await asyncio.to_thread(following.newest, settings)
         self.backend = ComposedBackend(settings, handles)
         self.meters = self.backend.local.meters
-        self.lines = logs.opened(settings, self.meters)
-        self.keys = await asyncio.to_thread(guard, settings, self.meters)
+        self.renewing = await asyncio.to_thread(
+            Renewing, settings, self.backend, self.meters,
+            lambda settings: guard(settings, self.meters), self._exposition,
+        )  # fmt: skip
         await asyncio.to_thread(load, self.backend.local, settings.ingress)
-        self.whole = self._app(settings)
         mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
         self.handles = {INGRESS: mine, **handles}
-        follows = following.follow(settings, seen, self._change, self.meters)
+        follows = following.follow(settings, seen, self.renewing.change, self.meters)
         self.following = asyncio.create_task(follows)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return self.whole
-
-    def _app(self, settings: Settings) -> FastAPI:
-        return create_app(
-            self.backend,
-            settings.limits,
-            meters=self.meters,
-            origins=settings.origins,
-            keys=self.keys,
-            lines=self.lines,
-            exposition=self._exposition,
-        )
-
-    async def _change(self, settings: Settings) -> None:
-        """Work by other settings from the next request on; what came before goes on in its app."""
-        before, keys = self.backend.settings, self.keys
-        if (settings.keys_file, settings.open) != (before.keys_file, before.open):
-            keys = await asyncio.to_thread(guard, settings, self.meters)
-        try:
-            await self.backend.change(settings)
-        except Exception:
-            if keys and keys is not self.keys:
-                await asyncio.to_thread(keys.close)
-            raise
-        old, self.keys = self.keys, keys
-        if keys:
-            keys.places = settings.places()
-        app = await asyncio.to_thread(self._app, settings)
-        self.whole.middleware_stack = app  # to Serve it stays the same
-        if old and old is not keys:
-            await asyncio.to_thread(old.close)
+        return self.renewing.app
 
     async def _exposition(self) -> bytes:
-        return await exposition.gathered(self.handles, await self.counted(), INGRESS)
+        may_sleep = [ref for ref, remote in self.backend.remote.items() if remote.may_sleep]
+        return await exposition.gathered(self.handles, await self.counted(), INGRESS, may_sleep)
 
     async def counted(self) -> Counted:
         return Counted(replica(), self.meters.families())
@@ -304,8 +276,7 @@ class _Ingress:
     async def __del__(self) -> None:
         self.following.cancel()
         await asyncio.to_thread(self.backend.local.close)
-        if self.keys:
-            await asyncio.to_thread(self.keys.close)
+        await asyncio.to_thread(self.renewing.close)
 
 
 @serve.deployment

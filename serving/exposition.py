@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,18 +25,23 @@ class Counted:
     families: Sequence[Metric]
 
 
-async def gathered(handles: Mapping[str, Any], own: Counted, of: str) -> bytes:
+async def gathered(
+    handles: Mapping[str, Any], own: Counted, of: str, may_sleep: Collection[str] = ()
+) -> bytes:
     """What all replicas of some deployments have counted, in Prometheus' text format.
 
     handles: of Serve, by the names of deployments whose method `counted` says it; own: what the
-    replica that asks has counted, of the deployment `of`.
+    replica that asks has counted, of the deployment `of`; may_sleep: deployments that need not have
+    a replica, and are left out while they have none.
     """
     counted = dict(
         zip(handles, await asyncio.gather(*map(_counted, handles.values())), strict=True)
     )
     if all(each.replica != own.replica for each in counted[of]):  # Serve has not told of it yet
         counted[of].append(own)
-    return exposition(counted)
+    return exposition({
+        name: each for name, each in counted.items() if each or name not in may_sleep
+    })  # fmt: skip
 
 
 def exposition(counted: Mapping[str, Sequence[Counted]]) -> bytes:
@@ -52,7 +57,7 @@ async def _counted(handle: Any) -> list[Counted]:
             timeout_s=PATIENCE, return_exceptions=True
         )
     except Exception as error:  # Serve's, where there is no replica, or Ray's
-        logger.info("no metrics of %s: %r", handle.deployment_name, error)
+        logger.debug("no metrics of a deployment: %r", error)
         return []
     return [each for each in answers if isinstance(each, Counted)]
 

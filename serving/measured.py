@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.logs import ID, Lines
@@ -89,10 +90,7 @@ class Measured:
 
 def request_id(scope: Scope) -> str:
     """That which Ray Serve gave the request, unless its client did; empty where neither has."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return bytes(value).decode("latin-1")[:_LONGEST]
-    return ""
+    return Headers(scope=scope).get("x-request-id", "")[:_LONGEST]
 
 
 def _of(answer: Answer | None) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _CHUNK = 65_536
+_END = b"\0"  # which no line has
+_STDOUT = 1
 
 
 @contextmanager
@@ -23,12 +24,20 @@ def relayed() -> Iterator[str]:
         path = f"{folder}/lines"
         os.mkfifo(path, 0o600)
         pipe = os.open(path, os.O_RDWR)  # so that it does not end with those who write
+        end = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
 
         def relay() -> None:
-            with suppress(OSError):  # our reader has gone, or the block is over
-                while chunk := os.read(pipe, _CHUNK):
-                    sys.stdout.buffer.write(chunk)
-                    sys.stdout.buffer.flush()
+            chunk = b""
+            while not chunk.endswith(_END):
+                chunk = os.read(pipe, _CHUNK)
+                left = memoryview(chunk.removesuffix(_END))
+                with suppress(OSError):  # our reader has gone: those who write are not to notice
+                    while left:
+                        left = left[os.write(_STDOUT, left) :]
 
-        threading.Thread(target=relay, name="relay", daemon=True).start()
+        thread = threading.Thread(target=relay, name="relay", daemon=True)
+        thread.start()
         yield path
+        with suppress(BlockingIOError):  # nobody reads what comes out here
+            os.write(end, _END)
+            thread.join(timeout=1)

@@ -5,16 +5,20 @@ import json
 import threading
 from contextlib import suppress
 
+import httpx
 import pytest
-from live_server import until
+from live_server import made_key, until
 from test_host import spoil
 
-from cluster.versions import Damaged
+from cluster.versions import Damaged, Unknown
+from genimg.errors import InputError
 from genimg.operations.drawing import Sample
 from serving import following
 from serving.backend import LocalBackend
 from serving.errors import ApiError
+from serving.keys import keys_of
 from serving.metrics import Meters
+from serving.renewing import Renewing
 from serving.requests import Request
 from serving.settings import Settings
 
@@ -115,6 +119,49 @@ def test_models_that_cannot_be_loaded_change_nothing(registry):
     assert [model.max_queue for model in backend.settings.models] == [128]
     assert 'genimg_served_version{model="shapes@1"} 1.0' in backend.meters.exposition().decode()
     backend.close()
+
+
+def test_limits_and_keys_are_others_from_the_next_request_on(trained, tmp_path):
+    def settings(**more: object) -> Settings:
+        return settings_of({"ref": "shapes@1"}, registry=str(trained), **more)
+
+    text = made_key(tmp_path / "keys.json", "alice")
+    (tmp_path / "odd.json").write_text("odd")
+    backend = LocalBackend(settings())
+    backend.load()
+    renewing = Renewing(settings(), backend, backend.meters, keys_of)
+    app = renewing.app
+    asking = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+    async def status(n: int, key: str = "") -> int:
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        return (await asking.post("/v1/images/sample", json={"n": n}, headers=headers)).status_code
+
+    async def most() -> int:
+        paths = (await asking.get("/openapi.json")).json()["paths"]
+        (n,) = (
+            each for each in paths["/v1/images/sample"]["post"]["parameters"] if each["name"] == "n"
+        )
+        return next(each["maximum"] for each in n["schema"]["anyOf"] if "maximum" in each)
+
+    async def scenario() -> None:
+        assert (await status(5), await most()) == (200, 64)
+        keyed = {"keys_file": str(tmp_path / "keys.json")}
+        await renewing.change(settings(limits={"max_images": 4}, **keyed))
+        assert (await status(1), await status(4, text), await status(5, text)) == (401, 200, 400)
+        assert await most() == 4
+        with pytest.raises(InputError, match=r"odd\.json"):
+            await renewing.change(settings(keys_file=str(tmp_path / "odd.json")))
+        with pytest.raises(Unknown):
+            await renewing.change(settings_of({"ref": "none"}, registry=str(trained)))
+        assert (await status(1), await status(4, text), await status(5, text)) == (401, 200, 400)
+        await renewing.change(settings())
+        assert (await status(5), renewing.app) == (200, app)
+
+    asyncio.run(scenario())
+    renewing.close()
+    backend.close()
+    until(lambda: "watch keys" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_a_replica_follows_what_is_published_and_says_what_it_refuses(monkeypatch):

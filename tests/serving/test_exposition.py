@@ -52,7 +52,8 @@ def test_each_replica_has_its_series_under_one_head():
 def test_what_does_not_answer_is_not_there_and_says_so():
     own = counting("a", 1)
     handles = {"ingress": Handle(counting("b", 2), RuntimeError("it has ended")), "m": Handle()}
-    text = asyncio.run(gathered(handles, own, "ingress")).decode()
+    handles["asleep"] = Handle()
+    text = asyncio.run(gathered(handles, own, "ingress", ["asleep", "ingress"])).decode()
     replicas = {
         labels["deployment"]: value
         for name, labels, value in scraped(text)
