@@ -295,6 +295,7 @@ def test_each_request_has_a_line_with_its_id_and_nothing_secret(server, client):
 
 def test_a_config_file_is_read_again_under_load(server, client):
     path = server.registry.parent / "serve.yaml"
+    image = {"content": file_of(pixels(64, 64, 3)), "headers": {"content-type": "image/png"}}
     before = path.read_text()
 
     def write(change) -> str:
@@ -319,13 +320,14 @@ def test_a_config_file_is_read_again_under_load(server, client):
         since = write(
             lambda args: args.update(
                 models=[{"ref": PRODUCTION}, {"ref": "shapes@1"}, args["models"][2]],
-                limits={"max_images": 4},
+                limits={"max_images": 4, "max_pixels": 2000},
                 poll_s=3,
             )
         )
         says("serve.yaml: poll_s has changed, which takes a restart", since)
         until(lambda: served() == {(PRODUCTION, "shapes@1", "denoiser")})
         until(lambda: statuses(5) == {400})
+        until(lambda: client.post(DENOISE, **image).status_code == 400)  # of its own
         crowd.wait_for(50)
         for text, reason in (
             ("applications: [", "not YAML"),
@@ -343,6 +345,7 @@ def test_a_config_file_is_read_again_under_load(server, client):
         path.write_text(before)
         until(lambda: served() == {(PRODUCTION, "shapes@2", "denoiser")})
         until(lambda: statuses(5) == {200})
+        until(lambda: client.post(DENOISE, **image).status_code == 200)
     assert crowd.statuses.keys() == {200}
 
 
