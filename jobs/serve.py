@@ -138,15 +138,23 @@ def serve(
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
         if there:
             refuse_unguarded(settings, ray_privates.host_there() or file.http_options.host)
+        own: dict[str, str] = {"changes": f"serve {uuid.uuid4().hex}"} if config else {}
+        if settings.log_format and not there:
+            own["log_file"] = stack.enter_context(relayed())
+
+        def with_own(settings: Any) -> Any:
+            unsaid = {key: value for key, value in own.items() if getattr(settings, key) is None}
+            return settings.model_copy(update=unsaid)
+
+        settings = with_own(settings)
         looks: list[Callable[[], None]] = []
         if config:
-            settings = settings.model_copy(update={"changes": f"serve {uuid.uuid4().hex}"})
-            watched = Reloading(config, file, settings, lambda: ((new := read()), checked(new)[0]))
+            watched = Reloading(
+                config, file, settings, lambda: ((new := read()), with_own(checked(new)[0]))
+            )
             if there:  # what is said on a Ray of ours ends with it
                 stack.callback(watched.close)
             looks.append(watched.look)
-        if settings.log_format and not (settings.log_file or there):
-            settings = settings.model_copy(update={"log_file": stack.enter_context(relayed())})
         on_serve.serve_until_stopped(builder(settings), file, ready, there, looks)
 
 

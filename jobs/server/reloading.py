@@ -35,9 +35,24 @@ class Reloading:
         self.count = 0  # of changes
         self._known = self._before = _signature(path)
         self._told = ""
+        self._reachable = True
 
     def look(self) -> None:
         """To be called every second or so."""
+        from ray.exceptions import RayError  # Ray is imported once its flags are set
+
+        known = self._known
+        try:
+            self._look()
+        except RayError as error:  # the next look may reach it
+            self._known = known
+            if self._reachable:
+                say(f"{self.path}: Ray cannot be told of changes ({' '.join(str(error).split())})")
+            self._reachable = False
+        else:
+            self._reachable = True
+
+    def _look(self) -> None:
         self._tell_refusal()
         now = _signature(self.path)
         settled, self._before = now == self._before, now

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.exceptions import RpcError
 
 from genimg.errors import InputError
 from jobs.server import reloading
@@ -102,6 +103,19 @@ def test_a_broken_file_changes_nothing_and_is_told_once(running, text, reason):
     assert running.published == {}
     running.write(origins=["*"])
     assert len(running.look()) == 1
+    assert running.settings.origins == ("*",)
+
+
+def test_a_ray_that_cannot_be_reached_is_told_once_and_tried_again(running, monkeypatch):
+    def unreached(*said: str) -> None:
+        raise RpcError("no answer")
+
+    running.write(origins=["*"])
+    with monkeypatch.context() as patch:
+        patch.setattr(reloading, "publish", unreached)
+        (line,) = running.look(5)
+        assert "Ray cannot be told of changes (no answer" in line
+    assert len(running.look(1)) == 1
     assert running.settings.origins == ("*",)
 
 
