@@ -1,6 +1,8 @@
 # Every target sets up what it needs: a virtual environment in .venv, installed with pip.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Where this is set each of hundreds of processes compiles genimg anew.
+unexport PYTHONDONTWRITEBYTECODE
 # PyTorch and Ray would each take all cores for every process of a test run.
 TEST_ENV := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0
 

@@ -90,6 +90,8 @@ class LocalStorage:
             return
         with disk_errors(path), _lock(path):
             trash = _part(path)
+            if not (path.is_dir() or trash.is_dir()):  # a part that is a file is a writer's
+                return
             _clear(trash)
             with suppress(FileNotFoundError):
                 path.rename(trash)  # all of it disappears at once

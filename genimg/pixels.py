@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from genimg.errors import InputError
 from genimg.images import Channels
+from genimg.results import in_rows
 
 _LUMA = (19595, 38470, 7471)  # 65536 times BT.601's red, green and blue, as Pillow has them
 
@@ -62,18 +62,9 @@ def to_bytes_range(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int, pad: int = 2) -> np.ndarray:
-    """Images [N, C, H, W], uint8 or float in [-1, 1], as one uint8 [H', W', C] on black, in rows.
-
-    `pad` pixels lie between images and around them; an incomplete last row stays black.
-    """
+    """Images [N, C, H, W], uint8 or float in [-1, 1], as one uint8 [H', W', C]; see in_rows()."""
     bytes_ = images if images.dtype == torch.uint8 else to_bytes_range(images)
-    cells = F.pad(bytes_.cpu(), (pad, 0, pad, 0))  # left and top; the rest below
-    count, channels, height, width = cells.shape
-    rows = -(-count // columns)
-    cells = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count))
-    cells = cells.reshape(rows, columns, channels, height, width)
-    picture = cells.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    return F.pad(picture, (0, 0, 0, pad, 0, pad)).numpy()
+    return in_rows(bytes_.permute(0, 2, 3, 1).cpu().numpy(), columns, pad)
 
 
 def marked(mask: np.ndarray, image: np.ndarray) -> np.ndarray:

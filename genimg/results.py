@@ -23,13 +23,8 @@ class Pictures:
 
     def sheet(self, columns: int | None = None) -> np.ndarray:
         """uint8 [H', W', C]: all of them in one picture, as near to a square as it can be."""
-        import torch
-
-        from genimg.pixels import grid
-
         across = columns or self.columns or math.ceil(math.sqrt(len(self.images)))
-        channels_first = np.ascontiguousarray(np.moveaxis(self.images, -1, 1))
-        return grid(torch.from_numpy(channels_first), across)
+        return in_rows(self.images, across)
 
     def only(self) -> np.ndarray:
         """The one picture [H, W, C]."""
@@ -61,3 +56,18 @@ class Values:
         """The picture that shows them, of one image."""
         assert self.picture is not None, "an operation that `shows`"
         return self.picture()
+
+
+def in_rows(images: np.ndarray, columns: int, pad: int = 2) -> np.ndarray:
+    """uint8 [N, H, W, C] as one picture [H', W', C] on black, in rows.
+
+    `pad` pixels lie between images and around them; an incomplete last row stays black.
+    """
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    down, across = height + pad, width + pad
+    cells = np.zeros((rows * columns, down, across, channels), images.dtype)
+    cells[:count, pad:, pad:] = images  # left and top; the rest below
+    cells = cells.reshape(rows, columns, down, across, channels).transpose(0, 2, 1, 3, 4)
+    picture = cells.reshape(rows * down, columns * across, channels)
+    return np.pad(picture, ((0, pad), (0, pad), (0, 0)))

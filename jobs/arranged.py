@@ -96,6 +96,9 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         for option, value in (("--workers", asked.workers), ("--format", asked.format)):
             if value is not None:
                 raise InputError(f"{option} {value}: only with a folder or prefix of images")
+        kind, quality = images.WRITABLE_SUFFIXES[suffix], asked.save_quality
+        if quality is not None and kind not in ("jpeg", "webp"):
+            raise InputError(f"--save-quality {quality}: {kind} is lossless; leave it out")
         refuse_blocked(Path(output).parent)
         if not asked.overwrite and everywhere(output) == everywhere(asked.sources[0]):
             raise InputError(f"-o {output}: is the image itself; name another, or --overwrite")

@@ -94,9 +94,9 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
     from genimg.data.listing import PAIRS
     from genimg.data.remote import is_remote
     from genimg.errors import InputError
+    from jobs.offline.making import in_a_line
     from jobs.offline.record import FAILURES, write_failures
     from jobs.offline.told import tell
-    from jobs.offline.worker import in_a_line
 
     if not is_remote(output):
         refuse_blocked(Path(output))

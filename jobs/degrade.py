@@ -42,11 +42,11 @@ def degrade(
     from genimg.degradations.holes import Holes
     from genimg.errors import InputError
     from genimg.rng import fold
-    from jobs.offline.inputs import listed, refuse_same_names
+    from jobs.offline.inputs import bytes_at, listed, refuse_same_names
     from jobs.offline.job import key_of
+    from jobs.offline.making import in_a_line
     from jobs.offline.record import FAILURES, write_failures
     from jobs.offline.told import tell
-    from jobs.offline.worker import bytes_at, in_a_line
 
     every = list_of(degradations)
     if masks is not None and not any(isinstance(each, Holes) for each in every):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ FORMAT = (
     " or tiff.  \\[default: png]"
 )
 QUALITY = "Of JPEG (95 if left out) and WebP (lossless if left out)."
+SERVER = (
+    "URL of a genimg server, as http://localhost:8000, that does it in the place of this machine;"
+    " GENIMG_API_KEY is sent to it as the key."
+)
 _OUTPUTS = {  # what an operation gives -> (help of -o, default)
     Kind.PICTURE: ("An image; for several a folder or s3:// prefix.", None),
     Kind.PICTURES: ("An image for a grid; a folder or s3:// prefix for one each.", "grid.png"),
@@ -131,6 +136,8 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
         replaced = "Replace what another job has left there, or the image itself."
         overwrite = typer.Option("--overwrite", help=replaced)
         parameters.append(("overwrite", Annotated[bool, overwrite], False))
+    url = typer.Option("--server", help=SERVER)
+    parameters.append(("server", Annotated[str | None, url], None))
     parameters.append(("precision", PrecisionOption, "auto"))
     parameters.append(("registry", RegistryOption, "registry"))
     kinds = inspect.Parameter
@@ -181,15 +188,17 @@ def perform(
     shard_rows: int | None = None,
     format: str | None = None,
     save_quality: int | None = None,
+    server: str | None = None,
 ) -> None:
     """Do an operation; everything that a person may have got wrong is found before it begins."""
     given = {key: value for key, value in options.items() if value is not None}
+    if server is not None:
+        refuse_local(workers=workers, precision=precision, registry=registry)
     if model is None:
         refuse_old_form(operation, sources or [])
     valid = operation.validated(given)
 
     from jobs.arranged import prepared
-    from jobs.model import Model  # which takes a second
     from jobs.operated import Asked
 
     given_files = sources or ([latents] if latents else [])
@@ -198,11 +207,32 @@ def perform(
         given_files, output, columns, workers, overwrite, shard_rows, places, format, save_quality
     )
     work = prepared(valid, asked)
+    if server is not None:
+        from jobs.remote.verbs import ask  # which imports an HTTP client
+
+        ask(server, work, valid, model)
+        return
+    from jobs.model import Model
+
     wanted = Model.named(model or bundled_model(valid, sources or []), registry, precision)
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
     work.run(wanted, valid, recipe.allow(valid, wanted.abilities(recipe)))
+
+
+def refuse_local(workers: int | None, precision: str, registry: str) -> None:
+    """InputError for what concerns this machine, where a server does the work."""
+    from genimg.errors import InputError
+
+    usual = ("registry", os.environ.get("GENIMG_REGISTRY"))  # which was not given for this verb
+    for option, value, left_out in (
+        ("--workers", workers, workers is None),
+        ("--precision", precision, precision == "auto"),
+        ("--registry", registry, registry in usual),
+    ):
+        if not left_out:
+            raise InputError(f"{option} {value}: with --server, that is the server's; leave it out")
 
 
 def refuse_old_form(operation: type[Operation], sources: Sequence[str]) -> None:

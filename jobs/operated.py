@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,6 @@ from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
 from genimg.operations import Kind, Operation, Tiling
 from genimg.results import Frames, Pictures, Values
-from genimg.tiled import fitting_tile
 from jobs.console import Meter, say
 from jobs.model import address_of
 from jobs.offline.inputs import latents_in
@@ -29,6 +28,7 @@ from jobs.runs.addressed import digest_of
 if TYPE_CHECKING:
     from genimg.contracts import Ability
     from jobs.model import Model
+    from jobs.offline.making import Maker
 
 TOLD = (".json", ".jsonl")  # files that hold what is told of images
 MOVING: dict[str, moving.Format] = {".webp": "webp", ".gif": "gif"}
@@ -67,9 +67,11 @@ class Drawing:
             else:
                 inputs = {"image": images.load(self.source, keep_alpha=True, animated=False)}
         made: Pictures = model.engine()(operation, **inputs)
-        named = getattr(operation, "seeds", None)
-        if made.seeds and not named and getattr(operation, "seed", 0) in (-1, None):
-            say(f"drawn at random: --seed {made.seeds[0]}")
+        tell_seed(operation, made.seeds)
+        self.write(made)
+
+    def write(self, made: Pictures) -> None:
+        """What was drawn, where it is wanted."""
         if not self.output.suffix:
             self.output.mkdir(parents=True, exist_ok=True)
             seeds = made.seeds if len(made.seeds) == len(made.images) else ()
@@ -127,6 +129,13 @@ class Single:
         typer.echo(self.output)
 
 
+def tell_seed(operation: Operation, seeds: Sequence[int]) -> None:
+    """The seed with which the same will come again, where it was drawn at random."""
+    named = getattr(operation, "seeds", None)
+    if seeds and not named and getattr(operation, "seed", 0) in (-1, None):
+        say(f"drawn at random: --seed {seeds[0]}")
+
+
 def tell_tile(operation: Operation, ability: Ability, longest: float = math.inf) -> None:
     """Where tiles are not as asked for, since a model could not work in them.
 
@@ -134,6 +143,8 @@ def tell_tile(operation: Operation, ability: Ability, longest: float = math.inf)
     """
     tile = getattr(operation, "tile", "auto")
     if isinstance(tile, int) and 0 < tile < longest:
+        from genimg.tiled import fitting_tile  # with which PyTorch comes
+
         side = fitting_tile(tile, ability.margin, ability.stride)
         if side != tile:
             say(f"tile={tile}: tiles of {side} pixels are used, the next that this model works in")
@@ -152,15 +163,35 @@ class Many:
     format: Written = "png"
 
     def run(self, model: Model, operation: Operation, ability: Ability) -> None:
-        asked = self.asked
+        def here(job: Job) -> Maker:
+            from jobs.offline.by_engine import ByEngine  # which imports PyTorch
+
+            return ByEngine(job, model.engine(job.precision))
+
         tell_tile(operation, ability)
+        address = address_of(model.name, model.registry)
+        self.do(operation, address, here, digest_of(model.folder), model.precision)
+
+    def do(
+        self,
+        operation: Operation,
+        model: str,
+        here: Callable[[Job], Maker],
+        digest: str = "",
+        precision: str = "auto",
+    ) -> None:
+        """All of it, or what is left of it. here: what makes results, where there are no workers.
+
+        model, digest, precision: as in Job
+        """
+        asked = self.asked
         output = self._folder()
         job = Job(
             operation=operation.name,
             options=operation.model_dump(),
-            model=address_of(model.name, model.registry),
-            digest=digest_of(model.folder),
-            precision=model.precision,
+            model=model,
+            digest=digest,
+            precision=precision,
             sources=self.sources,
             output=everywhere(output),
             form=self.form,
@@ -174,9 +205,7 @@ class Many:
             job = claim(job, asked.overwrite)
             if given == -1:
                 say(f"drawn at random: --seed {job.options['seed']}")
-            failed = perform(
-                job, self.items, self.count, engine=model.engine, workers=asked.workers
-            )
+            failed = perform(job, self.items, self.count, here=here, workers=asked.workers)
             written = self.form != "lines" or self._write(job, bool(failed))
             release(job, failed)
         except KeyboardInterrupt:

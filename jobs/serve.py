@@ -194,6 +194,9 @@ def read_options(
     if isinstance(place, str):  # anything else is refused, with its reason, with the settings
         place = everywhere(place)  # replicas start in other folders
     args["registry"] = place
+    told = args.get("jobs")
+    if isinstance(told, dict) and isinstance(told.get("storage"), str):
+        args["jobs"] = told | {"storage": everywhere(told["storage"])}
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
@@ -249,7 +252,7 @@ def examples(url: str, models: Mapping[str, Sequence[str]], guarded: bool = Fals
     """
     curl = "curl"
     if guarded:
-        curl += ' -H "Authorization: Bearer $GENIMG_KEY"'
+        curl += ' -H "Authorization: Bearer $GENIMG_API_KEY"'
     restored = ("restore", "deblock", "deblur", "enhance", "colourise", "upscale")
     restores = "curl -F image=@photo.png '{url}/v1/images/NAME?model={model}' -o better.png"
     lines = {

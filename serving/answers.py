@@ -88,6 +88,13 @@ def headers_of(answer: Answer) -> dict[str, str]:
     return headers
 
 
+def in_form(answer: Answer, form: str | None) -> Response:
+    """As `response_format` asks for it; None: as JSON, of what has no choice."""
+    if answer.values is not None and not answer.images:
+        return as_array(answer) if form == "npy" else as_values(answer)
+    return as_image(answer) if form == "image" else as_json(answer, form or "b64_json")
+
+
 def as_image(answer: Answer) -> Response:
     """The one image of an answer, as it is."""
     (image,) = answer.images
@@ -114,13 +121,14 @@ def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
     """OpenAI's JSON: each image in base64 or (`url`) as a data URL, with its seed and label if it
     has them."""
     data: list[dict[str, Any]] = []
+    seeds = answer.seeds if len(answer.images) in (1, len(answer.seeds)) else ()
     for i, image in enumerate(answer.images):
         text = base64.b64encode(image).decode()
         if response_format == "url":
             entry: dict[str, Any] = {"url": f"data:{MEDIA_TYPES[answer.format]};base64,{text}"}
         else:
             entry = {"b64_json": text}
-        entry |= {"seed": answer.seeds[i]} if answer.seeds else {}
+        entry |= {"seed": seeds[i]} if seeds else {}
         data.append(entry | ({"label": answer.labels[i]} if answer.labels else {}))
     content = {
         "created": int(time.time()),

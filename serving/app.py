@@ -16,6 +16,7 @@ from serving.answers import EXPOSED
 from serving.backend import Backend
 from serving.direct import Direct
 from serving.errors import ApiError
+from serving.jobs.desk import Jobs
 from serving.keyed import FREE, Keyed, Permitted
 from serving.keys import Keys
 from serving.logs import Lines
@@ -33,6 +34,7 @@ def create_app(
     keys: Keys | None = None,
     lines: Lines | None = None,
     exposition: Callable[[], Awaitable[bytes]] | None = None,
+    jobs: Jobs | None = None,
 ) -> FastAPI:
     """An app that answers by `backend`.
 
@@ -41,15 +43,17 @@ def create_app(
     keys: of those who may ask; None: everybody may.
     lines: where a line for each request goes; None: nowhere.
     exposition: gives what /metrics shows instead, where it is that of several processes.
+    jobs: where what is asked for with `async=true` is kept, and who sees to it; None: refused.
     """
     if keys:
         backend = Permitted(backend, keys)
     limits = limits or Limits()
     meters = meters or Meters()
-    app = FastAPI(title="genimg", version=__version__, redirect_slashes=False)
+    lifespan = jobs.seen_to if jobs else None
+    app = FastAPI(title="genimg", version=__version__, redirect_slashes=False, lifespan=lifespan)
     errors.install(app)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    routers = [openai.router(backend, limits), native.router(backend, limits)]
+    routers = [openai.router(backend, limits, jobs), native.router(backend, limits, jobs)]
     app.add_middleware(Direct, routers=routers)  # the first that is added is the innermost
     if keys:
         app.add_middleware(Keyed, keys=keys)
@@ -59,11 +63,11 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    for router in [*routers, page.router()]:
+    for router in [*routers, *([jobs.router()] if jobs else []), page.router()]:
         app.include_router(router)
 
     @app.head("/livez", include_in_schema=False)

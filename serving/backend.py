@@ -12,6 +12,7 @@ from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
 from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
+from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request
 from serving.settings import ModelSettings, Settings
 
@@ -22,8 +23,11 @@ _LOOK_S = 0.05  # between two looks whether somebody waits
 
 
 class Backend(Protocol):
-    async def call(self, model: str | None, request: Request) -> Answer:
-        """A request's answer by a model (None: the first that can). Raises ApiError."""
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+        """A request's answer by a model (None: the first that can). Raises ApiError.
+
+        tell: told from time to time how much is done
+        """
         ...
 
     async def models(self) -> list[ModelInfo]:
@@ -109,12 +113,12 @@ class LocalBackend:
         if ref not in self._hosts:
             self.meters.forget(ref)
 
-    async def call(self, model: str | None, request: Request) -> Answer:
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
         chosen = choose(usable(await self.models(), request.caller), model, *wanted_of(request))
         host = self._hosts[chosen.id]
         self._busy[host] += 1
         try:
-            return await host.call(request)
+            return await host.call(request, tell)
         finally:
             self._busy[host] -= 1
 

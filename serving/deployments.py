@@ -6,7 +6,8 @@ annotation to check the arguments, which is why annotations are not postponed in
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,8 +22,10 @@ from serving import exposition, following, listening, logs
 from serving.backend import LocalBackend, choose, loading, usable, wanted_of
 from serving.errors import ApiError
 from serving.exposition import Counted
+from serving.jobs.desk import Jobs
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
+from serving.passes import Tell
 from serving.renewing import Renewing
 from serving.requests import Answer, ModelInfo, Request
 from serving.settings import ModelSettings, Placement, Settings, places
@@ -35,6 +38,7 @@ INGRESS = "ingress"
 REPLICA_LOST = "replica_lost"
 _INFO_S = 1.0  # seconds that a model of its own has to say what it is
 _AGAIN_S = 0.05  # after a replica that cannot say it any more
+_TELL_S = 0.5  # between two signs of how much is done
 
 
 def build(args: Settings) -> serve.Application:
@@ -105,23 +109,27 @@ class RemoteModel:
         self.info: ModelInfo | None = None  # what it said last
         self.answers = self.may_sleep  # whether it did when it was asked last
 
-    async def call(self, request: Request) -> Answer:
+    async def call(self, request: Request, tell: Tell | None = None) -> Answer:
         """A request's answer. Raises ApiError.
 
         What a lost replica held is given to another where there is one, and once: it may be the
         request that ends them.
         """
         try:
-            return await self._call(request)
+            return await self._call(request, tell)
         except ApiError as error:
             if error.code != REPLICA_LOST or not self.has_others:
                 raise
-        return await self._call(request)
+        return await self._call(request, tell)
 
-    async def _call(self, request: Request) -> Answer:
-        response: Any = self.handle.call.remote(request)
+    async def _call(self, request: Request, tell: Tell | None) -> Answer:
+        response: Any
+        if tell:
+            response = self.handle.options(stream=True).call_and_tell.remote(request)
+        else:
+            response = self.handle.call.remote(request)
         try:
-            answer: Answer | ApiError = await response
+            answer: Answer | ApiError = await (last_of(response, tell) if tell else response)
         except asyncio.CancelledError:
             response.cancel()
             raise
@@ -166,6 +174,15 @@ class RemoteModel:
             self.answers = True
 
 
+async def last_of(stream: AsyncIterable[float | Answer | ApiError], tell: Tell) -> Any:
+    """What comes behind all that is only told."""
+    last: Any = None
+    async for last in stream:
+        if isinstance(last, float):
+            tell(last)
+    return last
+
+
 class ComposedBackend:
     """Models in this process, and models in deployments of their own, as one backend."""
 
@@ -180,7 +197,7 @@ class ComposedBackend:
             if model.ref in handles
         }
 
-    async def call(self, model: str | None, request: Request) -> Answer:
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
         wanted = wanted_of(request)
         try:
             chosen = choose(usable(await self._known(), request.caller), model, *wanted)
@@ -189,8 +206,8 @@ class ComposedBackend:
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
             chosen = choose(usable(await self._known(), request.caller), model, *wanted)
         if chosen.id in self.remote:
-            return await self.remote[chosen.id].call(request)
-        return await self.local.call(chosen.id, request)
+            return await self.remote[chosen.id].call(request, tell)
+        return await self.local.call(chosen.id, request, tell)
 
     async def models(self) -> list[ModelInfo]:
         await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
@@ -252,7 +269,8 @@ class _Ingress:
         self.meters = self.backend.local.meters
         self.renewing = await asyncio.to_thread(
             Renewing, settings, self.backend, self.meters,
-            lambda settings: guard(settings, self.meters), self._exposition,
+            lambda settings: guard(settings, self.meters),
+            Jobs(settings, self.backend, self.meters), self._exposition,
         )  # fmt: skip
         await asyncio.to_thread(load, self.backend.local, settings.ingress)
         mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
@@ -295,12 +313,23 @@ class _Model:
         follows = following.follow(settings, seen, self._change, self.backend.meters)
         self.following = asyncio.create_task(follows)
 
-    async def call(self, request: Request) -> Answer | ApiError:
+    async def call(self, request: Request, tell: Tell | None = None) -> Answer | ApiError:
         """The client's errors are given, not raised: Ray would log and wrap them."""
         try:
-            return await self.backend.call(self.ref, request)
+            return await self.backend.call(self.ref, request, tell)
         except ApiError as error:
             return error
+
+    async def call_and_tell(self, request: Request) -> AsyncIterator[float | Answer | ApiError]:
+        """As `call`, after signs of how much of it is done."""
+        shares = deque([0.0], maxlen=1)
+        call = asyncio.create_task(self.call(request, shares.append))
+        try:
+            while not (await asyncio.wait([call], timeout=_TELL_S))[0]:
+                yield shares[0]
+            yield await call
+        finally:
+            call.cancel()
 
     async def info(self) -> ModelInfo:
         return (await self.backend.models())[0]

@@ -33,12 +33,13 @@ class ErrorBody(BaseModel):
 _MEANINGS = {
     400: "A parameter or the image cannot be used; `param` names it.",
     401: "No key, or none that is known here, where keys are asked for.",
-    404: "No such model; the message names those that there are.",
+    404: "No such model, of which the message names those that there are; or no such job.",
     408: "The body has not come in time.",
+    409: "The job has no result, or none yet.",
     413: "The body is too large.",
     415: "The body is no image in a format that is read.",
     429: "The queue is full, or the key has had its share; Retry-After says when to come again.",
-    503: "The model is being loaded; Retry-After says when to come again.",
+    503: "A model is being loaded, or a storage fails; Retry-After says when to come again.",
     504: "No answer in time.",
 }
 
@@ -73,6 +74,14 @@ def refusals() -> dict[int | str, dict[str, Any]]:
     return errors(400, 401, 404, 408, 413, 415, 429, 503, 504)
 
 
+def accepted() -> dict[int | str, dict[str, Any]]:
+    """An answer to what is to be a job."""
+    content = {"application/json": {"schema": {"type": "object"}}}
+    place = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
+    description = "A job, where `async=true` asked for one; see /v1/jobs."
+    return {202: {"content": content, "description": description, "headers": place}}
+
+
 def images() -> dict[int | str, dict[str, Any]]:
     """An answer that is an image, or JSON where that was asked for."""
     content: dict[str, Any] = {
@@ -101,7 +110,8 @@ def answer() -> dict[int | str, dict[str, Any]]:
     """An answer in OpenAI's JSON."""
     content = {"application/json": {"schema": {"type": "object"}}}
     description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`."
-    return {200: {"content": content, "description": description, "headers": _headers()}}
+    told = {"content": content, "description": description, "headers": _headers()}
+    return {200: told, **accepted()}
 
 
 def _headers() -> dict[str, Any]:

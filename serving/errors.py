@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from genimg.errors import InputError
 from genimg.operations import Operation
@@ -100,7 +101,8 @@ def install(app: FastAPI) -> None:
         code = _CODES.get(error.status_code, "error")
         where = f"{request.method} {request.url.path}"
         message = f"{where}: {error.detail}" if error.status_code in (404, 405) else error.detail
-        return ApiError(error.status_code, code, message, headers=error.headers).response()
+        headers = {"Allow": allowed(request)} if error.status_code == 405 else error.headers
+        return ApiError(error.status_code, code, message, headers=headers).response()
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -116,6 +118,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(Exception, anything)
+
+
+def allowed(request: Request) -> str:
+    """All methods that a path is answered by; Starlette names those of its first route."""
+    answered = (
+        method
+        for method in ("DELETE", "GET", "HEAD", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    )
+    return ", ".join(answered)
 
 
 def _printable(text: str) -> str:

@@ -23,7 +23,7 @@ from genimg.operations import OPERATIONS, Kind
 from serving.backend import cannot
 from serving.errors import ApiError, of_input
 from serving.metrics import Meters
-from serving.passes import FULL, Passes
+from serving.passes import FULL, Passes, Tell
 from serving.requests import Answer, ModelInfo, Rejected, Request
 from serving.settings import Limits, ModelSettings
 from serving.watcher import Watcher, target_of
@@ -100,7 +100,7 @@ class Host:
         )
         self._watcher.start()
 
-    async def call(self, request: Request) -> Answer:
+    async def call(self, request: Request, tell: Tell | None = None) -> Answer:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
         served, limits = self._served, self.limits
         engine, version = served.engine, served.version.number
@@ -114,13 +114,13 @@ class Host:
 
         try:
             if not request.files:
-                made = await self._small.submit(plan, weight(request, limits), owner)
+                made = await self._small.submit(plan, weight(request, limits), owner, tell)
             else:
                 load = await self._coded(lambda: weight(request, limits), self._coders)
                 small = load <= SMALL
                 passes = self._small if small else self._large
                 coders = self._coders if small else self._large_coders
-                made = await passes.submit(lambda: self._coded(plan, coders), load, owner)
+                made = await passes.submit(lambda: self._coded(plan, coders), load, owner, tell)
         except InputError as error:
             raise of_input(error, type(request.operation)) from None
         except ApiError as error:

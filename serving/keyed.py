@@ -15,6 +15,7 @@ from genimg.operations import Kind
 from serving.backend import Backend, choose, usable, wanted_of
 from serving.errors import ApiError
 from serving.keys import Keys
+from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request
 
 FREE = frozenset({
@@ -106,15 +107,21 @@ class Permitted:
         self.backend = backend
         self.keys = keys
 
-    async def call(self, model: str | None, request: Request) -> Answer:
-        """As of the backend. Raises ApiError 429 where the key has had its pixels of a minute."""
+    async def call(self, model: str | None, request: Request, tell: Tell | None = None) -> Answer:
+        """As of the backend. Raises ApiError as `admitted` does."""
+        return await self.backend.call(model, await self.admitted(model, request), tell)
+
+    async def admitted(self, model: str | None, request: Request) -> Request:
+        """A request of whoever asks now, its pixels counted. Raises ApiError 429 where the key has
+        had those of a minute."""
         caller = CALLER.get()
-        if caller != Caller():
-            request = replace(request, caller=caller)
-            key = self.keys.named(caller.name)
-            if key and key.megapixels_per_minute is not None:
-                await self._charge(key, model, request)
-        return await self.backend.call(model, request)
+        if caller == Caller():
+            return request
+        request = replace(request, caller=caller)
+        key = self.keys.named(caller.name)
+        if key and key.megapixels_per_minute is not None:
+            await self._charge(key, model, request)
+        return request
 
     async def models(self) -> list[ModelInfo]:
         return usable(await self.backend.models(), CALLER.get())

@@ -45,6 +45,7 @@ class Meters:
             buckets=_SECONDS,
             **own,
         )
+        self.jobs = Counter("jobs", "Jobs ended here.", ["operation", "state"], **own)
         self.version = Gauge("served_version", "Version that answers.", ["model"], **own)
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
         self.refused = Counter(

@@ -9,9 +9,10 @@ from fastapi.responses import Response
 
 from genimg.operations import OPERATIONS, Kind, Operation, Tiling
 from serving import documentation
-from serving.answers import as_array, as_image, as_json, as_values, asked
+from serving.answers import asked, in_form
 from serving.backend import Backend, made_for
 from serving.errors import bad_value
+from serving.jobs.desk import Jobs, accepted, is_later
 from serving.requests import Output
 from serving.requests import Request as Wanted
 from serving.schemas import parameters_of, parsed
@@ -19,18 +20,20 @@ from serving.settings import Limits
 from serving.uploads import beside_of, keys_of, received
 
 
-def router(backend: Backend, limits: Limits) -> APIRouter:
+def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRouter:
     routes = APIRouter(tags=["native"])
     for operation in OPERATIONS.values():
         routes.add_api_route(
             f"/v1/images/{operation.name}",
-            handler(operation, backend, limits),
+            handler(operation, backend, limits, jobs),
             methods=["POST"],
             name=operation.name,
             summary=operation.about(),
             description=described(operation),
             response_class=Response,
-            responses=documentation.given(operation) | documentation.refusals(),
+            responses=documentation.given(operation)
+            | documentation.accepted()
+            | documentation.refusals(),
             openapi_extra=documentation.parameters(
                 parameters_of(operation),
                 limits,
@@ -69,7 +72,9 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
     return routes
 
 
-def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any:
+def handler(
+    operation: type[Operation], backend: Backend, limits: Limits, jobs: Jobs | None = None
+) -> Any:
     """The function of an operation's route."""
     schema = parameters_of(operation)
     options = tuple(operation.model_fields)
@@ -83,6 +88,8 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
         for key in ("output_format", "output_compression") if form == "json" else ():
             if (value := getattr(wanted, key, None)) is not None:
                 raise bad_value(key, value, "only with response_format=image or b64_json")
+        if form == "frames" and wanted.output_format == "gif":
+            raise bad_value("output_format", "gif", "of frames give png, jpeg or webp")
         chosen = operation if operation is not Tiling else await made_for(backend, wanted.model)
         request = Wanted(
             chosen.model_construct(**{name: getattr(wanted, name) for name in options}),
@@ -92,12 +99,12 @@ def handler(operation: type[Operation], backend: Backend, limits: Limits) -> Any
                 getattr(wanted, "output_compression", None),
                 grid=raw and operation.gives is Kind.PICTURES,
                 shown=operation.shows and form != "json",
+                each=form == "frames",
             ),
         )
-        answer = await asked(http, backend, wanted.model, request, limits.timeout_s)
-        if answer.values is not None and not answer.images:
-            return as_array(answer) if form == "npy" else as_values(answer)
-        return as_image(answer) if raw else as_json(answer)
+        if is_later(wanted):
+            return await accepted(http, backend, jobs, wanted, request, form)
+        return in_form(await asked(http, backend, wanted.model, request, limits.timeout_s), form)
 
     return handle
 

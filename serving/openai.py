@@ -14,10 +14,11 @@ from fastapi.responses import Response
 from genimg.operations import Operation, Tiling
 from genimg.operations.drawing import Sample
 from genimg.operations.exploring import Vary
-from serving.answers import as_json, asked
+from serving.answers import asked, in_form
 from serving.backend import Backend, choose, find, made_for
 from serving.documentation import answer, errors, parameters, refusals
 from serving.errors import ApiError, bad_value
+from serving.jobs.desk import Jobs, accepted, is_later
 from serving.requests import ModelInfo, Output
 from serving.requests import Request as Wanted
 from serving.schemas import Edits, Generations, OpenAI, Variations, parsed
@@ -28,7 +29,7 @@ MASK = ("mask",)
 EDITED_KEYS = (*IMAGE_KEYS, "image[]")  # as the client calls several
 
 
-def router(backend: Backend, limits: Limits) -> APIRouter:
+def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRouter:
     routes = APIRouter(tags=["OpenAI"])
 
     @routes.post(
@@ -96,8 +97,10 @@ def router(backend: Backend, limits: Limits) -> APIRouter:
                 size=None if wanted.size == "auto" else wanted.size,
             ),
         )
+        if is_later(wanted):
+            return await accepted(http, backend, jobs, wanted, request, wanted.response_format)
         made = await asked(http, backend, wanted.model, request, limits.timeout_s)
-        return as_json(made, wanted.response_format)
+        return in_form(made, wanted.response_format)
 
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Work(Protocol):
 Item = TypeVar("Item", bound=Work)
 Result = TypeVar("Result")
 Part = tuple[Item, int, int]  # rows start to stop of a work
+Tell = Callable[[float], None]  # told how much is done, 0 to 1, in any thread
 
 FULL = "queue_full"  # code of an error
 UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
@@ -51,6 +52,7 @@ class _Entry(Generic[Item, Result]):
     taken: int = 0  # rows
     waiting: bool = True  # counts in the queue
     refused: bool = False  # had to go for another
+    tell: Tell | None = None
 
 
 class Passes(Generic[Item, Result]):
@@ -112,19 +114,25 @@ class Passes(Generic[Item, Result]):
             return [(entry.weight, entry.item) for entry in self._shares]
 
     async def submit(
-        self, prepare: Callable[[], Awaitable[Item] | Item], weight: int, owner: str = ""
+        self,
+        prepare: Callable[[], Awaitable[Item] | Item],
+        weight: int,
+        owner: str = "",
+        tell: Tell | None = None,
     ) -> Result:
         """The result of a work, or what was raised for it.
 
         prepare: makes the work once it has its place in the queue, so that what it holds (say,
             decoded images) is bounded by the queue.
         owner: who asks for it.
+        tell: told after each pass which share of the rows is computed, in the thread of the passes.
 
         Raises ApiError: 429 where the queue is full (an empty one takes anything), perhaps after a
         while, for an owner with less in it; 503 when this is closed. Cancelled, it is computed no
         further.
         """
-        entry = _Entry[Item, Result](weight, asyncio.get_running_loop().create_future(), owner)
+        future = asyncio.get_running_loop().create_future()
+        entry = _Entry[Item, Result](weight, future, owner, tell=tell)
         self._enter(entry)
         try:
             made = prepare()
@@ -236,6 +244,9 @@ class Passes(Generic[Item, Result]):
                     self._ready.remove(entry)
             _deliver([entry], [deliverable(error)])
             return
+        for entry, _, stop in parts:
+            if entry.tell and entry.item:
+                entry.tell(stop / entry.item.count)
         done = [entry for entry, _, stop in parts if entry.item and stop == entry.item.count]
         if not done:
             return

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from serving import logs
 from serving.app import create_app
 from serving.backend import Backend
+from serving.jobs.desk import Jobs
 from serving.keys import Keys
 from serving.metrics import Meters
 from serving.settings import Settings
@@ -37,13 +38,15 @@ class Renewing:
         backend: Changing,
         meters: Meters,
         keys_of: Callable[[Settings], Keys | None],
+        jobs: Jobs | None = None,
         exposition: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
-        """keys_of: as serving.keys.keys_of; exposition: as for create_app. Raises what `keys_of`
-        does, and OSError where the log cannot be written."""
+        """keys_of: as serving.keys.keys_of; jobs, exposition: as for create_app. Raises what
+        `keys_of` does, and OSError where the log cannot be written."""
         self.backend = backend
         self.meters = meters
         self.keys_of = keys_of
+        self.jobs = jobs  # seen to as long as the first app
         self.exposition = exposition
         self.lines = logs.opened(settings, meters)
         self.keys = keys_of(settings)
@@ -82,5 +85,6 @@ class Renewing:
             origins=settings.origins,
             keys=self.keys,
             lines=self.lines,
+            jobs=self.jobs,
             exposition=self.exposition,
         )

@@ -22,6 +22,7 @@ class Output:
     compression: int | None = None  # output_compression, 0 to 100
     grid: bool = False  # one picture of all the images
     shown: bool = False  # a picture that shows what is told
+    each: bool = False  # each frame as a picture of its own
     size: str | None = None  # WxH that drawn images must have; None takes the model's own
 
 

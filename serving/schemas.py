@@ -7,6 +7,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from genimg.errors import nearest
 from genimg.operations import Kind, Operation, Tiling
@@ -36,11 +37,24 @@ def _only(allowed: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+class Paged(Parameters):
+    """Parameters of a list."""
+
+    limit: int = Field(20, ge=1, le=100)
+    """how many"""
+    after: str | None = Field(None, max_length=100)
+    """an id: those that come behind it"""
+
+
 class Asked(Parameters):
     """What every route takes."""
 
     model: str | None = None
     """id of a model, or its NAME alone; by default the first that can"""
+    later: bool = Field(False, alias="async")
+    """answer 202 with a job at once, which /v1/jobs tells of"""
+    webhook: str | None = None
+    """URL that is told when the job has ended, on a host that this server allows"""
 
 
 class Written(Asked):
@@ -65,8 +79,8 @@ class New(Written):
 class Moving(Asked):
     output_format: Literal["webp", "gif", "png", "jpeg"] = "webp"
     """format of the answer: webp and gif move, the others show all images in one"""
-    response_format: Literal["image", "b64_json"] = "image"
-    """the image itself, or JSON with it in base64"""
+    response_format: Literal["image", "b64_json", "frames"] = "image"
+    """the image itself, JSON with it in base64, or JSON with each frame in base64"""
 
 
 class Shown(AsItCame):
@@ -213,7 +227,7 @@ def parsed(
     also_known: keys that the route reads itself, to be named where an unknown one is near.
     Raises ApiError 400 naming the parameter, what was given and what to do instead.
     """
-    known = [*schema.model_fields, *also_known]
+    known = [*_fields(schema), *also_known]
     if came.query:
         _checked(schema, came.query, (), limits, known)
     return _checked(schema, came.values, came.values.keys() - came.texts, limits, known)
@@ -228,8 +242,9 @@ def _checked(
 ) -> Schema:
     """typed: which values are JSON's; the others are texts, and converted."""
     given = {key: value for key, value in values.items() if value is not None}
+    fields = _fields(schema)
     for key, value in given.items():
-        field = schema.model_fields.get(key)
+        field = fields.get(key)
         if field is None:
             message = f"unknown parameter {key!r}; {nearest(key, known)}"
             raise ApiError(400, "unknown_parameter", message, key)
@@ -246,6 +261,11 @@ def _checked(
         if isinstance(value, int) and value > most:
             raise bad_value(key, value, f"at most {most}")
     return wanted
+
+
+def _fields(schema: type[Parameters]) -> dict[str, FieldInfo]:
+    """Fields by what clients call them."""
+    return {field.alias or name: field for name, field in schema.model_fields.items()}
 
 
 def _refuse_another_type(key: str, value: object, annotation: object) -> None:

@@ -114,6 +114,26 @@ class Limits(Section):
     """seconds until a request, once it is there, is given up"""
 
 
+class JobSettings(Section):
+    storage: str | None = None
+    """folder or URL where jobs, their inputs and results are kept; without it the registry's"""
+    at_once: int = Field(1, ge=0)
+    """jobs that each replica of the ingress sees to at once; 0: it only takes them"""
+    max_queued: int = Field(100, ge=1)
+    """jobs that may wait; more are answered with 429"""
+    keep_s: float = Field(86_400.0, gt=0)
+    """seconds that a job is kept after its end, with its result"""
+    timeout_s: float = Field(3600.0, gt=0)
+    """seconds from a job's begin until it is given up"""
+    attempts: int = Field(3, ge=1)
+    """how often a job is begun, where the process that computes it ends"""
+    lease_s: float = Field(15.0, ge=0.5)
+    """seconds without a sign of life until a job's process counts as dead, and another goes on"""
+    webhook_hosts: tuple[str, ...] = ()
+    """hosts that may be told of a job's end, as example.org or example.org:8080; none unless named
+    here"""
+
+
 class Settings(Section):
     registry: str = "registry"
     """folder or URL of the model registry"""
@@ -122,8 +142,11 @@ class Settings(Section):
     ingress: Placement = Placement()
     """the replicas that take the requests"""
     limits: Limits = Limits()
+    jobs: JobSettings = JobSettings()
+    """what is asked for with async=true"""
     poll_s: float = Field(2.0, gt=0)
-    """seconds between two looks at where the references point, and at the keys"""
+    """seconds between two looks at where the references point, at the keys, and for jobs of other
+    servers"""
     origins: tuple[str, ...] = ()
     """sites whose scripts may call this from a browser, as https://example.org; `*`: all"""
     keys_file: str | None = None

@@ -181,7 +181,9 @@ def finish(work: Work) -> Made:
     match made:
         case Frames():
             wanted = work.request.output.format or "webp"
-            if wanted == "webp" or wanted == "gif":
+            if work.request.output.each:
+                format, files = written(work.request, made.images)
+            elif wanted == "webp" or wanted == "gif":
                 format, files = wanted, (moving.encode(made.images, wanted),)
             else:
                 format, files = written(work.request, made.sheet()[None])

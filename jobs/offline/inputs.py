@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from cluster.places import everywhere, open_storage, split
-from cluster.storage import StorageError, check_key
+from cluster.storage import NotFound, Storage, StorageError, check_key
 from genimg import images
 from genimg.data.remote import is_remote
 from genimg.errors import InputError
-from jobs.offline.job import Item, Source, Written, key_of
+from jobs.offline.job import Item, Job, Source, Written, key_of
 
 
 def listed(named: Sequence[str]) -> tuple[tuple[Source, ...], list[Item]]:
@@ -77,6 +77,36 @@ def refuse_same_names(
                 " rename one of them"
             )
         taken.add(key)
+
+
+def files_of(job: Job, item: Item) -> dict[str, bytes]:
+    """What an image brings: itself as `image`, and what goes with it. Raises InputError."""
+    source, name = item
+    try:
+        files = {"image": bytes_at(job.sources[source].place, name)}
+    except (FileNotFoundError, NotFound):
+        raise InputError("no such file any more") from None
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    for what, place in job.beside.items():
+        single = is_image(place)
+        try:
+            files[what] = bytes_at(*(split(place) if single else (place, key_of(item))))
+        except (FileNotFoundError, NotFound):
+            there = place if single else key_of(item)
+            raise InputError(f"{what}: there is no {there}") from None
+        except OSError as error:
+            raise InputError(f"{what}: {error.strerror or error}") from None
+    return files
+
+
+def bytes_at(place: str, name: str) -> bytes:
+    return storage_at(place).read(name)[0] if is_remote(place) else Path(place, name).read_bytes()
+
+
+@lru_cache(maxsize=8)
+def storage_at(place: str) -> Storage:
+    return open_storage(place)
 
 
 @lru_cache(maxsize=1)

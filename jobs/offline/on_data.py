@@ -29,9 +29,11 @@ class Doer:
     """A worker as Ray Data calls it."""
 
     def __init__(self, job: str) -> None:
+        from jobs.offline.by_engine import ByEngine
         from jobs.offline.worker import Worker
 
-        self.worker = Worker(Job.read(job))
+        told = Job.read(job)
+        self.worker = Worker(told, ByEngine(told))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         outcome = self.worker(Chunk.read(row["chunk"]))

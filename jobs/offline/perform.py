@@ -12,7 +12,7 @@ from jobs.offline.job import Chunk, Item, Job, Outcome, chunks_of
 from jobs.offline.record import done_before, forget
 
 if TYPE_CHECKING:
-    from genimg.engine import Engine
+    from jobs.offline.making import Maker
 
 
 def perform(
@@ -20,13 +20,13 @@ def perform(
     items: Sequence[Item],
     count: int,
     *,
-    engine: Callable[[str], Engine],
+    here: Callable[[Job], Maker],
     workers: int | None = None,
 ) -> list[list[str]]:
     """[what, why] of what failed of a job that was claimed. Raises InputError.
 
     items: what is to be read; none where `count` images are drawn
-    engine: makes the job's engine in a precision, for this process; used without `workers`
+    here: what makes results for this process; used without `workers`
     """
     chunks = list(left(job, items, count))
     done = count - sum(len(chunk) for chunk in chunks)
@@ -40,21 +40,20 @@ def perform(
             done += more
             meter.update(done, {"failed": len(failed)} if failed else {})
 
-        here = workers is None
-        with closing(outcomes_of(job, chunks, engine, workers, tick)) as outcomes:
+        with closing(outcomes_of(job, chunks, here, workers, tick)) as outcomes:
             for outcome in outcomes:
                 if outcome.refused:
                     forget(job)
                     raise InputError(outcome.refused)
                 failed += outcome.failed
-                tick(0 if here else outcome.count + len(outcome.failed))
+                tick(0 if workers is None else outcome.count + len(outcome.failed))
     return failed
 
 
 def outcomes_of(
     job: Job,
     chunks: Sequence[Chunk],
-    engine: Callable[[str], Engine],
+    here: Callable[[Job], Maker],
     workers: int | None,
     tick: Callable[[int], None],
 ) -> Generator[Outcome, None, None]:
@@ -67,7 +66,7 @@ def outcomes_of(
         return
     from jobs.offline.worker import Worker
 
-    worker = Worker(job, engine(job.precision))
+    worker = Worker(job, here(job))
     for chunk in chunks:
         yield worker(chunk, tick)
 

@@ -17,6 +17,7 @@ RECORD = "operation.json"  # which job the results are of
 SHARD = re.compile(r"shard-\d{5,}-of-\d{5,}\.parquet")
 PART = re.compile(r"part-\d{6,}-of-\d{6,}\.jsonl")
 FAILURES = "failures.jsonl"  # what failed of a job, and why, a line each
+OPEN = {"precision": "auto", "digest": ""}  # of a job: values of what is still to be found out
 
 
 def claim(job: Job, overwrite: bool) -> Job:
@@ -45,6 +46,7 @@ def claim(job: Job, overwrite: bool) -> Job:
             options=before.options,
             rows=before.rows,
             precision=before.precision,
+            digest=before.digest,
             since=before.since,
         )
     else:
@@ -59,19 +61,25 @@ def claim(job: Job, overwrite: bool) -> Job:
     return replace(job, since=job.since or written.modified)
 
 
-def settled(job: Job, precision: str) -> str:
-    """The precision in which all of a job is computed: the one that its record tells, or from now
-    on this one, in which a process would compute that loaded the model first."""
+def settled(job: Job, **found: str) -> Job:
+    """The job with what is the same for all of it as its record tells, or from now on as found.
+
+    found: of OPEN, by who was the first to know: in which precision a process computes that has
+        loaded the model, which version of it a server has
+    """
     storage = open_storage(job.output)
     while True:
         data, etag = storage.read(RECORD)
-        if (told := Job.read(data.decode()).precision) != "auto":
-            return told
+        told = asdict(Job.read(data.decode()))
+        known = {key: told[key] for key, open_ in OPEN.items() if told[key] != open_}
+        job = replace(job, **found | known)
+        if known.keys() >= found.keys():
+            return job
         try:
-            storage.replace(RECORD, replace(job, precision=precision).text().encode(), etag)
+            storage.replace(RECORD, job.text().encode(), etag)
         except Changed:
             continue
-        return precision
+        return job
 
 
 def forget(job: Job) -> None:
@@ -131,7 +139,7 @@ def differences(before: Job, job: Job) -> dict[str, tuple[Any, Any]]:
         asdict(one) | one.options | one.beside | {"sources": places_of(one)}
         for one in (before, job)
     )
-    for key, open_ in (("seed", -1), ("precision", "auto")):  # what was found out before counts
+    for key, open_ in (("seed", -1), *OPEN.items()):  # what was found out before counts
         if ours.get(key) == open_:
             ours[key] = theirs.get(key)
     passed_over = ["options", "beside", "since", "output"]

@@ -3,69 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cluster.places import open_storage, split
-from cluster.storage import NotFound, Storage, StorageError
+from cluster.places import open_storage
+from cluster.storage import StorageError
 from genimg import images
-from genimg.contracts import Plan
-from genimg.data.remote import is_remote, locate, reported
-from genimg.data.shard_writing import write_shard
-from genimg.engine import Engine
+from genimg.data.remote import locate, reported
 from genimg.errors import InputError
-from genimg.operations import Operation
 from genimg.operations.drawing import Drawing
-from genimg.results import Latents, Pictures, Values
-from jobs.offline.inputs import latents_in
-from jobs.offline.job import Chunk, Item, Job, Outcome, key_of
-from jobs.offline.record import settled
-from jobs.offline.streams import ahead, runs
-from jobs.runs.addressed import digest_of, folder_at
+from jobs.offline.job import Chunk, Item, Job, Outcome
+from jobs.offline.making import Done, Failure, Image, Maker, in_a_line
+from jobs.offline.streams import ahead
 
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 ASKED = 16  # results of which the storage is asked at a time
 BEHIND = 2  # images that are computed, and not written yet
 
 
-@dataclass(frozen=True)
-class Ready:
-    """An image that was read, and its plan."""
-
-    item: Item
-    plan: Plan
-    profile: bytes | None
-
-
-@dataclass(frozen=True)
-class Image:
-    """One that was drawn: uint8 [H, W, C], and what it is of, where the model was told that."""
-
-    number: int
-    pixels: np.ndarray
-    label: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    item: Item
-    reason: str
-
-
 class Worker:
-    """Does chunks of a job, one at a time; the model is loaded with the first."""
+    """Does chunks of a job, one at a time."""
 
-    def __init__(self, job: Job, engine: Engine | None = None) -> None:
-        """engine: that of the job's model, where this process has it already."""
+    def __init__(self, job: Job, maker: Maker) -> None:
         self.job = job
-        if engine is not None:
-            self.engine = self.agreed(engine)
+        self.maker = maker
         self.operation = job.asked
         self.output = open_storage(job.output)
 
@@ -84,23 +46,6 @@ class Worker:
         """Of a chunk of which all was tried."""
         return Outcome(len(chunk) - len(failed), failed)
 
-    @cached_property
-    def engine(self) -> Engine:
-        folder, verified = folder_at(self.job.model)
-        if digest_of(folder) != self.job.digest:
-            raise InputError(f"{self.job.model}: another model now than when the job began")
-        engine = Engine.load(folder, precision=self.job.precision, verified=verified)
-        return self.agreed(engine)
-
-    def agreed(self, engine: Engine) -> Engine:
-        """The engine, in the precision in which the whole job is computed."""
-        if self.job.precision != "auto":
-            return engine
-        precision = settled(self.job, engine.precision)
-        if precision == engine.precision:
-            return engine
-        return Engine.load(folder_at(self.job.model)[0], precision=precision, verified=True)
-
     # images that are read
 
     def pictures(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
@@ -109,8 +54,8 @@ class Worker:
         tick(len(chunk) - len(missing))
         failed: list[list[str]] = []
         with ThreadPoolExecutor(CODERS) as coders:
-            computed = self.computed(missing, coders)
-            for end in ahead(self.written, computed, coders, BEHIND):
+            made = self.maker.of_items(missing, coders)
+            for end in ahead(self.written, made, coders, BEHIND):
                 failed += (
                     [[self.job.what(end.item), end.reason]] if isinstance(end, Failure) else []
                 )
@@ -125,12 +70,12 @@ class Worker:
         tick(len(chunk) - len(missing))
         failed: list[list[str]] = []
         with ThreadPoolExecutor(CODERS) as coders:
-            for end in self.computed(missing, coders):
+            for end in self.maker.of_items(missing, coders):
                 if isinstance(end, Failure):
                     failed.append([what(end.item), end.reason])
                     lines[what(end.item)] = {"error": end.reason}
                 else:
-                    lines[what(end.item)] = told_of(end.plan.result(), self.operation.name)
+                    lines[what(end.item)] = end.told()
                 tick(1)
         if missing or there != list(map(what, chunk.items)):  # images may have come and gone
             every = [{"file": what(item)} | lines[what(item)] for item in chunk.items]
@@ -154,89 +99,13 @@ class Worker:
             done = pool.map(lambda item: self.is_done(self.job.picture(item)), items)
             return [item for item, there in zip(items, done, strict=True) if not there]
 
-    def computed(
-        self, items: Iterable[Item], coders: ThreadPoolExecutor
-    ) -> Iterator[Ready | Failure]:
-        """Images read and computed; where a pass fails, each of it is tried alone."""
-        waiting: dict[int, Ready] = {}
-        failed: list[Failure] = []
-        self.engine  # noqa: B018 - loaded here, not by two coders at once
-
-        def plans() -> Iterator[Plan]:
-            for end in ahead(self.read, items, coders):
-                if isinstance(end, Failure):
-                    failed.append(end)
-                else:
-                    waiting[id(end.plan)] = end
-                    yield end.plan
-
-        stream, name = plans(), self.operation.name
-        while True:
-            try:
-                for plan in self.engine.run(name, stream):
-                    yield waiting.pop(id(plan))
-            except (RuntimeError, MemoryError):
-                for ready in list(waiting.values()):
-                    yield self.alone(ready)
-                waiting.clear()
-                continue
-            yield from failed
-            return
-
-    def alone(self, ready: Ready) -> Ready | Failure:
-        """An image computed with no other."""
-        try:
-            list(self.engine.run(self.operation.name, [ready.plan]))
-        except (RuntimeError, MemoryError) as error:
-            return Failure(ready.item, in_a_line(error))
-        return ready
-
-    def read(self, item: Item) -> Ready | Failure:
-        try:
-            data = self.bytes_of(item)
-            pixels = images.decode(data, keep_alpha=True, animated=False)
-            plan = self.engine.plan(self.operation, image=pixels, **self.beside(item))
-        except images.BrokenImage as error:
-            return Failure(item, error.reason)
-        except InputError as error:
-            return Failure(item, str(error))
-        except (RuntimeError, MemoryError) as error:
-            return Failure(item, in_a_line(error))
-        except (FileNotFoundError, NotFound):
-            return Failure(item, "no such file any more")
-        except OSError as error:
-            return Failure(item, error.strerror or str(error))
-        return Ready(item, plan, images.profile(data))
-
-    def bytes_of(self, item: Item) -> bytes:
-        source, name = item
-        return bytes_at(self.job.sources[source].place, name)
-
-    def beside(self, item: Item) -> dict[str, np.ndarray]:
-        """What it brings to its plan beside itself."""
-        return {name: self.going_with(item, name) for name in self.job.beside}
-
-    def going_with(self, item: Item, name: str) -> np.ndarray:
-        place = self.job.beside[name]
-        single = Path(place).suffix.lower() in images.READABLE_SUFFIXES
-        try:
-            data = bytes_at(*split(place)) if single else bytes_at(place, key_of(item))
-            return images.decode(data, keep_alpha=True, animated=False)
-        except (FileNotFoundError, NotFound):
-            raise InputError(f"{name}: there is no {place if single else key_of(item)}") from None
-        except images.BrokenImage as error:
-            raise InputError(f"{name}: {error.reason}") from None
-
-    def written(self, end: Ready | Failure) -> Ready | Failure:
+    def written(self, end: Done | Failure) -> Done | Failure:
         """A picture encoded and written."""
         if isinstance(end, Failure):
             return end
+        key = self.job.picture(end.item)
         try:
-            made: Pictures | Values = end.plan.result()
-            key = self.job.picture(end.item)
-            format = images.format_of(Path(key))
-            quality = self.job.save_quality if format in ("jpeg", "webp") else None
-            data = images.encode(made.only(), format, quality, end.profile)
+            data = end.picture(key)
         except (InputError, RuntimeError, MemoryError) as error:
             return Failure(end.item, in_a_line(error))
         self.output.write(key, data)
@@ -255,7 +124,7 @@ class Worker:
                 self.output.write(key(made.number), images.encode(made.pixels))
 
         with ThreadPoolExecutor(CODERS) as coders:
-            for _ in ahead(write, self.made(sorted(missing)), coders):
+            for _ in ahead(write, self.maker.of_numbers(sorted(missing)), coders):
                 tick(1)
         return self.outcome(chunk, [])
 
@@ -264,6 +133,9 @@ class Worker:
         if self.is_done(chunk.key):
             tick(len(chunk))
             return self.outcome(chunk, [])
+        from genimg.data.shard_writing import write_shard  # which takes a while
+
+        numbers = range(chunk.start, chunk.stop)
         classes = self.classes()
 
         def encoded(made: Image) -> dict[str, Any]:
@@ -272,7 +144,7 @@ class Worker:
 
         def rows() -> Iterator[dict[str, Any]]:
             with ThreadPoolExecutor(CODERS) as coders:
-                for row in ahead(encoded, self.made(range(chunk.start, chunk.stop)), coders):
+                for row in ahead(encoded, self.maker.of_numbers(numbers), coders):
                     tick(1)
                     yield row
 
@@ -291,47 +163,12 @@ class Worker:
 
     def classes(self) -> tuple[str, ...]:
         """Names of the model's classes, where each image that is drawn is of one of them."""
-        classes = self.engine.abilities[self.operation.name].classes
+        classes = self.maker.classes()
         label = getattr(self.operation, "label", None)
         of_one = label in classes if label else isinstance(self.operation, Drawing)
         return classes if of_one else ()
-
-    def made(self, numbers: Iterable[int]) -> Iterator[Image]:
-        """Images, drawn some passes' worth at once."""
-        for start, stop in runs(numbers, self.engine.inference.at_once):
-            operation: Operation = self.operation
-            inputs: dict[str, Any] = {}
-            if isinstance(operation, Drawing):
-                update = {"seed": operation.seed + start, "n": stop - start}
-                operation = operation.model_copy(update=update)
-            else:
-                inputs["latents"] = latents_in(self.job.sources[0].place)[start:stop]
-            made: Pictures = self.engine(operation, **inputs)
-            labels = made.labels or ("",) * len(made.images)
-            for number, (pixels, label) in enumerate(zip(made.images, labels, strict=True), start):
-                yield Image(number, pixels, label)
 
     def is_done(self, key: str) -> bool:
         """Whether a result is there that this job has made."""
         found = self.output.find(key)
         return found is not None and found.modified >= self.job.since
-
-
-def told_of(made: Any, name: str) -> dict[str, Any]:
-    """What was told of one image by an operation of a name, as JSON has it."""
-    if not isinstance(made, Latents):
-        return {name: made.values[0]}
-    return {name: made.array[0].tolist()} | ({"psnr": made.psnr[0]} if made.psnr else {})
-
-
-def in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def bytes_at(place: str, name: str) -> bytes:
-    return storage_at(place).read(name)[0] if is_remote(place) else Path(place, name).read_bytes()
-
-
-@lru_cache(maxsize=8)
-def storage_at(place: str) -> Storage:
-    return open_storage(place)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import ray
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.constants import (
     DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
     get_env_vars_to_propagate,
@@ -22,6 +23,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
+from ray.train.v2.api.callback import RayTrainCallback
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -33,9 +35,11 @@ _ANSWER = 5.0  # seconds in which the board should answer the controller
 
 
 def prepare_environment() -> None:
-    """How often workers are looked after and how long a group may take to start; less to read."""
+    """How often workers are looked after and how long a group may take to start; less to read, and
+    no actor beside each group that would tell it of nodes about to go, for which nobody listens."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.train").setLevel(logging.WARNING)
 
 
@@ -47,6 +51,11 @@ class Trainer(TorchTrainer):
         self.board = board
         self.controller: Any = None  # a handle of an actor, once there is one
         self.ended = False
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        """Without that of Ray Data, whose actor takes seconds to start and hands out nothing."""
+        every = super()._create_default_callbacks()
+        return [each for each in every if not isinstance(each, DatasetsCallback)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
         """As Ray's own, which keeps the controller to itself."""

@@ -7,6 +7,7 @@ const urlOf = (path) => new URL(path.replace(/^\//, ""), BASE).href;
 const FILES = { picture: "image/*", frames: "image/*", mask: "image/*", latents: ".npy" };
 const POLL_MS = 2000; // between two looks at models that are being loaded
 const KEY = "genimg-key"; // in sessionStorage, which ends with the tab
+const JOB_MS = 1000; // between two looks at a job
 
 const page = {
   operations: [],
@@ -376,7 +377,10 @@ async function send({ operation, model, options, files }, signal, more = {}) {
   throw new Refused(told?.error?.message ?? `${answer.status} ${answer.statusText}`, told?.error?.param);
 }
 
-async function go() {
+const formOf = ({ operation }) => operation.gives === "pictures" ? { response_format: "b64_json" } : {};
+
+/** Do what the form says: now, or as a job. */
+async function go(work = ask) {
   if (page.running) return;
   const operation = page.operation;
   const files = {};
@@ -387,7 +391,7 @@ async function go() {
   complain("");
   if (missing) return complain(`${missing}: give one: drop it here, paste it, or choose a file`);
   const asked = { operation, model: $("option-model").value, options: optionsTyped(), files };
-  await during((signal) => ask(asked, signal));
+  await during((signal) => work(asked, signal));
 }
 
 function complain(message, param) {
@@ -401,48 +405,111 @@ async function during(work) {
   page.running = new AbortController();
   const began = performance.now();
   const tick = setInterval(() => { $("progress").textContent = `working, ${((performance.now() - began) / 1000).toFixed(0)} s`; }, 500);
-  $("go").disabled = true;
+  $("go").disabled = $("later").disabled = true;
   $("cancel").hidden = false;
   $("progress").textContent = "working";
   try {
-    await work(page.running.signal);
-    $("progress").textContent = `done in ${((performance.now() - began) / 1000).toFixed(1)} s`;
+    const said = await work(page.running.signal);
+    $("progress").textContent = said ?? `done in ${((performance.now() - began) / 1000).toFixed(1)} s`;
   } catch (error) {
     $("progress").textContent = error.name === "AbortError" ? "cancelled" : "";
     if (error.name !== "AbortError") complain(error instanceof Refused ? error.message : `The server does not answer: ${error.message}`, error.param);
   } finally {
     clearInterval(tick);
     page.running = null;
-    $("go").disabled = false;
+    $("go").disabled = $("later").disabled = false;
     $("cancel").hidden = true;
   }
 }
 
 async function ask(asked, signal) {
+  const drawn = async () => (await send(asked, signal, { response_format: "image" })).blob();
+  await show(await read(asked, await send(asked, signal, formOf(asked)), drawn));
+}
+
+/** What is known of an answer, kept in the history; drawn: gets a picture of what only tells. */
+async function read(asked, answer, drawn) {
   const { gives, shows } = asked.operation;
-  const several = gives === "pictures";
-  const answer = await send(asked, signal, several ? { response_format: "b64_json" } : {});
   const told = { asked, model: answer.headers.get("X-Model-Id"), version: answer.headers.get("X-Model-Version"), timing: answer.headers.get("Server-Timing"), psnr: answer.headers.get("X-PSNR") };
   const seed = answer.headers.get("X-Seed");
   if (seed !== null && "seed" in asked.operation.options.properties) asked.options.seed = Number(seed);
-  if (several) {
+  if (gives === "pictures") {
     const content = await answer.json();
     const blobs = content.data.map((each) => blobOf(each.b64_json, `image/${content.output_format}`));
     told.images = content.data.map((each, i) => ({ blob: blobs[i], url: URL.createObjectURL(blobs[i]), seed: each.seed, label: each.label }));
     told.thumbnail = told.images[0]?.url;
   } else if (gives === "values" || gives === "latents") {
     told.values = (await answer.json()).data;
-    if (shows) told.blob = await (await send(asked, signal, { response_format: "image" })).blob();
+    if (shows) told.blob = await drawn?.();
   } else told.blob = await answer.blob();
   if (told.blob) told.url = URL.createObjectURL(told.blob);
   told.thumbnail ??= told.url ?? asked.files.image?.url;
   page.past.unshift(told);
   past();
-  await show(told);
+  return told;
 }
 
 function blobOf(base64, type) {
   return new Blob([Uint8Array.from(atob(base64), (each) => each.charCodeAt(0))], { type });
+}
+
+// Jobs: what goes on in the background, also where this server stops in between
+
+async function begin(asked, signal) {
+  const job = await (await send(asked, signal, { ...formOf(asked), async: true })).json();
+  const { name } = asked.operation;
+  const entry = {
+    asked, job,
+    text: make("span"),
+    bar: make("progress", { max: 1, value: 0, "aria-label": `how much of ${name} is done` }),
+    cancel: pressable("Cancel", () => stop(entry), { "aria-label": `Cancel ${name}` }),
+    show: pressable("Show", () => show(entry.told), { hidden: true, "aria-label": `Show ${name}` }),
+  };
+  entry.element = make("li", { tabIndex: -1 }, entry.text, entry.bar, entry.cancel, entry.show);
+  $("jobs").prepend(entry.element);
+  $("background").hidden = false;
+  follow(entry);
+  return "goes on in the background, below";
+}
+
+async function stop(entry) {
+  const answer = await fetch(urlOf(`v1/jobs/${entry.job.id}/cancel`), { method: "POST" }).catch(() => null);
+  if (answer?.ok) tell(entry, await answer.json());
+}
+
+async function follow(entry) {
+  tell(entry, entry.job);
+  while (!entry.job.ended) {
+    await new Promise((done) => setTimeout(done, JOB_MS));
+    const answer = await patiently(`v1/jobs/${entry.job.id}`);
+    if (!entry.job.ended) tell(entry, answer.ok ? await answer.json() : { ...entry.job, state: "deleted", ended: true });
+  }
+  if (entry.job.state !== "done") return;
+  entry.told = await read(entry.asked, await patiently(entry.job.result));
+  entry.show.hidden = false;
+  if (document.activeElement === entry.element) entry.show.focus();
+}
+
+/** The server's answer, waited for where it is starting again: jobs outlive it. */
+async function patiently(path) {
+  for (;;) {
+    const answer = await fetch(urlOf(path)).catch(() => null);
+    if (answer && answer.status < 500) return answer;
+    await new Promise((done) => setTimeout(done, POLL_MS));
+  }
+}
+
+function tell(entry, job) {
+  const { name } = entry.asked.operation;
+  const before = entry.job.state;
+  entry.job = job;
+  const more = { queued: `${job.position ?? 1}. in the queue`, running: `${Math.round(100 * job.progress)} %`, failed: job.error?.message };
+  entry.text.textContent = `${name}: ${[job.state, more[job.state]].filter(Boolean).join(", ")}`;
+  entry.bar.value = job.progress;
+  if (job.state !== before) $("jobs-said").textContent = `${name}: ${job.state}`;
+  if (!job.ended) return;
+  if (document.activeElement === entry.cancel) entry.element.focus(); // or the place in the page is lost
+  entry.cancel.hidden = entry.bar.hidden = true;
 }
 
 // What came of it
@@ -640,7 +707,7 @@ const LINES = {
     const parts = given.length
       ? [...given.map(([key, file]) => `-F ${quoted(`${key}=@${file.name}`)}`), ...values.map(([key, value]) => `-F ${quoted(`${key}=${value}`)}`)]
       : ["-H 'content-type: application/json'", `-d ${quoted(JSON.stringify(Object.fromEntries(values)))}`];
-    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_KEY"'] : [];
+    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_API_KEY"'] : [];
     return ["curl", urlOf(asked.operation.path), ...key, ...parts, `-o ${output}`].join(" ");
   },
   python(asked, output) {
@@ -653,7 +720,7 @@ const LINES = {
       ...(key ? ["import os", ""] : []), "import requests", "",
       "answer = requests.post(", `    ${text(urlOf(asked.operation.path))},`,
       ...(files.length ? [`    files={${files.join(", ")}},`, `    data={${values.join(", ")}},`] : [`    json={${values.join(", ")}},`]),
-      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_KEY']}"},`] : []),
+      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_API_KEY']}"},`] : []),
       ")", "answer.raise_for_status()", `open(${text(output)}, "wb").write(answer.content)`,
     ].join("\n");
   },
@@ -699,6 +766,7 @@ function bare(on) {
 }
 
 $("form").onsubmit = (event) => { event.preventDefault(); go(); };
+$("later").onclick = () => go(begin);
 $("cancel").onclick = () => page.running?.abort();
 $("help-button").onclick = () => $("help").showModal();
 $("copy").onclick = async () => { await navigator.clipboard.writeText($("line").textContent); $("copy").textContent = "Copied"; setTimeout(() => { $("copy").textContent = "Copy"; }, 1500); };

@@ -242,3 +242,24 @@ def together(count: int, work: Callable[[int], object]) -> list[Exception | None
     for thread in threads:
         thread.join()
     return outcomes
+
+
+def test_one_may_write_what_others_delete_at_the_same_time(storage: Storage):
+    on_disk = storage.local_path("a") is not None
+    rounds = range(200 if on_disk else 5)
+
+    def deleting() -> None:
+        for _ in rounds:
+            storage.delete("a/b")
+
+    threads = [threading.Thread(target=deleting) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in rounds:
+        storage.write("a/b", b"x")
+    for thread in threads:
+        thread.join()
+    storage.write("a/b", b"last")
+    assert storage.read("a/b")[0] == b"last"
+    storage.delete("a/b")
+    assert storage.list("a") == []

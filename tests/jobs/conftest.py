@@ -1,15 +1,13 @@
 """Fixtures of the verbs' tests: one small Ray cluster a session, and tiny models of every kind."""
 
 import os
-import shlex
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import command as command
 from local_s3 import free_port
 from made_once import made_once
 from photo_folders import write_photos
@@ -64,39 +62,6 @@ def ray_cluster(s3: str) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Command = Callable[[str], Outcome]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `genimg ARGUMENTS` as its process would, but in this one."""
-    from jobs import cli
-
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(arguments: str) -> Outcome:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["genimg", *shlex.split(arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Outcome(int(end.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -248,7 +248,7 @@ def test_refused_before_anything_is_written(command, here: Path):
         ("denoise photos -o clean -m ffdnet --format jpg", "--format 'jpg': did you mean 'jpeg'?"),
         ("denoise photos -o clean -m ffdnet --save-quality 9", "png is lossless; give another"),
         ("denoise photos/01.png -o a.png -m ffdnet --format png", "--format png: only with a fol"),
-        ("denoise photos/01.png -o a.png -m ffdnet --save-quality 9", "quality=9: png is lossless"),
+        ("denoise photos/01.png -o a.png -m ffdnet --save-quality 9", "quality 9: png is lossless"),
         ("segment photos -o seen -m ffdnet --show mask --format jpeg", "would change classes"),
         ("classify photos -o told.json -m ffdnet", "ffdnet models cannot classify"),
         ("denoise empty -o clean -m ffdnet", "empty: no images in it"),

@@ -12,6 +12,7 @@ from genimg import images
 from genimg.engine import Engine
 from genimg.operations.restoring import Denoise
 from jobs.model import folder_of
+from jobs.offline.by_engine import ByEngine
 from jobs.offline.job import Chunk, Job, Source
 from jobs.offline.record import claim, settled
 from jobs.offline.streams import runs
@@ -42,18 +43,18 @@ def test_a_chunk_that_is_tried_again_makes_nothing_anew(here: Path):
         (here / "photos" / name).write_bytes(b"no image")
     chunk = Chunk(items=tuple((0, name) for name in names))
     job = claim(denoising(here), overwrite=False)
-    assert len(Worker(job)(chunk).failed) == 7
+    assert len(Worker(job, ByEngine(job))(chunk).failed) == 7
     times = {path: path.stat().st_mtime_ns for path in (here / "clean").rglob("*.png")}
     assert len(times) == 13
-    assert len(Worker(job)(chunk).failed) == 7
+    assert len(Worker(job, ByEngine(job))(chunk).failed) == 7
     assert all(path.stat().st_mtime_ns == when for path, when in times.items())
 
 
 def test_the_first_to_load_the_model_decides_the_precision_of_all(here: Path):
     job = claim(denoising(here), overwrite=False)
-    assert settled(job, "bfloat16") == "bfloat16"
-    assert settled(job, "float32") == "bfloat16"
-    assert Worker(job).engine.precision == "bfloat16"
+    assert settled(job, precision="bfloat16").precision == "bfloat16"
+    assert settled(job, precision="float32").precision == "bfloat16"
+    assert ByEngine(job).engine.precision == "bfloat16"
     assert claim(denoising(here), overwrite=False).precision == "bfloat16"
 
 
@@ -96,7 +97,7 @@ def test_a_model_that_changed_meanwhile_is_refused(here: Path):
     photos = (Source("photos", str(here / "photos")),)
     model = "registry/models/judge/versions/00001"
     job = Job("classify", {"top": 1}, model, "another", "auto", photos, "out", "lines", 16)
-    outcome = Worker(job)(Chunk(items=((0, "01.png"),), key="part"))
+    outcome = Worker(job, ByEngine(job))(Chunk(items=((0, "01.png"),), key="part"))
     assert "another model now" in outcome.refused
 
 

@@ -275,3 +275,11 @@ def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     cpus, gpus = settings.least()
     assert cpus <= 2, "a laptop must be able to serve it"
     assert gpus == 0
+
+
+def test_the_storage_of_jobs_lies_where_the_command_was_started(place):
+    from jobs.serve import read_options
+
+    (place / "serve.yaml").write_text(yaml.safe_dump(with_args(jobs={"storage": "mine"})))
+    file = read_options(place / "serve.yaml", [], None, None, None, None)
+    assert file.application.args["jobs"] == {"storage": str(place / "mine")}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from command_line import command as command
 from live_server import served
 from made_once import made_once
 from tiny_recipes import tiny

@@ -6,28 +6,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI
 from PIL import Image
+from starlette.types import ASGIApp
 
 from cluster import keys as stored
 from serving.app import create_app
 from serving.backend import LocalBackend
+from serving.jobs.desk import Jobs
 from serving.keys import keys_of
 from serving.settings import Settings
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """The URL at which uvicorn serves an app until the end of the block."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+def running(app: ASGIApp, **options: Any) -> Iterator[str]:
+    """The URL at which uvicorn serves an app until the end of the block. options: uvicorn's"""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         until(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        scheme = "https" if options.get("ssl_certfile") else "http"
+        yield f"{scheme}://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
@@ -39,8 +42,10 @@ def served(settings: Settings) -> Iterator[str]:
     backend = LocalBackend(settings)
     backend.load()
     keys = keys_of(settings, backend.meters)
+    jobs = Jobs(settings, backend, backend.meters)
+    app = create_app(backend, settings.limits, meters=backend.meters, keys=keys, jobs=jobs)
     try:
-        with running(create_app(backend, settings.limits, meters=backend.meters, keys=keys)) as url:
+        with running(app) as url:
             yield url
     finally:
         backend.close()

@@ -124,7 +124,7 @@ def test_the_time_limit_also_ends_what_has_left_the_queue():
     queue = Queue(gate)
 
     class Computing(Told):
-        async def call(self, model, request):
+        async def call(self, model, request, tell=None):
             work = Rows(0, 100)
             return await queue.submit(lambda: work, work.count)
 
@@ -204,7 +204,7 @@ class Told:
         self.answer = answer
         self.cancelled = asyncio.Event()
 
-    async def call(self, model, request):
+    async def call(self, model, request, tell=None):
         if isinstance(self.answer, asyncio.CancelledError):
             try:
                 await asyncio.sleep(60)

@@ -53,7 +53,8 @@ def locked(trained: Path, file: Path, alice: str) -> Iterator[str]:
     """The URL of a server of two models that asks for keys."""
     models = [{"ref": "shapes@production", "max_batch_size": 1}, {"ref": "denoiser"}]
     settings = {"registry": str(trained), "models": models, "keys_file": str(file)}
-    with served(Settings.validated(settings | {"poll_s": POLL_S})) as url:
+    settings |= {"jobs": {"storage": str(file.parent / "jobs")}, "poll_s": POLL_S}
+    with served(Settings.validated(settings)) as url:
         yield url
 
 
@@ -96,6 +97,23 @@ def test_without_a_key_nothing_is_answered_but_what_is_free(client, alice):
         assert client.request(method, path, headers=bearer(alice)).status_code != 401
         wrong = client.request(method, path, headers=bearer(f"{alice}x"))
         assert wrong.status_code == answer.status_code
+
+
+def test_a_job_is_that_of_its_key_alone_and_of_models_that_it_may_use(client, file, alice):
+    few = added(client, file, "denoises", models=("denoiser",))
+    asked = {"model": "shapes", "seed": 3, "output_format": "png"}
+    refused = client.post(SAMPLE, json=asked | {"async": True}, headers=bearer(few))
+    assert refused.status_code == 404
+    made = client.post(SAMPLE, json=asked | {"async": True}, headers=bearer(alice))
+    assert made.status_code == 202
+    place = made.headers["location"]
+    until(lambda: client.get(place, headers=bearer(alice)).json()["state"] == "done")
+    result = client.get(f"{place}/result", headers=bearer(alice))
+    assert result.content == client.post(SAMPLE, json=asked, headers=bearer(alice)).content
+    assert client.get("/v1/jobs", headers=bearer(few)).json()["data"] == []
+    for method, path in (("GET", place), ("GET", f"{place}/result"), ("DELETE", place)):
+        assert client.request(method, path, headers=bearer(few)).status_code == 404
+    assert client.delete(place, headers=bearer(alice)).status_code == 204
 
 
 def test_probes_without_a_key_are_told_no_model(client, alice):
@@ -263,7 +281,7 @@ class Held(Told):
         self.asked: Counter[str] = Counter()
         self.may = asyncio.Event()
 
-    async def call(self, model, request):
+    async def call(self, model, request, tell=None):
         self.asked[request.caller.name] += 1
         await self.may.wait()
         return ANSWER

@@ -58,6 +58,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
         "log_format": "json",
+        "jobs": {"lease_s": 2},
     }
     with ray_server(folder, args, host="0.0.0.0", key=key) as server:
         yield server
@@ -82,7 +83,7 @@ def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     lines = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     assert len(lines) == 2
     (tmp_path / "noisy.png").write_bytes(file_of(pixels(20, 30, 3)))
-    environment = os.environ | {"GENIMG_KEY": server.key}
+    environment = os.environ | {"GENIMG_API_KEY": server.key}
     for line in lines:
         command = ["bash", "-c", line]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
@@ -259,6 +260,8 @@ def test_one_answer_of_metrics_tells_of_all_replicas(server, client):
 def test_the_dashboard_and_the_alerts_ask_for_what_is_shown(server, client):
     client.post(SAMPLE, json={"model": PRODUCTION})
     httpx.get(f"{server.url}/v1/models")  # without a key
+    assert client.post(f"{SAMPLE}?async=true").status_code == 202
+    until(lambda: "genimg_jobs_total" in client.get("/metrics").text)
     samples = scraped(client.get("/metrics").text)
     folder = Path(__file__).parents[2] / "cluster/manifests"
     rules = yaml.safe_load((folder / "alerts.yaml").read_text())["groups"][0]["rules"]
@@ -430,3 +433,52 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
     # the machine is; then requests wait for the next
     assert set(crowd.statuses) <= {200, 503}
     assert crowd.failed <= 10 * 4, crowd.statuses
+
+
+def test_a_job_outlives_the_replicas_that_see_to_it_and_leaves_nothing_when_cancelled(
+    server, client
+):
+    data = file_of(pixels(2000, 2000, 3), "BMP")
+    asked = {"content": data, "params": {"sigma": 25, "ensemble": "true"}}
+
+    def begun() -> str:
+        params = asked["params"] | {"async": "true"}
+        return client.post(DENOISE, content=data, params=params).json()["id"]
+
+    def told(id: str) -> dict:
+        try:
+            answer = client.get(f"/v1/jobs/{id}")
+        except httpx.TransportError:  # nobody is there
+            return {"attempts": 0, "progress": 0, "ended": None}
+        return answer.json() if answer.is_success else {"attempts": 0, "progress": 0, "ended": None}
+
+    def underway(id: str, attempt: int) -> bool:
+        return (now := told(id))["attempts"] == attempt and now["progress"] > 0
+
+    job = begun()
+    until(lambda: underway(job, 1))
+    os.kill(server.replicas("denoiser")[0], signal.SIGKILL)
+    until(lambda: underway(job, 2), patience=120)
+    for replica in server.replicas("ingress"):
+        os.kill(replica, signal.SIGKILL)
+    until(lambda: told(job)["ended"], patience=180)
+    assert (told(job)["state"], told(job)["attempts"]) == ("done", 3)
+
+    (computing,) = server.replicas("denoiser")
+    began, before = time.monotonic(), cpu_s(computing)
+    at_once = client.post(DENOISE, **asked)
+    took, whole = time.monotonic() - began, cpu_s(computing) - before
+    assert client.get(f"/v1/jobs/{job}/result").content == at_once.content
+
+    before = cpu_s(computing)
+    job = begun()
+    until(lambda: underway(job, 1))
+    assert client.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+    time.sleep(took)  # in which it could have come to its end
+    assert cpu_s(computing) - before < 0.8 * whole
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

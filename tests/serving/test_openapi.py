@@ -15,9 +15,11 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from serving.app import create_app
 from serving.backend import LocalBackend
+from serving.jobs.desk import Jobs
 from serving.settings import Settings
 
-# Whether these can be honoured depends on the model or on the image: no schema can say it.
+# Whether these can be honoured depends on the model, the image or the server's settings: no schema
+# can say it.
 OF_THE_MODEL = {
     "label",
     "text",
@@ -41,6 +43,7 @@ OF_THE_MODEL = {
     "n",
     "of",
     "direction",
+    "webhook",
 }
 
 PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
@@ -71,18 +74,24 @@ def _images() -> None:
     scope="module",
     params=[pytest.param(QUICK, id="quick"), pytest.param(SLOW, id="slow", marks=pytest.mark.slow)],
 )
-def schema(trained: Path, request) -> Iterator[schemathesis.BaseSchema]:
+def schema(
+    trained: Path, tmp_path_factory: pytest.TempPathFactory, request
+) -> Iterator[schemathesis.BaseSchema]:
     settings = Settings.validated(
         {
             "registry": str(trained),
             "models": [{"ref": "shapes@production"}, {"ref": "denoiser"}],
             "limits": {"max_images": 16},
+            # which are only taken: schemathesis starts the app, and never stops it
+            "jobs": {"storage": str(tmp_path_factory.mktemp("jobs")), "at_once": 0},
+            "poll_s": 3600,
         }
     )
     backend = LocalBackend(settings)
     backend.load()
-    app = create_app(backend, settings.limits, meters=backend.meters)
     phases = {phase: request.param.get(phase, {"enabled": False}) for phase in PHASES}
+    jobs = Jobs(settings, backend)
+    app = create_app(backend, settings.limits, meters=backend.meters, jobs=jobs)
     schema = schemathesis.openapi.from_asgi(
         "/openapi.json", app, config=SchemathesisConfig.from_dict({**CONFIG, "phases": phases})
     )

@@ -64,6 +64,19 @@ def test_latents_go_there_and_back_as_json_and_as_arrays(asking, engines):
         assert reason in refused.json()["error"]["message"], latents
 
 
+def test_frames_come_one_by_one_where_they_are_asked_for(asking, engines):
+    asked = {"model": "dcgan", "seeds": "3,14,15", "frames": 5, "response_format": "frames"}
+    answer = asking.post("/v1/images/interpolate", json=asked | {"output_format": "png"})
+    told = answer.json()
+    made = [np.asarray(opened(base64.b64decode(each["b64_json"]))) for each in told["data"]]
+    interpolate = OPERATIONS["interpolate"](seeds="3,14,15", frames=5)
+    assert np.array_equal(np.stack(made), np.squeeze(engines["dcgan"](interpolate).images))
+    assert not any("seed" in each for each in told["data"])
+    assert answer.headers["x-seed"] == "3"
+    moves = asking.post("/v1/images/interpolate", json=asked | {"output_format": "gif"})
+    assert moves.json()["error"]["param"] == "output_format"
+
+
 def test_openais_client_restores_and_varies(asking, engines):
     image = pixels(20, 24, 3)
     with openai.OpenAI(base_url=f"{asking.base_url}/v1", api_key="any", max_retries=0) as ai:

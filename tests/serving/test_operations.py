@@ -156,13 +156,30 @@ def test_http_gives_what_the_engine_gives_whoever_asks_beside(asking, engines, n
         assert alike(made, plain(engine(OPERATIONS[name](**options), **inputs)))
 
 
+OUTPUTS = {  # of verbs; in the first of them is all that an engine gives
+    Kind.PICTURE: ["a.png"],
+    Kind.LATENTS: ["a.npy"],
+    Kind.VALUES: ["a.json"],
+    Kind.PICTURES: ["folder", "a.png"],
+    Kind.FRAMES: ["folder", "a.gif", "a.png"],
+}
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """The images that were written: a file, or those of a folder."""
+    written = [place] if place.is_file() else sorted(place.glob("*.png"))
+    return {file.name: file.read_bytes() for file in written}
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_verb_gives_what_the_engine_gives(every_recipe, engines, name, tmp_path, monkeypatch):
+def test_the_verb_gives_what_the_engine_gives_here_and_by_a_server(
+    asking, every_recipe, engines, name, tmp_path, monkeypatch
+):
     recipe = next(recipe for each, recipe in ABLE if each == name)
     options, inputs = asked(name, engines[recipe], 0)
     monkeypatch.chdir(tmp_path)
     operation = OPERATIONS[name]
-    command = [name, "--registry", str(every_recipe / "registry")]
+    command = [name]
     for key, value in options.items():
         command += [f"-{key}" if len(key) == 1 else f"--{key}", str(value)]
     for key, given in inputs.items():
@@ -173,9 +190,10 @@ def test_the_verb_gives_what_the_engine_gives(every_recipe, engines, name, tmp_p
         command += [f"--{key}", str(source)] if beside else [str(source), "-m", recipe]
     if not inputs:
         command += ["-m", recipe] if "image" in operation.takes else [recipe]
-    output = {Kind.PICTURE: "a.png", Kind.LATENTS: "a.npy", Kind.VALUES: "a.json"}
-    command += ["-o", output.get(operation.gives, "folder")]
-    called(*command)
+    for output in [*OUTPUTS[operation.gives], *(["shown.png"] if operation.shows else [])]:
+        called(*command, "-o", output, "--registry", str(every_recipe / "registry"))
+        called(*command, "-o", f"there/{output}", "--server", str(asking.base_url))
+        assert contents(tmp_path / "there" / output) == contents(tmp_path / output)
     expected = plain(engines[recipe](operation(**options), **inputs))
     match operation.gives:
         case Kind.PICTURE:

@@ -24,9 +24,10 @@ in_a_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium here
 
 
 @pytest.fixture(scope="module")
-def site(trained: Path) -> Iterator[str]:
+def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = [{"ref": "shapes@production"}, {"ref": "denoiser"}, {"ref": "inpaint"}]
-    settings = Settings.validated({"registry": str(trained), "models": models})
+    jobs = {"storage": str(tmp_path_factory.mktemp("jobs")), "lease_s": 2}
+    settings = Settings.validated({"registry": str(trained), "models": models, "jobs": jobs})
     with served(settings) as url:
         yield url
 
@@ -101,9 +102,9 @@ def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_
         page.click("#go")
         page.locator("#again summary").click()
         line = page.locator("#line").text_content()
-        assert '-H "Authorization: Bearer $GENIMG_KEY"' in line
+        assert '-H "Authorization: Bearer $GENIMG_API_KEY"' in line
         page.click("[data-as=python]")
-        assert "os.environ['GENIMG_KEY']" in page.locator("#line").text_content()
+        assert "os.environ['GENIMG_API_KEY']" in page.locator("#line").text_content()
         assert key not in page.content()
         assert key not in page.url
         page.reload()  # which is the same tab
@@ -246,11 +247,43 @@ def test_what_takes_long_is_cancelled(page, tmp_path):
 
 
 @in_a_browser
+def test_a_job_is_cancelled_and_another_ends_in_the_background(page, site, tmp_path):
+    (tmp_path / "large.png").write_bytes(file_of(pixels(3000, 3000, 3)))
+    page.click("#do-inpaint")
+    page.set_input_files("#file-image", tmp_path / "large.png")
+    page.locator("output", has_text="brush of").wait_for()
+    page.locator(".canvas canvas").click()
+    page.check("#option-ensemble")
+    page.click("#later")
+    large = page.locator("#jobs li", has_text="inpaint")
+    large.get_by_text("inpaint: running").wait_for()
+    page.click("#do-sample")
+    page.fill("#option-n", "3")
+    page.focus("#later")
+    page.keyboard.press("Enter")
+    small = page.locator("#jobs li", has_text="sample")
+    small.get_by_text("sample: queued, 1. in the queue").wait_for()
+    large.get_by_role("button", name="Cancel inpaint").focus()
+    page.keyboard.press("Enter")
+    large.get_by_text("inpaint: cancelled").wait_for()
+    assert page.evaluate("document.activeElement.textContent").startswith("inpaint: cancelled")
+    assert large.get_by_role("button").count() == 0
+    small.get_by_role("button", name="Show sample").click()
+    assert page.locator(".grid button").count() == 3
+    assert page.text_content("#jobs-said") == "sample: done"
+    assert page.locator("#history li").count() == 1
+    states = {job["operation"]: job["state"] for job in httpx.get(f"{site}/v1/jobs").json()["data"]}
+    assert states == {"inpaint": "cancelled", "sample": "done"}
+
+
+@in_a_browser
 def test_everybody_can_use_it(page, photo):
     """axe-core finds nothing, light and dark, nor does anything stick out on a phone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="brings axe-core")
     page.click("#do-denoise")
     page.set_input_files("#file-image", photo)
+    page.click("#later")
+    page.get_by_role("button", name="Show denoise").wait_for()
     page.click("#go")
     page.locator(".compare").wait_for()
     for scheme in ("light", "dark"):

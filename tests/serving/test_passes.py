@@ -116,6 +116,19 @@ def test_every_work_gets_its_own_result_in_passes_of_bounded_size(works, most):
             assert result == 2 * value
 
 
+def test_who_asks_is_told_after_each_pass_how_much_is_done():
+    async def scenario() -> list[float]:
+        queue, shares = Queue(Gate(open=True)), []
+        try:
+            work = Rows(1, 10, most=4)
+            assert await queue.submit(lambda: work, work.count, tell=shares.append) == 2
+        finally:
+            await asyncio.to_thread(queue.close)
+        return shares
+
+    assert asyncio.run(scenario()) == [0.4, 0.8, 1.0]
+
+
 def test_rows_of_several_share_a_pass_and_a_large_work_lets_the_others_in():
     async def scenario() -> None:
         gate = Gate()

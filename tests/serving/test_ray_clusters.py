@@ -72,6 +72,30 @@ def test_what_is_killed_outright_takes_its_haproxy_along(trained, tmp_path):
         until(lambda: not server.replicas(""))
 
 
+def test_jobs_go_on_where_the_whole_server_was_killed(trained, tmp_path):
+    large = file_of(pixels(2000, 2000, 3), "BMP")
+    options = [*of(shutil.copytree(trained, tmp_path / "registry"), "denoiser", "shapes")]
+    with ray_server(tmp_path, options) as server, server.client() as client:
+        params = {"async": "true", "ensemble": "true"}
+        jobs = [client.post(DENOISE, params=params, content=large).json()]
+        jobs += [client.post(SAMPLE, params={"async": "true", "n": 4}).json() for _ in range(2)]
+        until(lambda: client.get(f"/v1/jobs/{jobs[0]['id']}").json()["progress"] > 0)
+    # all of its processes have been killed
+    with ray_server(tmp_path, options) as server, server.client() as client:
+        until(lambda: all(each["ended"] for each in client.get("/v1/jobs").json()["data"]), 120)
+        listed = client.get("/v1/jobs").json()["data"]
+        assert [each["id"] for each in listed] == [each["id"] for each in reversed(jobs)]
+        assert [(each["state"], each["attempts"]) for each in listed] == [
+            ("done", 1),
+            ("done", 1),
+            ("done", 2),
+        ]
+        for each in listed[:2]:
+            seed = each["parameters"]["seed"]
+            drawn = client.post(SAMPLE, params={"n": 4, "seed": seed}).content
+            assert client.get(each["result"]).content == drawn
+
+
 def test_two_servers_on_one_machine_do_not_meet(trained, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
