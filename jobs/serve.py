@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,10 +71,18 @@ def serve(
     open: Annotated[
         bool, typer.Option("--open", help="Ask nobody for a key, whoever reaches --host.")
     ] = False,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            help="json or text: a line for each request on stdout.  "
+            "\\[default: the file's, or none]"
+        ),
+    ] = None,
 ) -> None:
     """Serve models over HTTP, in OpenAI's dialect and on plain routes, until Ctrl-C.
 
-    A version that is promoted to a served alias takes over between two requests. On Ray's local
+    A changed --config file is read again: limits, keys and models are had without a restart. A
+    version that is promoted to a served alias takes over between two requests. On Ray's local
     cluster, or on that of RAY_ADDRESS, where nothing but the application ends with the command.
 
     SIGTERM stops it as Ctrl-C does. In the background of a script only SIGTERM does: a shell
@@ -84,19 +93,29 @@ def serve(
     with ctrl_c_ends():
         from jobs.server.config_file import builder_of
 
-        file = read_options(
-            config, model or [], port, host, registry, replicas, precision, keys, open
-        )
+        def read() -> ServeFile:
+            return read_options(
+                config, model or [], port, host, registry, replicas, precision, keys, open,
+                log_format,
+            )  # fmt: skip
+
+        file = read()
 
         from jobs.server import on_serve, ray_privates
         from jobs.server.guarding import refuse_unguarded
+        from jobs.server.relay import relayed
+        from jobs.server.reloading import Reloading
 
         there = bool(os.environ.get("RAY_ADDRESS"))
         ray_privates.set_flags(within=not there)
         builder, kind = builder_of(file.application.import_path)
-        settings = kind.validated(file.application.args)
-        guarded = refuse_unguarded(settings, file.http_options.host)
-        able = capabilities(settings)
+
+        def checked(file: ServeFile) -> tuple[Any, bool, dict[str, tuple[str, ...]]]:
+            settings = kind.validated(file.application.args)
+            guarded = refuse_unguarded(settings, file.http_options.host)
+            return settings, guarded, capabilities(settings)
+
+        settings, guarded, able = checked(file)
         if not there:
             refuse_taken(file)
 
@@ -119,7 +138,24 @@ def serve(
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)
         if there:
             refuse_unguarded(settings, ray_privates.host_there() or file.http_options.host)
-        on_serve.serve_until_stopped(builder(settings), file, ready, keep_serve=there)
+        own: dict[str, str] = {"changes": f"serve {uuid.uuid4().hex}"} if config else {}
+        if settings.log_format and not there:
+            own["log_file"] = stack.enter_context(relayed())
+
+        def with_own(settings: Any) -> Any:
+            unsaid = {key: value for key, value in own.items() if getattr(settings, key) is None}
+            return settings.model_copy(update=unsaid)
+
+        settings = with_own(settings)
+        looks: list[Callable[[], None]] = []
+        if config:
+            watched = Reloading(
+                config, file, settings, lambda: ((new := read()), with_own(checked(new)[0]))
+            )
+            if there:  # what is said on a Ray of ours ends with it
+                stack.callback(watched.close)
+            looks.append(watched.look)
+        on_serve.serve_until_stopped(builder(settings), file, ready, there, looks)
 
 
 def read_options(
@@ -132,6 +168,7 @@ def read_options(
     precision: str | None = None,
     keys: str | None = None,
     open: bool = False,
+    log_format: str | None = None,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
@@ -169,6 +206,10 @@ def read_options(
         args["keys_file"] = everywhere(keys)
     if open:
         args["open"] = True
+    if log_format:
+        args["log_format"] = log_format
+    if isinstance(log_file := args.get("log_file"), str):
+        args["log_file"] = everywhere(log_file)
     http = file.http_options.model_dump()
     http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
     application = file.application.model_dump() | {"args": args}

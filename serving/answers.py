@@ -41,7 +41,7 @@ async def asked(
     time is up or the client has gone is not computed any more.
     """
     answer = await waited(http, _all(backend, model, requests), timeout_s)
-    http.state.model = answer.model
+    http.state.model, http.state.answer = answer.model, answer
     return answer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,7 +19,9 @@ from serving.errors import ApiError
 from serving.jobs.desk import Jobs
 from serving.keyed import FREE, Keyed, Permitted
 from serving.keys import Keys
-from serving.metrics import Measured, Meters
+from serving.logs import Lines
+from serving.measured import Measured
+from serving.metrics import Meters
 from serving.settings import Limits
 
 
@@ -30,6 +32,8 @@ def create_app(
     meters: Meters | None = None,
     origins: Sequence[str] = (),
     keys: Keys | None = None,
+    lines: Lines | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
     jobs: Jobs | None = None,
 ) -> FastAPI:
     """An app that answers by `backend`.
@@ -37,6 +41,8 @@ def create_app(
     meters: what /metrics shows; give the backend's own so that both are in it.
     origins: sites whose scripts may call this from a browser (`*`: all), besides its own.
     keys: of those who may ask; None: everybody may.
+    lines: where a line for each request goes; None: nowhere.
+    exposition: gives what /metrics shows instead, where it is that of several processes.
     jobs: where what is asked for with `async=true` is kept, and who sees to it; None: refused.
     """
     if keys:
@@ -52,7 +58,7 @@ def create_app(
     if keys:
         app.add_middleware(Keyed, keys=keys)
         documentation.guard(app, FREE)
-    app.add_middleware(Measured, meters=meters)
+    app.add_middleware(Measured, meters=meters, lines=lines)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -85,7 +91,8 @@ def create_app(
     @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus' text format."""
-        return Response(meters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        shown = await exposition() if exposition else meters.exposition()
+        return Response(shown, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,10 +14,12 @@ from serving.errors import ApiError, bad_value, model_loading
 from serving.metrics import Meters
 from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request, Show
-from serving.settings import Settings
+from serving.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
     from serving.host import Host
+
+_LOOK_S = 0.05  # between two looks whether somebody waits
 
 
 class Backend(Protocol):
@@ -53,27 +57,68 @@ class LocalBackend:
         self.device = device
         self.meters = meters or Meters()
         self._hosts: dict[str, Host] = {}
+        self._busy: Counter[Host] = Counter()  # requests under way
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def load(self) -> None:
         """Load and warm up all models; takes seconds, in any thread.
 
         Raises what Host raises; the models before the one that failed are then closed.
         """
+        self._hosts = self._loaded(self.settings, self.settings.models)
+
+    def _loaded(self, settings: Settings, models: Sequence[ModelSettings]) -> dict[str, Host]:
         from serving.host import Host  # torch comes with it
 
+        hosts: dict[str, Host] = {}
         try:
-            for model in self.settings.models:
-                self._hosts[model.ref] = Host(
+            for model in models:
+                hosts[model.ref] = Host(
                     model,
-                    self.settings.registry,
-                    self.settings.limits,
-                    self.settings.poll_s,
+                    settings.registry,
+                    settings.limits,
+                    settings.poll_s,
                     self.meters,
                     self.device,
                 )
         except BaseException:
-            self.close()
+            for host in hosts.values():
+                host.close()
             raise
+        return hosts
+
+    async def change(self, settings: Settings) -> None:
+        """Serve other models, or by other limits, between two requests.
+
+        Raises what `load` does; all then stays as it was. What is not served any more ends later,
+        when those who have asked are answered. To be called in the loop in which `call` is, and
+        once at a time.
+        """
+        served = set(self.settings.models)
+        models = [model for model in settings.models if model not in served]
+        try:
+            new = await asyncio.to_thread(self._loaded, settings, models)
+        except BaseException:
+            for host in self._hosts.values():
+                host.show()
+            raise
+        old, self.settings = self._hosts, settings
+        self._hosts = {m.ref: new.get(m.ref) or old[m.ref] for m in settings.models}
+        for host in self._hosts.values():
+            host.limits = settings.limits
+        for ref, host in old.items():
+            if self._hosts.get(ref) is not host:
+                leaving = asyncio.create_task(self._leave(ref, host))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, ref: str, host: Host) -> None:
+        while self._busy[host]:
+            await asyncio.sleep(_LOOK_S)
+        del self._busy[host]
+        await asyncio.to_thread(host.close)
+        if ref not in self._hosts:
+            self.meters.forget(ref)
 
     async def call(
         self,
@@ -83,7 +128,12 @@ class LocalBackend:
         show: Show | None = None,
     ) -> Answer:
         chosen = choose(usable(await self.models(), request.caller), model, *wanted_of(request))
-        return await self._hosts[chosen.id].call(request, tell, show)
+        host = self._hosts[chosen.id]
+        self._busy[host] += 1
+        try:
+            return await host.call(request, tell, show)
+        finally:
+            self._busy[host] -= 1
 
     async def models(self) -> list[ModelInfo]:
         return [
@@ -92,7 +142,8 @@ class LocalBackend:
         ]
 
     def ready(self) -> bool:
-        return len(self._hosts) == len(self.settings.models)
+        hosts = self._hosts.values()
+        return len(hosts) == len(self.settings.models) and all(host.alive for host in hosts)
 
     async def check_health(self) -> None:
         """Raise where a model can compute no more."""

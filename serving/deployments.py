@@ -7,35 +7,31 @@ annotation to check the arguments, which is why annotations are not postponed in
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
-from serving import listening
-from serving.app import create_app
-from serving.backend import LocalBackend, choose, loading, usable, wanted_of
+from serving import exposition, following, listening, logs
 from serving.errors import ApiError
+from serving.exposition import Counted
 from serving.jobs.desk import Jobs
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
 from serving.passes import Tell
+from serving.remote import ComposedBackend, Handle, load, local_backend
+from serving.renewing import Renewing
 from serving.requests import Answer, ModelInfo, Partial, Request, Show
 from serving.settings import ModelSettings, Placement, Settings, places
 
 logger = logging.getLogger(__name__)
 
-Handle = DeploymentHandle[Any]
-
 INGRESS = "ingress"
-REPLICA_LOST = "replica_lost"
-_INFO_S = 0.5  # seconds that a model of its own has to say what it is
 _TELL_S = 0.5  # between two signs of how much is done
 
 
@@ -79,152 +75,6 @@ def placed(
     return deployment.options(**options)
 
 
-def local_backend(
-    settings: Settings, models: Sequence[ModelSettings], placement: Placement
-) -> LocalBackend:
-    """A backend, not loaded yet, of some of the models, on the GPU that Ray assigns if any."""
-    some = settings.model_copy(update={"models": tuple(models)})
-    return LocalBackend(some, device=None if placement.num_gpus else "cpu")
-
-
-def load(backend: LocalBackend, placement: Placement) -> None:
-    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
-    if backend.settings.models:
-        import torch
-
-        torch.set_num_threads(max(1, int(placement.num_cpus)))
-    backend.load()
-
-
-class RemoteModel:
-    """A model in a deployment of its own."""
-
-    def __init__(self, settings: ModelSettings, handle: Handle) -> None:
-        self.ref = settings.ref
-        self.handle = handle
-        self.may_sleep = settings.fewest == 0
-        self.has_others = settings.fewest > 1
-        self.info: ModelInfo | None = None  # what it said last
-
-    async def call(
-        self, request: Request, tell: Tell | None = None, show: Show | None = None
-    ) -> Answer:
-        """A request's answer. Raises ApiError.
-
-        What a lost replica held is given to another where there is one, and once: it may be the
-        request that ends them.
-        """
-        try:
-            return await self._call(request, tell, show)
-        except ApiError as error:
-            if error.code != REPLICA_LOST or not self.has_others:
-                raise
-        return await self._call(request, tell, show)
-
-    async def _call(self, request: Request, tell: Tell | None, show: Show | None) -> Answer:
-        response: Any
-        tells = bool(tell or show)
-        if tells:
-            response = self.handle.options(stream=True).call_and_tell.remote(request)
-        else:
-            response = self.handle.call.remote(request)
-        try:
-            answer: Answer | ApiError = await (last_of(response, tell, show) if tells else response)
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except BackPressureError:
-            message = "too many requests wait already; try again in a second"
-            raise ApiError(429, "queue_full", message, headers={"Retry-After": "1"}) from None
-        except RayTaskError:
-            raise  # a fault of ours, which is logged
-        except (RayError, RayServeException) as error:
-            logger.warning("%s: a replica is lost: %s", self.ref, error)
-            message = f"the process that computed this for {self.ref} has ended; try again"
-            raise ApiError(503, REPLICA_LOST, message, headers={"Retry-After": "1"}) from None
-        if isinstance(answer, ApiError):
-            raise answer
-        if self.may_sleep and self.info and answer.version != self.info.version:
-            await self.ask(wake=True)
-        return answer
-
-    async def ask(self, wake: bool = False) -> None:
-        """Renew `info`, if the model answers soon.
-
-        One that may be asleep is asked only to `wake` it, and waited for while it is unknown.
-        """
-        if self.may_sleep and not wake:
-            return
-        patience = None if self.may_sleep and self.info is None else _INFO_S
-        response: Any = self.handle.info.remote()
-        try:
-            async with asyncio.timeout(patience):
-                self.info = await response
-        except (TimeoutError, RayError, RayServeException):
-            response.cancel()
-
-
-async def last_of(
-    stream: AsyncIterable[float | Partial | Answer | ApiError],
-    tell: Tell | None = None,
-    show: Show | None = None,
-) -> Any:
-    """What comes behind all that is only told or shown."""
-    last: Any = None
-    async for last in stream:
-        if tell and isinstance(last, float):
-            tell(last)
-        if show and isinstance(last, Partial):
-            show(last)
-    return last
-
-
-class ComposedBackend:
-    """Models in this process, and models in deployments of their own, as one backend."""
-
-    def __init__(self, settings: Settings, handles: Mapping[str, Handle]) -> None:
-        """handles: of those deployments, by the models' references."""
-        self.settings = settings
-        here = [model for model in settings.models if model.ref not in handles]
-        self.local = local_backend(settings, here, settings.ingress)
-        self.remote = {
-            model.ref: RemoteModel(model, handles[model.ref])
-            for model in settings.models
-            if model.ref in handles
-        }
-
-    async def call(
-        self,
-        model: str | None,
-        request: Request,
-        tell: Tell | None = None,
-        show: Show | None = None,
-    ) -> Answer:
-        wanted = wanted_of(request)
-        try:
-            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
-        except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
-            remote = self.remote.values()
-            await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
-            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
-        if chosen.id in self.remote:
-            return await self.remote[chosen.id].call(request, tell, show)
-        return await self.local.call(chosen.id, request, tell, show)
-
-    async def models(self) -> list[ModelInfo]:
-        await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
-        return await self._known()
-
-    async def _known(self) -> list[ModelInfo]:
-        infos = {info.id: info for info in await self.local.models()}
-        infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
-        return [infos[model.ref] for model in self.settings.models]
-
-    def ready(self) -> bool:
-        remote = self.remote.values()
-        return self.local.ready() and all(each.info or each.may_sleep for each in remote)
-
-
 def guard(settings: Settings, meters: Meters) -> Keys | None:
     """The keys that a replica is to ask for. Raises InputError where it has none, and others than
     this machine could reach it, unless it is to be open; asks Serve where that is."""
@@ -245,6 +95,11 @@ def guard(settings: Settings, meters: Meters) -> Keys | None:
     return keys
 
 
+def replica() -> str:
+    """Id of the replica that asks."""
+    return str(serve.get_replica_context().replica_id.unique_id)
+
+
 @serve.deployment(name=INGRESS)
 @serve.ingress()
 class _Ingress:
@@ -254,28 +109,37 @@ class _Ingress:
         self, settings: Settings, handles: Mapping[str, Handle]
     ) -> None:
         listening.keep_inside()
-        self.settings = settings
+        settings, seen = await asyncio.to_thread(following.newest, settings)
         self.backend = ComposedBackend(settings, handles)
-        self.keys = await asyncio.to_thread(guard, settings, self.backend.local.meters)
+        self.meters = self.backend.local.meters
+        self.renewing = await asyncio.to_thread(
+            Renewing, settings, self.backend, self.meters,
+            lambda settings: guard(settings, self.meters),
+            Jobs(settings, self.backend, self.meters), self._exposition,
+        )  # fmt: skip
         await asyncio.to_thread(load, self.backend.local, settings.ingress)
+        mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
+        self.handles = {INGRESS: mine, **handles}
+        follows = following.follow(settings, seen, self.renewing.change, self.meters)
+        self.following = asyncio.create_task(follows)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(
-            self.backend,
-            self.settings.limits,
-            meters=self.backend.local.meters,
-            origins=self.settings.origins,
-            keys=self.keys,
-            jobs=Jobs(self.settings, self.backend, self.backend.local.meters),
-        )
+        return self.renewing.app
+
+    async def _exposition(self) -> bytes:
+        may_sleep = [ref for ref, remote in self.backend.remote.items() if remote.may_sleep]
+        return await exposition.gathered(self.handles, await self.counted(), INGRESS, may_sleep)
+
+    async def counted(self) -> Counted:
+        return Counted(replica(), self.meters.families())
 
     async def check_health(self) -> None:
         await self.backend.local.check_health()
 
     async def __del__(self) -> None:
+        self.following.cancel()
         await asyncio.to_thread(self.backend.local.close)
-        if self.keys:
-            await asyncio.to_thread(self.keys.close)
+        await asyncio.to_thread(self.renewing.close)
 
 
 @serve.deployment
@@ -286,9 +150,13 @@ class _Model:
         self, settings: Settings, model: ModelSettings
     ) -> None:
         listening.keep_inside()
+        settings, seen = await asyncio.to_thread(following.newest, settings)
         self.ref = model.ref
         self.backend = local_backend(settings, [model], model)
+        logs.opened(settings, self.backend.meters)
         await asyncio.to_thread(load, self.backend, model)
+        follows = following.follow(settings, seen, self._change, self.backend.meters)
+        self.following = asyncio.create_task(follows)
 
     async def call(
         self, request: Request, tell: Tell | None = None, show: Show | None = None
@@ -328,8 +196,16 @@ class _Model:
     async def info(self) -> ModelInfo:
         return (await self.backend.models())[0]
 
+    async def counted(self) -> Counted:
+        return Counted(replica(), self.backend.meters.families())
+
+    async def _change(self, settings: Settings) -> None:
+        models = self.backend.settings.models
+        await self.backend.change(settings.model_copy(update={"models": models}))
+
     async def check_health(self) -> None:
         await self.backend.check_health()
 
     async def __del__(self) -> None:
+        self.following.cancel()
         await asyncio.to_thread(self.backend.close)

@@ -98,6 +98,7 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
+        request.state.error = error.code
         return error.response()
 
     async def framework(request: Request, error: Exception) -> Response:

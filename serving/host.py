@@ -21,10 +21,10 @@ from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import OPERATIONS, Kind
 from serving.backend import cannot
-from serving.errors import of_input
+from serving.errors import ApiError, of_input
 from serving.metrics import Meters
 from serving.partials import watched
-from serving.passes import Passes, Tell
+from serving.passes import FULL, Passes, Tell
 from serving.requests import Answer, ModelInfo, Rejected, Request, Show
 from serving.settings import Limits, ModelSettings
 from serving.watcher import Watcher, target_of
@@ -79,7 +79,6 @@ class Host:
         # whose images take seconds to decode, with which no small one is to wait
         self._large_coders = ThreadPoolExecutor(1, f"large coder {settings.ref}")
         self._meters = (meters or Meters()).for_model(settings.ref)
-        self._meters.version.set(first.number)
         self._small, self._large = (
             Passes[Work, Made](
                 compute, finish, coders, settings.max_queue,
@@ -89,7 +88,7 @@ class Host:
                 ("engine", self._coders), ("large works of", self._large_coders)
             )
         )  # fmt: skip
-        self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)
+        self.show()
         self._watcher = Watcher(
             self._registry,
             settings.ref,
@@ -134,6 +133,11 @@ class Host:
                 )
         except InputError as error:
             raise of_input(error, type(request.operation)) from None
+        except ApiError as error:
+            if error.code == FULL:
+                self._meters.full.inc()
+            raise
+        self._meters.observe(made.timings)
         return Answer(
             images=made.files,
             format=made.format,
@@ -146,6 +150,7 @@ class Host:
             values=made.values,
             labels=made.labels,
             psnr=made.psnr,
+            pixels=made.pixels,
         )
 
     def info(self) -> ModelInfo:
@@ -183,9 +188,20 @@ class Host:
             rejected=self._rejected,
         )
 
+    def show(self) -> None:
+        """Have the meters show its state, and not that of another host of the same reference."""
+        self._meters.version.set(self._served.version.number)
+        self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)
+        self._meters.pixels.set_function(self._pixels_waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still computed."""
+        return self._small.alive and self._large.alive
+
     async def check_health(self) -> None:
         """Raise where nothing will be computed any more: by no thread, or on a broken device."""
-        if not (self._small.alive and self._large.alive):
+        if not self.alive:
             raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
         device = self._served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
@@ -197,6 +213,11 @@ class Host:
         self._large.close()
         self._coders.shutdown()
         self._large_coders.shutdown()
+
+    def _pixels_waiting(self) -> int:
+        pending = self._small.pending() + self._large.pending()
+        # of what is being decoded only the megapixels are known yet
+        return sum(work.pixels if work else weight * 1_000_000 for weight, work in pending)
 
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
         return await asyncio.get_running_loop().run_in_executor(coders, function)

@@ -78,6 +78,7 @@ class Keyed:
     async def _refused(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["state"].get("key", "")
         self.keys.meters.key_refusals.labels(name, error.code).inc()
+        scope["state"]["error"] = error.code
         await error.response()(scope, receive, send)
 
     def _telling(self, key: Key, send: Send) -> Send:

@@ -1,12 +1,13 @@
-"""What /metrics shows, in a registry of its own for each app."""
+"""What a process counts, in a registry of its own for each app; /metrics shows it."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client.metrics_core import Metric
+
+from serving.requests import Timings
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -28,6 +29,22 @@ class Meters:
             "batch_images", "Images computed together.", ["model"], buckets=_IMAGES, **own
         )
         self.queue = Gauge("queue_images", "Images that wait to be computed.", ["model"], **own)
+        self.pixels = Gauge(
+            "queue_pixels",
+            "Pixels, given or made, whichever are more, of what waits to be computed.",
+            ["model"],
+            **own,
+        )
+        self.full = Counter(
+            "queue_refusals", "Requests refused because too much waited.", ["model"], **own
+        )
+        self.stages = Histogram(
+            "stage_seconds",
+            "Time of an answer in the queue, in the engine (compute), and to be encoded.",
+            ["model", "stage"],
+            buckets=_SECONDS,
+            **own,
+        )
         self.jobs = Counter("jobs", "Jobs ended here.", ["operation", "state"], **own)
         self.version = Gauge("served_version", "Version that answers.", ["model"], **own)
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
@@ -48,6 +65,12 @@ class Meters:
         )
         self.keys = Gauge("keys", "Keys that may ask.", **own)
         self.keys_failures = Counter("keys_failures", "Looks at the keys that failed.", **own)
+        self.settings_refused = Counter(
+            "settings_refused", "Changes of the settings that could not be had.", **own
+        )
+        self.lines_lost = Counter(
+            "log_lines_lost", "Lines of the log that nobody took in time.", **own
+        )
 
     def for_model(self, model: str) -> ModelMeters:
         """The meters of one served reference."""
@@ -57,6 +80,15 @@ class Meters:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def families(self) -> list[Metric]:
+        """The same as it can be sent to another process."""
+        return list(self.registry.collect())
+
+    def forget(self, model: str) -> None:
+        """Show no state of a reference that is not served any more; what was counted stays."""
+        for each in (self.queue, self.pixels, self.version):
+            each.remove(model)
+
 
 class ModelMeters:
     """The meters of one served reference."""
@@ -64,43 +96,16 @@ class ModelMeters:
     def __init__(self, meters: Meters, model: str) -> None:
         self.batch = meters.batch.labels(model)
         self.queue = meters.queue.labels(model)
+        self.pixels = meters.pixels.labels(model)
+        self.full = meters.full.labels(model)
+        self.stages = {
+            name: meters.stages.labels(model, name) for name in ("queue", "compute", "encode")
+        }
         self.version = meters.version.labels(model)
         self.swaps = meters.swaps.labels(model)
         self.refused = meters.refused.labels(model)
         self.unreachable = meters.unreachable.labels(model)
 
-
-class Measured:
-    """ASGI middleware: counts requests and times them.
-
-    The labels stay few whatever is asked for: the route's pattern, and the id of a served model
-    where one answered, and the name of the key (which are left in the request's state).
-    """
-
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self.app = app
-        self.meters = meters
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status = 500  # where nothing was sent
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        scope.setdefault("state", {})
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            model = scope["state"].get("model", "")
-            self.meters.requests.labels(route, model, status).inc()
-            self.meters.seconds.labels(route).observe(time.perf_counter() - began)
-            if key := scope["state"].get("key"):
-                self.meters.key_requests.labels(key, status).inc()
+    def observe(self, timings: Timings) -> None:
+        for name, stage in self.stages.items():
+            stage.observe(getattr(timings, name) / 1000)

@@ -39,6 +39,7 @@ Result = TypeVar("Result")
 Part = tuple[Item, int, int]  # rows start to stop of a work
 Tell = Callable[[float], None]  # told how much is done, 0 to 1, in any thread
 
+FULL = "queue_full"  # code of an error
 UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
 
 
@@ -105,6 +106,12 @@ class Passes(Generic[Item, Result]):
     def waiting(self) -> int:
         """Weight submitted of which no row was computed yet."""
         return self._shares.weight
+
+    def pending(self) -> list[tuple[int, Item | None]]:
+        """(weight, work, once it is prepared) of what is submitted and of which no row was
+        computed yet."""
+        with self._changed:
+            return [(entry.weight, entry.item) for entry in self._shares]
 
     async def submit(
         self,
@@ -298,4 +305,4 @@ def closed() -> ApiError:
 
 def full(reason: str) -> ApiError:
     message = f"{reason}; try again in a second"
-    return ApiError(429, "queue_full", message, headers={"Retry-After": "1"})
+    return ApiError(429, FULL, message, headers={"Retry-After": "1"})

@@ -11,6 +11,8 @@ from cluster.versions import RegistryError, parse_reference
 from genimg.precision import Choice
 from genimg.section import Section
 
+Format = Literal["json", "text"]
+
 
 class Autoscaling(Section):
     min_replicas: int = Field(1, ge=0)
@@ -152,6 +154,13 @@ class Settings(Section):
     one, and without GENIMG_KEYS in the environment, nobody is asked for a key"""
     open: bool = False
     """everybody who reaches it may ask, also from other machines"""
+    log_format: Format | None = None
+    """write a line for each request, and what else is told, as this; none: no lines of requests"""
+    log_file: str | None = None
+    """file or pipe that lines are appended to, on each node; without one the standard output of
+    each replica, which Ray keeps among its logs, or of `genimg serve`"""
+    changes: str | None = None
+    """where replicas find what `genimg serve` reads in its config file later; it says so itself"""
 
     @model_validator(mode="after")
     def each_once(self) -> Self:
@@ -160,6 +169,31 @@ class Settings(Section):
         if twice:
             raise ValueError(f"models: {', '.join(twice)} is given twice; leave one out")
         return self
+
+    def renewed(self, new: Settings) -> tuple[Settings, list[str]]:
+        """(these with what can be had of new ones without a restart, the keys of what cannot).
+
+        Models in the ingress, limits, keys and origins can; models in replicas of their own stay.
+        """
+        later: list[str] = []
+        own = {model.ref: model for model in self.models if model.placement == "own"}
+        models = []
+        for model in new.models:
+            if model.placement == "own" or model.ref in own:
+                later += [f"models ({model.ref})"] if model != own.get(model.ref) else []
+                models += [own.pop(model.ref)] if model.ref in own else []
+            else:
+                models.append(model)
+        later += [f"models ({ref})" for ref in own]
+        models += own.values()
+        limits = new.limits.model_copy(update={"upload_s": self.limits.upload_s})
+        later += ["limits.upload_s"] if limits != new.limits else []
+        live = {key: getattr(new, key) for key in ("keys_file", "open", "origins")}
+        live |= {"models": tuple(models) or self.models, "limits": limits}
+        for key in type(self).model_fields:
+            if key not in live and key != "changes" and getattr(self, key) != getattr(new, key):
+                later.append(key)
+        return self.model_copy(update=live), later
 
     def places(self) -> int:
         """Requests that a replica of the ingress takes at a time."""

@@ -44,6 +44,10 @@ class Shares(Generic[Entry]):
         self.weight += entry.weight
         return going
 
+    def __iter__(self) -> Iterator[Entry]:
+        for line in self._lines.values():
+            yield from line
+
     def leave(self, entry: Entry) -> None:
         """Let an entry go that is in."""
         line = self._lines[entry.owner]

@@ -35,6 +35,7 @@ class Work:
     plan: Plan
     most: int  # rows in a pass
     submitted: float  # time.perf_counter()
+    pixels: int  # given or made, whichever are more
     begun: float | None = None
     ended: float = 0.0
     watch: Callable[[int], None] | None = None  # told after a pass up to which row all is computed
@@ -60,6 +61,7 @@ class Made:
     values: Any
     psnr: tuple[float, ...]
     timings: Timings
+    pixels: int
 
 
 def compute(parts: list[tuple[Work, int, int]]) -> None:
@@ -147,7 +149,22 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
     if operation.gives in (Kind.PICTURES, Kind.FRAMES):
         refuse_many(operation, max(plan.count, operation.drawn), engine.recipe.data.size, limits)
     most = min(most, engine.most(plan, waited=True))
-    return Work(request, engine, plan, most, time.perf_counter())
+    return Work(
+        request, engine, plan, most, time.perf_counter(), pixels(operation, inputs, plan, engine)
+    )
+
+
+def pixels(operation: Operation, inputs: dict[str, Any], plan: Plan, engine: Engine) -> int:
+    """Pixels that are given or made, whichever are more."""
+    given = sum(
+        math.prod(made.shape[:-1])
+        for name, made in inputs.items()
+        if operation.takes[name] is not Kind.LATENTS
+    )
+    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+        return max(given, max(plan.count, operation.drawn) * engine.recipe.data.size**2)
+    scale = engine.abilities[operation.name].scale if operation.gives is Kind.PICTURE else 1
+    return given * scale**2
 
 
 def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limits: Limits) -> None:
@@ -210,7 +227,7 @@ def finish(work: Work) -> Made:
         compute=1000 * (work.ended - work.begun),
         encode=1000 * (time.perf_counter() - began),
     )
-    return Made(files, format, size, seeds, labels, values, psnr, timings)
+    return Made(files, format, size, seeds, labels, values, psnr, timings, work.pixels)
 
 
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:

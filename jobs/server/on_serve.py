@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from typing import Any, NoReturn
 
@@ -43,12 +43,16 @@ def refuse_infeasible(settings: Any, host: str, may_grow: bool) -> None:
 
 
 def serve_until_stopped(
-    app: Any, file: ServeFile, ready: Callable[[str], None], keep_serve: bool
+    app: Any,
+    file: ServeFile,
+    ready: Callable[[str], None],
+    keep_serve: bool,
+    looks: Sequence[Callable[[], None]] = (),
 ) -> None:
     """Run an application on the connected cluster until Ctrl-C or SIGTERM.
 
     ready: called with its URL once it answers; keep_serve: the cluster is not ours, so that
-    nothing but the application is taken away at the end.
+    nothing but the application is taken away at the end; looks: called every second from then on.
     """
     import ray
     from ray import serve
@@ -70,7 +74,9 @@ def serve_until_stopped(
         wait_until_healthy(url)
         ready(url)
         while True:
-            time.sleep(3600)
+            time.sleep(1)
+            for look in looks:
+                look()
     except KeyboardInterrupt:
         say("stopping")
     finally:

@@ -72,6 +72,7 @@ OPTIONS = [
     ("--model dcgan --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
     ("--model dcgan --registry s3://never-made", "there is no bucket 'never-made'"),
     ("--model dcgan --precision half", "models.0.precision='half'", "'float32' or 'bfloat16'"),
+    ("--model dcgan --log-format xml", "log_format='xml'", "'json' or 'text'"),
     ("--model dcgan --replicas two", "--replicas 'two'", "MIN..MAX as in 1..4"),
     ("--model dcgan --replicas -1", "--replicas '-1'", "give a number"),
     ("--model dcgan --replicas 0", "ingress.replicas=0", "greater than or equal to 1"),

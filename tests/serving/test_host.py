@@ -298,6 +298,19 @@ def test_a_closed_host_ends_its_threads_and_refuses(registry):
     assert caught.value.status == 503
 
 
+def test_it_is_not_ready_once_an_engine_computes_no_more(registry):
+    backend = LocalBackend(
+        Settings.validated({"registry": str(registry), "models": [{"ref": "shapes@1"}]})
+    )
+    backend.load()
+    with running(create_app(backend)) as url:
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        backend._hosts["shapes@1"]._large.close()
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert httpx.get(f"{url}/livez").status_code == 200
+    backend.close()
+
+
 def test_the_first_version_must_be_sound(registry):
     spoil(registry, "shapes", 1)
     with pytest.raises(Damaged, match=r"shapes@1: weights\.safetensors"):

@@ -2,17 +2,16 @@
 
 import base64
 import ipaddress
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -20,9 +19,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import yaml
+from crowd import Crowd
 from engine_calls import sample
 from live_server import file_of, made_key, opened, pixels, until
 from ray_server import RayServer, ended, ray_server
+from scraped import scraped, unknown_in
 from sockets import listening
 
 from cluster.keys import KeyFile
@@ -56,6 +58,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ],
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
+        "log_format": "json",
         "jobs": {"lease_s": 2},
     }
     with ray_server(folder, args, host="0.0.0.0", key=key) as server:
@@ -73,51 +76,6 @@ def client(server: RayServer) -> Iterator[httpx.Client]:
 @pytest.fixture
 def models(server: RayServer) -> Registry:
     return Registry(open_storage(str(server.registry)))
-
-
-class Crowd:
-    """Clients that ask for the same without a pause, but for what Retry-After says, and what they
-    get."""
-
-    def __init__(self, server: RayServer, ask: Callable[[httpx.Client], httpx.Response]) -> None:
-        self.server = server
-        self.ask = ask
-        self.statuses: Counter[int | str] = Counter()
-        self.versions: Counter[str] = Counter()
-        self.enough = threading.Event()
-
-    @contextmanager
-    def asking(self, clients: int = 8) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self.enough.set()
-            for thread in threads:
-                thread.join()
-
-    def wait_for(self, answers: int) -> None:
-        """Until so many more have been answered well."""
-        before = self.statuses[200]
-        until(lambda: self.statuses[200] >= before + answers, patience=120)
-
-    def _ask(self) -> None:
-        with self.server.client() as client:
-            while not self.enough.is_set():
-                try:
-                    answer = self.ask(client)
-                except httpx.TransportError as error:
-                    self.statuses[type(error).__name__] += 1
-                else:
-                    self.statuses[answer.status_code] += 1
-                    self.versions[answer.headers.get("x-model-version", "none")] += 1
-                    self.enough.wait(int(answer.headers.get("retry-after", 0)))
-
-    @property
-    def failed(self) -> int:
-        return self.statuses.total() - self.statuses[200]
 
 
 def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
@@ -312,6 +270,131 @@ def test_a_full_queue_answers_429_in_our_own_words(server, client):
     assert refused.json()["error"]["type"] == "rate_limit_error"
 
 
+def test_one_answer_of_metrics_tells_of_all_replicas(server, client):
+    def counted() -> tuple[Counter[str], dict[str, set[str]]]:
+        sums: Counter[str] = Counter()
+        replicas = defaultdict(set)
+        for name, labels, value in scraped(client.get("/metrics").text):
+            sums[name, labels.get("route", ""), labels.get("model", "")] += value
+            replicas[labels.get("deployment")].add(labels.get("replica"))
+        return sums, replicas
+
+    before, _ = counted()
+    for _ in range(20):
+        assert client.post(SAMPLE, json={"model": PRODUCTION, "n": 2}).status_code == 200
+    image = {"content": file_of(pixels(64, 64, 3)), "headers": {"content-type": "image/png"}}
+    assert all(client.post(DENOISE, **image).status_code == 200 for _ in range(3))
+    after, replicas = counted()
+    assert (
+        counted()[0]["genimg_batch_images_sum", "", "denoiser"]
+        == (after["genimg_batch_images_sum", "", "denoiser"])
+    ), "whichever replica is asked"
+    assert {name: len(ids - {None}) for name, ids in replicas.items()} == {
+        "ingress": 2, "denoiser": 1
+    }  # fmt: skip
+    done = after - before
+    assert done["genimg_http_requests_total", SAMPLE, PRODUCTION] == 20
+    assert done["genimg_http_requests_total", DENOISE, "denoiser"] == 3
+    assert done["genimg_batch_images_sum", "", PRODUCTION] == 40
+    assert done["genimg_stage_seconds_count", "", "denoiser"] == 3 * 3
+    assert after["genimg_keys", "", ""] > 0
+
+
+def test_the_dashboard_and_the_alerts_ask_for_what_is_shown(server, client):
+    client.post(SAMPLE, json={"model": PRODUCTION})
+    httpx.get(f"{server.url}/v1/models")  # without a key
+    assert client.post(f"{SAMPLE}?async=true").status_code == 202
+    until(lambda: "genimg_jobs_total" in client.get("/metrics").text)
+    samples = scraped(client.get("/metrics").text)
+    folder = Path(__file__).parents[2] / "cluster/manifests"
+    rules = yaml.safe_load((folder / "alerts.yaml").read_text())["groups"][0]["rules"]
+    panels = json.loads((folder / "dashboard.json").read_text())["panels"]
+    asked = [rule["expr"] for rule in rules]
+    asked += [each["expr"] for panel in panels for each in panel["targets"]]
+    assert len(asked) > 20
+    assert set().union(*(unknown_in(expression, samples) for expression in asked)) == set()
+    wrong = 'sum by (modle) (rate(genimg_swap_total[5m])) / genimg_keys{key="a"}'
+    assert unknown_in(wrong, samples) == {
+        "genimg_swap_total", "genimg_keys{key}", "genimg_keys by modle"
+    }  # fmt: skip
+
+
+def test_each_request_has_a_line_with_its_id_and_nothing_secret(server, client):
+    answer = client.post(SAMPLE, json={"model": PRODUCTION, "n": 3, "seed": 1234567})
+    refused = httpx.post(f"{server.url}{SAMPLE}", headers={"Authorization": "Bearer wrong-key"})
+
+    def lines() -> dict[str, dict]:
+        told = [line for line in server.log.read_text().splitlines() if line.startswith("{")]
+        return {each.get("request_id"): each for each in map(json.loads, told)}
+
+    ids = [each.headers["x-request-id"] for each in (answer, refused)]
+    until(lambda: lines().keys() >= set(ids), 10)
+    line = lines()[ids[0]]
+    assert {name: line[name] for name in ("route", "status", "model", "version", "key")} == {
+        "route": SAMPLE, "status": 200, "model": PRODUCTION, "version": 1, "key": "tester",
+    }  # fmt: skip
+    assert (line["pixels"], line["bytes_out"]) == (3 * 16 * 16, len(answer.content))
+    assert line["total_ms"] >= line["queue_ms"] + line["compute_ms"] + line["encode_ms"] - 0.2
+    assert lines()[ids[1]]["error"] == "invalid_api_key"
+    assert not any(each in server.log.read_text() for each in (server.key, "wrong-key", "1234567"))
+
+
+def test_a_config_file_is_read_again_under_load(server, client):
+    path = server.registry.parent / "serve.yaml"
+    image = {"content": file_of(pixels(64, 64, 3)), "headers": {"content-type": "image/png"}}
+    before = path.read_text()
+
+    def write(change) -> str:
+        tree = yaml.safe_load(before)
+        change(tree["applications"][0]["args"])
+        said = len(server.log.read_text())
+        path.write_text(yaml.safe_dump(tree))
+        return said
+
+    def says(text: str, since: int) -> None:
+        until(lambda: text in server.log.read_text()[since:])
+
+    def served() -> set[tuple[str, ...]]:
+        listed = [client.get("/v1/models").json()["data"] for _ in range(6)]
+        return {tuple(model["id"] for model in each) for each in listed}
+
+    def statuses(n: int) -> set[int]:
+        return {client.post(SAMPLE, json={"n": n}).status_code for _ in range(6)}
+
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking(clients=4):
+        since = write(
+            lambda args: args.update(
+                models=[{"ref": PRODUCTION}, {"ref": "shapes@1"}, args["models"][2]],
+                limits={"max_images": 4, "max_pixels": 2000},
+                poll_s=3,
+            )
+        )
+        says("serve.yaml: poll_s has changed, which takes a restart", since)
+        until(lambda: served() == {(PRODUCTION, "shapes@1", "denoiser")})
+        until(lambda: statuses(5) == {400})
+        until(lambda: client.post(DENOISE, **image).status_code == 400)  # of its own
+        crowd.wait_for(50)
+        for text, reason in (
+            ("applications: [", "not YAML"),
+            (
+                before.replace("max_queue", "max_queu"),
+                "'models.1.max_queu'; did you mean 'max_queue'?",
+            ),
+            (before.replace("shapes@2", "shapes@99"), "shapes has no version 99"),
+        ):
+            since = len(server.log.read_text())
+            path.write_text(text)
+            says("nothing is changed", since)
+            assert reason in " ".join(server.log.read_text()[since:].split())
+        assert served() == {(PRODUCTION, "shapes@1", "denoiser")}
+        path.write_text(before)
+        until(lambda: served() == {(PRODUCTION, "shapes@2", "denoiser")})
+        until(lambda: statuses(5) == {200})
+        until(lambda: client.post(DENOISE, **image).status_code == 200)
+    assert crowd.statuses.keys() == {200}
+
+
 def test_a_promotion_under_load_loses_no_request(server, client, models):
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking():
@@ -380,7 +463,12 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
     with crowd.asking(clients=4):
         crowd.wait_for(30)
         (killed,) = server.replicas("denoiser")
+        assert client.get("/readyz").status_code == 200
         os.kill(killed, signal.SIGKILL)
+        lost = time.monotonic()
+        until(lambda: client.get("/readyz").status_code == 503, 5)
+        assert time.monotonic() - lost < 2
+        until(lambda: client.get("/readyz").status_code == 200, 120)
         crowd.wait_for(100)
         assert client.post(SAMPLE).status_code == 200
     assert server.replicas("denoiser") != [killed]

@@ -132,6 +132,8 @@ def test_http_gives_what_the_engine_gives_whoever_asks_beside(asking, engines, n
             files=files or None,
         )
         assert response.status_code == 200, response.text
+        assert response.headers["server-timing"].startswith("queue;dur=")
+        assert "Server-Timing" in response.headers["access-control-expose-headers"]
         data = response.json()["data"]
         if json:
             return np.array(data, np.float32) if OPERATIONS[name].gives is Kind.LATENTS else data

@@ -1,0 +1,190 @@
+"""Models in replicas of their own, and with those in this process as one backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serving.backend import LocalBackend, choose, loading, usable, wanted_of
+from serving.errors import ApiError
+from serving.passes import Tell
+from serving.requests import Answer, ModelInfo, Partial, Request, Show
+from serving.settings import ModelSettings, Placement, Settings
+
+logger = logging.getLogger(__name__)
+
+Handle = DeploymentHandle[Any]
+
+REPLICA_LOST = "replica_lost"
+_INFO_S = 1.0  # seconds that a model of its own has to say what it is
+_AGAIN_S = 0.05  # after a replica that cannot say it any more
+
+
+def local_backend(
+    settings: Settings, models: Sequence[ModelSettings], placement: Placement
+) -> LocalBackend:
+    """A backend, not loaded yet, of some of the models, on the GPU that Ray assigns if any."""
+    some = settings.model_copy(update={"models": tuple(models)})
+    return LocalBackend(some, device=None if placement.num_gpus else "cpu")
+
+
+def load(backend: LocalBackend, placement: Placement) -> None:
+    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
+    if backend.settings.models:
+        import torch
+
+        torch.set_num_threads(max(1, int(placement.num_cpus)))
+    backend.load()
+
+
+class RemoteModel:
+    """A model in a deployment of its own."""
+
+    def __init__(self, settings: ModelSettings, handle: Handle) -> None:
+        self.ref = settings.ref
+        self.handle = handle
+        self.may_sleep = settings.fewest == 0
+        self.has_others = settings.fewest > 1
+        self.info: ModelInfo | None = None  # what it said last
+        self.answers = self.may_sleep  # whether it did when it was asked last
+
+    async def call(
+        self, request: Request, tell: Tell | None = None, show: Show | None = None
+    ) -> Answer:
+        """A request's answer. Raises ApiError.
+
+        What a lost replica held is given to another where there is one, and once: it may be the
+        request that ends them.
+        """
+        try:
+            return await self._call(request, tell, show)
+        except ApiError as error:
+            if error.code != REPLICA_LOST or not self.has_others:
+                raise
+        return await self._call(request, tell, show)
+
+    async def _call(self, request: Request, tell: Tell | None, show: Show | None) -> Answer:
+        response: Any
+        tells = bool(tell or show)
+        if tells:
+            response = self.handle.options(stream=True).call_and_tell.remote(request)
+        else:
+            response = self.handle.call.remote(request)
+        try:
+            answer: Answer | ApiError = await (last_of(response, tell, show) if tells else response)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BackPressureError:
+            message = "too many requests wait already; try again in a second"
+            raise ApiError(429, "queue_full", message, headers={"Retry-After": "1"}) from None
+        except RayTaskError:
+            raise  # a fault of ours, which is logged
+        except (RayError, RayServeException) as error:
+            logger.warning("%s: a replica is lost: %s", self.ref, error)
+            message = f"the process that computed this for {self.ref} has ended; try again"
+            raise ApiError(503, REPLICA_LOST, message, headers={"Retry-After": "1"}) from None
+        if isinstance(answer, ApiError):
+            raise answer
+        if self.may_sleep and self.info and answer.version != self.info.version:
+            await self.ask(wake=True)
+        return answer
+
+    async def ask(self, wake: bool = False) -> None:
+        """Renew `info`, if the model answers soon.
+
+        One that may be asleep is asked only to `wake` it, and waited for while it is unknown.
+        """
+        if self.may_sleep and not wake:
+            return
+        patience = None if self.may_sleep and self.info is None else _INFO_S
+        response: Any = None
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    response = self.handle.info.remote()
+                    try:
+                        self.info = await response
+                    except (RayError, RayServeException):  # another may be there
+                        await asyncio.sleep(_AGAIN_S)
+                    else:
+                        break
+        except TimeoutError:
+            response.cancel()
+            self.answers = self.may_sleep
+        else:
+            self.answers = True
+
+
+async def last_of(
+    stream: AsyncIterable[float | Partial | Answer | ApiError],
+    tell: Tell | None = None,
+    show: Show | None = None,
+) -> Any:
+    """What comes behind all that is only told or shown."""
+    last: Any = None
+    async for last in stream:
+        if tell and isinstance(last, float):
+            tell(last)
+        if show and isinstance(last, Partial):
+            show(last)
+    return last
+
+
+class ComposedBackend:
+    """Models in this process, and models in deployments of their own, as one backend."""
+
+    def __init__(self, settings: Settings, handles: Mapping[str, Handle]) -> None:
+        """handles: of those deployments, by the models' references."""
+        self.settings = settings
+        here = [model for model in settings.models if model.ref not in handles]
+        self.local = local_backend(settings, here, settings.ingress)
+        self.remote = {
+            model.ref: RemoteModel(model, handles[model.ref])
+            for model in settings.models
+            if model.ref in handles
+        }
+
+    async def call(
+        self,
+        model: str | None,
+        request: Request,
+        tell: Tell | None = None,
+        show: Show | None = None,
+    ) -> Answer:
+        wanted = wanted_of(request)
+        try:
+            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
+        except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
+            remote = self.remote.values()
+            await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
+            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
+        if chosen.id in self.remote:
+            return await self.remote[chosen.id].call(request, tell, show)
+        return await self.local.call(chosen.id, request, tell, show)
+
+    async def models(self) -> list[ModelInfo]:
+        await asyncio.gather(*(remote.ask() for remote in self.remote.values()))
+        return await self._known()
+
+    async def _known(self) -> list[ModelInfo]:
+        infos = {info.id: info for info in await self.local.models()}
+        infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
+        known = (infos.get(model.ref) for model in self.settings.models)
+        return [info for info in known if info]  # not what has just come or gone
+
+    def ready(self) -> bool:
+        """Whether every model could be asked when `models` was called last."""
+        return self.local.ready() and all(each.answers for each in self.remote.values())
+
+    async def change(self, settings: Settings) -> None:
+        """As of LocalBackend."""
+        here = tuple(model for model in settings.models if model.ref not in self.remote)
+        await self.local.change(settings.model_copy(update={"models": here}))
+        self.settings = settings
