@@ -83,6 +83,7 @@ _ANSWERS: dict[Kind, type[Parameters]] = {
     Kind.PICTURE: AsItCame,
     Kind.PICTURES: New,
     Kind.FRAMES: Moving,
+    Kind.GRID: New,
     Kind.VALUES: Asked,
     Kind.LATENTS: Numbers,
 }

@@ -16,8 +16,8 @@ from genimg import images, moving
 from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import Kind, Operation, Tiling
-from genimg.results import Frames, Latents, Pictures, Values
+from genimg.operations import DRAWN, Kind, Operation, Tiling
+from genimg.results import Frames, Grid, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
@@ -128,7 +128,10 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
         format, _ = written(request, operation.pixel(inputs)[None])
         refuse_large(inputs["image"].shape, engine.abilities[operation.name].scale, format, limits)
     plan = engine.plan(operation, **inputs)
-    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+    if operation.gives is Kind.GRID and plan.count > limits.max_images:  # of each latents with each
+        reason = f"{plan.count} images would come of it, and {limits.max_images} are the most"
+        raise bad_value("latents", f"{len(inputs['latents'])} rows", reason)
+    if operation.gives in DRAWN:
         refuse_many(operation, max(plan.count, operation.drawn), engine.recipe.data.size, limits)
     most = min(most, engine.most(plan, waited=True))
     return Work(request, engine, plan, most, time.perf_counter())
@@ -171,8 +174,9 @@ def finish(work: Work) -> Made:
             height, width = made.images.shape[1:3]
             size, seeds = f"{width}x{height}", made.seeds
         case Pictures():
-            alone = len(made.images) == 1 or not work.request.output.grid
-            format, files = written(work.request, made.images if alone else made.sheet()[None])
+            whole = isinstance(made, Grid) or work.request.output.grid
+            apart = len(made.images) == 1 or not whole
+            format, files = written(work.request, made.images if apart else made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
