@@ -82,6 +82,7 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
     if operation.drawn > limits.max_images:
         key = "n" if hasattr(operation, "n") else "frames"
+        key = "seeds" if operation.gives is Kind.GRID and getattr(operation, "seeds", None) else key
         raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
     tile: Any = getattr(operation, "tile", "auto")
     if tile != "auto" and tile > limits.max_tile:

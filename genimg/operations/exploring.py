@@ -82,19 +82,17 @@ class Mix(Drawing):
         if not self.layers:
             return range(count // 2, count)
         first, _, last = self.layers.removesuffix("px").partition("-")
-        sides = [side >> level for level in reversed(range(count // 2))]
-        known, ends = [*range(count)], [int(first), int(last or first)]
-        if self.layers.endswith("px"):
-            known = sides
-        if ends[0] > ends[1] or not {*ends} <= {*known}:
+        ends = int(first), int(last or first)
+        sides = [side >> (count - 1 - number) // 2 for number in range(count)]
+        names = sides if self.layers.endswith("px") else [*range(count)]
+        meant = [number for number, name in enumerate(names) if ends[0] <= name <= ends[1]]
+        if not meant or not {*ends} <= {*names}:
             raise InputError(
                 f"layers={self.layers!r}: this model has the layers 0 to {count - 1}, two of each"
-                f" of {', '.join(f'{each}px' for each in sides)}; give some of them, as"
-                f" {count // 2}-{count - 1} or {sides[0]}-{sides[1]}px"
+                f" of {', '.join(f'{each}px' for each in sides[::2])}; give some of them, as"
+                f" {count // 2}-{count - 1} or {sides[0]}-{sides[2]}px"
             )
-        if self.layers.endswith("px"):
-            return range(2 * sides.index(ends[0]), 2 * sides.index(ends[1]) + 2)
-        return range(ends[0], ends[1] + 1)
+        return range(meant[0], meant[-1] + 1)
 
     @property
     def drawn(self) -> int:

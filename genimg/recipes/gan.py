@@ -6,6 +6,7 @@ genimg train dcgan model.conditional=true --data LABELLED_FOLDER
 genimg train wgan-gp --data scenes
 genimg train biggan-small 'loss.augment=[colour,translation,cutout]' --data LABELLED_FOLDER
 genimg train mlp-gan --data MNIST_FOLDER
+genimg train stylegan data.scenes=simple --data scenes
 genimg train r3gan model.width=128 model.blocks=2 --data CIFAR10
 """
 
@@ -87,9 +88,8 @@ class GAN(Synthesis):
             )
         if self.loss.orthogonal and isinstance(self.model, GrowingModel | StyledModel):
             raise ValueError(
-                f"loss.orthogonal={self.loss.orthogonal}: the weights of"
-                f" model.network={self.model.network} are scaled when used, and begin about 1"
-                " large; leave it out"
+                f"loss.orthogonal={self.loss.orthogonal}: the weights of model.network="
+                f"{self.model.network} are scaled when used, and begin about 1 large; leave it out"
             )
         return self
 
@@ -323,10 +323,8 @@ def stylegan() -> GAN:
         data=COLOUR,
         model=StyledModel(),
         train=Train(images=500_000, batch_size=64, lr=2e-3, decay="cosine", ema_half_life=20_000),
-        loss=Loss(
-            r1_every=16, style_mixing=0.9, discriminator_rate=0.5, beta1=0.0, beta2=0.99
-        ),
-    )  # fmt: skip
+        loss=Loss(r1_every=16, style_mixing=0.9, discriminator_rate=0.5, beta1=0.0, beta2=0.99),
+    )
 
 
 def r3gan() -> GAN:
