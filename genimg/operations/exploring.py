@@ -50,7 +50,7 @@ class Traverse(Drawing):
 
 
 class Mix(Drawing):
-    """Give images the styles of others: shapes by the coarse layers', colours by the fine ones'."""
+    """Give images the styles of others in some layers: what is large by coarse ones, or details."""
 
     name: ClassVar[str] = "mix"
     takes: ClassVar[Mapping[str, Kind]] = {"latents": Kind.LATENTS}
