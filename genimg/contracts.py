@@ -26,6 +26,9 @@ class Rows(TypedDict, total=False):
     truncation: Tensor  # float32 [N], factors on these
     latent: Tensor  # float32 [N, D]
     classes: Tensor  # float32 [N, K], how much of each class is wanted; zeros: none in particular
+    second: Tensor  # float32 [N, D]: latents whose styles some layers take
+    second_classes: Tensor  # float32 [N, K], of these
+    layers: Tensor  # float32 [N, layers]: 1 for those that do, 0 for the others
     steps: Tensor  # int64 [N], of the way from latents to images; alike in a pass
     guidance: Tensor  # float32 [N], how strongly a class is insisted on; alike in a pass
     iterations: Tensor  # int64 [N], of a search for latents; alike in a pass
@@ -60,6 +63,7 @@ class Ability:
     vocabulary: words of texts that may be asked for, of which `words` are read at most
     grammar: of the texts that it has learnt from, where they have one
     directions: what latents are moved by, float32 [D], for each step in a direction of a name
+    layers: that take a style of their own, two at each resolution from 4 pixels on; 0: none do
     steps: of the way from latents to images, unless asked for; 1 where there are none
     frames: how many it goes by, and how many that follow it makes of them in a pass
     alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
@@ -82,6 +86,7 @@ class Ability:
     words: int = 0
     grammar: str = ""
     directions: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: int = 0
     steps: int = 1
     frames: tuple[int, int] = (0, 0)
     alone: bool = False

@@ -19,7 +19,7 @@ from genimg.labels import plain
 FILE = "directions.json"  # of a checkpoint folder, where there are some
 LEAST = 0.1  # R^2 below which an attribute does not follow the latents, and there is no direction
 SEEN = 4  # samples for each latent, at least
-STEERED = ("sample", "interpolate", "traverse", "vary", "decode")
+STEERED = ("sample", "interpolate", "traverse", "vary", "decode", "mix")
 
 
 @dataclass(frozen=True)

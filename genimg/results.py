@@ -38,6 +38,11 @@ class Frames(Pictures):
 
 
 @dataclass(frozen=True)
+class Grid(Pictures):
+    """Pictures that lie in rows of `columns`, and are one; `seeds` are those that they go by."""
+
+
+@dataclass(frozen=True)
 class Latents:
     """array: float32 [N, D]; psnr: of what each decodes to, dB, where that was found out"""
 

@@ -9,7 +9,7 @@ from cluster.places import everywhere
 from genimg import images
 from genimg.data.remote import is_remote
 from genimg.errors import InputError, nearest
-from genimg.operations import Kind, Operation
+from genimg.operations import DRAWN, Kind, Operation
 from jobs.console import refuse_blocked
 from jobs.offline.inputs import latents_in, listed, refuse_same_names
 from jobs.offline.job import Form, Source, Written, rows_for
@@ -23,7 +23,7 @@ def prepared(operation: Operation, asked: Asked) -> Drawing | Single | Many:
             raise InputError(f"--{name} is missing: {operation.beside[name]}")
     if asked.workers is not None and asked.workers < 1:
         raise InputError(f"--workers {asked.workers}: at least 1, or leave it out")
-    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+    if operation.gives in DRAWN:
         return drawing(operation, asked)
     suffix = Path(asked.output or "x.json").suffix
     if operation.gives is Kind.PICTURE or (operation.shows and suffix not in TOLD):
@@ -63,7 +63,7 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
     if len(asked.sources) > 1 or not there:
         one = "one file, or one folder of frames" if clip else "one file"
         raise InputError(f"{' '.join(asked.sources)}: give {one}")
-    if suffix or frames or Kind.PICTURE in operation.takes.values():
+    if suffix or operation.gives is not Kind.PICTURES or Kind.PICTURE in operation.takes.values():
         for option, value in (("--workers", asked.workers), ("--shard-rows", asked.shard_rows)):
             if value is not None:
                 raise InputError(f"{option} {value}: only with -o FOLDER, not one picture")

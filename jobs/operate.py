@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genimg import bundled
-from genimg.operations import OPERATIONS, Kind, Operation, Tiling, restoring
+from genimg.operations import DRAWN, OPERATIONS, Kind, Operation, Tiling, restoring
 from genimg.section import allowed
 from jobs.console import PrecisionOption, RegistryOption, say
 
@@ -38,6 +38,7 @@ _OUTPUTS = {  # what an operation gives -> (help of -o, default)
         "A .webp or .gif that moves, a .png of all, or a folder.",
         "frames.webp",
     ),
+    Kind.GRID: ("An image of all, or a folder.", "grid.png"),
     Kind.LATENTS: ("A .npy, .json or .jsonl file; without it, JSON is printed.", None),
     Kind.VALUES: ("A .json or .jsonl file; without it, JSON is printed.", None),
 }
@@ -75,7 +76,7 @@ def describe(command: Callable[..., None], operation: type[Operation]) -> None:
     command.__doc__ = f"{operation.about()}\n\nExample: {example(operation)}\n"
     parameters: list[tuple[str, Any, Any]] = []
     reads = reads_images(operation)
-    draws = operation.gives in (Kind.PICTURES, Kind.FRAMES)
+    draws = operation.gives in DRAWN
     latents = Kind.LATENTS in operation.takes.values()
     if reads or operation.needs():
         files = LATENTS
@@ -163,10 +164,12 @@ def example(operation: type[Operation]) -> str:
     output = {
         Kind.PICTURE: " -o result.png",
         Kind.PICTURES: " -o grid.png",
+        Kind.GRID: " -o grid.png",
         Kind.FRAMES: " -o frames.webp",
     }.get(operation.gives, "")
     beside = next((f" --{name} {name}.png" for name in operation.beside), "")
-    many = " -n 64" if "n" in operation.model_fields else ""
+    count = 4 if operation.gives is Kind.GRID else 64
+    many = f" -n {count}" if "n" in operation.model_fields else ""
     seeded = operation.model_fields.keys() - operation.conditions
     seed = " --seed 0" if "seed" in seeded else ""
     return f"genimg {operation.name} {model}{beside}{many}{seed}{output}"

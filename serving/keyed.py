@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.keys import Key
-from genimg.operations import Kind
+from genimg.operations import DRAWN, Kind
 from serving.backend import Backend, choose, usable, wanted_of
 from serving.errors import ApiError
 from serving.keys import Keys
@@ -164,6 +164,6 @@ def pixels(request: Request, model: ModelInfo | None) -> int:
             except images.BrokenImage:
                 continue
             given += width * height
-    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+    if operation.gives in DRAWN:
         return max(given, operation.drawn * ((model and model.size) or 0) ** 2)
     return given * ((model and model.scale) or 1) ** 2 if operation.gives is Kind.PICTURE else given

@@ -64,6 +64,11 @@ class New(Written):
     """format of the answer"""
 
 
+class Gridded(New):
+    response_format: Literal["image", "b64_json", "frames"] = "image"  # type: ignore[assignment]
+    """an image of all, JSON with it in base64, or JSON with each of them in base64"""
+
+
 class Moving(Asked):
     output_format: Literal["webp", "gif", "png", "jpeg"] = "webp"
     """format of the answer: webp and gif move, the others show all images in one"""
@@ -85,6 +90,7 @@ _ANSWERS: dict[Kind, type[Parameters]] = {
     Kind.PICTURE: AsItCame,
     Kind.PICTURES: New,
     Kind.FRAMES: Moving,
+    Kind.GRID: Gridded,
     Kind.VALUES: Asked,
     Kind.LATENTS: Numbers,
 }

@@ -16,9 +16,9 @@ from genimg import images, moving
 from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import Kind, Operation, Tiling
+from genimg.operations import DRAWN, Kind, Operation, Tiling
 from genimg.pixels import on_white, painted
-from genimg.results import Frames, Latents, Pictures, Values
+from genimg.results import Frames, Grid, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
@@ -88,6 +88,7 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
     if operation.drawn > limits.max_images:
         key = "n" if hasattr(operation, "n") else "frames"
+        key = "seeds" if operation.gives is Kind.GRID and getattr(operation, "seeds", None) else key
         raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
     tile: Any = getattr(operation, "tile", "auto")
     if tile != "auto" and tile > limits.max_tile:
@@ -146,7 +147,10 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
             message = f"markup{str(error).removeprefix('mask')}"
             raise ApiError(400, "invalid_value", message, "markup") from None
         raise
-    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+    if operation.gives is Kind.GRID and plan.count > limits.max_images:  # of each latents with each
+        reason = f"{plan.count} images would come of it, and {limits.max_images} are the most"
+        raise bad_value("latents", f"{len(inputs['latents'])} rows", reason)
+    if operation.gives in DRAWN:
         refuse_many(operation, max(plan.count, operation.drawn), engine.recipe.data.size, limits)
     most = min(most, engine.most(plan, waited=True))
     return Work(
@@ -157,11 +161,12 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
 def pixels(operation: Operation, inputs: dict[str, Any], plan: Plan, engine: Engine) -> int:
     """Pixels that are given or made, whichever are more."""
     given = sum(
-        math.prod(made.shape[:-1])
+        math.prod(image.shape[:-1])
         for name, made in inputs.items()
         if operation.takes[name] is not Kind.LATENTS
+        for image in (made if isinstance(made, list) else [made])  # frames
     )
-    if operation.gives in (Kind.PICTURES, Kind.FRAMES):
+    if operation.gives in DRAWN:
         return max(given, max(plan.count, operation.drawn) * engine.recipe.data.size**2)
     scale = engine.abilities[operation.name].scale if operation.gives is Kind.PICTURE else 1
     return given * scale**2
@@ -209,8 +214,10 @@ def finish(work: Work) -> Made:
             height, width = made.images.shape[1:3]
             size, seeds = f"{width}x{height}", made.seeds
         case Pictures():
-            alone = len(made.images) == 1 or not work.request.output.grid
-            format, files = written(work.request, made.images if alone else made.sheet()[None])
+            output = work.request.output
+            whole = (isinstance(made, Grid) or output.grid) and not output.each
+            apart = len(made.images) == 1 or not whole
+            format, files = written(work.request, made.images if apart else made.sheet()[None])
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():

@@ -161,14 +161,14 @@ class Equal(nn.Module):
     """A layer that learns as fast whatever its fan-in: weights N(0, 1), scaled when used.
 
     (Equalised learning rate, section 4.1 of the paper.) gain: over the standard deviation of a
-    weight that leaves variances as they are.
+    weight that leaves variances as they are; rate: at which weights learn, as a factor.
     """
 
-    def __init__(self, shape: tuple[int, ...], gain: float) -> None:
+    def __init__(self, shape: tuple[int, ...], gain: float, rate: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(shape))
+        self.weight = nn.Parameter(torch.randn(shape) / rate)
         self.bias = nn.Parameter(torch.zeros(shape[0]))
-        self.scale = gain * self.weight[0].numel() ** -0.5
+        self.scale = rate * gain * self.weight[0].numel() ** -0.5
 
     @torch.no_grad()
     def into(self, plain: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -192,8 +192,8 @@ class EqualConv2d(Equal):
 
 
 class EqualLinear(Equal):
-    def __init__(self, before: int, after: int, gain: float) -> None:
-        super().__init__((after, before), gain)
+    def __init__(self, before: int, after: int, gain: float, rate: float = 1.0) -> None:
+        super().__init__((after, before), gain, rate)
 
     def forward(self, rows: Tensor) -> Tensor:
         return F.linear(rows, self.weight * self.scale, self.bias)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from genimg.operations.drawing import Decode, Interpolate, Sample
-from genimg.operations.exploring import Traverse, Vary
+from genimg.operations.exploring import Mix, Traverse, Vary
 from genimg.operations.moving import Animate
-from genimg.operations.operation import Kind, Operation
+from genimg.operations.operation import DRAWN, Kind, Operation
 from genimg.operations.reading import Classify, Encode, Invert, Reconstruct
 from genimg.operations.restoring import (
     Colourise,
@@ -27,6 +27,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Sample,
         Interpolate,
         Traverse,
+        Mix,
         Tiling,
         Denoise,
         Deblock,
@@ -55,4 +56,4 @@ def restoring(names: Iterable[str]) -> list[str]:
     return [name for name in names if issubclass(OPERATIONS[name], Tiling)]
 
 
-__all__ = ["OPERATIONS", "Kind", "Operation", "Tiling", "restoring"]
+__all__ = ["DRAWN", "OPERATIONS", "Kind", "Operation", "Tiling", "restoring"]

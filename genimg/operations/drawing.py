@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LAST_SEED = 2**53 - 1  # the last integer that every reader of JSON holds exactly
 MOST_STEPS = 50
 LONGEST = 2**16  # characters of an option that lists things: a server reads no more of a request
+SEEDS = r"^\d{1,15}(,\d{1,15})*$"  # one after another
 
 
 def _numbers_are_names(value: Any) -> Any:
@@ -25,6 +26,11 @@ def _numbers_are_names(value: Any) -> Any:
 Text = Annotated[str, Field(max_length=LONGEST)]
 Label = Annotated[Text, BeforeValidator(_numbers_are_names, json_schema_input_type=Text | int)]
 """Classes by their names: where these are numbers, JSON may have them as such."""
+
+
+def named(seeds: str) -> list[int]:
+    """Those of a text as SEEDS has it."""
+    return [int(seed) for seed in seeds.split(",")]
 
 
 def drawn_seed() -> int:
@@ -120,9 +126,7 @@ class Interpolate(Drawing):
     optional: ClassVar[frozenset[str]] = frozenset({"latents"})
     gives: ClassVar[Kind] = Kind.FRAMES
 
-    seeds: str | None = Field(
-        None, pattern=r"^\d{1,15}(,\d{1,15})*$", max_length=LONGEST, examples=["3,14,15"]
-    )
+    seeds: str | None = Field(None, pattern=SEEDS, max_length=LONGEST, examples=["3,14,15"])
     """go by the images of these seeds, as 3,14,15; without it, of seed and the next"""
     to_label: Label | None = None
     """the class at the end of a way that begins with label; several, one after another: cat;dog"""
@@ -183,7 +187,7 @@ class Interpolate(Drawing):
 
     def seeds_on_the_way(self) -> Sequence[int]:
         if self.seeds:
-            return [int(seed) for seed in self.seeds.split(",")]
+            return named(self.seeds)
         return self.seeds_of(4 if self.square else 2)
 
 

@@ -1,4 +1,4 @@
-"""Operations that look around in a model's latents: one at a time, and near a point."""
+"""Operations that look around in a model's latents: one at a time, near a point, and mixed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from genimg.operations.drawing import LAST_SEED, LONGEST, Conditioned, Drawing, Seeded
+from genimg.operations.drawing import LAST_SEED, LONGEST, SEEDS, Conditioned, Drawing, Seeded, named
 from genimg.operations.operation import Kind
 
 if TYPE_CHECKING:
     from genimg.contracts import Ability, Plan
+    from genimg.drawn import Drawn
     from genimg.explored import Traversed
 
 
@@ -46,6 +47,75 @@ class Traverse(Drawing):
         point = point_of(ability, manner, given, self.first_seed()).times(self.truncation)
         dims = None if self.dims is None else [int(each) for each in self.dims.split(",")]
         return Traversed(ability, point, dims, self.n, self.frames, self.reach, manner)
+
+
+class Mix(Drawing):
+    """Give images the styles of others in some layers: what is large by coarse ones, or details."""
+
+    name: ClassVar[str] = "mix"
+    takes: ClassVar[Mapping[str, Kind]] = {"latents": Kind.LATENTS}
+    optional: ClassVar[frozenset[str]] = frozenset({"latents"})
+    gives: ClassVar[Kind] = Kind.GRID
+
+    seeds: str | None = Field(None, pattern=SEEDS, max_length=LONGEST, examples=["3,14,15"])
+    """the images, a row each, are those of these seeds; without it, of n seeds from seed on"""
+    styles: str | None = Field(None, pattern=SEEDS, max_length=LONGEST, examples=["92,65"])
+    """seeds whose styles they are given, a column each; without it, they are given one another's"""
+    layers: str | None = Field(
+        None, pattern=r"^\d{1,4}(-\d{1,4})?(px)?$", examples=["0-3", "8-16px"]
+    )
+    """in which layers, as 0-3, or by what they draw, as 4-8px; without it, the finer half"""
+    n: int = Field(2, ge=1)
+    """how many images, where their seeds are not named"""
+    alone: bool = False
+    """leave out the images themselves, which else are in front of the rows, above the columns"""
+
+    def suits(self, ability: Ability) -> None:
+        super().suits(ability)
+        self.layers_of(ability)
+
+    def layers_of(self, ability: Ability) -> range:
+        """Those that are meant; InputError where the model has none such."""
+        from genimg.errors import InputError
+
+        count, side = ability.layers, ability.side or 0
+        if not self.layers:
+            return range(count // 2, count)
+        first, _, last = self.layers.removesuffix("px").partition("-")
+        ends = int(first), int(last or first)
+        sides = [side >> (count - 1 - number) // 2 for number in range(count)]
+        names = sides if self.layers.endswith("px") else [*range(count)]
+        meant = [number for number, name in enumerate(names) if ends[0] <= name <= ends[1]]
+        if not meant or not {*ends} <= {*names}:
+            raise InputError(
+                f"layers={self.layers!r}: this model has the layers 0 to {count - 1}, two of each"
+                f" of {', '.join(f'{each}px' for each in sides[::2])}; give some of them, as"
+                f" {count // 2}-{count - 1} or {sides[0]}-{sides[2]}px"
+            )
+        return range(meant[0], meant[-1] + 1)
+
+    @property
+    def drawn(self) -> int:
+        down = self.seeds.count(",") + 1 if self.seeds else self.n
+        across = self.styles.count(",") + 1 if self.styles else down
+        return down * across if self.alone else (down + 1) * (across + 1) - 1
+
+    def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Drawn:
+        from genimg.errors import InputError
+        from genimg.mixed import mixed, of_given, of_seeds
+
+        given, manner = inputs.get("latents"), self.manner(ability)
+        if given is not None and self.seeds:
+            raise InputError(f"seeds={self.seeds!r}: latents are given; leave one of them out")
+        if given is not None:
+            rows = of_given(ability, given, self.truncation, manner)
+        else:
+            seeds = named(self.seeds) if self.seeds else self.seeds_of(self.n)
+            rows = of_seeds(ability, seeds, self.truncation, manner)
+        columns = None
+        if self.styles:
+            columns = of_seeds(ability, named(self.styles), self.truncation, manner)
+        return mixed(ability, rows, columns, self.layers_of(ability), self.alone, manner)
 
 
 class Vary(Conditioned, Seeded):

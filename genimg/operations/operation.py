@@ -19,8 +19,12 @@ class Kind(StrEnum):
     MASK = "mask"  # a picture as large as another: white, or transparent, is what it marks
     PICTURES = "pictures"  # uint8 [N, H, W, C], each of a seed
     FRAMES = "frames"  # likewise, one after the other; what goes in may be a single one
+    GRID = "grid"  # likewise, in rows, which are one picture
     LATENTS = "latents"  # float32 [N, D]
     VALUES = "values"  # plain values, as JSON has them
+
+
+DRAWN = frozenset({Kind.PICTURES, Kind.FRAMES, Kind.GRID})  # of as many as a person asks for
 
 
 class Operation(Section):

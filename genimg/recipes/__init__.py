@@ -20,6 +20,7 @@ from genimg.recipes.gan import (
     r3gan,
     sagan,
     sngan,
+    stylegan,
     wgan,
     wgan_gp,
 )
@@ -49,6 +50,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "sagan": sagan,
     "biggan-small": biggan_small,
     "progan": progan,
+    "stylegan": stylegan,
     "r3gan": r3gan,
     "flow": flow,
     "conv-vae": conv_vae,

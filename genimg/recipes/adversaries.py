@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from genimg.models import dcgan, growing, mlp, modern, residual
+from genimg.models import dcgan, growing, mlp, modern, residual, styled
 from genimg.models.minibatch_std import GROUP
 from genimg.recipe import Data
 from genimg.recipes.told import ByText
@@ -95,7 +95,22 @@ class GrowingModel(Network):
         return GROUP
 
 
-AnyModel = DCGANModel | ResidualModel | ModernModel | MLPModel | GrowingModel
+class StyledModel(Network):
+    network: Literal["styled"] = "styled"
+    """decides which of the other keys there are"""
+    latent: int = Field(64, ge=1)
+    """dimensions of the latent space, and of the styles"""
+    width: int = Field(16, ge=4)
+    """channels at the whole size, doubling at each halving; 512 at most"""
+    mapping: int = Field(4, ge=1)
+    """fully connected layers that make styles of latents; the paper has 8"""
+
+    @property
+    def group(self) -> int:
+        return GROUP
+
+
+AnyModel = DCGANModel | ResidualModel | ModernModel | MLPModel | GrowingModel | StyledModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -119,6 +134,8 @@ def told_generator(model: AnyModel, data: Data) -> nn.Module:
             return mlp.Generator(latent, width, depth, *image, classes)
         case GrowingModel(phase=phase):
             return growing.Generator(latent, width, *image, phase, classes)
+        case StyledModel(mapping=mapping):
+            return styled.Generator(latent, width, mapping, *image, classes)
 
 
 def discriminator_of(model: AnyModel, data: Data, pack: int = 1) -> nn.Module:
@@ -142,3 +159,5 @@ def told_discriminator(model: AnyModel, data: Data, pack: int) -> nn.Module:
             return mlp.Discriminator(width, depth, *image, classes)
         case GrowingModel(phase=phase):
             return growing.Discriminator(width, *image, phase, classes)
+        case StyledModel():  # as many channels at each resolution as the generator has
+            return dcgan.Discriminator(2 * width, *image, 1, classes, minibatch_std=True)

@@ -19,6 +19,7 @@ LATENTS = 1  # tag under which a batch's keys give its latents
 BETWEEN = 2  # tag under which they give places between real and generated images
 AUGMENT = 3  # tag under which they, and one of the places below, give augmentations
 UNTOLD = 4  # tag under which they say of which images the text is not told
+SECOND, CROSSED = 5, 6  # tags under which they give latents that are mixed in, and from where on
 REAL, FAKE, AMID, REAL_AGAIN, FAKE_AGAIN = range(5)
 ADAPTED = 500_000  # images in which adaptive augmentation can go from never to always
 
@@ -42,7 +43,8 @@ class Turn:
 class Adversarial(Method):
     """Alternates discriminator steps and a generator step, which shares the last one's latents.
 
-    generator: latents float32 [N, latent], classes -> images [N, C, H, W] in [-1, 1]
+    generator: latents float32 [N, latent], classes -> images [N, C, H, W] in [-1, 1]; where its
+        `layers` have styles, perhaps also other latents, and which of the layers take theirs
     discriminator: body: images (in packs: [N, pack * C, H, W]) -> features [N, ...];
         logits: features, classes -> logits [N]; where the two grow, faded: real images -> images
     classes: how many there are; the networks are given float32 [N, classes], one of them 1, those
@@ -58,6 +60,7 @@ class Adversarial(Method):
         self.generate = self.compiled(generator.network)
         self.discriminate = self.compiled(self.judged)
         self.latent = latent
+        self.layers: int = getattr(generator.network, "layers", 0)
         self.classes = classes
         self.game = game
         self.discriminator_loss, self.generator_loss = game.losses()
@@ -67,14 +70,20 @@ class Adversarial(Method):
             self.state["probability"] = torch.zeros((), device=device)
 
     def drawn(self, keys: Tensor) -> Rows:
-        return {"latent": rng.normal(rng.fold(keys, LATENTS), (self.latent,))}
+        rows: Rows = {"latent": rng.normal(rng.fold(keys, LATENTS), (self.latent,))}
+        if self.game.style_mixing > 0:
+            rows["second"] = rng.normal(rng.fold(keys, SECOND), (self.latent,))
+            rows["layers"] = crossed(rng.fold(keys, CROSSED), self.layers, self.game.style_mixing)
+        return rows
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
         for network in self._growing:
             network.grow(self.seen)
         step = self.seen // batch.total
         drawn = batch.rows if "latent" in batch.rows else self.drawn(batch.keys)
-        latents = drawn["latent"].clone()  # of its own: kernels are chosen by how memory lies, too
+        names = ("second", "layers") if "layers" in drawn else ()
+        # of their own: kernels are chosen by how memory lies, too
+        latents, *mixed = (drawn[name].clone() for name in ("latent", *names))  # type: ignore[literal-required]
         classes = classes_of(batch, self.classes)
         real = packed(batch.rows["image"].detach(), self.game.pack)
         if self._growing:
@@ -83,7 +92,7 @@ class Adversarial(Method):
         moves = (step + 1) % self.game.critic_steps == 0  # the generator
         with self.autocast, torch.set_grad_enabled(moves):
             drawn_of = self.told("generator", turn)
-            fake = packed(self.generate(latents, drawn_of), self.game.pack)
+            fake = packed(self.generate(latents, drawn_of, *mixed), self.game.pack)
         reported = self._learn_to_tell(turn, fake.detach(), lazily=step % self.game.r1_every == 0)
         if moves:
             reported |= self._learn_to_draw(turn, fake)
@@ -196,6 +205,17 @@ class Adversarial(Method):
         weights = list(self.networks["discriminator"].parameters())
         torch._foreach_clamp_min_(weights, -most)
         torch._foreach_clamp_max_(weights, most)
+
+
+def crossed(keys: Tensor, layers: int, share: float) -> Tensor:
+    """float32 [N, layers]: 1 from a random layer on, which is not the first; 0 before, and for all
+    but a share of the rows.
+
+    (Style mixing regularisation, section 3.1, Karras et al. 2019, A Style-Based Generator.)
+    """
+    first = 1 + rng.integers(keys, layers - 1)
+    first = torch.where(rng.uniform(rng.fold(keys, 0)) < share, first, layers)
+    return (torch.arange(layers, device=keys.device) >= first[:, None]).float()
 
 
 def packed(images: Tensor, pack: int) -> Tensor:

@@ -67,6 +67,8 @@ class Game(Section):
     """weight, in the generator's loss, of features whose means differ from those of real images"""
     drop: float = Field(0.1, gt=0, lt=1)
     """probability with which a text is not told, so that images can be drawn of none"""
+    style_mixing: float = Field(0.0, ge=0, le=1)
+    """share of images of two latents, the second's styles from some layer on; 0.9 in StyleGAN"""
     orthogonal: float = Field(0.0, ge=0)
     """weight of the penalty on filters of the generator that are alike; 1e-4 is BigGAN's"""
 

@@ -518,6 +518,7 @@ const SHOWN = {
   picture: (told) => told.asked.files.image ? comparison(told.asked.files.image.url, told.url) : picture(told.url, told.asked.operation.name),
   pictures: gallery,
   frames: (told) => player(told.blob, told.url),
+  grid: (told) => picture(told.url, told.asked.operation.name),
   values: (told) => make("div", {}, ...(told.url ? [picture(told.url, "what was found, drawn on the image")] : []), table(told.values)),
   latents: (told) => make("p", {}, `${told.values.length} x ${told.values[0].length} latents`),
 };

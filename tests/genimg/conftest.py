@@ -21,6 +21,7 @@ KINDS = {name: (name,) for name in RECIPES} | {
     "sngan-by-class": ("sngan", "model.conditional=true"),
     "r3gan-by-class": ("r3gan", "model.conditional=true"),
     "progan-by-class": ("progan", "model.conditional=true"),
+    "stylegan-by-class": ("stylegan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
     "conv-vae-by-class": ("conv-vae", "model.conditional=true"),
     "vq-vae-by-class": ("vq-vae", "model.conditional=true"),

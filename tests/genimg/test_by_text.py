@@ -23,7 +23,7 @@ from genimg.training.method import told, untold
 SCENES = ("model.text=true", "data.scenes=captioned")
 TEXT, OTHER = "a red disc left of a blue star", "A blue star left of a red disc."
 every_family = pytest.mark.parametrize(
-    "name", ["flow", "dcgan", "sngan", "r3gan", "mlp-gan", "progan", "conv-vae", "hvae"]
+    "name", ["flow", "dcgan", "sngan", "r3gan", "mlp-gan", "progan", "stylegan", "conv-vae", "hvae"]
 )
 
 

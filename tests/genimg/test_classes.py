@@ -21,7 +21,7 @@ from genimg.pixels import to_bytes_range
 from genimg.training.sync import Alone
 from genimg.ways import spherical
 
-FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "flow", "conv-vae", "hvae", "vq-vae")
+FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "stylegan", "flow", "conv-vae", "hvae", "vq-vae")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 NUMBERS = torch.arange(4000)
 

@@ -34,6 +34,7 @@ COMPILED = {
     "wgan-gp": 3,
     "biggan-small": 3,
     "progan": 6,
+    "stylegan": 3,
     "r3gan": 3,
     "flow": 1,
     "conv-vae": 2,

@@ -26,7 +26,7 @@ from genimg.training.sync import Alone
 
 NORMALISED = (
     "dcgan", "deep-conv-gan", "lsgan", "wgan", "wgan-gp", "sngan", "sagan", "biggan-small",
-    "dncnn", "pix2pix", "adain", "classifier", "segmenter", "detector",
+    "stylegan", "dncnn", "pix2pix", "adain", "classifier", "segmenter", "detector",
 )  # fmt: skip
 
 

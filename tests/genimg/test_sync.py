@@ -34,6 +34,7 @@ STEPS = 2
 SHAPE = ("train.batch_size=10", "train.precision=float32", "model.width=16")
 VARIANTS = {name: (name, *SHAPE) for name in RECIPES} | {
     "progan": ("progan", *SHAPE, "train.batch_size=12"),
+    "stylegan": ("stylegan", *SHAPE, "train.batch_size=12"),
     # not of masks: over them a lone worker's normalisation is too rough (see test_sync_exact)
     "pix2pix": ("pix2pix", *SHAPE, "model.depth=1", "task=night"),
     "classifier-plain": ("classifier", "model.network=plain", *SHAPE),

@@ -90,6 +90,21 @@ def test_what_cannot_be_explored_is_refused_by_name(asking, name, options, param
     assert answer.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"latents": [[0.0] * 8] * 9}, "latents"),  # of which 81 are made, beside themselves
+        ({"seeds": "1,2,3,4,5,6,7,8,9"}, "seeds"),
+        ({"n": 9}, "n"),
+        ({"seeds": "1,2", "layers": "9"}, "layers"),
+    ],
+)
+def test_what_cannot_be_mixed_or_is_too_much_is_refused_by_name(asking, options, param):
+    answer = asking.post("/v1/images/mix", json=options | {"model": "stylegan"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
 def test_a_search_lets_others_in_and_ends_where_nobody_waits_for_it(asking):
     params = {"model": "dcgan", "starts": 64, "iterations": 2000}
     files = {"image": file_of(pixels(16, 16, 3))}

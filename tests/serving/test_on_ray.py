@@ -193,7 +193,7 @@ def test_ten_megabytes_pass_to_a_model_of_its_own_and_back(client):
 
 def test_streams_come_from_the_ingress_and_from_a_model_of_its_own(server, client):
     image = file_of(pixels(1500, 1500, 3), "BMP")  # of four tiles
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any") as ai:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key) as ai:
         asked = {"stream": True, "partial_images": 2, "prompt": ""}
         drawn = [*ai.images.generate(model=PRODUCTION, **asked)]
         partial, done = "image_generation.partial_image", "image_generation.completed"

@@ -20,7 +20,7 @@ from genimg.explored import MOST_TRIED
 from genimg.moving import FRAME_MS
 from genimg.operations import OPERATIONS, Kind
 from genimg.recipes import RECIPES
-from genimg.results import Latents, Pictures
+from genimg.results import Grid, Latents, Pictures
 from jobs.cli import app as verbs
 
 ABLE = [(name, recipe) for recipe in RECIPES for name in RECIPES[recipe]().can()]
@@ -38,6 +38,7 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
         options |= {"starts": 2, "iterations": 3}
     if "dims" in fields and engine.abilities[name].latent > MOST_TRIED:
         options |= {"dims": "0,7"}
+    options |= {"styles": "3,14"} if "styles" in fields else {}
     options |= {"sigma": 25.0} if "sigma" in fields and "sigma" in honoured else {}
     inputs = {}
     reads = "image" in engine.abilities[name].takes
@@ -77,6 +78,8 @@ def called(*words: str) -> None:
 
 def plain(made) -> np.ndarray | list:
     """What is compared of a result."""
+    if isinstance(made, Grid):
+        return made.sheet()[None]
     if isinstance(made, Pictures):
         return made.images
     return made.array if isinstance(made, Latents) else made.values
@@ -162,6 +165,7 @@ OUTPUTS = {  # of verbs; in the first of them is all that an engine gives
     Kind.VALUES: ["a.json"],
     Kind.PICTURES: ["folder", "a.png"],
     Kind.FRAMES: ["folder", "a.gif", "a.png"],
+    Kind.GRID: ["a.png", "folder"],
 }
 
 
@@ -196,7 +200,7 @@ def test_the_verb_gives_what_the_engine_gives_here_and_by_a_server(
         assert contents(tmp_path / "there" / output) == contents(tmp_path / output)
     expected = plain(engines[recipe](operation(**options), **inputs))
     match operation.gives:
-        case Kind.PICTURE:
+        case Kind.PICTURE | Kind.GRID:
             made = np.asarray(opened((tmp_path / "a.png").read_bytes()))[None]
         case Kind.LATENTS:
             made = np.load("a.npy")
