@@ -123,7 +123,8 @@ def test_nothing_else_decides_a_metric(name: str):
     """The same networks measure the same whatever they were trained with."""
     recipe = tiny(name)
     torch.manual_seed(0)
-    inference = Inference(recipe.networks())
+    networks = {key: network.eval() for key, network in recipe.networks().items()}
+    inference = Inference(networks)
     _, held_out = open_dataset(recipe.data, recipe.wants).hold_out(recipe.data.holdout)
     expected = recipe.evaluate(inference, held_out)
     others = {
