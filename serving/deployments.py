@@ -18,13 +18,14 @@ from ray.serve.exceptions import RayServeException
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
+from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.exposition import Counted
 from serving.jobs.desk import Jobs
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
 from serving.passes import Tell
-from serving.remote import ComposedBackend, Handle, load, local_backend
+from serving.remote import ComposedBackend, Handle, local_backend
 from serving.renewing import Renewing
 from serving.requests import Answer, ModelInfo, Partial, Request, Show
 from serving.settings import ModelSettings, Placement, Settings, places
@@ -73,6 +74,15 @@ def placed(
             "downscale_delay_s": 300,
         }
     return deployment.options(**options)
+
+
+def load(backend: LocalBackend, placement: Placement) -> None:
+    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
+    if backend.settings.models:
+        import torch
+
+        torch.set_num_threads(max(1, int(placement.num_cpus)))
+    backend.load()
 
 
 def guard(settings: Settings, meters: Meters) -> Keys | None:

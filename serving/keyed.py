@@ -11,12 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.keys import Key
-from genimg.operations import DRAWN, Kind
+from genimg.operations import Kind
 from serving.backend import Backend, choose, usable, wanted_of
 from serving.errors import ApiError
 from serving.keys import Keys
 from serving.passes import Tell
-from serving.requests import Answer, Caller, ModelInfo, Request, Show
+from serving.requests import Answer, Caller, ModelInfo, Request, Show, given_or_made
 
 FREE = frozenset({
     "/", "/page.css", "/page.js",  # the page, which can then ask for a key
@@ -164,6 +164,5 @@ def pixels(request: Request, model: ModelInfo | None) -> int:
             except images.BrokenImage:
                 continue
             given += width * height
-    if operation.gives in DRAWN:
-        return max(given, operation.drawn * ((model and model.size) or 0) ** 2)
-    return given * ((model and model.scale) or 1) ** 2 if operation.gives is Kind.PICTURE else given
+    side, scale = (model and model.size) or 0, (model and model.scale) or 1
+    return given_or_made(operation, given, operation.drawn, side, scale)

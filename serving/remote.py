@@ -34,15 +34,6 @@ def local_backend(
     return LocalBackend(some, device=None if placement.num_gpus else "cpu")
 
 
-def load(backend: LocalBackend, placement: Placement) -> None:
-    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
-    if backend.settings.models:
-        import torch
-
-        torch.set_num_threads(max(1, int(placement.num_cpus)))
-    backend.load()
-
-
 class RemoteModel:
     """A model in a deployment of its own."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from genimg.operations import Operation
+from genimg.operations import DRAWN, Kind, Operation
 
 if TYPE_CHECKING:
     from genimg import moving
@@ -129,3 +129,13 @@ class ModelInfo:
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities
+
+
+def given_or_made(operation: Operation, given: int, drawn: int, side: int, scale: int) -> int:
+    """Pixels that an operation is given, or makes, whichever are more.
+
+    drawn, side: how many images of which side it draws; scale: by how much it enlarges
+    """
+    if operation.gives in DRAWN:
+        return max(given, drawn * side**2)
+    return given * scale**2 if operation.gives is Kind.PICTURE else given

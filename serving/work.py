@@ -22,7 +22,7 @@ from genimg.results import Frames, Grid, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
 from serving.errors import ApiError, bad_value
 from serving.formats import quality, unsupported, written_as
-from serving.requests import Request, Timings
+from serving.requests import Request, Timings, given_or_made
 from serving.settings import Limits
 
 
@@ -166,10 +166,8 @@ def pixels(operation: Operation, inputs: dict[str, Any], plan: Plan, engine: Eng
         if operation.takes[name] is not Kind.LATENTS
         for image in (made if isinstance(made, list) else [made])  # frames
     )
-    if operation.gives in DRAWN:
-        return max(given, max(plan.count, operation.drawn) * engine.recipe.data.size**2)
-    scale = engine.abilities[operation.name].scale if operation.gives is Kind.PICTURE else 1
-    return given * scale**2
+    drawn, side = max(plan.count, operation.drawn), engine.recipe.data.size
+    return given_or_made(operation, given, drawn, side, engine.abilities[operation.name].scale)
 
 
 def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limits: Limits) -> None:
