@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -110,15 +111,17 @@ def serve(
         ray_privates.set_flags(within=not there)
         builder, kind = builder_of(file.application.import_path)
 
-        def checked(file: ServeFile) -> tuple[Any, bool, dict[str, tuple[str, ...]]]:
+        def checked(file: ServeFile) -> tuple[Any, bool]:
             settings = kind.validated(file.application.args)
             guarded = refuse_unguarded(settings, file.http_options.host)
-            return settings, guarded, capabilities(settings)
+            refuse_unknown(settings)
+            return settings, guarded
 
-        settings, guarded, able = checked(file)
+        settings, guarded = checked(file)
         if not there:
             refuse_taken(file)
 
+        from cluster.changes import published
         from cluster.local import connect
 
     began = time.monotonic()
@@ -126,6 +129,8 @@ def serve(
     say(f"loading {every}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
+        can = {each.ref: published(f"can {each.ref}") for each in settings.models}
+        able = {ref: json.loads(said) for ref, said in can.items() if said}
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
         for line in examples(url, able, guarded):
             say(f"  {line}")
@@ -216,23 +221,14 @@ def read_options(
     return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
-def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
-    """What each model can be asked for, by its reference; nothing where its version does not say.
-
-    RegistryError where one is not in the registry, before a replica looks for it.
-    """
+def refuse_unknown(settings: Any) -> None:
+    """RegistryError where a model is not in the registry, before a replica looks for it."""
     from cluster.fallback import over
     from genimg import bundled
-    from genimg.recipes import RECIPES
 
     registry = over(settings.registry, bundled.FOLDER)
-    found: dict[str, tuple[str, ...]] = {}
     for model in settings.models:
-        recipe = registry.resolve(model.ref).lineage.get("recipe")
-        found[model.ref] = ()
-        if recipe in RECIPES:
-            found[model.ref] = RECIPES[recipe]().can()
-    return found
+        registry.resolve(model.ref)
 
 
 def refuse_taken(file: ServeFile) -> None:

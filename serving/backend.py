@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -59,6 +60,7 @@ class LocalBackend:
         self._hosts: dict[str, Host] = {}
         self._busy: Counter[Host] = Counter()  # requests under way
         self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def load(self) -> None:
         """Load and warm up all models; takes seconds, in any thread.
@@ -66,8 +68,16 @@ class LocalBackend:
         Raises what Host raises; the models before the one that failed are then closed.
         """
         self._hosts = self._loaded(self.settings, self.settings.models)
+        threading.Thread(target=self._settle, name="settle", daemon=True).start()
 
-    def _loaded(self, settings: Settings, models: Sequence[ModelSettings]) -> dict[str, Host]:
+    def _settle(self) -> None:
+        """What may come after the first requests."""
+        for host in list(self._hosts.values()):
+            host.settle(lambda: not self._closed)
+
+    def _loaded(
+        self, settings: Settings, models: Sequence[ModelSettings], settled: bool = False
+    ) -> dict[str, Host]:
         from serving.host import Host  # torch comes with it
 
         hosts: dict[str, Host] = {}
@@ -81,6 +91,8 @@ class LocalBackend:
                     self.meters,
                     self.device,
                 )
+                if settled:
+                    hosts[model.ref].settle()
         except BaseException:
             for host in hosts.values():
                 host.close()
@@ -97,7 +109,7 @@ class LocalBackend:
         served = set(self.settings.models)
         models = [model for model in settings.models if model not in served]
         try:
-            new = await asyncio.to_thread(self._loaded, settings, models)
+            new = await asyncio.to_thread(self._loaded, settings, models, settled=True)
         except BaseException:
             for host in self._hosts.values():
                 host.show()
@@ -151,6 +163,7 @@ class LocalBackend:
             await host.check_health()
 
     def close(self) -> None:
+        self._closed = True
         for host in self._hosts.values():
             host.close()
         self._hosts = {}

@@ -5,6 +5,7 @@ annotation to check the arguments, which is why annotations are not postponed in
 """
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from cluster.changes import publish
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
@@ -76,13 +78,22 @@ def placed(
     return deployment.options(**options)
 
 
-def load(backend: LocalBackend, placement: Placement) -> None:
-    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
-    if backend.settings.models:
-        import torch
+async def load(backend: LocalBackend, placement: Placement) -> None:
+    """Load the models, and let PyTorch take the CPUs of this replica and no more.
 
-        torch.set_num_threads(max(1, int(placement.num_cpus)))
-    backend.load()
+    `genimg serve` is told what each of them can.
+    """
+
+    def loaded() -> None:
+        if backend.settings.models:
+            import torch
+
+            torch.set_num_threads(max(1, int(placement.num_cpus)))
+        backend.load()
+
+    await asyncio.to_thread(loaded)
+    for model in await backend.models():
+        publish(f"can {model.id}", json.dumps(model.capabilities))
 
 
 def guard(settings: Settings, meters: Meters) -> Keys | None:
@@ -127,7 +138,7 @@ class _Ingress:
             lambda settings: guard(settings, self.meters),
             Jobs(settings, self.backend, self.meters), self._exposition,
         )  # fmt: skip
-        await asyncio.to_thread(load, self.backend.local, settings.ingress)
+        await load(self.backend.local, settings.ingress)
         mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
         self.handles = {INGRESS: mine, **handles}
         follows = following.follow(settings, seen, self.renewing.change, self.meters)
@@ -164,7 +175,7 @@ class _Model:
         self.ref = model.ref
         self.backend = local_backend(settings, [model], model)
         logs.opened(settings, self.backend.meters)
-        await asyncio.to_thread(load, self.backend, model)
+        await load(self.backend, model)
         follows = following.follow(settings, seen, self._change, self.backend.meters)
         self.following = asyncio.create_task(follows)
 

@@ -206,6 +206,10 @@ class Host:
         device = self._served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
 
+    def settle(self, alive: Callable[[], bool] = lambda: True) -> None:
+        """As of the engine. Until that is done, a request may wait while a size is tried."""
+        self._served.engine.settle(alive)
+
     def close(self) -> None:
         """Stop watching and computing; requests that wait fail with 503."""
         self._watcher.close()
@@ -231,6 +235,7 @@ class Host:
     def _swap(self, version: Version) -> None:
         """Serve another version. Raises where it cannot; the old one then goes on."""
         new, old = self._loaded(version), self._served
+        new.engine.settle()
         lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")
@@ -251,14 +256,13 @@ class Host:
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:
-    """Run an engine at the batch sizes 1 and `max_batch`, and find out what sizes it may have.
+    """Run an engine at the batch sizes 1 and `max_batch`.
 
     Raises InputError where it is no use.
     """
     for name, network in engine.networks.items():
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise InputError(f"the {name} has weights that are no finite numbers")
-    engine.settle()
     engine.share()
     data = engine.recipe.data
     noise = np.random.default_rng(0).integers(
