@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
@@ -20,6 +21,7 @@ from serving.settings import ModelSettings, Settings
 if TYPE_CHECKING:
     from serving.host import Host
 
+_LOADERS = 2  # models at a time: while one is read another is tried
 _LOOK_S = 0.05  # between two looks whether somebody waits
 
 
@@ -61,14 +63,15 @@ class LocalBackend:
         self._busy: Counter[Host] = Counter()  # requests under way
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._settling = threading.Thread(target=self._settle, name="settle", daemon=True)
 
     def load(self) -> None:
         """Load and warm up all models; takes seconds, in any thread.
 
-        Raises what Host raises; the models before the one that failed are then closed.
+        Raises what Host raises; the other models are then closed.
         """
         self._hosts = self._loaded(self.settings, self.settings.models)
-        threading.Thread(target=self._settle, name="settle", daemon=True).start()
+        self._settling.start()
 
     def _settle(self) -> None:
         """What may come after the first requests."""
@@ -78,26 +81,26 @@ class LocalBackend:
     def _loaded(
         self, settings: Settings, models: Sequence[ModelSettings], settled: bool = False
     ) -> dict[str, Host]:
+        if not models:
+            return {}
         from serving.host import Host  # torch comes with it
 
-        hosts: dict[str, Host] = {}
-        try:
-            for model in models:
-                hosts[model.ref] = Host(
-                    model,
-                    settings.registry,
-                    settings.limits,
-                    settings.poll_s,
-                    self.meters,
-                    self.device,
-                )
-                if settled:
-                    hosts[model.ref].settle()
-        except BaseException:
-            for host in hosts.values():
-                host.close()
-            raise
-        return hosts
+        def loaded(model: ModelSettings) -> Host:
+            of = (settings.registry, settings.limits, settings.poll_s, self.meters, self.device)
+            host = Host(model, *of)
+            if settled:
+                host.settle()
+            return host
+
+        with ThreadPoolExecutor(_LOADERS, "load") as pool:
+            coming = {model.ref: pool.submit(loaded, model) for model in models}
+        errors = [error for each in coming.values() if (error := each.exception())]
+        if errors:
+            for each in coming.values():
+                if not each.exception():
+                    each.result().close()
+            raise errors[0]
+        return {ref: each.result() for ref, each in coming.items()}
 
     async def change(self, settings: Settings) -> None:
         """Serve other models, or by other limits, between two requests.
@@ -164,6 +167,8 @@ class LocalBackend:
 
     def close(self) -> None:
         self._closed = True
+        if self._settling.is_alive():  # to its next size
+            self._settling.join()
         for host in self._hosts.values():
             host.close()
         self._hosts = {}

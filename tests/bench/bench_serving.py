@@ -109,7 +109,7 @@ def in_precision(place: str, precision: str, rounds: int, quick: bool, alone: bo
                 f"share of the engines alone ({precision})", "images/s", shares,
                 note=f"{cores} replicas over as many engines with nothing else to do",
             ),
-            Row("from `genimg serve` to the first image", "s", startup, at_most=30),
+            Row("from `genimg serve` to the first image", "s", startup, at_most=10),
         ]  # fmt: skip
     return rows
 

@@ -93,6 +93,11 @@ def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     assert grid.size == (74, 74)  # 4 x 4 of 16 pixels, with 2 around each
 
 
+def test_no_process_runs_that_a_cluster_of_its_own_does_without(server):
+    assert server.processes("gcs_server")
+    assert not any(map(server.processes, ("monitor.py", "dashboard.py")))
+
+
 def test_it_is_healthy_and_lists_its_models(client):
     healthy = client.get("/health")
     assert healthy.status_code == 200
@@ -309,7 +314,7 @@ def test_the_dashboard_and_the_alerts_ask_for_what_is_shown(server, client):
     httpx.get(f"{server.url}/v1/models")  # without a key
     assert client.post(f"{SAMPLE}?async=true").status_code == 202
     # its help is there before its first sample
-    until(lambda: "genimg_jobs_total" in {name for name, *_ in scraped(client.get("/metrics").text)})
+    until(lambda: "genimg_jobs_total" in {each[0] for each in scraped(client.get("/metrics").text)})
     samples = scraped(client.get("/metrics").text)
     folder = Path(__file__).parents[2] / "cluster/manifests"
     rules = yaml.safe_load((folder / "alerts.yaml").read_text())["groups"][0]["rules"]
