@@ -160,6 +160,11 @@ class LocalBackend:
         hosts = self._hosts.values()
         return len(hosts) == len(self.settings.models) and all(host.alive for host in hosts)
 
+    @property
+    def megapixels(self) -> float:
+        """That are still to be computed for those who have asked."""
+        return sum(host.megapixels for host in list(self._hosts.values()))
+
     async def check_health(self) -> None:
         """Raise where a model can compute no more."""
         for host in list(self._hosts.values()):

@@ -20,6 +20,7 @@ from cluster.changes import publish
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
+from serving.autoscaling import MEGAPIXELS, ByMegapixels
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.exposition import Counted
@@ -69,12 +70,17 @@ def placed(
         options["num_replicas"] = placement.replicas
     else:
         # Up within seconds of a burst, and down minutes after it: loading takes a while.
-        options["autoscaling_config"] = placement.autoscaling.model_dump() | {
+        scaling = placement.autoscaling.model_dump(exclude={"target_megapixels"})
+        options["autoscaling_config"] = scaling | {
             "metrics_interval_s": 2,
             "look_back_period_s": 10,
             "upscale_delay_s": 5,
-            "downscale_delay_s": 300,
         }
+        if target := placement.autoscaling.target_megapixels:
+            options["autoscaling_config"]["policy"] = {
+                "policy_function": f"{ByMegapixels.__module__}:{ByMegapixels.__name__}",
+                "policy_kwargs": {"target": target},
+            }
     return deployment.options(**options)
 
 
@@ -154,6 +160,9 @@ class _Ingress:
     async def counted(self) -> Counted:
         return Counted(replica(), self.meters.families())
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return {MEGAPIXELS: self.backend.local.megapixels}
+
     async def check_health(self) -> None:
         await self.backend.local.check_health()
 
@@ -219,6 +228,9 @@ class _Model:
 
     async def counted(self) -> Counted:
         return Counted(replica(), self.backend.meters.families())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return {MEGAPIXELS: self.backend.megapixels}
 
     async def _change(self, settings: Settings) -> None:
         models = self.backend.settings.models

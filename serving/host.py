@@ -218,10 +218,14 @@ class Host:
         self._coders.shutdown()
         self._large_coders.shutdown()
 
+    @property
+    def megapixels(self) -> float:
+        """That are still to be computed for those who have asked, given or made."""
+        held = self._small.held() + self._large.held()
+        return sum(share * pixels(weight, work) for share, weight, work in held) / 1e6
+
     def _pixels_waiting(self) -> int:
-        pending = self._small.pending() + self._large.pending()
-        # of what is being decoded only the megapixels are known yet
-        return sum(work.pixels if work else weight * 1_000_000 for weight, work in pending)
+        return sum(pixels(*each) for each in self._small.pending() + self._large.pending())
 
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
         return await asyncio.get_running_loop().run_in_executor(coders, function)
@@ -253,6 +257,11 @@ class Host:
     def _refused(self, number: int, reason: str) -> None:
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
+
+
+def pixels(weight: int, work: Work | None) -> int:
+    """Of a work; of one that is being decoded only the megapixels are known yet."""
+    return work.pixels if work else weight * 1_000_000
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:
