@@ -59,7 +59,7 @@ A = {"ref": "a"}
          "ingress.autoscaling.target_megapixels=0"),
         ({"models": [A], "ingress":
             {"autoscaling": {"target_megapixels": 2, "target_ongoing_requests": 2}}},
-         "ingress.autoscaling: target_megapixels and target_ongoing_requests are both given; leave"),
+         "ingress.autoscaling: target_megapixels and target_ongoing_requests are both given;"),
         ({"models": [A], "ingress": {"autoscaling": {"min_replicas": 3}}},
          "ingress.autoscaling: min_replicas=3 is more than max_replicas=1"),
     ],
