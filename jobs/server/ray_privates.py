@@ -25,6 +25,8 @@ FLAGS = {
     # Once for the loss, once to find that nobody listens there any more, once for the other.
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # Three in a row that fail, and a lost proxy is replaced.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # Of each request a line that a process in Python parses; the replicas count them already.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # What HAProxy holds of a request, so as to give it to another: more is copied more slowly.

@@ -70,18 +70,20 @@ class Load:
                 name, ask = ASKS[each % len(ASKS)]
                 client.headers["Authorization"] = f"Bearer {self.key}"
                 down = self.proxy_is_down
+                answer = None
                 try:
                     answer = ask(client, each)
                 except httpx.TransportError as error:
-                    if down or self.proxy_is_down:
-                        self.lost_with_proxy += 1
-                        time.sleep(0.1)
-                    else:
-                        self.failures.append(f"{time.strftime('%X')} {name}: {error!r}")
-                    continue
-                self.answers[name, answer.status_code] += 1
-                if answer.status_code != 200:
-                    self.failures.append(f"{time.strftime('%X')} {name}: {answer.text[:200]}")
+                    failure = repr(error)
+                else:
+                    self.answers[name, answer.status_code] += 1
+                    failure = answer.text[:200] if answer.status_code != 200 else ""
+                lost = answer is None or answer.status_code == 503
+                if failure and lost and (down or self.proxy_is_down):
+                    self.lost_with_proxy += 1
+                    time.sleep(0.1)
+                elif failure:
+                    self.failures.append(f"{time.strftime('%X')} {name}: {failure}")
 
 
 Ask = Callable[[httpx.Client, int], httpx.Response]
