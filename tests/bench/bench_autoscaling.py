@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from bench_serving import free_port, process
 from matplotlib.figure import Figure
 from measuring import Row
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from servers import free_port, process
 
 PICTURE = Path(__file__).parents[2] / "docs" / "autoscaling.png"
 SIDE = 500  # pixels of the image that is denoised again and again
