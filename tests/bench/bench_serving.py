@@ -75,6 +75,7 @@ def in_precision(place: str, precision: str, rounds: int, quick: bool, alone: bo
         began = time.monotonic()
         servers = [stack.enter_context(server(place, cores, precision))]
         startup = time.monotonic() - began
+        time.sleep(0 if quick else 5)  # in which it tries sizes of passes
         for start in chain(*others.values()):
             servers[-1].stop()
             servers.append(stack.enter_context(start()))
