@@ -309,7 +309,7 @@ def test_the_dashboard_and_the_alerts_ask_for_what_is_shown(server, client):
     httpx.get(f"{server.url}/v1/models")  # without a key
     assert client.post(f"{SAMPLE}?async=true").status_code == 202
     # its help is there before its first sample
-    until(lambda: "genimg_jobs_total" in {name for name, *_ in scraped(client.get("/metrics").text)})
+    until(lambda: "genimg_jobs_total" in {each[0] for each in scraped(client.get("/metrics").text)})
     samples = scraped(client.get("/metrics").text)
     folder = Path(__file__).parents[2] / "cluster/manifests"
     rules = yaml.safe_load((folder / "alerts.yaml").read_text())["groups"][0]["rules"]
