@@ -47,6 +47,13 @@ class Meters:
         )
         self.jobs = Counter("jobs", "Jobs ended here.", ["operation", "state"], **own)
         self.version = Gauge("served_version", "Version that answers.", ["model"], **own)
+        self.bytes = Gauge("loaded_bytes", "Bytes of weights in memory.", ["model"], **own)
+        self.loads = Counter(
+            "loads", "Models loaded, at the start or when asked for.", ["model"], **own
+        )
+        self.evictions = Counter(
+            "evictions", "Models given up to make room for others.", ["model"], **own
+        )
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
         self.refused = Counter(
             "swaps_refused", "Versions that could not be served.", ["model"], **own
@@ -85,8 +92,8 @@ class Meters:
         return list(self.registry.collect())
 
     def forget(self, model: str) -> None:
-        """Show no state of a reference that is not served any more; what was counted stays."""
-        for each in (self.queue, self.pixels, self.version):
+        """Show no state of a reference that is not in memory any more; what was counted stays."""
+        for each in (self.queue, self.pixels, self.version, self.bytes):
             each.remove(model)
 
 
@@ -102,6 +109,8 @@ class ModelMeters:
             name: meters.stages.labels(model, name) for name in ("queue", "compute", "encode")
         }
         self.version = meters.version.labels(model)
+        self.bytes = meters.bytes.labels(model)
+        self.loads = meters.loads.labels(model)
         self.swaps = meters.swaps.labels(model)
         self.refused = meters.refused.labels(model)
         self.unreachable = meters.unreachable.labels(model)

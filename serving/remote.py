@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Mapping
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from cluster.versions import parse_reference
 from serving.backend import LocalBackend, choose, loading, usable, wanted_of
 from serving.errors import ApiError
+from serving.model_settings import ModelSettings
 from serving.passes import Tell
 from serving.requests import Answer, ModelInfo, Partial, Request, Show
-from serving.settings import ModelSettings, Placement, Settings
+from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +28,28 @@ _INFO_S = 1.0  # seconds that a model of its own has to say what it is
 _AGAIN_S = 0.05  # after a replica that cannot say it any more
 
 
-def local_backend(
-    settings: Settings, models: Sequence[ModelSettings], placement: Placement
-) -> LocalBackend:
-    """A backend, not loaded yet, of some of the models, on the GPU that Ray assigns if any."""
-    some = settings.model_copy(update={"models": tuple(models)})
-    return LocalBackend(some, device=None if placement.num_gpus else "cpu")
+def local_backend(settings: Settings, handles: Collection[str]) -> LocalBackend:
+    """A backend, not loaded yet, of the models that the ingress has, on the GPU that Ray assigns
+    if any; handles: references of the others."""
+    device = None if settings.ingress.num_gpus else "cpu"
+    elsewhere = {parse_reference(ref)[0] for ref in handles}
+    return LocalBackend(in_ingress(settings, handles), device=device, elsewhere=elsewhere)
+
+
+def backend_of(settings: Settings, model: ModelSettings) -> LocalBackend:
+    """A backend, not loaded yet, of a model of its own."""
+    return LocalBackend(of_its_own(settings, model), device=None if model.num_gpus else "cpu")
+
+
+def in_ingress(settings: Settings, handles: Collection[str]) -> Settings:
+    """Settings without the models of their own."""
+    here = tuple(model for model in settings.models if model.ref not in handles)
+    return settings.model_copy(update={"models": here})
+
+
+def of_its_own(settings: Settings, model: ModelSettings) -> Settings:
+    """Settings with nothing but a model of its own."""
+    return settings.model_copy(update={"models": (model,), "discover": (), "memory": None})
 
 
 class RemoteModel:
@@ -134,8 +152,7 @@ class ComposedBackend:
     def __init__(self, settings: Settings, handles: Mapping[str, Handle]) -> None:
         """handles: of those deployments, by the models' references."""
         self.settings = settings
-        here = [model for model in settings.models if model.ref not in handles]
-        self.local = local_backend(settings, here, settings.ingress)
+        self.local = local_backend(settings, handles)
         self.remote = {
             model.ref: RemoteModel(model, handles[model.ref])
             for model in settings.models
@@ -167,8 +184,9 @@ class ComposedBackend:
     async def _known(self) -> list[ModelInfo]:
         infos = {info.id: info for info in await self.local.models()}
         infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
-        known = (infos.get(model.ref) for model in self.settings.models)
-        return [info for info in known if info]  # not what has just come or gone
+        named = [model.ref for model in self.settings.models]
+        order = dict.fromkeys([*named, *infos])  # those that were found come last
+        return [infos[ref] for ref in order if ref in infos]  # not what has just come or gone
 
     def ready(self) -> bool:
         """Whether every model could be asked when `models` was called last."""
@@ -176,6 +194,5 @@ class ComposedBackend:
 
     async def change(self, settings: Settings) -> None:
         """As of LocalBackend."""
-        here = tuple(model for model in settings.models if model.ref not in self.remote)
-        await self.local.change(settings.model_copy(update={"models": here}))
+        await self.local.change(in_ingress(settings, self.remote))
         self.settings = settings

@@ -103,11 +103,15 @@ class Rejected:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A served reference. Until it is ready only its id and name are known."""
+    """A served reference. While it is loading only its id and name are known.
+
+    state: asleep: it can be asked, and is loaded, or its replica started, first; broken: it cannot
+        be loaded, as `rejected` says
+    """
 
     id: str  # the reference as configured
     name: str
-    state: Literal["ready", "loading"] = "loading"
+    state: Literal["ready", "loading", "asleep", "broken"] = "loading"
     version: int | None = None
     capabilities: tuple[str, ...] = ()  # operations that it can do
     honours: Mapping[str, tuple[str, ...]] = field(
@@ -123,6 +127,7 @@ class ModelInfo:
     grammar: str | None = None  # of the texts that it has learnt from, where they have one
     directions: tuple[str, ...] = ()  # in which it can move what it draws, by their attributes
     precision: Precision | None = None  # in which it computes
+    bytes: int | None = None  # that its weights take in memory
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601
     rejected: Rejected | None = None

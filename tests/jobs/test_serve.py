@@ -125,7 +125,7 @@ CONFIGS = [
     (with_application(import_path="serving.nothing:build"), "'serving.nothing:build'", "No mod"),
     (with_application(import_path="serving.app"), "import_path='serving.app'", "cannot be"),
     (with_application(import_path="os:getcwd"), "import_path='os:getcwd'", "not a function of"),
-    (with_args(models=[]), "models=[]", "at least 1 item"),
+    (with_args(models=[]), "nothing is served", "give models, or discover"),
     (with_args(models="dcgan"), "models='dcgan'"),
     (with_args(modles=[]), "unknown key 'modles'", "did you mean 'models'?"),
     (with_args(models=[{"name": "dcgan"}]), "models.0.ref is missing"),

@@ -90,7 +90,7 @@ def test_models_come_and_go_under_load_and_no_request_fails(trained):
             await backend.call("shapes@1", Request(Sample()))
         with pytest.raises(ApiError, match="at most 4 images"):
             await backend.call(None, Request(Sample(n=5)))
-        while backend._leaving:
+        while backend._shelf.room.leaving:
             await asyncio.sleep(0.01)
 
     asyncio.run(scenario())

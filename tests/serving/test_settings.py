@@ -30,8 +30,17 @@ A = {"ref": "a"}
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({}, "models is missing; give it"),
-        ({"models": []}, "models=[]: tuple should have at least 1 item"),
+        ({}, "nothing is served; give models, or discover"),
+        ({"models": []}, "nothing is served; give models, or discover"),
+        ({"discover": ["gan-*@7"]},
+         "discover.0.names='gan-*@7': behind the @ give an alias, as in gan-*@production"),
+        ({"discover": ["a/*"]}, "discover.0.names='a/*': give a NAME with * and ? in it"),
+        ({"discover": [{"names": "*", "max_que": 1}]},
+         "unknown key 'discover.0.max_que'; did you mean 'max_queue'?"),
+        ({"models": [A], "memory": 0}, "memory=0: input should be greater than or equal to 1"),
+        ({"models": [{"ref": "a", "placement": "own", "resident": False}]},
+         "models.0: a: resident=false has no effect in replicas of its own; give "
+         "autoscaling.min_replicas=0"),
         ({"models": [A], "pol_s": 1}, "unknown key 'pol_s'; did you mean 'poll_s'?"),
         ({"models": [{"ref": "a", "max_batch": 4}]},
          "unknown key 'models.0.max_batch'; did you mean 'max_batch_size'?"),
