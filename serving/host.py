@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -179,8 +180,9 @@ class Host:
 
     @property
     def bytes(self) -> int:
-        """Of the weights in memory."""
-        return self.served.bytes
+        """Of the weights in memory; none once this is closed."""
+        served = self._served
+        return served.bytes if served else 0
 
     def info(self) -> ModelInfo:
         """What is served now; made anew only where that changes, for every request asks."""
@@ -267,7 +269,9 @@ class Host:
 
 
 def give_back_memory() -> None:
-    """Let the system have what was freed: allocators keep it for themselves else."""
+    """Let the system have what is not used any more. A traceback that some import has left keeps
+    an engine until Python looks for cycles; allocators keep what was freed for themselves."""
+    gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if sys.platform == "linux":

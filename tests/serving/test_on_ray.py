@@ -56,6 +56,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             {"ref": "shapes@2", "max_queue": 1, "max_batch_size": 1},
             {"ref": "denoiser", "placement": "own", "num_cpus": 0.5, "max_queue": 8},
         ],
+        "discover": ["found-*"],
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
         "log_format": "json",
@@ -397,6 +398,30 @@ def test_a_config_file_is_read_again_under_load(server, client):
         until(lambda: served() == {(PRODUCTION, "shapes@2", "denoiser")})
         until(lambda: statuses(5) == {200})
         until(lambda: client.post(DENOISE, **image).status_code == 200)
+    assert crowd.statuses.keys() == {200}
+
+
+def test_a_model_that_comes_into_the_registry_is_served_by_all_replicas_until_it_goes(
+    server, client, models
+):
+    def answers() -> set[int]:
+        return {client.post(SAMPLE, json={"model": "found-1"}).status_code for _ in range(6)}
+
+    def copy(number: int) -> Path:
+        version = models.fetch(models.get("shapes", number))
+        folder = server.registry.parent / f"to-find-{number}"
+        return shutil.copytree(version, folder, ignore=lambda *_: ["version.json"])
+
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking(clients=2):
+        assert answers() == {404}
+        models.register("found-1", copy(1), {}, {})
+        until(lambda: answers() == {200})
+        listed = client.get("/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == [PRODUCTION, "shapes@2", "denoiser", "found-1"]
+        models.remove("found-1@1")
+        until(lambda: answers() == {404})
+        crowd.wait_for(50)
     assert crowd.statuses.keys() == {200}
 
 
