@@ -17,6 +17,7 @@ from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.shelf import Shelf
+    from serving.sides import Sides
     from serving.stock import Stock
 
 
@@ -62,6 +63,7 @@ class LocalBackend:
         self.elsewhere = frozenset(elsewhere)
         self._shelf: Shelf | None = None
         self._stock: Stock | None = None
+        self._sides: Sides | None = None
 
     def load(self) -> None:
         """Load and warm up what is resident, and look what else there is; takes seconds, in any
@@ -70,6 +72,7 @@ class LocalBackend:
         Raises what Host raises; the models before the one that failed are then closed.
         """
         from serving.shelf import Shelf  # torch comes with it
+        from serving.sides import Sides
         from serving.stock import Stock
 
         shelf = Shelf(self.settings, self.meters, self.device)
@@ -80,7 +83,7 @@ class LocalBackend:
             raise
         self._stock = Stock(shelf, self.elsewhere)
         self._stock.look()
-        self._shelf = shelf
+        self._shelf, self._sides = shelf, Sides(shelf, self.meters)
 
     async def change(self, settings: Settings) -> None:
         """Serve other models, or by other limits, between two requests.
@@ -106,6 +109,7 @@ class LocalBackend:
             infos = [each for each in await self.models() if each.id not in broken]
             chosen = choose(usable(infos, request.caller), model, *wanted_of(request))
             assert self._shelf, "what is chosen is loaded, or can be"
+            assert self._sides, "it is loaded"
             try:
                 host = await self._shelf.take(chosen.id)
             except ApiError as error:
@@ -115,7 +119,7 @@ class LocalBackend:
             else:
                 break
         try:
-            return await host.call(request, tell, show)
+            return await self._sides.call(chosen.id, host, request, tell, show)
         finally:
             self._shelf.release(host)
 

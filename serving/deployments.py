@@ -164,7 +164,7 @@ class _Model:
         listening.keep_inside()
         settings, seen = await asyncio.to_thread(following.newest, settings)
         self.ref = model.ref
-        self.backend = backend_of(settings, model)
+        self.backend = backend_of(settings, self.ref)
         logs.opened(settings, self.backend.meters)
         await asyncio.to_thread(load, self.backend, model)
         follows = following.follow(settings, seen, self._change, self.backend.meters)
@@ -212,8 +212,7 @@ class _Model:
         return Counted(replica(), self.backend.meters.families())
 
     async def _change(self, settings: Settings) -> None:
-        (model,) = self.backend.settings.models
-        await self.backend.change(of_its_own(settings, model))
+        await self.backend.change(of_its_own(settings, self.ref))
 
     async def check_health(self) -> None:
         await self.backend.check_health()

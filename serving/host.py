@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
-import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 
 from cluster.fallback import over
@@ -22,7 +19,6 @@ from cluster.versions import Version, parse_reference
 from genimg import bundled, checkpoint, recipes
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import OPERATIONS, Kind
 from genimg.precision import resolved
 from serving.about import described, on, weight_of
 from serving.errors import ApiError, cannot, of_input
@@ -32,6 +28,7 @@ from serving.partials import watched
 from serving.passes import FULL, Passes, Tell, closed
 from serving.requests import Answer, ModelInfo, Rejected, Request, Show
 from serving.settings import Limits
+from serving.warming import give_back_memory, warm_up
 from serving.watcher import Watcher, target_of
 from serving.work import Made, Work, check, compute, finish, planned, weight
 
@@ -39,6 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL = 1  # megapixels begun up to which a request is not large
+_WAIT_S = 0.005  # between two looks whether a pass may begin
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 
 
@@ -70,17 +68,24 @@ class Host:
         cache: Path | None = None,
         first: Version | None = None,
         refuse: Callable[[int], None] = lambda size: None,
+        label: str = "",
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
         """device: as for Engine.load; cache: where versions of a far registry are kept.
 
         first: to begin with, whatever the reference names
         refuse: raises InputError where the weights of a version take too many bytes
+        label: what its meters and threads are called; without one as the reference
+        waits: whether no pass is to begin now
         """
         self.settings = settings
         self.limits = limits or Limits()
         self.device = device
         self.cache = cache
         self.refuse = refuse
+        self.label = label or settings.ref
+        self._waits = waits
+        self._closing = threading.Event()
         self._registry = over(registry, bundled.FOLDER)
         self._rejected: Rejected | None = None
         self._info: tuple[tuple[_Served, Rejected | None], ModelInfo] | None = None
@@ -88,14 +93,14 @@ class Host:
             number = target_of(self._registry, settings.ref).number
             first = self._registry.get(parse_reference(settings.ref)[0], number)
         self._served: _Served | None = self._loaded(first)
-        self._coders = ThreadPoolExecutor(_CODERS, f"coder {settings.ref}")
+        self._coders = ThreadPoolExecutor(_CODERS, f"coder {self.label}")
         # whose images take seconds to decode, with which no small one is to wait
-        self._large_coders = ThreadPoolExecutor(1, f"large coder {settings.ref}")
-        self._meters = (meters or Meters()).for_model(settings.ref)
+        self._large_coders = ThreadPoolExecutor(1, f"large coder {self.label}")
+        self._meters = (meters or Meters()).for_model(self.label)
         self._small, self._large = (
             Passes[Work, Made](
-                compute, finish, coders, settings.max_queue,
-                f"{kind} {settings.ref}", self._meters.batch.observe,
+                self._compute, finish, coders, settings.max_queue,
+                f"{kind} {self.label}", self._meters.batch.observe,
             )
             for kind, coders in (
                 ("engine", self._coders), ("large works of", self._large_coders)
@@ -218,6 +223,7 @@ class Host:
     def close(self) -> None:
         """Stop watching and computing, and give the memory back; requests that wait fail with 503,
         as do those that come."""
+        self._closing.set()
         self._watcher.close()
         self._small.close()
         self._large.close()
@@ -233,6 +239,11 @@ class Host:
 
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
         return await asyncio.get_running_loop().run_in_executor(coders, function)
+
+    def _compute(self, parts: list[tuple[Work, int, int]]) -> None:
+        while self._waits() and not self._closing.is_set():
+            time.sleep(_WAIT_S)
+        compute(parts)
 
     def _loaded(self, version: Version) -> _Served:
         folder = self._registry.fetch(version, self.cache)
@@ -266,52 +277,3 @@ class Host:
         """A version that should be served cannot be."""
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
-
-
-def give_back_memory() -> None:
-    """Let the system have what is not used any more. A traceback that some import has left keeps
-    an engine until Python looks for cycles; allocators keep what was freed for themselves."""
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library than GNU's has none
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def warm_up(engine: Engine, max_batch: int) -> None:
-    """Run an engine at the batch sizes 1 and `max_batch`, and find out what sizes it may have.
-
-    Raises InputError where it is no use.
-    """
-    for name, network in engine.networks.items():
-        if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-            raise InputError(f"the {name} has weights that are no finite numbers")
-    engine.settle()
-    engine.share()
-    data = engine.recipe.data
-    noise = np.random.default_rng(0).integers(
-        0, 256, (data.size, data.size, data.channels), np.uint8
-    )
-    left_half = np.zeros((data.size, data.size, 1), np.uint8)
-    left_half[:, : data.size // 2] = 255
-    for name, ability in engine.abilities.items():
-        operation = OPERATIONS[name]
-        if operation.gives is Kind.PICTURES and not operation.takes:
-            for rows in (1, max_batch):
-                made = engine(operation.validated({"n": rows, "seed": 0})).images
-                if made.shape != (rows, *noise.shape):
-                    raise InputError(f"{rows} samples have the shape {list(made.shape)}")
-        elif operation.takes.get("image") is Kind.PICTURE and "image" in ability.takes:
-            beside: dict[str, Any] = {
-                key: left_half if operation.takes[key] is Kind.MASK else noise
-                for key in operation.beside
-            }
-            quickly = {"quality": 50, "starts": 1, "iterations": 1}
-            told = {key: value for key, value in quickly.items() if key in ability.conditions}
-            made = engine(operation.validated(told), image=noise, **beside)
-            sides = tuple(ability.scale * side for side in noise.shape[:2])
-            if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
-                raise InputError(f"the result of {name} has not the shape of the given image")
-        elif operation.takes.get("image") is Kind.FRAMES:
-            engine(operation.validated({"frames": 1}), image=noise[None])

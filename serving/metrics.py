@@ -54,6 +54,22 @@ class Meters:
         self.evictions = Counter(
             "evictions", "Models given up to make room for others.", ["model"], **own
         )
+        self.side_requests = Counter(
+            "side_requests",
+            "Requests to models with a canary or a shadow, by who computed them.",
+            ["model", "side", "version", "status"],
+            **own,
+        )
+        self.side_seconds = Histogram(
+            "side_seconds",
+            "Time of those that went well.",
+            ["model", "side", "version"],
+            buckets=_SECONDS,
+            **own,
+        )
+        self.shadow_dropped = Counter(
+            "shadow_dropped", "Requests that were not copied to a shadow.", ["model"], **own
+        )
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
         self.refused = Counter(
             "swaps_refused", "Versions that could not be served.", ["model"], **own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,30 @@ class Computing(Section):
     """float32 or bfloat16; auto takes bfloat16 where the hardware multiplies it natively"""
 
 
+class Beside(Section):
+    version: int | str
+    """number or alias of another version of the model"""
+
+    @field_validator("version")
+    @classmethod
+    def is_a_version(cls, version: int | str) -> int | str:
+        try:
+            parse_reference(f"any@{version}")
+        except RegistryError:
+            raise ValueError("give a number, or an alias") from None
+        return version
+
+
+class Canary(Beside):
+    share: float = Field(ge=0, le=1)
+    """of the requests, which it answers; the same request with a seed is answered by the same"""
+
+
+class Shadow(Beside):
+    share: float = Field(1.0, ge=0, le=1)
+    """of the requests, which it computes once more for nobody, while nobody is answered"""
+
+
 class ModelSettings(Placement, Computing):
     ref: str
     """NAME (the newest version), NAME@ALIAS or NAME@7; what clients give as `model`"""
@@ -30,6 +54,10 @@ class ModelSettings(Placement, Computing):
     resident: bool = True
     """in memory from the start; false: loaded once it is asked for, and given up again where
     another needs the memory"""
+    canary: Canary | None = None
+    """another version, which answers a share of the requests"""
+    shadow: Shadow | None = None
+    """another version, which computes what was answered once more, and is only counted"""
 
     @field_validator("ref")
     @classmethod
@@ -55,9 +83,35 @@ class ModelSettings(Placement, Computing):
             )
         return self
 
+    @model_validator(mode="after")
+    def beside_what_is_there(self) -> Self:
+        if (self.canary or self.shadow) and not self.resident:
+            key = "canary" if self.canary else "shadow"
+            raise ValueError(f"{self.ref}: {key} needs resident: true")
+        return self
+
     @property
     def name(self) -> str:
         return parse_reference(self.ref)[0]
+
+    @property
+    def placed(self) -> dict[str, Any]:
+        """Where it is."""
+        return {key: getattr(self, key) for key in ("placement", *Placement.model_fields)}
+
+    @property
+    def alone(self) -> ModelSettings:
+        """Without what is beside it."""
+        return self.model_copy(update={"canary": None, "shadow": None})
+
+    def besides(self) -> dict[str, ModelSettings]:
+        """What else of the model is served, by the keys that say so."""
+        given = {"canary": self.canary, "shadow": self.shadow}
+        return {
+            key: self.alone.model_copy(update={"ref": f"{self.name}@{each.version}"})
+            for key, each in given.items()
+            if each
+        }
 
 
 class Discovery(Computing):

@@ -36,9 +36,10 @@ def local_backend(settings: Settings, handles: Collection[str]) -> LocalBackend:
     return LocalBackend(in_ingress(settings, handles), device=device, elsewhere=elsewhere)
 
 
-def backend_of(settings: Settings, model: ModelSettings) -> LocalBackend:
+def backend_of(settings: Settings, ref: str) -> LocalBackend:
     """A backend, not loaded yet, of a model of its own."""
-    return LocalBackend(of_its_own(settings, model), device=None if model.num_gpus else "cpu")
+    own = of_its_own(settings, ref)
+    return LocalBackend(own, device=None if own.models[0].num_gpus else "cpu")
 
 
 def in_ingress(settings: Settings, handles: Collection[str]) -> Settings:
@@ -47,9 +48,10 @@ def in_ingress(settings: Settings, handles: Collection[str]) -> Settings:
     return settings.model_copy(update={"models": here})
 
 
-def of_its_own(settings: Settings, model: ModelSettings) -> Settings:
+def of_its_own(settings: Settings, ref: str) -> Settings:
     """Settings with nothing but a model of its own."""
-    return settings.model_copy(update={"models": (model,), "discover": (), "memory": None})
+    models = tuple(model for model in settings.models if model.ref == ref)
+    return settings.model_copy(update={"models": models, "discover": (), "memory": None})
 
 
 class RemoteModel:
@@ -101,7 +103,8 @@ class RemoteModel:
             raise ApiError(503, REPLICA_LOST, message, headers={"Retry-After": "1"}) from None
         if isinstance(answer, ApiError):
             raise answer
-        if self.may_sleep and self.info and answer.version != self.info.version:
+        old = self.info
+        if self.may_sleep and old and answer.version != old.version and not old.canary:
             await self.ask(wake=True)
         return answer
 

@@ -52,6 +52,7 @@ class Request:
     files: Mapping[str, bytes] = field(default_factory=dict)
     output: Output = Output()
     caller: Caller = Caller()
+    lot: float | None = None  # of serving.lots, where others are answered together with it
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,17 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another version that is asked beside the one that a reference names."""
+
+    reference: str
+    share: float  # of the requests that it is given
+    state: Literal["ready", "loading", "broken"]
+    version: int | None = None
+    rejected: Rejected | None = None  # why it, or its newer version, cannot be loaded
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """A served reference. While it is loading only its id and name are known.
 
@@ -131,6 +143,8 @@ class ModelInfo:
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601
     rejected: Rejected | None = None
+    canary: Beside | None = None  # answers a share of the requests
+    shadow: Beside | None = None  # computes a share of them once more, for nobody
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from serving.host import Host
 from serving.metrics import Meters
-from serving.slots import Slot
+from serving.slots import SHADOW, Slot
 
 LOOK_S = 0.05  # between two looks whether somebody is still answered
 DRAIN_S = 5.0  # seconds that requests wait for a model which is to make room, at most
@@ -35,6 +35,12 @@ class Room:
         """Of the models in memory that can be asked."""
         with self.lock:
             return [slot.host for slot in self.slots.values() if slot.host]
+
+    def computes(self) -> bool:
+        """Whether anything is computed that somebody waits for."""
+        with self.lock:
+            shadows = {slot.host for slot in self.slots.values() if slot.side == SHADOW}
+            return any(host not in shadows for host in self.busy)
 
     def held(self) -> int:
         """Bytes of all that is in memory."""
@@ -120,17 +126,17 @@ class Room:
             load.done.set_result(host)
 
     def evict(self, slot: Slot, host: Host) -> None:
-        self.end(slot.model.ref, host)
+        self.end(slot.key, host)
         self.meters.evictions.labels(slot.model.ref).inc()
 
-    def end(self, ref: str, host: Host) -> None:
+    def end(self, key: str, host: Host) -> None:
         """Close a host that was put away, and have its memory back."""
         host.close()
         with self.lock:
             self.leaving.discard(host)
-            slot = self.slots.get(ref)
+            slot = self.slots.get(key)
             if slot is None or slot.host is None:
-                self.meters.forget(ref)
+                self.meters.forget(key)
 
     def leave(self, slots: Sequence[Slot]) -> None:
         """Models that are served no more: close their hosts once they have answered. The lock is
@@ -139,13 +145,13 @@ class Room:
         for slot in slots:
             slot.gone = True
             if slot.host:
-                away.append((slot.model.ref, self.put_away(slot)))
+                away.append((slot.key, self.put_away(slot)))
 
         def wait() -> None:
-            for ref, host in away:
+            for key, host in away:
                 while self.busy[host] and not self.closed.is_set():
                     time.sleep(LOOK_S)
-                self.end(ref, host)
+                self.end(key, host)
 
         if away:
             threading.Thread(target=wait, name="leave", daemon=True).start()

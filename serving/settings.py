@@ -105,18 +105,20 @@ class Settings(Section):
     def renewed(self, new: Settings) -> tuple[Settings, list[str]]:
         """(these with what can be had of new ones without a restart, the keys of what cannot).
 
-        Models in the ingress, where to find them and their memory, limits, keys and origins can;
-        models in replicas of their own stay.
+        Models in the ingress, where to find them and their memory, limits, keys and origins can; of
+        models in replicas of their own all but where these are.
         """
         later: list[str] = []
         own = {model.ref: model for model in self.models if model.placement == "own"}
         models = []
         for model in new.models:
-            if model.placement == "own" or model.ref in own:
-                later += [f"models ({model.ref})"] if model != own.get(model.ref) else []
-                models += [own.pop(model.ref)] if model.ref in own else []
-            else:
+            old = own.pop(model.ref, None)
+            stays = model.placed == old.placed if old else model.placement == "ingress"
+            if stays:
                 models.append(model)
+            else:
+                later.append(f"models ({model.ref})")
+                models += [old] if old else []
         later += [f"models ({ref})" for ref in own]
         models += own.values()
         limits = new.limits.model_copy(update={"upload_s": self.limits.upload_s})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
@@ -22,7 +23,7 @@ from serving.model_settings import ModelSettings
 from serving.requests import ModelInfo
 from serving.room import Room
 from serving.settings import Settings
-from serving.slots import Load, Slot
+from serving.slots import CANARY, SHADOW, Load, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,12 @@ class Shelf:
                 }
                 self.settings, self.room.memory = settings, settings.memory
                 self.replace(new | found)
+                for model in settings.models:
+                    self.room.slots[model.ref].model = model
                 for host in self.room.hosts():
                     host.limits = settings.limits
             self._begun = True
+            self.begin_besides()
             self.room.settle()
 
     def _made(self, settings: Settings) -> dict[str, Slot]:
@@ -78,14 +82,18 @@ class Shelf:
         try:
             for model in settings.models:
                 slot = self.room.slots.get(model.ref)
-                if slot is None or slot.found or slot.model != model:
+                if slot is None or slot.found or slot.model.alone != model.alone:
                     slot = Slot(model)
                     if model.resident:
-                        slot.host = self._host(settings, model)
+                        slot.host = self._host(settings, slot)
                         begun.append(slot.host)
                     else:
                         slot.look(self.registry, self.device, settings.poll_s)
                 slots[model.ref] = slot
+                for side, beside in model.besides().items():
+                    slot = Slot(beside, of=model.ref, side=side)
+                    old = self.room.slots.get(slot.key)
+                    slots[slot.key] = old if old and old.model == beside else slot
             refuse_too_much(settings, slots.values())
         except BaseException:
             for host in begun:
@@ -95,14 +103,15 @@ class Shelf:
             raise
         return slots
 
-    def _host(self, settings: Settings, model: ModelSettings, first: Version | None = None) -> Host:
+    def _host(self, settings: Settings, slot: Slot, first: Version | None = None) -> Host:
         def refuse(size: int) -> None:
-            if not model.resident and (reason := self.room.too_large(size)):
+            if (slot.side or not slot.model.resident) and (reason := self.room.too_large(size)):
                 raise InputError(reason)
 
         return Host(
-            model, settings.registry, settings.limits, settings.poll_s, self.meters, self.device,
-            first=first, refuse=refuse,
+            slot.model, settings.registry, settings.limits, settings.poll_s, self.meters,
+            self.device, first=first, refuse=refuse, label=slot.key,
+            waits=self.room.computes if slot.side == SHADOW else lambda: False,
         )  # fmt: skip
 
     def replace(self, slots: dict[str, Slot]) -> None:
@@ -116,11 +125,27 @@ class Shelf:
         if not self._begun:
             return [ModelInfo(model.ref, model.name) for model in self.settings.models]
         with self.room.lock:
-            return [self._told(slot) for slot in self.room.slots.values()]
+            return [self._told(slot) for slot in self.room.slots.values() if not slot.side]
 
     def _told(self, slot: Slot) -> ModelInfo:
         reason = None if slot.host else self.room.too_large(slot.bytes)
-        return slot.told(reason)
+        info = slot.told(reason)
+        canary, shadow = slot.model.canary, slot.model.shadow
+        if not (canary or shadow):
+            return info
+        return dataclasses.replace(
+            info,
+            canary=self._beside(slot.key, CANARY).told_beside(canary.share) if canary else None,
+            shadow=self._beside(slot.key, SHADOW).told_beside(shadow.share) if shadow else None,
+        )
+
+    def _beside(self, ref: str, side: str) -> Slot:
+        return self.room.slots[f"{ref} ({side})"]
+
+    def model(self, ref: str) -> ModelSettings | None:
+        """How a model is served; None where it is not any more."""
+        slot = self.room.slots.get(ref)
+        return slot.model if slot else None
 
     def ready(self) -> bool:
         """Whether every resident model can be asked."""
@@ -152,6 +177,24 @@ class Shelf:
                     self.release(load.done.result())  # it was counted as ours
             raise
 
+    def take_beside(self, ref: str, side: str, operation: str) -> Host | None:
+        """As `take`, of its canary or shadow, if that is in memory and can do an operation."""
+        with self.room.lock:
+            slot = self.room.slots.get(f"{ref} ({side})")
+            if not (slot and slot.host and slot.host.alive and slot.host.info().can(operation)):
+                return None
+            self.room.busy[slot.host] += 1
+            return slot.host
+
+    def begin_besides(self) -> None:
+        """Load what is beside others and not there, unless it was refused a short while ago."""
+        with self.room.lock:
+            for slot in self.room.slots.values():
+                refused = slot.refusal and slot.refusal.holds
+                if slot.side and not (slot.host or slot.load or refused):
+                    slot.load = Load()
+                    self._loader.submit(self._load, slot, slot.load)
+
     def release(self, host: Host) -> None:
         """A host that was taken is not needed any more."""
         with self.room.lock:
@@ -178,7 +221,7 @@ class Shelf:
                 return
             if not self.room.made_for(slot):
                 with self.room.lock:
-                    if load.waiting and not self.room.closed.is_set():
+                    if (load.waiting or slot.side) and not self.room.closed.is_set():
                         self._loader.submit(self._load, slot, load)  # behind all others
                         return
                 raise model_gone(slot.model.ref)  # told to nobody
@@ -203,7 +246,7 @@ class Shelf:
         if slot.gone or self.room.closed.is_set():
             raise model_gone(ref)
         try:
-            return self._host(self.settings, slot.model)
+            return self._host(self.settings, slot)
         except StorageError as error:
             logger.warning("%s: cannot be loaded now (%s)", ref, error)
             message = f"model={ref!r}: the registry cannot be read now; try again"
@@ -213,10 +256,10 @@ class Shelf:
             with self.room.lock:
                 refusal = slot.refuse(slot.target, error, self.settings.poll_s)
             logger.warning("%s: cannot be loaded (%s)", ref, refusal.reason)
-            self.meters.refused.labels(ref).inc()
+            self.meters.refused.labels(slot.key).inc()
         if slot.good:
             try:
-                host = self._host(self.settings, slot.model, slot.good)
+                host = self._host(self.settings, slot, slot.good)
                 host.refused(refusal.version, refusal.reason)
                 return host
             except Exception as error:

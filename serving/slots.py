@@ -12,8 +12,10 @@ from cluster.versions import Version
 from serving.about import looked_up
 from serving.host import Host
 from serving.model_settings import ModelSettings
-from serving.requests import ModelInfo, Rejected
+from serving.requests import Beside, ModelInfo, Rejected
 from serving.watcher import LONGEST_PAUSE, Target, target_of
+
+CANARY, SHADOW = "canary", "shadow"  # what a slot beside another is
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Slot:
     """A served reference. Its fields are changed with the lock held (serving.room).
 
     found: by discovery
+    of, side: of a canary or shadow the reference that it is beside of, and which it is
     info: what was known of it last
     good: the version that was in memory last, which goes on where a newer one cannot be loaded
     used: when a request was given to it last, time.monotonic()
@@ -52,6 +55,8 @@ class Slot:
 
     model: ModelSettings
     found: bool = False
+    of: str = ""
+    side: str = ""
     info: ModelInfo | None = None
     target: Target | None = None
     good: Version | None = None
@@ -60,6 +65,11 @@ class Slot:
     refusal: Refusal | None = None
     used: float = 0.0
     gone: bool = False
+
+    @property
+    def key(self) -> str:
+        """What it is known by in this process, and to its meters."""
+        return f"{self.of} ({self.side})" if self.side else self.model.ref
 
     @property
     def bytes(self) -> int:
@@ -79,6 +89,18 @@ class Slot:
         rejected = Rejected(self.refusal.version, self.refusal.reason)
         return replace(
             info, state="broken" if self.refusal.holds else info.state, rejected=rejected
+        )
+
+    def told_beside(self, share: float) -> Beside:
+        """What is said of a canary or shadow."""
+        info = self.told()
+        refused = self.refusal is not None and not self.host
+        return Beside(
+            self.model.ref,
+            share,
+            "ready" if self.host else "broken" if refused else "loading",
+            info.version,
+            info.rejected,
         )
 
     def look(self, registry: Registry, device: str | None, poll_s: float) -> None:

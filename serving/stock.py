@@ -40,7 +40,9 @@ class Stock:
         """Look now, and from now on; in any thread."""
         self._look()
         settings = self.shelf.settings
-        sees = settings.discover or not all(model.resident for model in settings.models)
+        sees = settings.discover or any(
+            not model.resident or model.canary or model.shadow for model in settings.models
+        )
         if sees and self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watch models", daemon=True)
             self._thread.start()
@@ -65,17 +67,17 @@ class Stock:
             absent = [slot for slot in self.shelf.room.slots.values() if not slot.host]
         for slot in absent:
             self._look_at(slot)
+        self.shelf.begin_besides()
         self.shelf.room.settle()
 
     def _look_at(self, slot: Slot) -> None:
-        ref = slot.model.ref
         try:
             slot.look(self.shelf.registry, self.shelf.device, self.shelf.settings.poll_s)
         except (StorageError, Unknown):
-            self.shelf.meters.unreachable.labels(ref).inc()
+            self.shelf.meters.unreachable.labels(slot.key).inc()
         except Exception as error:  # a version may be broken in any way; /v1/models tells it
-            self.shelf.meters.refused.labels(ref).inc()
-            logger.warning("%s: is refused (%s)", ref, error)
+            self.shelf.meters.refused.labels(slot.key).inc()
+            logger.warning("%s: is refused (%s)", slot.key, error)
 
     def _discover(self) -> None:
         """Add what has come, and let go what has gone."""

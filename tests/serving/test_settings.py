@@ -37,6 +37,12 @@ A = {"ref": "a"}
         ({"discover": ["a/*"]}, "discover.0.names='a/*': give a NAME with * and ? in it"),
         ({"discover": [{"names": "*", "max_que": 1}]},
          "unknown key 'discover.0.max_que'; did you mean 'max_queue'?"),
+        ({"models": [A | {"canary": {"version": "a@b", "share": 0.1}}]},
+         "models.0.canary.version='a@b': give a number, or an alias"),
+        ({"models": [A | {"canary": {"version": 8, "share": 1.5}}]},
+         "models.0.canary.share=1.5: input should be less than or equal to 1"),
+        ({"models": [A | {"shadow": {"version": 8}, "resident": False}]},
+         "models.0: a: shadow needs resident: true"),
         ({"models": [A], "memory": 0}, "memory=0: input should be greater than or equal to 1"),
         ({"models": [{"ref": "a", "placement": "own", "resident": False}]},
          "models.0: a: resident=false has no effect in replicas of its own; give "
