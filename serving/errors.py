@@ -91,7 +91,7 @@ def model_gone(model: str) -> ApiError:
 
 def model_broken(model: str, reason: str, wait_s: float = 1) -> ApiError:
     """503 for one that cannot be loaded; wait_s: seconds until that is tried again."""
-    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s))), "x-should-retry": "false"}
     return ApiError(503, BROKEN, f"model={model!r}: it cannot be loaded: {reason}", headers=headers)
 
 

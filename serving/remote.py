@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Collection, Mapping
+import time
+from collections.abc import AsyncIterable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from cluster.versions import parse_reference
+from cluster.fallback import over
+from cluster.registry import Registry
+from cluster.storage import StorageError
+from cluster.versions import Unknown, parse_reference
+from genimg import bundled
 from serving.backend import LocalBackend, choose, loading, usable, wanted_of
-from serving.errors import ApiError
+from serving.errors import ApiError, model_broken
 from serving.model_settings import ModelSettings
 from serving.passes import Tell
 from serving.requests import Answer, ModelInfo, Partial, Request, Show
@@ -25,6 +31,7 @@ Handle = DeploymentHandle[Any]
 
 REPLICA_LOST = "replica_lost"
 _INFO_S = 1.0  # seconds that a model of its own has to say what it is
+_LOOK_UP_S = 2.0  # between two looks at what a model is that is asleep
 _AGAIN_S = 0.05  # after a replica that cannot say it any more
 
 
@@ -62,8 +69,15 @@ class RemoteModel:
         self.handle = handle
         self.may_sleep = settings.fewest == 0
         self.has_others = settings.fewest > 1
-        self.info: ModelInfo | None = None  # what it said last
+        self.info: ModelInfo | None = None  # what it said last, or the registry of one asleep
         self.answers = self.may_sleep  # whether it did when it was asked last
+        self._look: Callable[[], ModelInfo] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = 0.0  # when, time.monotonic()
+
+    def looks_up(self, look: Callable[[], ModelInfo]) -> None:
+        """What says, in any thread, what it is while it is asleep; asked now and then."""
+        self._look = look
 
     async def call(
         self, request: Request, tell: Tell | None = None, show: Show | None = None
@@ -104,16 +118,22 @@ class RemoteModel:
         if isinstance(answer, ApiError):
             raise answer
         old = self.info
-        if self.may_sleep and old and answer.version != old.version and not old.canary:
+        if (
+            self.may_sleep
+            and old
+            and (old.state != "ready" or (answer.version != old.version and not old.canary))
+        ):
             await self.ask(wake=True)
         return answer
 
     async def ask(self, wake: bool = False) -> None:
         """Renew `info`, if the model answers soon.
 
-        One that may be asleep is asked only to `wake` it, and waited for while it is unknown.
+        One that may be asleep is asked only to `wake` it, and waited for while it is unknown; else
+        it is looked up.
         """
         if self.may_sleep and not wake:
+            await self._look_up()
             return
         patience = None if self.may_sleep and self.info is None else _INFO_S
         response: Any = None
@@ -132,6 +152,26 @@ class RemoteModel:
             self.answers = self.may_sleep
         else:
             self.answers = True
+
+    async def _look_up(self) -> None:
+        """Renew the `info` of a model that has not said yet what it is, if that is soon known."""
+        if self.info and self.info.state == "ready":
+            return
+        if self._looking is None and time.monotonic() >= self._looked + _LOOK_UP_S and self._look:
+            self._looking = asyncio.create_task(self._look_now(self._look))
+        if self._looking:
+            await asyncio.wait({self._looking}, timeout=_INFO_S)
+
+    async def _look_now(self, look: Callable[[], ModelInfo]) -> None:
+        try:
+            info = await asyncio.to_thread(look)
+        except Exception as error:  # of the registry: the model says it, once it is awake
+            logger.info("%s: cannot be looked up: %r", self.ref, error)
+        else:
+            if self.info is None or self.info.state != "ready":
+                self.info = info
+        finally:
+            self._looked, self._looking = time.monotonic(), None
 
 
 async def last_of(
@@ -156,11 +196,32 @@ class ComposedBackend:
         """handles: of those deployments, by the models' references."""
         self.settings = settings
         self.local = local_backend(settings, handles)
+        self._registry: Registry | None = None
         self.remote = {
             model.ref: RemoteModel(model, handles[model.ref])
             for model in settings.models
             if model.ref in handles
         }
+        for model in settings.models:
+            if model.ref in handles and model.fewest == 0:
+                self.remote[model.ref].looks_up(partial(self._looked_up, model))
+
+    def _looked_up(self, model: ModelSettings) -> ModelInfo:
+        """What a model of its own is that is asleep: broken where its version is. Raises
+        RegistryError or StorageError."""
+        from serving.slots import Slot  # torch comes with it
+
+        if self._registry is None:
+            self._registry = over(self.settings.registry, bundled.FOLDER)
+        slot = Slot(model)
+        device = None if model.num_gpus else "cpu"
+        try:
+            slot.look(self._registry, device, self.settings.poll_s)
+        except (StorageError, Unknown):
+            raise
+        except Exception as error:  # which is told
+            logger.warning("%s: is refused (%s)", model.ref, error)
+        return slot.told()
 
     async def call(
         self,
@@ -176,8 +237,12 @@ class ComposedBackend:
             remote = self.remote.values()
             await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
             chosen = choose(usable(await self._known(), request.caller), model, *wanted)
-        if chosen.id in self.remote:
-            return await self.remote[chosen.id].call(request, tell, show)
+        if remote := self.remote.get(chosen.id):
+            if chosen.state == "broken":
+                await remote.ask()  # or it is mended
+                if (info := remote.info) and info.state == "broken":
+                    raise model_broken(info.id, info.rejected.reason if info.rejected else "")
+            return await remote.call(request, tell, show)
         return await self.local.call(chosen.id, request, tell, show)
 
     async def models(self) -> list[ModelInfo]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from cluster.registry import Registry
 from cluster.storage import StorageError
 from cluster.versions import Version
 from serving.about import looked_up
-from serving.host import Host
 from serving.model_settings import ModelSettings
 from serving.requests import Beside, ModelInfo, Rejected
 from serving.watcher import LONGEST_PAUSE, Target, target_of
+
+if TYPE_CHECKING:
+    from serving.host import Host
 
 CANARY, SHADOW = "canary", "shadow"  # what a slot beside another is
 

@@ -145,11 +145,20 @@ def test_replicas_follow_the_load_from_none_and_up(trained, tmp_path):
     with ray_server(tmp_path, args) as server, server.client() as client:
         assert client.get("/health").status_code == 200
         assert server.replicas("denoiser") == []
+        asleep = client.get("/v1/models/denoiser").json()
+        assert [asleep[key] for key in ("state", "version", "capabilities")] == [
+            "asleep", 1, ["denoise"]
+        ]  # fmt: skip
         assert client.post(SAMPLE).status_code == 200
         image = file_of(pixels(16, 16, 3))
-        answer = client.post(DENOISE, content=image)
+        form = {"stream": "true", "partial_images": "1"}
+        answer = client.post("/v1/images/edits", data=form, files={"image": image})
         assert answer.status_code == 200, answer.text
+        assert "image_edit.completed" in answer.text
         assert len(server.replicas("denoiser")) == 1
+        awake = client.get("/v1/models/denoiser").json()
+        assert awake == asleep | {"state": "ready"}
+        assert client.post(DENOISE, content=image).status_code == 200
 
         statuses: Counter[int] = Counter()
 
