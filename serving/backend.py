@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
 from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
-from serving.errors import BROKEN, ApiError, bad_value, cannot, model_broken, model_loading
+from serving.errors import BROKEN, GONE, ApiError, bad_value, cannot, model_broken, model_loading
 from serving.metrics import Meters
 from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request, Show
@@ -104,24 +104,20 @@ class LocalBackend:
         tell: Tell | None = None,
         show: Show | None = None,
     ) -> Answer:
-        broken: set[str] = set()
-        while True:
-            infos = [each for each in await self.models() if each.id not in broken]
-            chosen = choose(usable(infos, request.caller), model, *wanted_of(request))
+        async def chosen(but: Collection[str]) -> ModelInfo:
+            infos = [info for info in await self.models() if info.id not in but]
+            return choose(usable(infos, request.caller), model, *wanted_of(request))
+
+        async def ask(ref: str) -> Answer:
             assert self._shelf, "what is chosen is loaded, or can be"
             assert self._sides, "it is loaded"
+            host = await self._shelf.take(ref)
             try:
-                host = await self._shelf.take(chosen.id)
-            except ApiError as error:
-                if model is not None or error.code not in (BROKEN, "model_not_found"):
-                    raise
-                broken.add(chosen.id)  # the next that can answers
-            else:
-                break
-        try:
-            return await self._sides.call(chosen.id, host, request, tell, show)
-        finally:
-            self._shelf.release(host)
+                return await self._sides.call(ref, host, request, tell, show)
+            finally:
+                self._shelf.release(host)
+
+        return await by_the_first(model, chosen, ask)
 
     async def models(self) -> list[ModelInfo]:
         if self._shelf:
@@ -142,6 +138,27 @@ class LocalBackend:
         if self._shelf:
             self._shelf.close()
         self._shelf = self._stock = None
+
+
+async def by_the_first(
+    asked: str | None,
+    chosen: Callable[[Collection[str]], Awaitable[ModelInfo]],
+    ask: Callable[[str], Awaitable[Answer]],
+) -> Answer:
+    """What the chosen model answers; where none is asked for and it turns out that it cannot be
+    loaded, or has just gone, the next one.
+
+    chosen: the model that comes first, but for some
+    """
+    but: set[str] = set()
+    while True:
+        ref = (await chosen(but)).id
+        try:
+            return await ask(ref)
+        except ApiError as error:
+            if asked is not None or error.code not in (BROKEN, GONE):
+                raise
+            but.add(ref)
 
 
 def loading(reference: str) -> ModelInfo:

@@ -17,7 +17,7 @@ from genimg.errors import InputError
 from genimg.operations import Operation
 from serving.requests import ModelInfo
 
-BROKEN = "model_broken"  # code of an error
+BROKEN, GONE = "model_broken", "model_not_found"  # codes of errors
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -86,7 +86,7 @@ def model_loading(model: str) -> ApiError:
 
 
 def model_gone(model: str) -> ApiError:
-    return ApiError(404, "model_not_found", f"model={model!r}: it is served no more", "model")
+    return ApiError(404, GONE, f"model={model!r}: it is served no more", "model")
 
 
 def model_broken(model: str, reason: str, wait_s: float = 1) -> ApiError:

@@ -203,6 +203,7 @@ class Host:
 
     def show(self) -> None:
         """Have the meters show its state, and not that of another host of the same reference."""
+        self._meters.show()
         self._meters.version.set(self.served.version.number)
         self._meters.bytes.set(self.served.bytes)
         self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)

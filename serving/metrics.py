@@ -118,18 +118,24 @@ class ModelMeters:
 
     def __init__(self, meters: Meters, model: str) -> None:
         self.batch = meters.batch.labels(model)
-        self.queue = meters.queue.labels(model)
-        self.pixels = meters.pixels.labels(model)
         self.full = meters.full.labels(model)
         self.stages = {
             name: meters.stages.labels(model, name) for name in ("queue", "compute", "encode")
         }
-        self.version = meters.version.labels(model)
-        self.bytes = meters.bytes.labels(model)
         self.loads = meters.loads.labels(model)
         self.swaps = meters.swaps.labels(model)
         self.refused = meters.refused.labels(model)
         self.unreachable = meters.unreachable.labels(model)
+        self._of = meters, model
+        self.show()
+
+    def show(self) -> None:
+        """Show its state, also where that of another host of the same name was forgotten."""
+        meters, model = self._of
+        self.queue = meters.queue.labels(model)
+        self.pixels = meters.pixels.labels(model)
+        self.version = meters.version.labels(model)
+        self.bytes = meters.bytes.labels(model)
 
     def observe(self, timings: Timings) -> None:
         for name, stage in self.stages.items():

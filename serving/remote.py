@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, Callable, Collection, Mapping
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from cluster.registry import Registry
 from cluster.storage import StorageError
 from cluster.versions import Unknown, parse_reference
 from genimg import bundled
-from serving.backend import LocalBackend, choose, loading, usable, wanted_of
+from serving.backend import LocalBackend, by_the_first, choose, loading, usable, wanted_of
 from serving.errors import ApiError, model_broken
 from serving.model_settings import ModelSettings
 from serving.passes import Tell
@@ -231,19 +231,30 @@ class ComposedBackend:
         show: Show | None = None,
     ) -> Answer:
         wanted = wanted_of(request)
-        try:
-            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
-        except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
-            remote = self.remote.values()
-            await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
-            chosen = choose(usable(await self._known(), request.caller), model, *wanted)
-        if remote := self.remote.get(chosen.id):
-            if chosen.state == "broken":
-                await remote.ask()  # or it is mended
-                if (info := remote.info) and info.state == "broken":
-                    raise model_broken(info.id, info.rejected.reason if info.rejected else "")
-            return await remote.call(request, tell, show)
-        return await self.local.call(chosen.id, request, tell, show)
+
+        async def chosen(but: Collection[str]) -> ModelInfo:
+            def choice(infos: Iterable[ModelInfo]) -> ModelInfo:
+                left = [info for info in infos if info.id not in but]
+                return choose(usable(left, request.caller), model, *wanted)
+
+            try:
+                return choice(await self._known())
+            except ApiError:  # those of their own may be asleep, or have learnt more meanwhile
+                remote = self.remote.values()
+                await asyncio.gather(*(each.ask(wake=each.info is None) for each in remote))
+                return choice(await self._known())
+
+        async def ask(ref: str) -> Answer:
+            if (own := self.remote.get(ref)) is None:
+                return await self.local.call(ref, request, tell, show)
+            if own.info and own.info.state == "broken":
+                await own.ask()  # or it is mended
+                if own.info.state == "broken":
+                    reason = own.info.rejected.reason if own.info.rejected else ""
+                    raise model_broken(ref, reason)
+            return await own.call(request, tell, show)
+
+        return await by_the_first(model, chosen, ask)
 
     async def models(self) -> list[ModelInfo]:
         await asyncio.gather(*(remote.ask() for remote in self.remote.values()))

@@ -120,6 +120,7 @@ class Room:
     def give(self, slot: Slot, host: Host) -> None:
         """A host to a slot, and to all who wait for it. The lock is held."""
         load, slot.load, slot.host = slot.load, None, host
+        host.show()
         if load and not load.done.done():
             if load.waiting:
                 self.busy[host] += load.waiting

@@ -20,6 +20,9 @@ from serving.errors import ApiError
 from serving.requests import Request
 from serving.settings import Settings
 
+# Of Ray itself, at the first import of ray.serve.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
+
 
 @pytest.fixture
 def models(registry) -> Registry:
@@ -36,8 +39,8 @@ def backend(registry):
     """Makes loaded backends, which are closed afterwards."""
     backends = []
 
-    def one(*discover, **more) -> LocalBackend:
-        backends.append(LocalBackend(settings_of(registry, *discover, **more)))
+    def one(*discover, place=registry, **more) -> LocalBackend:
+        backends.append(LocalBackend(settings_of(place, *discover, **more)))
         backends[-1].load()
         return backends[-1]
 
@@ -52,6 +55,19 @@ def served(backend: LocalBackend) -> list[tuple[str, str]]:
 
 def names(backend: LocalBackend) -> list[str]:
     return [ref for ref, _ in served(backend)]
+
+
+def test_models_are_found_on_s3(backend, models, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    one = backend("*", place=bucket)
+    assert names(one) == []
+    folder = models.fetch(models.resolve("shapes@2"))
+    copy = shutil.copytree(folder, tmp_path / "copy", ignore=lambda *_: ["version.json"])
+    Registry(open_storage(bucket)).register("far", copy, {}, {})
+    until(lambda: served(one) == [("far", "asleep")])
+    assert not (tmp_path / "cache").exists()  # nothing but small files was read
+    assert asyncio.run(one.call(None, Request(Sample()))).model == "far"
+    assert (tmp_path / "cache").exists()
 
 
 def test_each_name_is_found_once_as_the_first_pattern_says_that_fits(registry, models):
@@ -162,12 +178,18 @@ def test_a_broken_one_is_told_and_the_next_that_can_answers(backend, registry, m
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "readme.txt").write_text("no checkpoint")
     models.register("foreign", tmp_path / "foreign", {}, {})
-    one = backend("*", poll_s=5)
+    one = backend("*", poll_s=300)
     assert served(one) == [
         ("broken", "asleep"), ("denoiser", "asleep"), ("foreign", "broken"), ("shapes", "asleep")
     ]  # fmt: skip
-    answer = asyncio.run(one.call(None, Request(Sample())))
-    assert answer.model == "shapes"
+    from serving.remote import ComposedBackend  # Ray comes with it
+
+    composed = ComposedBackend(one.settings, {})
+    composed.local.load()
+    for each in (one, composed):
+        answer = asyncio.run(each.call(None, Request(Sample())))
+        assert answer.model == "shapes"
+    composed.local.close()
     told = {info.id: info for info in asyncio.run(one.models())}
     assert told["broken"].state == "broken"
     assert "weights.safetensors is altered" in told["broken"].rejected.reason
