@@ -123,6 +123,7 @@ class ModelMeters:
             name: meters.stages.labels(model, name) for name in ("queue", "compute", "encode")
         }
         self.loads = meters.loads.labels(model)
+        self.evictions = meters.evictions.labels(model)  # shown before the first
         self.swaps = meters.swaps.labels(model)
         self.refused = meters.refused.labels(model)
         self.unreachable = meters.unreachable.labels(model)

@@ -73,7 +73,7 @@ class RemoteModel:
         self.answers = self.may_sleep  # whether it did when it was asked last
         self._look: Callable[[], ModelInfo] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._looked = 0.0  # when, time.monotonic()
+        self._looked = self._asked = 0.0  # when, time.monotonic()
 
     def looks_up(self, look: Callable[[], ModelInfo]) -> None:
         """What says, in any thread, what it is while it is asleep; asked now and then."""
@@ -117,13 +117,11 @@ class RemoteModel:
             raise ApiError(503, REPLICA_LOST, message, headers={"Retry-After": "1"}) from None
         if isinstance(answer, ApiError):
             raise answer
-        old = self.info
-        if (
-            self.may_sleep
-            and old
-            and (old.state != "ready" or (answer.version != old.version and not old.canary))
-        ):
-            await self.ask(wake=True)
+        if self.may_sleep and self.info:  # now it is awake, and can be asked
+            another = answer.version != self.info.version and not self.info.canary
+            late = time.monotonic() >= self._asked + _LOOK_UP_S
+            if another or late or self.info.state != "ready":
+                await self.ask(wake=True)
         return answer
 
     async def ask(self, wake: bool = False) -> None:
@@ -136,6 +134,7 @@ class RemoteModel:
             await self._look_up()
             return
         patience = None if self.may_sleep and self.info is None else _INFO_S
+        self._asked = time.monotonic()
         response: Any = None
         try:
             async with asyncio.timeout(patience):
