@@ -47,14 +47,17 @@ class Room:
         with self.lock:
             return sum(host.bytes for host in {*self.hosts(), *self.leaving})
 
-    def too_large(self, size: int) -> str | None:
-        """Why weights of so many bytes never have room, if so."""
+    def fixed(self) -> int:
+        """Bytes that make no room."""
+        with self.lock:
+            resident = (slot for slot in self.slots.values() if slot.model.resident)
+            return sum(slot.bytes for slot in resident if slot.host)
+
+    def too_large(self, size: int, fixed: int | None = None) -> str | None:
+        """Why weights of so many bytes never have room, if so. fixed: where that is known."""
         if self.memory is None:
             return None
-        with self.lock:
-            fixed = sum(
-                slot.bytes for slot in self.slots.values() if slot.model.resident and slot.host
-            )
+        fixed = self.fixed() if fixed is None else fixed
         if fixed + size <= self.memory:
             return None
         besides = f", of which resident models take {fixed:,}" if fixed else ""

@@ -125,10 +125,11 @@ class Shelf:
         if not self._begun:
             return [ModelInfo(model.ref, model.name) for model in self.settings.models]
         with self.room.lock:
-            return [self._told(slot) for slot in self.room.slots.values() if not slot.side]
+            fixed = self.room.fixed()
+            return [self._told(slot, fixed) for slot in self.room.slots.values() if not slot.side]
 
-    def _told(self, slot: Slot) -> ModelInfo:
-        reason = None if slot.host else self.room.too_large(slot.bytes)
+    def _told(self, slot: Slot, fixed: int) -> ModelInfo:
+        reason = None if slot.host else self.room.too_large(slot.bytes, fixed)
         info = slot.told(reason)
         canary, shadow = slot.model.canary, slot.model.shadow
         if not (canary or shadow):
