@@ -169,8 +169,10 @@ class Shelf:
                 return slot.host
             load = self._waited_for(slot)
             load.waiting += 1
+        loaded = asyncio.wrap_future(load.done)
+        loaded.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is seen
         try:
-            return await asyncio.shield(asyncio.wrap_future(load.done))
+            return await asyncio.shield(loaded)
         except asyncio.CancelledError:
             with self.room.lock:
                 load.waiting -= 1

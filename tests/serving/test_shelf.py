@@ -265,6 +265,7 @@ def test_a_process_does_not_grow_by_what_comes_and_goes(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     before, after = map(int, ran.stdout.split())
+    print(f"{before} kB, {after} kB after 16 models of {size // 1024} kB")
     assert 1024 * (after - before) < 16 * size / 3  # of sixteen that came and went
 
 
