@@ -12,6 +12,15 @@ from genimg.recipes import RECIPES
 from genimg.recipes.restoring import Restoring
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+# At least one of each method.
+QUICK = (
+    "dcgan", "progan", "conv-vae", "vq-vae", "draw", "flow", "ffdnet", "classifier", "detector",
+    "predrnn", "cyclegan", "adain",
+)  # fmt: skip
+OTHERS = tuple(name for name in RECIPES if name not in QUICK)
+QUICK_FIRST = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+one_of_each_method = pytest.mark.parametrize("name", QUICK_FIRST)  # the others are slow
 _SMALL = {
     "data.size": 16,
     "data.given": 3,

@@ -26,7 +26,8 @@ from genimg.training.method import load_states
 from genimg.ways import spherical
 
 CPU = torch.device("cpu")
-MADE = 110  # images that are made one by one
+MADE = 110  # images that batches have
+APART = 3  # of which one in three is made alone
 
 
 def encode(engine: Engine, images: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def test_an_altered_or_foreign_folder_is_refused(folders, tmp_path):
 
 @pytest.fixture(scope="module")
 def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
-    """Engines that sample, one of each kind, with their images of seeds 0 to 109, each made alone.
+    """Engines that sample, one of each kind, with images of seeds 0 to 109, each made alone.
 
     Alike are those whose layers are of the same types.
     """
@@ -126,23 +127,29 @@ def one_by_one(engines) -> list[tuple[Engine, np.ndarray]]:
         for engine in reversed(able(engines, "sample"))
     }
     return [
-        (engine, np.concatenate([sample(engine, 1, seed=seed) for seed in range(MADE)]))
+        (engine, np.concatenate([sample(engine, 1, seed=seed) for seed in range(0, MADE, APART)]))
         for engine in reversed(kinds.values())
     ]
 
 
+def as_alone(images: np.ndarray, seed: int, alone: np.ndarray) -> bool:
+    """Whether images of seeds from `seed` on have the bytes of those that were made alone."""
+    images = images[-seed % APART : max(MADE - seed, 0) : APART]
+    return np.array_equal(images, alone[-(-seed // APART) :][: len(images)])
+
+
 @example(n=64, seed=3)
 @example(n=65, seed=0)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(n=st.integers(1, 70), seed=st.integers(0, MADE - 70))
 def test_an_image_has_the_same_bytes_in_whatever_batch_it_is_made(one_by_one, n, seed):
     for engine, expected in one_by_one:
         images = sample(engine, n, seed=seed)
         assert images.dtype == np.uint8
-        assert np.array_equal(images, expected[seed : seed + n])
+        assert as_alone(images, seed, expected)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     asked_for=st.lists(
         st.tuples(st.integers(0, MADE - 10), st.integers(1, 9)), min_size=1, max_size=9
@@ -161,7 +168,7 @@ def test_plans_share_a_pass_each_with_its_own_truncation(one_by_one, asked_for, 
             if i % 2:
                 assert np.array_equal(made, sample(engine, n, seed, truncation=factor))
             else:
-                assert np.array_equal(made, expected[seed : seed + n])
+                assert as_alone(made, seed, expected)
 
 
 def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypatch):
@@ -170,7 +177,7 @@ def test_passes_of_sizes_that_are_tried_give_the_same_bytes(one_by_one, monkeypa
     for engine, expected in one_by_one:
         fresh = Engine(engine.recipe, engine.networks, engine.precision)
         with watched(fresh, monkeypatch) as passes:
-            assert np.array_equal(sample(fresh, 150)[:MADE], expected)
+            assert as_alone(sample(fresh, 150), 0, expected)
         assert passes[:3] == [64, 32, 16]
 
 
@@ -181,7 +188,7 @@ def test_a_pass_that_is_too_large_for_memory_is_made_smaller(one_by_one, monkeyp
     engine, expected = one_by_one[0]
     fresh = Engine(engine.recipe, engine.networks, engine.precision)
     with watched(fresh, monkeypatch, fails=lambda rows: rows > 64) as passes:
-        assert np.array_equal(sample(fresh, 300)[:MADE], expected)
+        assert as_alone(sample(fresh, 300), 0, expected)
     assert passes == [64, 32, 16, 188, 64, 64, 60]
     fresh = Engine(engine.recipe, engine.networks, engine.precision)
     with (

@@ -96,6 +96,7 @@ def test_a_helper_in_s3_is_named_by_its_address(bucket, home: Path, tiny, monkey
     assert with_helpers(recipe.override([f"evaluation.judge={address}"]), "none") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_workers_judge_together_what_one_judges_alone(ray_cluster, command, tiny, home: Path):
     for workers in (0, 2):

@@ -16,14 +16,13 @@ import torch
 import torch.distributed as dist
 from gang import gang
 from safetensors.torch import save_file
-from tiny_recipes import tiny
+from tiny_recipes import OTHERS, QUICK, QUICK_FIRST, tiny
 
 from cluster.disk import LocalStorage
 from genimg import checkpoint
 from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.recipe import Recipe
-from genimg.recipes import RECIPES
 from genimg.training.sync import Alone, Collective
 from jobs.runs.folder import RunFolder
 from jobs.runs.resume import resume
@@ -67,20 +66,9 @@ def final(storage: Path, run: str, seen: int = 64) -> Path:
     return folder.fetch(seen, storage)
 
 
-# At least one of each method; the others are slow. That any recipe's method goes on bit for bit,
-# and has the same bits on all workers, test_methods.py and test_sync.py of the library show.
-QUICK = (
-    "dcgan", "progan", "conv-vae", "vq-vae", "draw", "flow", "ffdnet", "classifier", "detector",
-    "predrnn", "cyclegan", "adain",
-)  # fmt: skip
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES
-    ],
-)
+# That any recipe's method goes on bit for bit, and has the same bits on all workers,
+# test_methods.py and test_sync.py of the library show.
+@pytest.fixture(scope="module", params=QUICK_FIRST)
 def whole(request, tmp_path_factory) -> tuple[Recipe, Path]:
     """A recipe, and a storage with its run `whole` that nothing interrupted."""
     varied = "data.translate=1" if request.param == "draw" else "data.augment=flip"  # of texts
@@ -192,7 +180,7 @@ def two_workers(rank: int, storage: Path) -> None:
 
 
 def two_workers_of_the_others(rank: int, storage: Path) -> None:
-    resumed_by_two([name for name in RECIPES if name not in QUICK], rank, storage)
+    resumed_by_two(OTHERS, rank, storage)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +198,7 @@ def test_two_workers_resume_as_exactly_as_one(two, name):
 @pytest.mark.slow
 def test_two_workers_resume_the_others_as_exactly(tmp_path):
     storage = gang(two_workers_of_the_others, tmp_path, 2)
-    for name in set(RECIPES) - set(QUICK):
+    for name in OTHERS:
         whole, halves = final(storage, f"{name}-whole"), final(storage, f"{name}-halves")
         assert_same_state(whole, halves, ignore=("history",))
 

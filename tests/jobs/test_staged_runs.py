@@ -157,6 +157,7 @@ def test_what_is_no_use_is_refused_before_anything_starts(command, home, overrid
     assert not (home / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_two_workers_train_what_one_does(ray_cluster, command, home: Path):
     for workers in (0, 2):

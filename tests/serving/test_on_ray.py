@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -568,3 +570,27 @@ def cpu_s(pid: int) -> float:
     """Seconds of processor that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: " + b"a" * 3_000_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: a\r\n" * 200_000 + b"\r\n",
+        b"GET /" + b"a" * 3_000_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"POST /v1/images/denoise HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/images/denoise HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 500,
+    ],
+    ids=["long header", "many headers", "long path", "chunks", "length", "tls"],
+)
+def test_heads_that_are_no_request_are_refused(server, client, head):
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as line:
+        try:
+            line.sendall(head)
+            answer = line.recv(4096)
+        except OSError:  # closed in the middle
+            answer = b""
+    assert not answer or answer.split(b" ", 2)[1] in (b"400", b"401", b"414", b"431")
+    assert client.get("/health").status_code == 200
