@@ -131,8 +131,9 @@ def serve(
 
     began = time.monotonic()
     every = ", ".join(able) or "nothing yet"
-    resident = ", ".join(each.ref for each in settings.models if each.resident) or "nothing yet"
-    say(f"loading {resident}{'' if there else ', on a Ray that starts here'}")
+    resident = ", ".join(each.ref for each in settings.models if each.resident)
+    begins = f"loading {resident}" if resident else "starting"
+    say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
