@@ -31,6 +31,14 @@ def serve(
             "\\[default: the models that are bundled]"
         ),
     ] = None,
+    discover: Annotated[
+        bool,
+        typer.Option(
+            "--discover",
+            help="Serve all models of the registry, also those that come later; each is loaded "
+            "once it is asked for.",
+        ),
+    ] = False,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on.  \\[default: the file's, or 8000]")
     ] = None,
@@ -97,7 +105,7 @@ def serve(
         def read() -> ServeFile:
             return read_options(
                 config, model or [], port, host, registry, replicas, precision, keys, open,
-                log_format,
+                log_format, discover,
             )  # fmt: skip
 
         file = read()
@@ -111,13 +119,12 @@ def serve(
         ray_privates.set_flags(within=not there)
         builder, kind = builder_of(file.application.import_path)
 
-        def checked(file: ServeFile) -> tuple[Any, bool]:
+        def checked(file: ServeFile) -> tuple[Any, bool, list[str]]:
             settings = kind.validated(file.application.args)
             guarded = refuse_unguarded(settings, file.http_options.host)
-            refuse_unknown(settings)
-            return settings, guarded
+            return settings, guarded, references(settings)
 
-        settings, guarded = checked(file)
+        settings, guarded, served = checked(file)
         if not there:
             refuse_taken(file)
 
@@ -125,13 +132,17 @@ def serve(
         from cluster.local import connect
 
     began = time.monotonic()
-    every = ", ".join(each.ref for each in settings.models)
-    say(f"loading {every}{'' if there else ', on a Ray that starts here'}")
+    every = ", ".join(served) or "nothing yet"
+    resident = ", ".join(each.ref for each in settings.models if each.resident)
+    begins = f"loading {resident}" if resident else "starting"
+    say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
-        can = {each.ref: published(f"can {each.ref}") for each in settings.models}
+        can = {ref: published(f"can {ref}") for ref in served}
         able = {ref: json.loads(said) for ref, said in can.items() if said}
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
+        for each in settings.discover:
+            say(f"  and what else comes into {settings.registry} as {each.names}")
         for line in examples(url, able, guarded):
             say(f"  {line}")
         say("Ctrl-C stops it")
@@ -174,6 +185,7 @@ def read_options(
     keys: str | None = None,
     open: bool = False,
     log_format: str | None = None,
+    discover: bool = False,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
@@ -181,12 +193,14 @@ def read_options(
     from genimg.errors import InputError
     from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
-    if not config and not models:
+    if not (config or models or discover):
         models = bundled.names()
     if port is not None and not 0 <= port < 2**16:
         raise InputError(f"--port {port}: there is none such; give one below {2**16}")
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
+    if config and discover:
+        raise InputError(f"--discover and --config {config} are both given; say it in the file")
     tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
     source = str(config or "options")
     file = parse(tree, source)
@@ -194,6 +208,8 @@ def read_options(
     args = dict(file.application.args)
     if models:
         args["models"] = [{"ref": reference} for reference in models]
+    if discover:
+        args["discover"] = ["*"]
     default = os.environ.get("GENIMG_REGISTRY", "registry")
     place = registry or args.get("registry") or default
     if isinstance(place, str):  # anything else is refused, with its reason, with the settings
@@ -205,7 +221,9 @@ def read_options(
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
-        args["models"] = with_precision(args.get("models"), precision)
+        for key in ("models", "discover"):
+            if key in args:
+                args[key] = with_precision(args[key], precision)
     keys = keys or args.get("keys_file") or os.environ.get("GENIMG_KEYS_FILE")
     if isinstance(keys, str):
         args["keys_file"] = everywhere(keys)
@@ -221,14 +239,25 @@ def read_options(
     return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
-def refuse_unknown(settings: Any) -> None:
-    """RegistryError where a model is not in the registry, before a replica looks for it."""
+def references(settings: Any) -> list[str]:
+    """What is served, as far as it is known before.
+
+    RegistryError where one that is named is not in the registry, before a replica looks for it.
+    """
     from cluster.fallback import over
+    from cluster.versions import RegistryError
     from genimg import bundled
 
     registry = over(settings.registry, bundled.FOLDER)
-    for model in settings.models:
-        registry.resolve(model.ref)
+    found = []
+    for model in settings.expanded(registry):
+        found.append(model.ref)
+        try:
+            registry.resolve(model.ref)
+        except RegistryError:
+            if model in settings.models:
+                raise
+    return found
 
 
 def refuse_taken(file: ServeFile) -> None:
