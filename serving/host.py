@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 SMALL = 1  # megapixels begun up to which a request is not large
 _WAIT_S = 0.005  # between two looks whether a pass may begin
+_FIRST_S = 3.0  # in which others are loaded
 _LOOK_S = 0.1  # between two looks whether it is closed
 _SETTLING = threading.Lock()
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
@@ -270,6 +271,8 @@ class Host:
     def _settle(self) -> None:
         """What may come after the first requests, of one host after the other; until then one may
         wait while a size of passes is tried."""
+        if self._closing.wait(_FIRST_S):
+            return
         while not _SETTLING.acquire(timeout=_LOOK_S):
             if self._closing.is_set():
                 return
