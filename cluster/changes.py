@@ -1,6 +1,7 @@
 """Settings that change while processes of a cluster work by them, in Ray's own store of keys.
 
-Here is all that touches Ray's privates in this room but `local`. Ray must be connected.
+Here, in `local` and in `ray_privates` is all that touches Ray's privates in this room. Ray must
+be connected.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from cluster.ray_privates import lean
+
 _AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
 _OBJECT_STORE = 200_000_000  # bytes; little passes through it
 
@@ -43,15 +45,16 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
         # Beside our processes Ray has many that wait; it would warn of them on stdout.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
         with tempfile.TemporaryDirectory(prefix="gi", ignore_cleanup_errors=True) as folder:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                object_store_memory=_OBJECT_STORE,
-                include_dashboard=dashboard,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                _temp_dir=folder,
-            )
+            with lean(dashboard):
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    object_store_memory=_OBJECT_STORE,
+                    include_dashboard=dashboard,
+                    logging_level=logging.WARNING,
+                    log_to_driver=False,
+                    _temp_dir=folder,
+                )
             _tighten_token()
             try:
                 with _terminated_like_interrupted():

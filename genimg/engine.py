@@ -54,10 +54,13 @@ class Engine:
         inference = Inference(networks, precision, most=most)
         self.inference = inference.establish(*self._examples(most))
 
-    def settle(self) -> None:
-        """Find out now which sizes of passes may be: no request has to wait for that then."""
+    def settle(self, alive: Callable[[], bool] = lambda: True) -> None:
+        """Find out now which sizes of passes may be: no request has to wait for that then.
+
+        In any thread; alive: asked before each size.
+        """
         assert self.inference.sizes is not None, "they are established"
-        self.inference.sizes.all()
+        self.inference.sizes.all(alive)
 
     def share(self) -> None:
         """Cut large images small, though more is computed twice: others wait for each tile."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.adam import adam
 
 from genimg.contracts import Ability, Rows
 from genimg.drawn import PLAIN, Manner
@@ -53,15 +54,17 @@ def search(
     first, second = (each.clone() for each in moments.unbind(1))
     with torch.enable_grad():
         found = start.clone().requires_grad_()
-        adam = torch.optim.Adam([found], lr=RATE)
-        steps = torch.tensor(float(begun))
-        adam.state[found] = {"step": steps, "exp_avg": first, "exp_avg_sq": second}
+        steps = [torch.tensor(float(begun))]
         for iteration in range(begun, stop):
-            for group in adam.param_groups:
-                group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
-            (found.grad,) = torch.autograd.grad(apart(draw(found), images), found)
-            adam.step()
+            (gradient,) = torch.autograd.grad(apart(draw(found), images), found)
             with torch.no_grad():
+                # not by torch.optim.Adam, whose making imports the compiler, which takes a second
+                adam(
+                    [found], [gradient], [first], [second], [], steps,
+                    lr=RATE * 0.5 * (1 + math.cos(math.pi * iteration / iterations)),
+                    beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0,
+                    amsgrad=False, maximize=False,
+                )  # fmt: skip
                 found *= (radius / found.norm(dim=1, keepdim=True)).clamp_max(1)
     return found.detach(), torch.stack([first, second], dim=1)
 

@@ -132,11 +132,14 @@ class Sizes:
                 )
             return self._agree[size]
 
-    def all(self) -> tuple[int, ...]:
-        """Every size that agrees, ascending; all are tried."""
+    def all(self, alive: Callable[[], bool] = lambda: True) -> tuple[int, ...]:
+        """Every size that agrees, ascending; all are tried. alive: asked before each."""
         for size in self.tried:
+            if not alive():
+                break
             self.agrees(size)
-        return tuple(sorted(size for size, agrees in self._agree.items() if agrees))
+        with self._lock:
+            return tuple(sorted(size for size, agrees in self._agree.items() if agrees))
 
     def best(self, count: int, most: int) -> int:
         """The largest size for at most `count` rows, or the smallest for more, up to `most`."""

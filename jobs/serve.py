@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -118,24 +119,27 @@ def serve(
         ray_privates.set_flags(within=not there)
         builder, kind = builder_of(file.application.import_path)
 
-        def checked(file: ServeFile) -> tuple[Any, bool, dict[str, tuple[str, ...]]]:
+        def checked(file: ServeFile) -> tuple[Any, bool, list[str]]:
             settings = kind.validated(file.application.args)
             guarded = refuse_unguarded(settings, file.http_options.host)
-            return settings, guarded, capabilities(settings)
+            return settings, guarded, named(settings)
 
-        settings, guarded, able = checked(file)
+        settings, guarded, references = checked(file)
         if not there:
             refuse_taken(file)
 
+        from cluster.changes import published
         from cluster.local import connect
 
     began = time.monotonic()
-    every = ", ".join(able) or "nothing yet"
+    every = ", ".join(references) or "nothing yet"
     resident = ", ".join(each.ref for each in settings.models if each.resident)
     begins = f"loading {resident}" if resident else "starting"
     say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
+        can = {ref: published(f"can {ref}") for ref in references}
+        able = {ref: json.loads(said) for ref, said in can.items() if said}
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
         for each in settings.discover:
             say(f"  and what else comes into {settings.registry} as {each.names}")
@@ -235,29 +239,18 @@ def read_options(
     return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
-def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
-    """What each model can be asked for, by its reference; nothing where its version does not say.
+def named(settings: Any) -> list[str]:
+    """References of all that is served, as far as it is known before it starts.
 
-    RegistryError where one that is named is not in the registry, before a replica looks for it.
+    RegistryError where one of its models is not in the registry, before a replica looks for it.
     """
     from cluster.fallback import over
-    from cluster.versions import RegistryError
     from genimg import bundled
-    from genimg.recipes import RECIPES
 
     registry = over(settings.registry, bundled.FOLDER)
-    found: dict[str, tuple[str, ...]] = {}
-    for model in settings.expanded(registry):
-        found[model.ref] = ()
-        try:
-            recipe = registry.resolve(model.ref).lineage.get("recipe")
-        except RegistryError:
-            if model in settings.models:
-                raise
-        else:
-            if recipe in RECIPES:
-                found[model.ref] = RECIPES[recipe]().can()
-    return found
+    for model in settings.models:
+        registry.resolve(model.ref)
+    return [model.ref for model in settings.expanded(registry)]
 
 
 def refuse_taken(file: ServeFile) -> None:

@@ -5,6 +5,7 @@ annotation to check the arguments, which is why annotations are not postponed in
 """
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -15,9 +16,11 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from cluster.changes import publish
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
+from serving.autoscaling import MEGAPIXELS, ByMegapixels
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.exposition import Counted
@@ -69,22 +72,36 @@ def placed(deployment: Any, placement: Placement, most: int, settings: Settings)
         options["num_replicas"] = placement.replicas
     else:
         # Up within seconds of a burst, and down minutes after it: loading takes a while.
-        options["autoscaling_config"] = placement.autoscaling.model_dump() | {
+        scaling = placement.autoscaling.model_dump(exclude={"target_megapixels"})
+        options["autoscaling_config"] = scaling | {
             "metrics_interval_s": 2,
             "look_back_period_s": 10,
             "upscale_delay_s": 5,
-            "downscale_delay_s": 300,
         }
+        if target := placement.autoscaling.target_megapixels:
+            options["autoscaling_config"]["policy"] = {
+                "policy_function": f"{ByMegapixels.__module__}:{ByMegapixels.__name__}",
+                "policy_kwargs": {"target": target},
+            }
     return deployment.options(**options)
 
 
-def load(backend: LocalBackend, placement: Placement) -> None:
-    """Load the models, and let PyTorch take the CPUs of this replica and no more."""
-    if backend.settings.models or backend.settings.discover:
-        import torch
+async def load(backend: LocalBackend, placement: Placement) -> None:
+    """Load the models, and let PyTorch take the CPUs of this replica and no more.
 
-        torch.set_num_threads(max(1, int(placement.num_cpus)))
-    backend.load()
+    `genimg serve` is told what each of them can.
+    """
+
+    def loaded() -> None:
+        if backend.settings.models or backend.settings.discover:
+            import torch
+
+            torch.set_num_threads(max(1, int(placement.num_cpus)))
+        backend.load()
+
+    await asyncio.to_thread(loaded)
+    for model in await backend.models():
+        publish(f"can {model.id}", json.dumps(model.capabilities))
 
 
 def guard(settings: Settings, meters: Meters) -> Keys | None:
@@ -129,7 +146,7 @@ class _Ingress:
             lambda settings: guard(settings, self.meters),
             Jobs(settings, self.backend, self.meters), self._exposition,
         )  # fmt: skip
-        await asyncio.to_thread(load, self.backend.local, settings.ingress)
+        await load(self.backend.local, settings.ingress)
         mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
         self.handles = {INGRESS: mine, **handles}
         follows = following.follow(settings, seen, self.renewing.change, self.meters)
@@ -144,6 +161,9 @@ class _Ingress:
 
     async def counted(self) -> Counted:
         return Counted(replica(), self.meters.families())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return {MEGAPIXELS: self.backend.local.megapixels}
 
     async def check_health(self) -> None:
         await self.backend.local.check_health()
@@ -166,7 +186,7 @@ class _Model:
         self.ref = model.ref
         self.backend = backend_of(settings, self.ref)
         logs.opened(settings, self.backend.meters)
-        await asyncio.to_thread(load, self.backend, model)
+        await load(self.backend, model)
         follows = following.follow(settings, seen, self._change, self.backend.meters)
         self.following = asyncio.create_task(follows)
 
@@ -210,6 +230,9 @@ class _Model:
 
     async def counted(self) -> Counted:
         return Counted(replica(), self.backend.meters.families())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return {MEGAPIXELS: self.backend.megapixels}
 
     async def _change(self, settings: Settings) -> None:
         await self.backend.change(of_its_own(settings, self.ref))

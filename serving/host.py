@@ -221,6 +221,12 @@ class Host:
         device = self.served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
 
+    def settle(self, alive: Callable[[], bool] = lambda: True) -> None:
+        """As of the engine. Until that is done, a request may wait while a size is tried."""
+        served = self._served
+        if served:
+            served.engine.settle(lambda: alive() and not self._closing.is_set())
+
     def close(self) -> None:
         """Stop watching and computing, and give the memory back; requests that wait fail with 503,
         as do those that come."""
@@ -233,10 +239,14 @@ class Host:
         self._served = self._info = None
         give_back_memory()
 
+    @property
+    def megapixels(self) -> float:
+        """That are still to be computed for those who have asked, given or made."""
+        held = self._small.held() + self._large.held()
+        return sum(share * pixels(weight, work) for share, weight, work in held) / 1e6
+
     def _pixels_waiting(self) -> int:
-        pending = self._small.pending() + self._large.pending()
-        # of what is being decoded only the megapixels are known yet
-        return sum(work.pixels if work else weight * 1_000_000 for weight, work in pending)
+        return sum(pixels(*each) for each in self._small.pending() + self._large.pending())
 
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
         return await asyncio.get_running_loop().run_in_executor(coders, function)
@@ -259,6 +269,7 @@ class Host:
     def _swap(self, version: Version) -> None:
         """Serve another version. Raises where it cannot; the old one then goes on."""
         new, old = self._loaded(version), self.served
+        new.engine.settle()
         lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")
@@ -278,3 +289,8 @@ class Host:
         """A version that should be served cannot be."""
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
+
+
+def pixels(weight: int, work: Work | None) -> int:
+    """Of a work; of one that is being decoded only the megapixels are known yet."""
+    return work.pixels if work else weight * 1_000_000

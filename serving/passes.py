@@ -50,6 +50,7 @@ class _Entry(Generic[Item, Result]):
     owner: str
     item: Item | None = None  # once it is prepared
     taken: int = 0  # rows
+    done: int = 0  # rows
     waiting: bool = True  # counts in the queue
     refused: bool = False  # had to go for another
     tell: Tell | None = None
@@ -93,6 +94,7 @@ class Passes(Generic[Item, Result]):
         self._closed = False
         self._unfinished = threading.Semaphore(UNFINISHED)
         self._ready: deque[_Entry[Item, Result]] = deque()
+        self._held: set[_Entry[Item, Result]] = set()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -112,6 +114,15 @@ class Passes(Generic[Item, Result]):
         computed yet."""
         with self._changed:
             return [(entry.weight, entry.item) for entry in self._shares]
+
+    def held(self) -> list[tuple[float, int, Item | None]]:
+        """(share that is not computed yet, weight, work, once it is prepared) of all that has no
+        result yet."""
+        with self._changed:
+            return [
+                (1 - each.done / each.item.count if each.item else 1.0, each.weight, each.item)
+                for each in self._held
+            ]
 
     async def submit(
         self,
@@ -162,6 +173,7 @@ class Passes(Generic[Item, Result]):
                 going = self._shares.enter(entry)
             except Full:
                 raise full(f"{self.waiting} images wait already") from None
+            self._held.add(entry)
             for each in going:
                 each.waiting, each.refused = False, True
                 if each in self._ready:
@@ -181,6 +193,7 @@ class Passes(Generic[Item, Result]):
     def _leave(self, entry: _Entry[Item, Result]) -> None:
         """Forget an entry whose caller has gone, or has its result."""
         with self._changed:
+            self._held.discard(entry)
             self._start(entry)
             if entry in self._ready:
                 self._ready.remove(entry)
@@ -245,6 +258,7 @@ class Passes(Generic[Item, Result]):
             _deliver([entry], [deliverable(error)])
             return
         for entry, _, stop in parts:
+            entry.done = stop
             if entry.tell and entry.item:
                 entry.tell(stop / entry.item.count)
         done = [entry for entry, _, stop in parts if entry.item and stop == entry.item.count]

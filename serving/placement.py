@@ -16,6 +16,19 @@ class Autoscaling(Section):
     """replicas under the highest load"""
     target_ongoing_requests: float = Field(2.0, gt=0)
     """requests a replica should have at once; more start another replica"""
+    target_megapixels: float | None = Field(None, gt=0)
+    """megapixels that a replica should have at once, waiting or computed, whatever requests they
+    are of; in place of target_ongoing_requests"""
+    downscale_delay_s: float = Field(300.0, ge=0)
+    """seconds of a lower load until a replica is stopped"""
+
+    @model_validator(mode="after")
+    def one_target(self) -> Self:
+        if self.target_megapixels and "target_ongoing_requests" in self.model_fields_set:
+            raise ValueError(
+                "target_megapixels and target_ongoing_requests are both given; leave one out"
+            )
+        return self
 
     @model_validator(mode="after")
     def in_order(self) -> Self:

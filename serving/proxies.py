@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 UPLOAD_S = "GENIMG_UPLOAD_S"  # variable: seconds that HAProxy waits for what it holds of a request
 
+_NOBODY = "default_backend"  # by which Ray has HAProxy answer where it knows of no application
+
 _LOST = ("replica_lost", "the process that was to answer has ended; try again")
 # (status, code, message, more headers) by the name of HAProxy's file
 _HAPROXY: dict[str, tuple[str, str, str, str]] = {
@@ -91,6 +93,8 @@ def prepare(config: Path) -> None:
     text = text.replace("frontend http_frontend\n", _section("frontend http_frontend", watched))
     text = _with_last_servers(text, f"unix@{folder}/lost.sock")
     answer = "http-request return status 503 default-errorfiles"
+    if re.findall(r"(?m)^backend (\S+)", text) == [_NOBODY]:  # it has just started, perhaps again
+        text = re.sub(r"(?m)^( +)http-request return status 404 .*$", rf"\1{answer}", text)
     lost = [f"bind unix@{folder}/lost.sock", "no log", answer]
     config.write_text(text + _section("frontend lost", lost))
 

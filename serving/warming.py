@@ -28,14 +28,13 @@ def give_back_memory() -> None:
 
 
 def warm_up(engine: Engine, max_batch: int) -> None:
-    """Run an engine at the batch sizes 1 and `max_batch`, and find out what sizes it may have.
+    """Run an engine at the batch sizes 1 and `max_batch`.
 
     Raises InputError where it is no use.
     """
     for name, network in engine.networks.items():
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise InputError(f"the {name} has weights that are no finite numbers")
-    engine.settle()
     engine.share()
     data = engine.recipe.data
     noise = np.random.default_rng(0).integers(

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from genimg.errors import InputError
 from jobs.console import say
 from jobs.server.config_file import Http, ServeFile
-from jobs.server.ray_privates import address, delete_soon, inside
+from jobs.server.ray_privates import address, delete_soon, inside, start
 
 _STOP_S = 90  # seconds until a stop that hangs is cut short
 
@@ -62,7 +62,7 @@ def serve_until_stopped(
     name = file.application.name
     try:
         http = file.http_options.model_dump() | {"host": inside(file.http_options.host)}
-        serve.start(proxy_location=file.proxy_location, http_options=http)
+        start(file.proxy_location, http)
         try:
             serve.run(app, name=name, route_prefix=file.application.route_prefix)
         except RuntimeError as error:

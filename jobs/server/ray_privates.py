@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from genimg.errors import InputError
 from jobs.server.ports import BLOCK, free_block
@@ -24,6 +25,8 @@ FLAGS = {
     # Once for the loss, once to find that nobody listens there any more, once for the other.
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    # Three in a row that fail, and a lost proxy is replaced.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # Of each request a line that a process in Python parses; the replicas count them already.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # What HAProxy holds of a request, so as to give it to another: more is copied more slowly.
@@ -144,6 +147,25 @@ def host_there() -> str | None:
     if _get_global_client(raise_if_no_controller_running=False) is None:
         return None
     return address()[0]
+
+
+def start(proxy_location: str, http: Mapping[str, Any]) -> None:
+    """As `serve.start`, without waiting for proxies: replicas start beside them.
+
+    Afterwards Serve is asked how far it has come ten times a second, not once.
+    """
+    import ray.serve._private.client
+    from ray.serve._private import api
+    from ray.serve.config import ControllerOptions
+    from ray.serve.context import _get_global_client, _set_global_client
+
+    client: Any = ray.serve._private.client
+    if _get_global_client(raise_if_no_controller_running=False) is None:
+        controller, _ = api._create_controller_and_proxy_refs(
+            dict(http), None, None, None, ControllerOptions(), proxy_location
+        )
+        _set_global_client(client.ServeControllerClient(controller))
+    client.CLIENT_POLLING_INTERVAL_S = 0.1
 
 
 def delete_soon(name: str) -> None:

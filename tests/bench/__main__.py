@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_augmenting
+import bench_autoscaling
 import bench_engine
 import bench_files
 import bench_judging
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "judging": bench_judging.measure,
     "ray": bench_ray.measure,
     "serving": bench_serving.measure,
+    "autoscaling": bench_autoscaling.measure,
     "large": bench_large.measure,
     "files": bench_files.measure,
     "offline": bench_offline.measure,

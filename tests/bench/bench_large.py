@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_memory import descendants
-from bench_serving import Server, free_port, process
 from measuring import Row
+from servers import Server, free_port, process
 
 from genimg import images
 from genimg.data.scenes import render

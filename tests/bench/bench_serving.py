@@ -1,4 +1,4 @@
-"""Serving over what a user would take instead, LitServe, and over the engine alone; the start.
+"""Serving over what a user would take instead (LitServe, BentoML), and over the engine alone.
 
 All servers have the same network, precision, PNG encoder, clients and number of processes. They
 are measured in turns, the others stopped meanwhile: LitServe's workers look for requests without a
@@ -7,25 +7,25 @@ pause, and machines are faster in one minute than in the next.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from clients import CLIENTS, MANY, latencies_at, latency, wrk
 from measuring import Row
+from servers import BATCH, bentoml, litserve, server
 
 from genimg import images
 from genimg.engine import Engine
@@ -34,17 +34,9 @@ from genimg.precision import resolved
 from jobs.train import train
 
 MODEL = ["data.size=64", "data.holdout=32", "train.images=64", "evaluation.samples=32"]
-BATCH = 16  # as the server's
 TIMEOUTS = (0.0, 0.005)  # seconds that LitServe waits for a batch to fill; the better counts
-CLIENTS = 64  # enough that a full batch always waits
-SCRIPT = """
-local seed = 0
-request = function()
-  seed = seed + 1
-  local body = '{"seed": ' .. (seed % 1000000) .. '}'
-  return wrk.format("POST", "/v1/images/sample", {["Content-Type"] = "application/json"}, body)
-end
-"""
+LATENCIES = (1_000, 10_000)  # ms in which BentoML is to answer, by which it sizes batches; likewise
+SOME = 0.8  # of the highest rate, at which latencies are to be steady
 
 
 def measure(quick: bool) -> list[Row]:
@@ -68,16 +60,25 @@ def measure(quick: bool) -> list[Row]:
 def in_precision(place: str, precision: str, rounds: int, quick: bool, alone: bool) -> list[Row]:
     folder = Path(place, "registry", "models", "bench", "versions", "00001")
     cores, seconds, requests = len(os.sched_getaffinity(0)), 2 if quick else 8, 20 if quick else 200
-    rates: list[list[float]] = []  # images a second: in each round ours, then LitServe's
+    rates: list[list[float]] = []  # images a second: in each round ours, then the others'
     latencies: list[list[float]] = []  # seconds of one client's request, likewise
     shares: list[tuple[float, float]] = []
+    steady: list[tuple[float, float, float]] = []  # at some of our rate: rate, median, last seconds
+    others = {
+        "LitServe": [partial(litserve, folder, cores, each, precision) for each in TIMEOUTS],
+        "BentoML": [partial(bentoml, folder, cores, each, precision) for each in LATENCIES],
+    }
+    for name in [name for name in others if not find_spec(name.lower())]:
+        print(f"serving: {name} is not measured, for it is not installed", file=sys.stderr)
+        del others[name]
     with ExitStack() as stack:
         began = time.monotonic()
         servers = [stack.enter_context(server(place, cores, precision))]
         startup = time.monotonic() - began
-        for timeout in TIMEOUTS:
+        time.sleep(0 if quick else 5)  # in which it tries sizes of passes
+        for start in chain(*others.values()):
             servers[-1].stop()
-            servers.append(stack.enter_context(litserve(folder, cores, timeout, precision)))
+            servers.append(stack.enter_context(start()))
         servers[-1].stop()
         for _ in range(rounds):
             rates.append([])
@@ -87,37 +88,51 @@ def in_precision(place: str, precision: str, rounds: int, quick: bool, alone: bo
                     wrk(each.port, 1, place)  # warm
                     rates[-1].append(wrk(each.port, seconds, place))
                     latencies[-1].append(latency(each.port, requests))
+                    if each is servers[0] and alone:
+                        rate = SOME * rates[-1][0]
+                        steady.append(latencies_at(rate, each.port, seconds, place))
             if alone:
                 shares.append((rates[-1][0], engines(folder, cores, seconds, precision)))
-    best = 1 + largest(zip(*rates, strict=True))
-    quickest = 1 + largest([-value for value in each] for each in zip(*latencies, strict=True))
-    rows = [
-        against(
-            f"samples served (dcgan 64, PNG, {precision})", "images/s",
-            [(each[0], each[best]) for each in rates], at_least=1.2,
-            note=f"{CLIENTS} clients, {cores} replicas, over LitServe's best of {len(TIMEOUTS)}",
-        ),
-        against(
-            f"latency of one client ({precision})", "ms",
-            [(1000 * each[0], 1000 * each[quickest] + 2) for each in latencies], at_most=1.0,
-            note="over LitServe's + 2 ms",
-        ),
-    ]  # fmt: skip
+    rows: list[Row] = []
+    first = 1
+    for name, starts in others.items():
+        places = range(first, first := first + len(starts))
+        best = largest(places, rates)
+        quickest = largest(places, [[-value for value in each] for each in latencies])
+        rows += [
+            against(
+                f"samples served (dcgan 64, PNG, {precision}), over {name}", "images/s",
+                [(each[0], each[best]) for each in rates], at_least=1.3,
+                note=f"{CLIENTS} clients, {cores} replicas, over its best of {len(starts)}",
+            ),
+            against(
+                f"latency of one client ({precision}), over {name}", "ms",
+                [(1000 * each[0], 1000 * each[quickest] + 1) for each in latencies],
+                at_most=1.0, note="over its own + 1 ms",
+            ),
+        ]  # fmt: skip
     if alone:
+        load = statistics.median(
+            each[0] / rate[0] for each, rate in zip(steady, rates, strict=True)
+        )
         rows += [
             against(
                 f"share of the engines alone ({precision})", "images/s", shares,
                 note=f"{cores} replicas over as many engines with nothing else to do",
             ),
-            Row("from `genimg serve` to the first image", "s", startup, at_most=30),
+            against(
+                f"99th percentile of latency over the median ({precision})", "ms",
+                [(1000 * last, 1000 * median) for _, median, last in steady], at_most=4.0,
+                note=f"{MANY} clients at random times, at {load:.0%} of the highest rate",
+            ),
+            Row("from `genimg serve` to the first image", "s", startup, at_most=10),
         ]  # fmt: skip
     return rows
 
 
-def largest(values: Iterable[Sequence[float]]) -> int:
-    """The place, but for the first, of the values with the largest median."""
-    medians = [statistics.median(each) for each in values][1:]
-    return medians.index(max(medians))
+def largest(places: Iterable[int], rounds: Sequence[Sequence[float]]) -> int:
+    """The place, of some, of the values with the largest median over all rounds."""
+    return max(places, key=lambda place: statistics.median(each[place] for each in rounds))
 
 
 def against(name: str, unit: str, pairs: list[tuple[float, float]], **demand: Any) -> Row:
@@ -156,142 +171,3 @@ def one_engine(
             images.encode(image, "png")
         made += BATCH
     results.put(made / took)  # type: ignore[attr-defined]
-
-
-class Server:
-    """A server that answers at a port, and the processes that it consists of."""
-
-    def __init__(self, running: subprocess.Popen[bytes], port: int) -> None:
-        self.running = running
-        self.port = port
-
-    @contextmanager
-    def going(self) -> Iterator[None]:
-        """Stopped before and after."""
-        self.go_on()
-        try:
-            yield
-        finally:
-            self.stop()
-
-    def stop(self) -> None:
-        self._all(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._all(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """With what it has left behind."""
-        if self.running.poll() is None:
-            self._all(signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            os.killpg(self.running.pid, signal.SIGKILL)
-
-    def _all(self, sign: int) -> None:
-        import psutil  # comes with ray, which jobs.train has imported
-
-        with suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.running.pid)
-            for each in (first, *first.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    each.send_signal(sign)
-
-
-def server(place: str, replicas: int, precision: str) -> AbstractContextManager[Server]:
-    """`genimg serve`."""
-    port = free_port()
-    command = [
-        "-m", "jobs.serve", "--model=bench", f"--registry={place}/registry", f"--port={port}",
-        f"--replicas={replicas}", f"--precision={precision}",
-    ]  # fmt: skip
-    return process(command, port)
-
-
-def litserve(
-    folder: Path, workers: int, timeout: float, precision: str
-) -> AbstractContextManager[Server]:
-    """A LitServe server with so many workers and API servers."""
-    port = free_port()
-    script = Path(__file__).with_name("litserve_server.py")
-    options = (folder, port, workers, workers, BATCH, timeout, precision)
-    return process([str(script), *map(str, options)], port)
-
-
-@contextmanager
-def process(
-    arguments: list[str], port: int, answers: Callable[[], bool] | None = None
-) -> Iterator[Server]:
-    """A server once it answers (draws, if not told how), in a session of its own, ended by
-    SIGTERM."""
-    running = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    server = Server(running, port)
-    try:
-        while not (answers() if answers else asked(port)):
-            assert running.poll() is None, f"{arguments} ended"
-            time.sleep(0.05)
-        yield server
-    finally:
-        server.go_on()
-        running.terminate()
-        with suppress(subprocess.TimeoutExpired):  # who was stopped for minutes may take long
-            running.wait(60)
-        server.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def asked(port: int, seed: int = 0) -> bool:
-    """Whether an image came."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/images/sample",
-        json.dumps({"seed": seed}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return bool(answer.read())
-    except OSError:
-        return False
-
-
-def latency(port: int, requests: int) -> float:
-    """Median seconds of one request after another, on one connection."""
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    times = []
-    for seed in range(requests):
-        began = time.perf_counter()
-        connection.request(
-            "POST", "/v1/images/sample", json.dumps({"seed": seed}),
-            {"Content-Type": "application/json"},
-        )  # fmt: skip
-        answer = connection.getresponse()
-        assert answer.read()
-        assert answer.status == 200
-        times.append(time.perf_counter() - began)
-    connection.close()
-    return statistics.median(times)
-
-
-def wrk(port: int, seconds: int, place: str) -> float:
-    """Answered requests a second. Raises where one was an error."""
-    script = Path(place, "seeds.lua")
-    script.write_text(SCRIPT)
-    printed = subprocess.run(
-        [
-            "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "-s", str(script),
-            f"http://127.0.0.1:{port}",
-        ],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert "Non-2xx" not in printed, printed
-    (line,) = [line for line in printed.splitlines() if "Requests/sec" in line]
-    return float(line.split(":")[1])

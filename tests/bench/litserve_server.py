@@ -1,8 +1,5 @@
 """The server that one would write with LitServe instead: the same network, precision and encoder.
 
-The network is as its recipe makes it, channels last, in bfloat16 with weights that are cast once.
-What engines do beyond that (folded normalisation, packed weights) counts as ours.
-
 python litserve_server.py FOLDER PORT WORKERS API_SERVERS BATCH TIMEOUT PRECISION
 """
 
@@ -14,16 +11,12 @@ import litserve
 import numpy as np
 import torch
 from fastapi import Response
-from torch import nn
+from plain_drawing import Drawing
 
-from genimg import checkpoint, images, recipes
-from genimg.inference import latents
-from genimg.models.rows import FirstConvTranspose2d
-from genimg.plans import to_arrays
-from genimg.training.method import load_states
+from genimg import images
 
 
-class Drawing(litserve.LitAPI):
+class Api(litserve.LitAPI):
     """Seeds in, PNG out. Networks run as LitServe gives them: whole batches, in one pass."""
 
     def __init__(self, folder: Path, precision: str, **options: Any) -> None:
@@ -32,32 +25,18 @@ class Drawing(litserve.LitAPI):
         self.precision = precision
 
     def setup(self, device: str) -> None:
-        torch.set_num_threads(1)
-        networks = recipes.from_json((self.folder / checkpoint.RECIPE).read_text()).networks()
-        load_states(networks, checkpoint.read_tensors(self.folder, checkpoint.WEIGHTS))
-        self.generator = networks["generator"].to(device, memory_format=torch.channels_last).eval()
-        self.lower = self.precision == "bfloat16"
-        convolutions = [
-            part
-            for part in self.generator.modules()
-            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
-            and not isinstance(part, FirstConvTranspose2d)  # which computes in float32
-        ]
-        for part in convolutions if self.lower else ():
-            part.to(torch.bfloat16)
+        self.drawing = Drawing(self.folder, self.precision, device)
 
     def decode_request(self, request: dict[str, int]) -> int:
         return request["seed"]
 
     def batch(self, seeds: list[int]) -> torch.Tensor:
-        return latents(torch.tensor(seeds), self.generator.latent)
+        return self.drawing.rows(seeds)
 
-    @torch.inference_mode()
     def predict(self, rows: torch.Tensor | int) -> np.ndarray:
         if not isinstance(rows, torch.Tensor):  # where no batches are made
             rows = self.batch([rows])
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.lower):
-            return to_arrays(self.generator(rows))
+        return self.drawing.draw(rows)
 
     def unbatch(self, made: np.ndarray) -> list[np.ndarray]:
         return list(made)
@@ -69,7 +48,7 @@ class Drawing(litserve.LitAPI):
 
 def main() -> None:
     folder, port, workers, api_servers, batch, timeout, precision = sys.argv[1:]
-    api = Drawing(
+    api = Api(
         Path(folder),
         precision,
         max_batch_size=int(batch),

@@ -312,6 +312,17 @@ def test_it_is_not_ready_once_an_engine_computes_no_more(registry):
     backend.close()
 
 
+def test_sizes_of_passes_are_tried_behind_the_start(registry):
+    backend = LocalBackend(
+        Settings.validated({"registry": str(registry), "models": [{"ref": "shapes@1"}]})
+    )
+    backend.load()
+    sizes = backend._hosts["shapes@1"]._served.engine.inference.sizes
+    until(lambda: set(sizes.tried) <= set(sizes._agree))
+    backend.close()
+    assert not any(thread.name == "settle" for thread in threading.enumerate())
+
+
 def test_the_first_version_must_be_sound(registry):
     spoil(registry, "shapes", 1)
     with pytest.raises(Damaged, match=r"shapes@1: weights\.safetensors"):

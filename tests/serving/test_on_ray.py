@@ -96,6 +96,11 @@ def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     assert grid.size == (74, 74)  # 4 x 4 of 16 pixels, with 2 around each
 
 
+def test_no_process_runs_that_a_cluster_of_its_own_does_without(server):
+    assert server.processes("gcs_server")
+    assert not any(map(server.processes, ("monitor.py", "dashboard.py")))
+
+
 def test_it_is_healthy_and_lists_its_models(client):
     healthy = client.get("/health")
     assert healthy.status_code == 200

@@ -129,6 +129,20 @@ def test_who_asks_is_told_after_each_pass_how_much_is_done():
     assert asyncio.run(scenario()) == [0.4, 0.8, 1.0]
 
 
+def test_what_is_held_has_its_share_until_the_result_is_there():
+    async def run() -> None:
+        queue = Queue(gate := Gate())
+        first, second = queue.ask(1, 8), queue.ask(2, 2)
+        await entered(gate)
+        assert sorted((share, weight) for share, weight, _ in queue.held()) == [(1, 2), (1, 8)]
+        gate.open.set()
+        assert await asyncio.gather(first, second) == [2, 4]
+        assert queue.held() == []
+        queue.close()
+
+    asyncio.run(run())
+
+
 def test_rows_of_several_share_a_pass_and_a_large_work_lets_the_others_in():
     async def scenario() -> None:
         gate = Gate()

@@ -145,7 +145,9 @@ def balanced(
                         ServerConfig("proxy", "127.0.0.1", ports[-1]) if fallback else None
                     ),
                 )
-            },
+            }
+            if count
+            else {},
             f"{folder}/haproxy.cfg",
         )._generate_config_file_internal()
         (folder / "state").touch()
@@ -185,6 +187,13 @@ def test_with_no_other_it_is_503_in_our_form():
             assert answer.json() == LOST
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["content-type"] == "application/json"
+
+
+def test_before_it_knows_of_any_server_it_is_503_in_our_form():
+    with balanced(0) as front:
+        answer = httpx.post(front.url)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json() == LOST
 
 
 def test_with_no_other_rays_own_proxy_is_asked_first():

@@ -147,7 +147,7 @@ def test_replicas_follow_the_load_from_none_and_up(registry, tmp_path):
         ],
         "ingress": {
             "num_cpus": 0.5,
-            "autoscaling": {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1},
+            "autoscaling": {"min_replicas": 1, "max_replicas": 2, "target_megapixels": 0.01},
         },
     }
     with ray_server(tmp_path, args) as server, server.client() as client:

@@ -70,6 +70,11 @@ A = {"ref": "a"}
         ({"models": [A], "poll_s": float("nan")}, "poll_s=nan: input should be a finite number"),
         ({"models": [A], "ingress": {"replicas": 2, "autoscaling": {}}},
          "ingress: replicas and autoscaling are both given; leave one of them out"),
+        ({"models": [A], "ingress": {"autoscaling": {"target_megapixels": 0}}},
+         "ingress.autoscaling.target_megapixels=0"),
+        ({"models": [A], "ingress":
+            {"autoscaling": {"target_megapixels": 2, "target_ongoing_requests": 2}}},
+         "ingress.autoscaling: target_megapixels and target_ongoing_requests are both given;"),
         ({"models": [A], "ingress": {"autoscaling": {"min_replicas": 3}}},
          "ingress.autoscaling: min_replicas=3 is more than max_replicas=1"),
     ],

@@ -1,0 +1,49 @@
+"""Replicas follow the megapixels that they have, whatever requests those are of."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from serving.autoscaling import ByMegapixels
+
+
+@dataclass
+class Context:
+    """What the policy reads of Serve's."""
+
+    aggregated_metrics: dict[str, dict[str, float]] | None = field(default_factory=dict)
+    total_num_requests: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("told", "requests", "replicas"),
+    [
+        ({"a": 8.0, "b": 4.0}, 1, 3),  # one request may take several
+        ({"a": 0.004}, 100, 1),  # and a hundred small ones no more than one
+        ({"a": 0.0, "b": 0.0}, 3, 1),  # as those of which nothing is known yet
+        ({"a": 0.0}, 0, 0),
+        ({"a": 2.0}, 0, 0.5),  # which Serve rounds up
+        ({}, 0, 0),
+    ],
+)
+def test_a_replica_for_each_target_of_megapixels(told, requests, replicas):
+    context = Context({"megapixels": told} if told else {}, requests)
+    assert ByMegapixels(4.0)(context) == (replicas, {})
+
+
+def test_where_no_replica_has_told_anything_yet_one_stays_for_who_asks():
+    assert ByMegapixels(4.0)(Context(None, 2)) == (1, {})
+    assert ByMegapixels(4.0)(Context(None)) == (0, {})
+
+
+def test_serve_takes_the_policy_as_a_pickle_with_its_target():
+    from ray.serve.config import AutoscalingConfig
+
+    scaling = AutoscalingConfig(
+        policy={
+            "policy_function": "serving.autoscaling:ByMegapixels",
+            "policy_kwargs": {"target": 2.0},
+        }
+    )
+    made = scaling.policy.get_policy()
+    assert made(**scaling.policy.policy_kwargs)(Context({"megapixels": {"a": 6.0}}, 1)) == (3, {})
