@@ -317,7 +317,7 @@ def test_sizes_of_passes_are_tried_behind_the_start(registry):
         Settings.validated({"registry": str(registry), "models": [{"ref": "shapes@1"}]})
     )
     backend.load()
-    sizes = backend._hosts["shapes@1"]._served.engine.inference.sizes
+    sizes = backend._shelf.room.hosts()[0].served.engine.inference.sizes
     until(lambda: set(sizes.tried) <= set(sizes._agree))
     backend.close()
     assert not any(thread.name == "settle" for thread in threading.enumerate())
