@@ -52,7 +52,8 @@ def commands(page: Path) -> list[list[str]]:
     return [each.split("\0")[:-1] for each in done.stdout.split("\n\0")[:-1]]
 
 
-FOUND = [each for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")) for each in commands(page)]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+FOUND = [given for page in PAGES for given in commands(page)]
 
 
 @pytest.mark.parametrize("given", FOUND, ids=shlex.join)
@@ -80,3 +81,14 @@ def takes(recipe: str, overrides: list[str]) -> bool:
 def test_commands_were_found():
     assert len(FOUND) > 150
     assert {"train", "tune", "serve", "models", "sample", "compose"} <= {each[0] for each in FOUND}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    """To files that there are, and headings in them."""
+    for place, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        to = (page.parent / place).resolve() if place else page
+        assert to.exists(), place
+        if heading:
+            titles = re.findall(r"^#+ (.*)", to.read_text(), re.M)
+            assert heading in {title.lower().replace(" ", "-") for title in titles}, heading
