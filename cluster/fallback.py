@@ -39,6 +39,10 @@ class Fallback(Registry):
         beneath = version.place == str(self.beneath.storage)
         return self.beneath.fetch(version, cache) if beneath else super().fetch(version, cache)
 
+    def read(self, version: Version, file: str) -> bytes:
+        beneath = version.place == str(self.beneath.storage)
+        return self.beneath.read(version, file) if beneath else super().read(version, file)
+
     def address(self, version: Version) -> str:
         beneath = version.place == str(self.beneath.storage)
         return self.beneath.address(version) if beneath else super().address(version)

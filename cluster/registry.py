@@ -7,6 +7,7 @@ Layout, the same in every storage (`.claim` files keep numbers from being given 
     models/NAME/aliases.json                              see cluster.aliases, cluster.promotion
 """
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -117,6 +118,17 @@ class Registry:
         place = cache or cache_folder() / "models"
         folder = place / version.name / f"{version.number:05d}-{version.digest[:16]}"
         return copy_of(self.storage, prefix, folder, verify, Damaged)
+
+    def read(self, version: Version, file: str) -> bytes:
+        """One file of a version, without the others. Raises Damaged."""
+        try:
+            data, _ = self.storage.read(f"{_prefix(version.name, version.number)}/{file}")
+        except NotFound:
+            raise Damaged(f"{version.reference}: {file} is missing") from None
+        known = version.files.get(file)
+        if known is None or hashlib.sha256(data).hexdigest() != known.sha256:
+            raise Damaged(f"{version.reference}: {file} is not as it was registered")
+        return data
 
     def place_of(self, name: str) -> str:
         """Of the storage that a model's versions are read from."""

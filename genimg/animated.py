@@ -18,7 +18,7 @@ class Animated(Fitted):
     """Frames and those that follow, brought to the model's size.
 
     frames: uint8 or uint16 [H, W, C], of which the last go in, as many as the model goes by;
-        before fewer the first of them stands again and again
+        before fewer the first of them stands again and again; in place of none gray ones
     more: how many follow
     seed: of the future, of models that draw one
     """
@@ -30,7 +30,9 @@ class Animated(Fitted):
         super().__init__(ability, [*frames][-self._known :], lambda made: None)
         known = [self._fitted(frame) for frame in self._images]
         self._shown, self._more, self._seed = len(known), more, seed
-        before = [known[0]] * (self._known - len(known))
+        assert ability.side is not None, "frames have a size"
+        gray = torch.zeros(ability.channels, ability.side, ability.side)
+        before = [*known[:1], gray][:1] * (self._known - len(known))
         self._frames = torch.stack([*before, *known])
         self.count = -(-more // self._step)
         self.key = id(self)

@@ -66,6 +66,7 @@ class Ability:
     layers: that take a style of their own, two at each resolution from 4 pixels on; 0: none do
     steps: of the way from latents to images, unless asked for; 1 where there are none
     frames: how many it goes by, and how many that follow it makes of them in a pass
+    begins: whether frames may also be made of none
     alone: a pass takes long, so that it has rows of one plan only, and none is made to try it out
     """
 
@@ -89,6 +90,7 @@ class Ability:
     layers: int = 0
     steps: int = 1
     frames: tuple[int, int] = (0, 0)
+    begins: bool = False
     alone: bool = False
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,11 @@ def read(folder: Path) -> dict[str, Tensor]:
     """
     if FILE not in checkpoint.read_manifest(folder).files:
         return {}
-    tree = checkpoint.read_json(folder, FILE)
+    return vectors(checkpoint.read_json(folder, FILE))
+
+
+def vectors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Of the JSON that `told` has written."""
     return {name: torch.tensor(each["vector"]) for name, each in tree.items()}
 
 

@@ -176,10 +176,17 @@ class Recipe(Section):
 
     def able(self) -> dict[str, Ability]:
         """What its models can do; there is none to do it with."""
+        return self.outline()[0]
+
+    def outline(self) -> tuple[dict[str, Ability], int]:
+        """(what its models can do, how many numbers their weights are), of networks without any."""
         from genimg.weightless import weightless
 
         with weightless():
-            return self.abilities(self.networks())
+            networks = self.networks()
+            abilities = self.abilities(networks)
+        weights = (each.state_dict().values() for each in networks.values())
+        return abilities, sum(weight.numel() for each in weights for weight in each)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -30,6 +30,14 @@ def serve(
             "\\[default: the models that are bundled]"
         ),
     ] = None,
+    discover: Annotated[
+        bool,
+        typer.Option(
+            "--discover",
+            help="Serve all models of the registry, also those that come later; each is loaded "
+            "once it is asked for.",
+        ),
+    ] = False,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on.  \\[default: the file's, or 8000]")
     ] = None,
@@ -96,7 +104,7 @@ def serve(
         def read() -> ServeFile:
             return read_options(
                 config, model or [], port, host, registry, replicas, precision, keys, open,
-                log_format,
+                log_format, discover,
             )  # fmt: skip
 
         file = read()
@@ -122,11 +130,15 @@ def serve(
         from cluster.local import connect
 
     began = time.monotonic()
-    every = ", ".join(each.ref for each in settings.models)
-    say(f"loading {every}{'' if there else ', on a Ray that starts here'}")
+    every = ", ".join(able) or "nothing yet"
+    resident = ", ".join(each.ref for each in settings.models if each.resident)
+    begins = f"loading {resident}" if resident else "starting"
+    say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
+        for each in settings.discover:
+            say(f"  and what else comes into {settings.registry} as {each.names}")
         for line in examples(url, able, guarded):
             say(f"  {line}")
         say("Ctrl-C stops it")
@@ -169,6 +181,7 @@ def read_options(
     keys: str | None = None,
     open: bool = False,
     log_format: str | None = None,
+    discover: bool = False,
 ) -> ServeFile:
     """The config file with what the options say instead. Raises InputError."""
     from cluster.places import everywhere
@@ -176,12 +189,14 @@ def read_options(
     from genimg.errors import InputError
     from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
-    if not config and not models:
+    if not (config or models or discover):
         models = bundled.names()
     if port is not None and not 0 <= port < 2**16:
         raise InputError(f"--port {port}: there is none such; give one below {2**16}")
     if config and models:
         raise InputError(f"--model and --config {config} are both given; leave one of them out")
+    if config and discover:
+        raise InputError(f"--discover and --config {config} are both given; say it in the file")
     tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
     source = str(config or "options")
     file = parse(tree, source)
@@ -189,6 +204,8 @@ def read_options(
     args = dict(file.application.args)
     if models:
         args["models"] = [{"ref": reference} for reference in models]
+    if discover:
+        args["discover"] = ["*"]
     default = os.environ.get("GENIMG_REGISTRY", "registry")
     place = registry or args.get("registry") or default
     if isinstance(place, str):  # anything else is refused, with its reason, with the settings
@@ -200,7 +217,9 @@ def read_options(
     if replicas:
         args["ingress"] = with_replicas(args.get("ingress"), replicas)
     if precision:
-        args["models"] = with_precision(args.get("models"), precision)
+        for key in ("models", "discover"):
+            if key in args:
+                args[key] = with_precision(args[key], precision)
     keys = keys or args.get("keys_file") or os.environ.get("GENIMG_KEYS_FILE")
     if isinstance(keys, str):
         args["keys_file"] = everywhere(keys)
@@ -219,19 +238,25 @@ def read_options(
 def capabilities(settings: Any) -> dict[str, tuple[str, ...]]:
     """What each model can be asked for, by its reference; nothing where its version does not say.
 
-    RegistryError where one is not in the registry, before a replica looks for it.
+    RegistryError where one that is named is not in the registry, before a replica looks for it.
     """
     from cluster.fallback import over
+    from cluster.versions import RegistryError
     from genimg import bundled
     from genimg.recipes import RECIPES
 
     registry = over(settings.registry, bundled.FOLDER)
     found: dict[str, tuple[str, ...]] = {}
-    for model in settings.models:
-        recipe = registry.resolve(model.ref).lineage.get("recipe")
+    for model in settings.expanded(registry):
         found[model.ref] = ()
-        if recipe in RECIPES:
-            found[model.ref] = RECIPES[recipe]().can()
+        try:
+            recipe = registry.resolve(model.ref).lineage.get("recipe")
+        except RegistryError:
+            if model in settings.models:
+                raise
+        else:
+            if recipe in RECIPES:
+                found[model.ref] = RECIPES[recipe]().can()
     return found
 
 

@@ -18,6 +18,7 @@ from starlette.requests import Request as HttpRequest
 from serving.backend import Backend
 from serving.errors import ApiError
 from serving.formats import ARRAY, MEDIA_TYPES
+from serving.lots import of_one_lot
 from serving.requests import Answer, Request, Timings
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ async def asked(
 async def _all(backend: Backend, model: str | None, requests: Sequence[Request]) -> Answer:
     if len(requests) == 1:
         return await backend.call(model, requests[0])
+    requests = of_one_lot(requests)
     while True:
         try:
             async with asyncio.TaskGroup() as group:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.versions import parse_reference
 from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
-from serving.errors import ApiError, bad_value, model_loading
+from serving.errors import BROKEN, GONE, ApiError, bad_value, cannot, model_broken, model_loading
 from serving.metrics import Meters
 from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request, Show
-from serving.settings import ModelSettings, Settings
+from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.host import Host
-
-_LOOK_S = 0.05  # between two looks whether somebody waits
+    from serving.shelf import Shelf
+    from serving.sides import Sides
+    from serving.stock import Stock
 
 
 class Backend(Protocol):
@@ -38,7 +37,7 @@ class Backend(Protocol):
         ...
 
     async def models(self) -> list[ModelInfo]:
-        """Every served reference, in the order of the settings."""
+        """Every served reference, in the order of the settings, then those that were found."""
         ...
 
     def ready(self) -> bool:
@@ -50,75 +49,53 @@ class LocalBackend:
     """Models in this process. Asked before `load` is done, it answers that they are loading."""
 
     def __init__(
-        self, settings: Settings, meters: Meters | None = None, device: str | None = None
+        self,
+        settings: Settings,
+        meters: Meters | None = None,
+        device: str | None = None,
+        elsewhere: Collection[str] = (),
     ) -> None:
-        """device: as for Engine.load."""
+        """device: as for Engine.load; elsewhere: names of models that are served by others, and so
+        not to be found here."""
         self.settings = settings
         self.device = device
         self.meters = meters or Meters()
-        self._hosts: dict[str, Host] = {}
-        self._busy: Counter[Host] = Counter()  # requests under way
-        self._leaving: set[asyncio.Task[None]] = set()
+        self.elsewhere = frozenset(elsewhere)
+        self._shelf: Shelf | None = None
+        self._stock: Stock | None = None
+        self._sides: Sides | None = None
 
     def load(self) -> None:
-        """Load and warm up all models; takes seconds, in any thread.
+        """Load and warm up what is resident, and look what else there is; takes seconds, in any
+        thread.
 
         Raises what Host raises; the models before the one that failed are then closed.
         """
-        self._hosts = self._loaded(self.settings, self.settings.models)
+        from serving.shelf import Shelf  # torch comes with it
+        from serving.sides import Sides
+        from serving.stock import Stock
 
-    def _loaded(self, settings: Settings, models: Sequence[ModelSettings]) -> dict[str, Host]:
-        from serving.host import Host  # torch comes with it
-
-        hosts: dict[str, Host] = {}
+        shelf = Shelf(self.settings, self.meters, self.device)
         try:
-            for model in models:
-                hosts[model.ref] = Host(
-                    model,
-                    settings.registry,
-                    settings.limits,
-                    settings.poll_s,
-                    self.meters,
-                    self.device,
-                )
+            shelf.change(self.settings)
         except BaseException:
-            for host in hosts.values():
-                host.close()
+            shelf.close()
             raise
-        return hosts
+        self._stock = Stock(shelf, self.elsewhere)
+        self._stock.look()
+        self._shelf, self._sides = shelf, Sides(shelf, self.meters)
 
     async def change(self, settings: Settings) -> None:
         """Serve other models, or by other limits, between two requests.
 
         Raises what `load` does; all then stays as it was. What is not served any more ends later,
-        when those who have asked are answered. To be called in the loop in which `call` is, and
-        once at a time.
+        when those who have asked are answered. Once at a time.
         """
-        served = set(self.settings.models)
-        models = [model for model in settings.models if model not in served]
-        try:
-            new = await asyncio.to_thread(self._loaded, settings, models)
-        except BaseException:
-            for host in self._hosts.values():
-                host.show()
-            raise
-        old, self.settings = self._hosts, settings
-        self._hosts = {m.ref: new.get(m.ref) or old[m.ref] for m in settings.models}
-        for host in self._hosts.values():
-            host.limits = settings.limits
-        for ref, host in old.items():
-            if self._hosts.get(ref) is not host:
-                leaving = asyncio.create_task(self._leave(ref, host))
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
-
-    async def _leave(self, ref: str, host: Host) -> None:
-        while self._busy[host]:
-            await asyncio.sleep(_LOOK_S)
-        del self._busy[host]
-        await asyncio.to_thread(host.close)
-        if ref not in self._hosts:
-            self.meters.forget(ref)
+        assert self._shelf, "it is loaded"
+        assert self._stock, "it is loaded"
+        await asyncio.to_thread(self._shelf.change, settings)
+        self.settings = settings
+        await asyncio.to_thread(self._stock.look)
 
     async def call(
         self,
@@ -127,33 +104,61 @@ class LocalBackend:
         tell: Tell | None = None,
         show: Show | None = None,
     ) -> Answer:
-        chosen = choose(usable(await self.models(), request.caller), model, *wanted_of(request))
-        host = self._hosts[chosen.id]
-        self._busy[host] += 1
-        try:
-            return await host.call(request, tell, show)
-        finally:
-            self._busy[host] -= 1
+        async def chosen(but: Collection[str]) -> ModelInfo:
+            infos = [info for info in await self.models() if info.id not in but]
+            return choose(usable(infos, request.caller), model, *wanted_of(request))
+
+        async def ask(ref: str) -> Answer:
+            assert self._shelf, "what is chosen is loaded, or can be"
+            assert self._sides, "it is loaded"
+            host = await self._shelf.take(ref)
+            try:
+                return await self._sides.call(ref, host, request, tell, show)
+            finally:
+                self._shelf.release(host)
+
+        return await by_the_first(model, chosen, ask)
 
     async def models(self) -> list[ModelInfo]:
-        return [
-            host.info() if (host := self._hosts.get(model.ref)) else loading(model.ref)
-            for model in self.settings.models
-        ]
+        if self._shelf:
+            return self._shelf.infos()
+        return [loading(model.ref) for model in self.settings.models]
 
     def ready(self) -> bool:
-        hosts = self._hosts.values()
-        return len(hosts) == len(self.settings.models) and all(host.alive for host in hosts)
+        return self._shelf is not None and self._shelf.ready()
 
     async def check_health(self) -> None:
         """Raise where a model can compute no more."""
-        for host in list(self._hosts.values()):
+        for host in self._shelf.room.hosts() if self._shelf else ():
             await host.check_health()
 
     def close(self) -> None:
-        for host in self._hosts.values():
-            host.close()
-        self._hosts = {}
+        if self._stock:
+            self._stock.close()
+        if self._shelf:
+            self._shelf.close()
+        self._shelf = self._stock = None
+
+
+async def by_the_first(
+    asked: str | None,
+    chosen: Callable[[Collection[str]], Awaitable[ModelInfo]],
+    ask: Callable[[str], Awaitable[Answer]],
+) -> Answer:
+    """What the chosen model answers; where none is asked for and it turns out that it cannot be
+    loaded, or has just gone, the next one.
+
+    chosen: the model that comes first, but for some
+    """
+    but: set[str] = set()
+    while True:
+        ref = (await chosen(but)).id
+        try:
+            return await ask(ref)
+        except ApiError as error:
+            if asked is not None or error.code not in (BROKEN, GONE):
+                raise
+            but.add(ref)
 
 
 def loading(reference: str) -> ModelInfo:
@@ -171,7 +176,7 @@ def find(models: Sequence[ModelInfo], asked: str) -> ModelInfo:
     reason = "several are" if named else "no such model is"
     close = None if named else closest(asked, ids)
     meant = f"did you mean {close!r}? " if close else ""
-    message = f"model={asked!r}: {reason} served; {meant}valid: {', '.join(ids)}"
+    message = f"model={asked!r}: {reason} served; {meant}valid: {', '.join(ids) or 'none'}"
     raise ApiError(404, "model_not_found", message, "model")
 
 
@@ -194,25 +199,30 @@ def choose(
     scale: of those that enlarge the first that does so by this.
     Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
     is being loaded: also where none is asked for and that may be the first, so that which of them
-    answers does not depend on which was ready.
+    answers does not depend on which was ready. One that cannot be loaded is passed over.
     """
     if asked is not None:
         model = find(models, asked)
         if model.state == "loading":
             raise model_loading(model.id)
-        if not model.can(capability):
+        if not (model.can(capability) or model.state == "broken"):
             raise cannot(model, capability)
         return model
-    able = []
+    able, broken = [], []
     for model in in_order(models):
         if model.can(capability):
-            if scale in (None, model.scale):
+            if model.state == "broken":
+                broken.append(model)
+            elif scale in (None, model.scale):
                 return model
-            able.append(model)
+            else:
+                able.append(model)
     if able:
         scales = " and ".join(sorted({str(model.scale) for model in able}))
         raise bad_value("scale", scale, f"the served models enlarge by {scales}")
-    valid = ", ".join(model.id for model in models)
+    for model in broken:
+        raise model_broken(model.id, model.rejected.reason if model.rejected else "")
+    valid = ", ".join(model.id for model in models) or "there is none"
     message = f"none of the served models can {capability}: {valid}"
     raise ApiError(400, "invalid_value", message, "model")
 
@@ -238,6 +248,8 @@ async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
     else:
         model = None
         for each in in_order(models):
+            if each.state == "broken":
+                continue
             if each.can(Tiling.name):
                 model = each
                 break
@@ -251,9 +263,3 @@ async def made_for(backend: Backend, asked: str | None) -> type[Operation]:
         reason = f"this model can {' and '.join(able)}; post to /v1/images/{able[0]}, or the other"
         raise bad_value("model", model.id, reason)
     return OPERATIONS[able[0]]
-
-
-def cannot(model: ModelInfo, capability: str) -> ApiError:
-    can = ", ".join(model.capabilities)
-    message = f"model={model.id!r}: it cannot {capability}; it can: {can}"
-    return ApiError(400, "invalid_value", message, "model")

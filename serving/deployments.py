@@ -7,7 +7,7 @@ annotation to check the arguments, which is why annotations are not postponed in
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,11 +24,13 @@ from serving.exposition import Counted
 from serving.jobs.desk import Jobs
 from serving.keys import Keys, keys_of
 from serving.metrics import Meters
+from serving.model_settings import ModelSettings
 from serving.passes import Tell
-from serving.remote import ComposedBackend, Handle, local_backend
+from serving.placement import Placement
+from serving.remote import ComposedBackend, Handle, backend_of, of_its_own
 from serving.renewing import Renewing
 from serving.requests import Answer, ModelInfo, Partial, Request, Show
-from serving.settings import ModelSettings, Placement, Settings, places
+from serving.settings import Settings, places
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +41,16 @@ _TELL_S = 0.5  # between two signs of how much is done
 def build(args: Settings) -> serve.Application:
     """The application of some settings; Ray makes them from the `args` of a config file."""
     own = [model for model in args.models if model.placement == "own"]
-    handles = {model.ref: placed(_Model, model, [model], args).bind(args, model) for model in own}
-    return placed(_Ingress, args.ingress, args.models, args).bind(args, handles)
+    handles = {
+        model.ref: placed(_Model, model, places([model]), args).bind(args, model) for model in own
+    }
+    return placed(_Ingress, args.ingress, args.places(), args).bind(args, handles)
 
 
-def placed(
-    deployment: Any, placement: Placement, models: Sequence[ModelSettings], settings: Settings
-) -> Any:
-    """A deployment for some models, with the resources and replicas that were asked for."""
+def placed(deployment: Any, placement: Placement, most: int, settings: Settings) -> Any:
+    """A deployment with the resources and replicas that were asked for, each of which takes `most`
+    requests at a time."""
     # Serve's own limit comes second: the answer of a model's queue is JSON, and says what to do.
-    most = places(models)
     options: dict[str, Any] = {
         "ray_actor_options": {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus},
         "max_ongoing_requests": most,
@@ -78,7 +80,7 @@ def placed(
 
 def load(backend: LocalBackend, placement: Placement) -> None:
     """Load the models, and let PyTorch take the CPUs of this replica and no more."""
-    if backend.settings.models:
+    if backend.settings.models or backend.settings.discover:
         import torch
 
         torch.set_num_threads(max(1, int(placement.num_cpus)))
@@ -162,7 +164,7 @@ class _Model:
         listening.keep_inside()
         settings, seen = await asyncio.to_thread(following.newest, settings)
         self.ref = model.ref
-        self.backend = local_backend(settings, [model], model)
+        self.backend = backend_of(settings, self.ref)
         logs.opened(settings, self.backend.meters)
         await asyncio.to_thread(load, self.backend, model)
         follows = following.follow(settings, seen, self._change, self.backend.meters)
@@ -210,8 +212,7 @@ class _Model:
         return Counted(replica(), self.backend.meters.families())
 
     async def _change(self, settings: Settings) -> None:
-        models = self.backend.settings.models
-        await self.backend.change(settings.model_copy(update={"models": models}))
+        await self.backend.change(of_its_own(settings, self.ref))
 
     async def check_health(self) -> None:
         await self.backend.check_health()

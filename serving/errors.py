@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,9 @@ from starlette.routing import Match
 
 from genimg.errors import InputError
 from genimg.operations import Operation
+from serving.requests import ModelInfo
 
+BROKEN, GONE = "model_broken", "model_not_found"  # codes of errors
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -80,6 +83,22 @@ def model_loading(model: str) -> ApiError:
     return ApiError(
         503, "model_loading", f"{model} is being loaded; try again", headers={"Retry-After": "1"}
     )
+
+
+def model_gone(model: str) -> ApiError:
+    return ApiError(404, GONE, f"model={model!r}: it is served no more", "model")
+
+
+def model_broken(model: str, reason: str, wait_s: float = 1) -> ApiError:
+    """503 for one that cannot be loaded; wait_s: seconds until that is tried again."""
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s))), "x-should-retry": "false"}
+    return ApiError(503, BROKEN, f"model={model!r}: it cannot be loaded: {reason}", headers=headers)
+
+
+def cannot(model: ModelInfo, capability: str) -> ApiError:
+    can = ", ".join(model.capabilities)
+    message = f"model={model.id!r}: it cannot {capability}; it can: {can}"
+    return ApiError(400, "invalid_value", message, "model")
 
 
 def failed() -> ApiError:

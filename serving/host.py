@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 
 from cluster.fallback import over
 from cluster.versions import Version, parse_reference
-from genimg import bundled
+from genimg import bundled, checkpoint, recipes
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import OPERATIONS, Kind
-from serving.backend import cannot
-from serving.errors import ApiError, of_input
+from genimg.precision import resolved
+from serving.about import described, on, weight_of
+from serving.errors import ApiError, cannot, of_input
 from serving.metrics import Meters
+from serving.model_settings import ModelSettings
 from serving.partials import watched
-from serving.passes import FULL, Passes, Tell
+from serving.passes import FULL, Passes, Tell, closed
 from serving.requests import Answer, ModelInfo, Rejected, Request, Show
-from serving.settings import Limits, ModelSettings
+from serving.settings import Limits
+from serving.warming import give_back_memory, warm_up
 from serving.watcher import Watcher, target_of
 from serving.work import Made, Work, check, compute, finish, planned, weight
 
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL = 1  # megapixels begun up to which a request is not large
-WORDS = 200  # of a vocabulary that are told
+_WAIT_S = 0.005  # between two looks whether a pass may begin
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 
 
@@ -42,6 +44,7 @@ _CODERS = 2  # threads that decode and encode; the libraries let other threads r
 class _Served:
     version: Version
     engine: Engine
+    bytes: int  # of its weights
 
 
 class Host:
@@ -63,40 +66,56 @@ class Host:
         meters: Meters | None = None,
         device: str | None = None,
         cache: Path | None = None,
+        first: Version | None = None,
+        refuse: Callable[[int], None] = lambda size: None,
+        label: str = "",
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
-        """device: as for Engine.load; cache: where versions of a far registry are kept."""
+        """device: as for Engine.load; cache: where versions of a far registry are kept.
+
+        first: to begin with, whatever the reference names
+        refuse: raises InputError where the weights of a version take too many bytes
+        label: what its meters and threads are called; without one as the reference
+        waits: whether no pass is to begin now
+        """
         self.settings = settings
         self.limits = limits or Limits()
         self.device = device
         self.cache = cache
+        self.refuse = refuse
+        self.label = label or settings.ref
+        self._waits = waits
+        self._closing = threading.Event()
         self._registry = over(registry, bundled.FOLDER)
         self._rejected: Rejected | None = None
         self._info: tuple[tuple[_Served, Rejected | None], ModelInfo] | None = None
-        name = parse_reference(settings.ref)[0]
-        first = self._registry.get(name, target_of(self._registry, settings.ref).number)
-        self._served = self._loaded(first)
-        self._coders = ThreadPoolExecutor(_CODERS, f"coder {settings.ref}")
+        if first is None:
+            number = target_of(self._registry, settings.ref).number
+            first = self._registry.get(parse_reference(settings.ref)[0], number)
+        self._served: _Served | None = self._loaded(first)
+        self._coders = ThreadPoolExecutor(_CODERS, f"coder {self.label}")
         # whose images take seconds to decode, with which no small one is to wait
-        self._large_coders = ThreadPoolExecutor(1, f"large coder {settings.ref}")
-        self._meters = (meters or Meters()).for_model(settings.ref)
+        self._large_coders = ThreadPoolExecutor(1, f"large coder {self.label}")
+        self._meters = (meters or Meters()).for_model(self.label)
         self._small, self._large = (
             Passes[Work, Made](
-                compute, finish, coders, settings.max_queue,
-                f"{kind} {settings.ref}", self._meters.batch.observe,
+                self._compute, finish, coders, settings.max_queue,
+                f"{kind} {self.label}", self._meters.batch.observe,
             )
             for kind, coders in (
                 ("engine", self._coders), ("large works of", self._large_coders)
             )
         )  # fmt: skip
         self.show()
+        self._meters.loads.inc()
         self._watcher = Watcher(
             self._registry,
             settings.ref,
             poll_s,
-            serving=lambda: self._served.version,
+            serving=lambda: self.served.version,
             swap=self._swap,
             settled=self._settled,
-            refused=self._refused,
+            refused=self.refused,
             unreachable=self._meters.unreachable.inc,
         )
         self._watcher.start()
@@ -105,7 +124,7 @@ class Host:
         self, request: Request, tell: Tell | None = None, show: Show | None = None
     ) -> Answer:
         """The answer to a request, or ApiError. Cancelled, it is computed no further."""
-        served, limits = self._served, self.limits
+        served, limits = self.served, self.limits
         engine, version = served.engine, served.version.number
         owner = request.caller.name
         if request.operation.name not in engine.abilities:
@@ -153,44 +172,40 @@ class Host:
             pixels=made.pixels,
         )
 
+    @property
+    def served(self) -> _Served:
+        """What is served now. Raises ApiError once this is closed."""
+        if self._served is None:
+            raise closed()
+        return self._served
+
+    @property
+    def version(self) -> Version:
+        return self.served.version
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in memory; none once this is closed."""
+        served = self._served
+        return served.bytes if served else 0
+
     def info(self) -> ModelInfo:
         """What is served now; made anew only where that changes, for every request asks."""
-        of = (self._served, self._rejected)
+        of = (self.served, self._rejected)
         if self._info is None or self._info[0] != of:
-            self._info = of, self._described()
+            served, engine = of[0], of[0].engine
+            info = described(
+                self.settings.ref, served.version, engine.recipe, engine.abilities,
+                engine.precision, served.bytes,
+            )  # fmt: skip
+            self._info = of, replace(info, rejected=self._rejected)
         return self._info[1]
-
-    def _described(self) -> ModelInfo:
-        version, engine = self._served.version, self._served.engine
-        abilities = engine.abilities.values()
-        return ModelInfo(
-            id=self.settings.ref,
-            name=version.name,
-            state="ready",
-            version=version.number,
-            capabilities=tuple(engine.abilities),
-            honours={
-                name: tuple(sorted(ability.conditions & OPERATIONS[name].conditions))
-                for name, ability in engine.abilities.items()
-            },
-            recipe=engine.recipe.recipe,
-            size=engine.recipe.data.size,
-            channels=engine.recipe.data.channels,
-            scale=max(each.scale for each in abilities),
-            steps=max(each.steps for each in abilities),
-            classes=next((each.classes for each in abilities if each.classes), ()),
-            words=next((each.vocabulary for each in abilities if each.vocabulary), ())[:WORDS],
-            grammar=next((each.grammar for each in abilities if each.grammar), None),
-            directions=tuple(dict.fromkeys(chain(*(each.directions for each in abilities)))),
-            precision=engine.precision,
-            metrics=version.metrics,
-            created=version.created,
-            rejected=self._rejected,
-        )
 
     def show(self) -> None:
         """Have the meters show its state, and not that of another host of the same reference."""
-        self._meters.version.set(self._served.version.number)
+        self._meters.show()
+        self._meters.version.set(self.served.version.number)
+        self._meters.bytes.set(self.served.bytes)
         self._meters.queue.set_function(lambda: self._small.waiting + self._large.waiting)
         self._meters.pixels.set_function(self._pixels_waiting)
 
@@ -203,16 +218,20 @@ class Host:
         """Raise where nothing will be computed any more: by no thread, or on a broken device."""
         if not self.alive:
             raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
-        device = self._served.engine.device
+        device = self.served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
 
     def close(self) -> None:
-        """Stop watching and computing; requests that wait fail with 503."""
+        """Stop watching and computing, and give the memory back; requests that wait fail with 503,
+        as do those that come."""
+        self._closing.set()
         self._watcher.close()
         self._small.close()
         self._large.close()
         self._coders.shutdown()
         self._large_coders.shutdown()
+        self._served = self._info = None
+        give_back_memory()
 
     def _pixels_waiting(self) -> int:
         pending = self._small.pending() + self._large.pending()
@@ -222,21 +241,31 @@ class Host:
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
         return await asyncio.get_running_loop().run_in_executor(coders, function)
 
+    def _compute(self, parts: list[tuple[Work, int, int]]) -> None:
+        while self._waits() and not self._closing.is_set():
+            time.sleep(_WAIT_S)
+        compute(parts)
+
     def _loaded(self, version: Version) -> _Served:
         folder = self._registry.fetch(version, self.cache)
+        checkpoint.read_manifest(folder)
+        recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
+        size = weight_of(recipe, resolved(self.settings.precision, on(self.device)))
+        self.refuse(size)
         engine = Engine.load(folder, self.device, self.settings.precision, verified=True)
         warm_up(engine, self.settings.max_batch_size)
-        return _Served(version, engine)
+        return _Served(version, engine, size)
 
     def _swap(self, version: Version) -> None:
         """Serve another version. Raises where it cannot; the old one then goes on."""
-        new, old = self._loaded(version), self._served
+        new, old = self._loaded(version), self.served
         lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")
         self._served = new  # who came before holds the old engine until answered
         self._settled()
         self._meters.version.set(version.number)
+        self._meters.bytes.set(new.bytes)
         self._meters.swaps.inc()
         logger.info(
             "%s: version %d follows %d", self.settings.ref, version.number, old.version.number
@@ -245,44 +274,7 @@ class Host:
     def _settled(self) -> None:
         self._rejected = None
 
-    def _refused(self, number: int, reason: str) -> None:
+    def refused(self, number: int, reason: str) -> None:
+        """A version that should be served cannot be."""
         self._rejected = Rejected(number, reason)
         self._meters.refused.inc()
-
-
-def warm_up(engine: Engine, max_batch: int) -> None:
-    """Run an engine at the batch sizes 1 and `max_batch`, and find out what sizes it may have.
-
-    Raises InputError where it is no use.
-    """
-    for name, network in engine.networks.items():
-        if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-            raise InputError(f"the {name} has weights that are no finite numbers")
-    engine.settle()
-    engine.share()
-    data = engine.recipe.data
-    noise = np.random.default_rng(0).integers(
-        0, 256, (data.size, data.size, data.channels), np.uint8
-    )
-    left_half = np.zeros((data.size, data.size, 1), np.uint8)
-    left_half[:, : data.size // 2] = 255
-    for name, ability in engine.abilities.items():
-        operation = OPERATIONS[name]
-        if operation.gives is Kind.PICTURES and not operation.takes:
-            for rows in (1, max_batch):
-                made = engine(operation.validated({"n": rows, "seed": 0})).images
-                if made.shape != (rows, *noise.shape):
-                    raise InputError(f"{rows} samples have the shape {list(made.shape)}")
-        elif operation.takes.get("image") is Kind.PICTURE and "image" in ability.takes:
-            beside: dict[str, Any] = {
-                key: left_half if operation.takes[key] is Kind.MASK else noise
-                for key in operation.beside
-            }
-            quickly = {"quality": 50, "starts": 1, "iterations": 1}
-            told = {key: value for key, value in quickly.items() if key in ability.conditions}
-            made = engine(operation.validated(told), image=noise, **beside)
-            sides = tuple(ability.scale * side for side in noise.shape[:2])
-            if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
-                raise InputError(f"the result of {name} has not the shape of the given image")
-        elif operation.takes.get("image") is Kind.FRAMES:
-            engine(operation.validated({"frames": 1}), image=noise[None])

@@ -47,6 +47,29 @@ class Meters:
         )
         self.jobs = Counter("jobs", "Jobs ended here.", ["operation", "state"], **own)
         self.version = Gauge("served_version", "Version that answers.", ["model"], **own)
+        self.bytes = Gauge("loaded_bytes", "Bytes of weights in memory.", ["model"], **own)
+        self.loads = Counter(
+            "loads", "Models loaded, at the start or when asked for.", ["model"], **own
+        )
+        self.evictions = Counter(
+            "evictions", "Models given up to make room for others.", ["model"], **own
+        )
+        self.side_requests = Counter(
+            "side_requests",
+            "Requests to models with a canary or a shadow, by who computed them.",
+            ["model", "side", "version", "status"],
+            **own,
+        )
+        self.side_seconds = Histogram(
+            "side_seconds",
+            "Time of those that went well.",
+            ["model", "side", "version"],
+            buckets=_SECONDS,
+            **own,
+        )
+        self.shadow_dropped = Counter(
+            "shadow_dropped", "Requests that were not copied to a shadow.", ["model"], **own
+        )
         self.swaps = Counter("swaps", "Changes to another version.", ["model"], **own)
         self.refused = Counter(
             "swaps_refused", "Versions that could not be served.", ["model"], **own
@@ -85,8 +108,8 @@ class Meters:
         return list(self.registry.collect())
 
     def forget(self, model: str) -> None:
-        """Show no state of a reference that is not served any more; what was counted stays."""
-        for each in (self.queue, self.pixels, self.version):
+        """Show no state of a reference that is not in memory any more; what was counted stays."""
+        for each in (self.queue, self.pixels, self.version, self.bytes):
             each.remove(model)
 
 
@@ -95,16 +118,25 @@ class ModelMeters:
 
     def __init__(self, meters: Meters, model: str) -> None:
         self.batch = meters.batch.labels(model)
-        self.queue = meters.queue.labels(model)
-        self.pixels = meters.pixels.labels(model)
         self.full = meters.full.labels(model)
         self.stages = {
             name: meters.stages.labels(model, name) for name in ("queue", "compute", "encode")
         }
-        self.version = meters.version.labels(model)
+        self.loads = meters.loads.labels(model)
+        self.evictions = meters.evictions.labels(model)  # shown before the first
         self.swaps = meters.swaps.labels(model)
         self.refused = meters.refused.labels(model)
         self.unreachable = meters.unreachable.labels(model)
+        self._of = meters, model
+        self.show()
+
+    def show(self) -> None:
+        """Show its state, also where that of another host of the same name was forgotten."""
+        meters, model = self._of
+        self.queue = meters.queue.labels(model)
+        self.pixels = meters.pixels.labels(model)
+        self.version = meters.version.labels(model)
+        self.bytes = meters.bytes.labels(model)
 
     def observe(self, timings: Timings) -> None:
         for name, stage in self.stages.items():

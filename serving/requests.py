@@ -52,6 +52,7 @@ class Request:
     files: Mapping[str, bytes] = field(default_factory=dict)
     output: Output = Output()
     caller: Caller = Caller()
+    lot: float | None = None  # of serving.lots, where others are answered together with it
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,27 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another version that is asked beside the one that a reference names."""
+
+    reference: str
+    share: float  # of the requests that it is given
+    state: Literal["ready", "loading", "broken"]
+    version: int | None = None
+    rejected: Rejected | None = None  # why it, or its newer version, cannot be loaded
+
+
+@dataclass(frozen=True)
 class ModelInfo:
-    """A served reference. Until it is ready only its id and name are known."""
+    """A served reference. While it is loading only its id and name are known.
+
+    state: asleep: it can be asked, and is loaded, or its replica started, first; broken: it cannot
+        be loaded, as `rejected` says
+    """
 
     id: str  # the reference as configured
     name: str
-    state: Literal["ready", "loading"] = "loading"
+    state: Literal["ready", "loading", "asleep", "broken"] = "loading"
     version: int | None = None
     capabilities: tuple[str, ...] = ()  # operations that it can do
     honours: Mapping[str, tuple[str, ...]] = field(
@@ -123,9 +139,12 @@ class ModelInfo:
     grammar: str | None = None  # of the texts that it has learnt from, where they have one
     directions: tuple[str, ...] = ()  # in which it can move what it draws, by their attributes
     precision: Precision | None = None  # in which it computes
+    bytes: int | None = None  # that its weights take in memory
     metrics: Mapping[str, float] | None = None
     created: str | None = None  # when the version was registered, ISO 8601
     rejected: Rejected | None = None
+    canary: Beside | None = None  # answers a share of the requests
+    shadow: Beside | None = None  # computes a share of them once more, for nobody
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities

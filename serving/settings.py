@@ -5,98 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from cluster.versions import RegistryError, parse_reference
-from genimg.precision import Choice
+from cluster.registry import Registry
+from genimg.errors import InputError
 from genimg.section import Section
+from serving.discovery import discovered
+from serving.model_settings import Discovery, ModelSettings
+from serving.placement import Placement
 
 Format = Literal["json", "text"]
-
-
-class Autoscaling(Section):
-    min_replicas: int = Field(1, ge=0)
-    """replicas that stay when nobody asks; 0 stops the last one too"""
-    max_replicas: int = Field(1, ge=1)
-    """replicas under the highest load"""
-    target_ongoing_requests: float = Field(2.0, gt=0)
-    """requests a replica should have at once; more start another replica"""
-
-    @model_validator(mode="after")
-    def in_order(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"min_replicas={self.min_replicas} is more than max_replicas={self.max_replicas}"
-            )
-        return self
-
-
-class Placement(Section):
-    num_cpus: float = Field(1.0, ge=0)
-    """CPUs of each replica"""
-    num_gpus: float = Field(0.0, ge=0)
-    """GPUs of each replica; a fraction shares one"""
-    replicas: int = Field(1, ge=1)
-    """how many, where autoscaling is not given"""
-    autoscaling: Autoscaling | None = None
-    """let the number of replicas follow the load"""
-
-    @property
-    def fewest(self) -> int:
-        """Replicas that there are when nobody asks."""
-        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
-
-    @field_validator("num_cpus", "num_gpus")
-    @classmethod
-    def as_ray_counts(cls, value: float) -> float:
-        if round(value, 4) != value:
-            raise ValueError("must have at most four decimals")
-        return value
-
-    @field_validator("num_gpus")
-    @classmethod
-    def whole_gpus(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError("must be a fraction of one GPU or a whole number of them")
-        return value
-
-    @model_validator(mode="after")
-    def one_number_of_replicas(self) -> Self:
-        if self.autoscaling and "replicas" in self.model_fields_set:
-            raise ValueError("replicas and autoscaling are both given; leave one of them out")
-        return self
-
-
-class ModelSettings(Placement):
-    ref: str
-    """NAME (the newest version), NAME@ALIAS or NAME@7; what clients give as `model`"""
-    placement: Literal["ingress", "own"] = "ingress"
-    """in the replicas that take the requests (fastest), or in replicas of its own"""
-    max_batch_size: int = Field(16, ge=1)
-    """images computed together"""
-    max_queue: int = Field(128, ge=1)
-    """images that may wait; one to restore counts as one for each megapixel begun"""
-    precision: Choice = "auto"
-    """float32 or bfloat16; auto takes bfloat16 where the hardware multiplies it natively"""
-
-    @field_validator("ref")
-    @classmethod
-    def is_a_reference(cls, ref: str) -> str:
-        try:
-            parse_reference(ref)
-        except RegistryError as error:
-            raise ValueError(str(error)) from None
-        return ref
-
-    @model_validator(mode="after")
-    def placed_once(self) -> Self:
-        given = sorted(self.model_fields_set & Placement.model_fields.keys())
-        if self.placement == "ingress" and given:
-            raise ValueError(
-                f"{self.ref}: {', '.join(given)} has no effect in the ingress; "
-                "set it under `ingress`, or placement='own'"
-            )
-        return self
 
 
 class Limits(Section):
@@ -137,8 +55,16 @@ class JobSettings(Section):
 class Settings(Section):
     registry: str = "registry"
     """folder or URL of the model registry"""
-    models: tuple[ModelSettings, ...] = Field(min_length=1)
+    models: tuple[ModelSettings, ...] = ()
     """what is served; the first that can do what is asked for answers where no model is named"""
+    discover: tuple[Discovery, ...] = ()
+    """what is served of the registry besides, each model once, as the first of these says that fits
+    it; behind `models` in their order, and by name. Loaded once it is asked for"""
+    max_discovered: int = Field(100, ge=1)
+    """models found by `discover`; what else there is is not served"""
+    memory: int | None = Field(None, ge=1)
+    """bytes that the weights of the models in a replica of the ingress may take; those that are not
+    resident make room for one another, least recently used first"""
     ingress: Placement = Placement()
     """the replicas that take the requests"""
     limits: Limits = Limits()
@@ -163,6 +89,12 @@ class Settings(Section):
     """where replicas find what `genimg serve` reads in its config file later; it says so itself"""
 
     @model_validator(mode="after")
+    def something(self) -> Self:
+        if not (self.models or self.discover):
+            raise ValueError("nothing is served; give models, or discover")
+        return self
+
+    @model_validator(mode="after")
     def each_once(self) -> Self:
         references = [model.ref for model in self.models]
         twice = sorted({ref for ref in references if references.count(ref) > 1})
@@ -173,31 +105,47 @@ class Settings(Section):
     def renewed(self, new: Settings) -> tuple[Settings, list[str]]:
         """(these with what can be had of new ones without a restart, the keys of what cannot).
 
-        Models in the ingress, limits, keys and origins can; models in replicas of their own stay.
+        Models in the ingress, where to find them and their memory, limits, keys and origins can; of
+        models in replicas of their own all but where these are.
         """
         later: list[str] = []
         own = {model.ref: model for model in self.models if model.placement == "own"}
         models = []
         for model in new.models:
-            if model.placement == "own" or model.ref in own:
-                later += [f"models ({model.ref})"] if model != own.get(model.ref) else []
-                models += [own.pop(model.ref)] if model.ref in own else []
-            else:
+            old = own.pop(model.ref, None)
+            stays = model.placed == old.placed if old else model.placement == "ingress"
+            if stays:
                 models.append(model)
+            else:
+                later.append(f"models ({model.ref})")
+                models += [old] if old else []
         later += [f"models ({ref})" for ref in own]
         models += own.values()
         limits = new.limits.model_copy(update={"upload_s": self.limits.upload_s})
         later += ["limits.upload_s"] if limits != new.limits else []
-        live = {key: getattr(new, key) for key in ("keys_file", "open", "origins")}
-        live |= {"models": tuple(models) or self.models, "limits": limits}
+        keys = ("keys_file", "open", "origins", "discover", "max_discovered", "memory")
+        live = {key: getattr(new, key) for key in keys}
+        live |= {"models": tuple(models), "limits": limits}
+        if not (models or new.discover):
+            live["models"] = self.models
         for key in type(self).model_fields:
             if key not in live and key != "changes" and getattr(self, key) != getattr(new, key):
                 later.append(key)
         return self.model_copy(update=live), later
 
+    def expanded(self, registry: Registry) -> tuple[ModelSettings, ...]:
+        """The models with those that are found now. Raises InputError where there are too many."""
+        found = discovered(registry, self.discover, {model.name for model in self.models})
+        if len(found) > self.max_discovered:
+            raise InputError(
+                f"discover: {len(found)} models are found in {registry.storage}, and "
+                f"max_discovered={self.max_discovered}; narrow it down, or raise that"
+            )
+        return (*self.models, *found)
+
     def places(self) -> int:
         """Requests that a replica of the ingress takes at a time."""
-        return places(self.models)
+        return places([*self.models, *(each.model("any") for each in self.discover)])
 
     def least(self) -> tuple[float, float]:
         """(CPUs, GPUs) that the smallest number of replicas takes."""

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from serving.answers import waited
 from serving.backend import Backend
 from serving.errors import ApiError, failed
+from serving.lots import of_one_lot
 from serving.openai_requests import answering, sketches
 from serving.openai_schemas import Edits, Prompted
 from serving.requests import Answer, ModelInfo, Partial, Request
@@ -44,7 +45,7 @@ async def streamed(
     """Events: of each image the partial ones, and it. Raises ApiError for what goes wrong before
     the first of them; what does later is an event."""
     info = await answering(backend, wanted, requests[0])
-    events = _in_time(http, _events(backend, info, wanted, requests), timeout_s)
+    events = _in_time(http, _events(backend, info, wanted, of_one_lot(requests)), timeout_s)
     first = await anext(events)
     http.state.model = info.id
     headers = {

@@ -92,7 +92,11 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(self.poll_s):
-            self._look()
+            try:
+                self._look()
+            except Exception:
+                if not self._stop.is_set():  # what it follows has been closed meanwhile
+                    raise
 
     def _look(self) -> None:
         try:

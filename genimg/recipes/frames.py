@@ -101,6 +101,8 @@ class Loss(Section):
     """part of the training in which it is shown true frames, ever fewer, in place of its own"""
     kl: float = Field(0.0, ge=0)
     """weight of what latents cost, nats a frame, of frame-vae"""
+    hidden: float = Field(0.0, ge=0, lt=1)
+    """part of the clips whose given frames are hidden, so that frame-vae can also begin a clip"""
 
 
 class Evaluate(Section):
@@ -137,11 +139,13 @@ class FramePredictor(Recipe):
 
     @model_validator(mode="after")
     def latents_cost_where_there_are_some(self) -> Self:
-        if self.loss.kl and not isinstance(self.model, FrameVAEModel):
-            raise ValueError(
-                f"loss.kl={self.loss.kl}: with model.network={self.model.network} there are no"
-                " latents; give loss.kl=0"
-            )
+        for key in ("kl", "hidden"):
+            value = getattr(self.loss, key)
+            if value and not isinstance(self.model, FrameVAEModel):
+                raise ValueError(
+                    f"loss.{key}={value}: with model.network={self.model.network} there are no"
+                    f" latents; give loss.{key}=0"
+                )
         return self
 
     def predictor(self) -> Predictor:
@@ -181,6 +185,7 @@ class FramePredictor(Recipe):
             side=self.data.size,
             fit=self.data.fit,
             frames=(self.data.given, self.data.predicted),
+            begins=bool(drawn and self.loss.hidden),
             alone=True,
         )
         return {"animate": ability}
@@ -190,7 +195,14 @@ class FramePredictor(Recipe):
         part = Part(self.predictor(), betas=(0.9, 0.99))
         loss = self.loss
         return Prediction(
-            part, data.given, data.predicted, loss.sampling, loss.kl, self.train, device
+            part,
+            data.given,
+            data.predicted,
+            loss.sampling,
+            loss.kl,
+            loss.hidden,
+            self.train,
+            device,
         )
 
     # how it is judged
@@ -312,7 +324,7 @@ def predrnn() -> FramePredictor:
 
 def frame_vae() -> FramePredictor:
     """Frame by frame, drawn: another seed, another future (SVG with a learned prior, 2018)."""
-    loss = Loss(sampling=0.4, kl=1e-5)
+    loss = Loss(sampling=0.4, kl=1e-5, hidden=0.1)
     return conv_lstm().model_copy(
         update={"recipe": "frame-vae", "model": FrameVAEModel(), "loss": loss}
     )

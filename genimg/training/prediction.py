@@ -12,7 +12,8 @@ from genimg.losses import gaussian_kl
 from genimg.schedule import Train
 from genimg.training.method import Method, Part
 
-SHOWN, LATENTS = 1, 2  # tags under which a batch's keys give which frames are shown, and latents
+# Tags under which a batch's keys give which frames are shown, latents, and which clips are hidden.
+SHOWN, LATENTS, HIDDEN = 1, 2, 3
 
 
 class Prediction(Method):
@@ -28,21 +29,23 @@ class Prediction(Method):
         to 0 in it (section 2.4, S. Bengio et al. 2015, scheduled sampling, linear)
     kl: weight of the KL divergence of latents from their prior, nats a frame (eq. 3, Denton &
         Fergus 2018)
+    hidden: part of the clips whose given frames are gray (0), so that one is begun from nothing
     """
 
     def __init__(
         self, predictor: Part, given: int, predicted: int, sampling: float, kl: float,
-        train: Train, device: torch.device,
+        hidden: float, train: Train, device: torch.device,
     ) -> None:  # fmt: skip
         super().__init__({"predictor": predictor}, train, device)
         self.predict = self.compiled(predictor.network.learn)
         self.latents = int(predictor.network.latents)  # type: ignore[arg-type]
-        self.frames = given + predicted
+        self.given, self.frames = given, given + predicted
         self.sampling = sampling
         self.kl = kl
+        self.hidden = hidden
 
     def learn(self, batch: Batch, sync: Sync) -> dict[str, Tensor]:
-        frames = batch.rows["frames"][:, : self.frames]
+        frames = self.begun(batch.rows["frames"][:, : self.frames], batch.keys)
         noise = self.noise(batch.keys) if self.latents else None
         with self.autocast:
             made, beliefs = self.predict(frames, self.told(batch.keys), noise)
@@ -55,6 +58,14 @@ class Prediction(Method):
         self.step("predictor", told["loss"], batch, sync)
         self.finish(batch)
         return told
+
+    def begun(self, frames: Tensor, keys: Tensor) -> Tensor:
+        """Clips [N, T, C, H, W] with keys int64 [N], of some of which the given frames are gray."""
+        if not self.hidden:
+            return frames
+        shown = rng.uniform(rng.fold(keys, HIDDEN), ()) >= self.hidden
+        given = torch.where(shown[:, None, None, None, None], frames[:, : self.given], 0.0)
+        return torch.cat([given, frames[:, self.given :]], dim=1)
 
     def told(self, keys: Tensor) -> Tensor:
         """bool [N, T]: which frames are shown, of clips with keys int64 [N]."""

@@ -96,9 +96,10 @@ def with_replicas(ingress: object, text: str) -> dict[str, Any]:
 
 
 def with_precision(models: object, precision: str) -> object:
-    """The settings of all models with another precision."""
+    """The settings of all models, or of all that are to be found, with another precision."""
     if not isinstance(models, list):
         return models  # which is refused, with its reason, where settings are checked
+    models = [{"names": each} if isinstance(each, str) else each for each in models]
     return [each | {"precision": precision} if isinstance(each, dict) else each for each in models]
 
 

@@ -16,7 +16,7 @@ from serving.requests import Answer, Request
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = ("queue_full", "model_loading")  # errors that pass: requests of people come first
+_PATIENCE = ("queue_full", "model_loading", "registry_unavailable")  # errors that pass
 _PAUSE_S = 1.0
 
 

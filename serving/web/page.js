@@ -84,7 +84,7 @@ async function look() {
 }
 
 const modelsFor = (operation) =>
-  page.models.filter((each) => each.state === "ready" && each.capabilities.includes(operation.name));
+  page.models.filter((each) => ["ready", "asleep"].includes(each.state) && each.capabilities.includes(operation.name));
 
 function mark() {
   for (const each of $("operations").querySelectorAll("button"))

@@ -286,6 +286,16 @@ def test_fetch_refuses_damaged_files(registry: Registry, register):
         registry.fetch(version)
 
 
+def test_one_file_is_read_without_the_others_and_verified(registry: Registry, register):
+    version = register()
+    assert registry.read(version, "recipe.json") == b'{"recipe": "dcgan"}\n'
+    registry.storage.write("models/dcgan/versions/00001/recipe.json", b"{}")
+    with pytest.raises(Damaged, match=r"dcgan@1: recipe\.json is not as it was registered"):
+        registry.read(version, "recipe.json")
+    with pytest.raises(Damaged, match=r"dcgan@1: nothing\.json is missing"):
+        registry.read(version, "nothing.json")
+
+
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [("a", ("a", None)), ("a@7", ("a", 7)), ("a.b-C_1@best", ("a.b-C_1", "best"))],

@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_recipes import tiny
+from tiny_recipes import one_of_each_method, tiny
 from torch import nn
 
 from genimg import checkpoint
 from genimg.contracts import Batch
-from genimg.recipes import RECIPES
 from genimg.schedule import Train
 from genimg.training.loop import Diverged, Window, crossed, fit
 from genimg.training.method import Method, Part
@@ -257,7 +256,7 @@ def test_weights_that_are_large_but_finite_are_saved():
     assert records.saves == [56, 104]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@one_of_each_method
 def test_when_a_recipe_diverges_the_last_good_checkpoint_stays(name, tmp_path):
     sane = tiny(name, "train.images=32")
     wild = tiny(name, "train.lr=1e30", "train.warmup=0", "train.images=6400")

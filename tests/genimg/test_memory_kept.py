@@ -45,6 +45,7 @@ def faults(how: str, where: str) -> float:
     return float(ended.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is only there")
 @pytest.mark.parametrize(("where", "times"), [("main", 20), ("thread", 2)])
 def test_what_is_freed_is_taken_again(where: str, times: int):

@@ -161,8 +161,8 @@ def test_what_cannot_be_predicted_is_refused(name, assignments, told):
         recipes.named(name).override(assignments)
 
 
-def engine_of(name: str) -> Engine:
-    recipe = tiny(name)
+def engine_of(name: str, *overrides: str) -> Engine:
+    recipe = tiny(name, *overrides)
     torch.manual_seed(0)
     networks = recipe.networks()
     for network in networks.values():
@@ -220,8 +220,38 @@ def test_another_seed_is_another_future():
         engine_of("conv-mixer")(Animate(seed=3), image=clip)
 
 
+def test_a_clip_begins_from_a_seed_where_that_was_learnt():
+    engine = engine_of("frame-vae")
+    first, again, other = (engine(Animate(frames=5, seed=seed)) for seed in (7, 7, 8))
+    assert first.images.shape == (5, 16, 16, 3)
+    assert first.seeds == (7,)
+    assert np.array_equal(first.images, again.images)
+    assert not np.array_equal(first.images[0], other.images[0])
+    longer = engine(Animate(frames=8, seed=7)).images
+    assert np.array_equal(longer[:5], first.images)
+    (drawn_seed,) = engine(Animate(frames=1)).seeds
+    assert drawn_seed >= 0
+    for engine in (engine_of("conv-mixer"), engine_of("frame-vae", "loss.hidden=0")):
+        with pytest.raises(InputError, match="image: this model goes on with a clip or an image"):
+            engine(Animate(frames=2))
+
+
+def test_of_the_part_of_clips_that_is_told_the_given_frames_are_hidden():
+    method = started(tiny("frame-vae", "loss.hidden=0.25"))
+    keys = torch.arange(400)
+    clips = drawn(400, 6, 3, 4, 4)
+    begun = method.begun(clips, keys)
+    assert torch.equal(begun[:, 3:], clips[:, 3:])
+    hidden = (begun[:, :3] == 0).flatten(1).all(1)
+    assert torch.equal(begun[~hidden], clips[~hidden])
+    assert 70 < hidden.sum() < 130
+    assert torch.equal(method.begun(clips[:9], keys[:9]), begun[:9])
+    with pytest.raises(InputError, match=r"loss.hidden=0.1: with model.network=conv-lstm"):
+        recipes.named("conv-lstm").override(["loss.hidden=0.1"])
+
+
 def test_latents_cost_what_they_differ_from_what_was_expected():
-    recipe = tiny("frame-vae", "train.precision=float32", "loss.kl=0.25")
+    recipe = tiny("frame-vae", "train.precision=float32", "loss.kl=0.25", "loss.hidden=0")
     method = started(recipe)
     network = method.networks["predictor"]
     batch = batch_at(recipe, 0)

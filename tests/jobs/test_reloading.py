@@ -88,7 +88,7 @@ def test_what_takes_a_restart_is_told_by_its_key_and_the_rest_is_had(running):
     [
         ("a: [", "not YAML"),
         ("", "not a mapping"),
-        ("applications: [{args: {models: []}}]", "models=[]"),
+        ("applications: [{args: {models: []}}]", "nothing is served"),
         ("applications: [{args: {models: [{ref: away}]}}]", "there is no model 'away'"),
         (None, "cannot be read: No such file"),
     ],

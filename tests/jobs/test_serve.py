@@ -102,6 +102,7 @@ OPTIONS = [
     ("--config binary.yaml", "binary.yaml: cannot be read"),
     ("--config odd.yaml", "odd.yaml: not YAML", "line 1"),
     ("--config good.yaml --model dcgan", "both given", "leave one of them out"),
+    ("--config good.yaml --discover", "--discover and --config", "say it in the file"),
     ("--config good.yaml --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
 ]
 
@@ -125,7 +126,7 @@ CONFIGS = [
     (with_application(import_path="serving.nothing:build"), "'serving.nothing:build'", "No mod"),
     (with_application(import_path="serving.app"), "import_path='serving.app'", "cannot be"),
     (with_application(import_path="os:getcwd"), "import_path='os:getcwd'", "not a function of"),
-    (with_args(models=[]), "models=[]", "at least 1 item"),
+    (with_args(models=[]), "nothing is served", "give models, or discover"),
     (with_args(models="dcgan"), "models='dcgan'"),
     (with_args(modles=[]), "unknown key 'modles'", "did you mean 'models'?"),
     (with_args(models=[{"name": "dcgan"}]), "models.0.ref is missing"),
@@ -275,6 +276,23 @@ def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     cpus, gpus = settings.least()
     assert cpus <= 2, "a laptop must be able to serve it"
     assert gpus == 0
+
+
+def test_what_is_to_be_found_needs_no_name(place):
+    from jobs.serve import capabilities, read_options
+    from serving.settings import Settings
+
+    def settings(*models: str) -> Settings:
+        file = read_options(None, [*models], None, None, None, None, "float32", discover=True)
+        return Settings.validated(file.application.args)
+
+    assert settings().models == ()
+    assert {each.precision for each in settings().discover} == {"float32"}
+    found = list(capabilities(settings()))
+    assert {"dcgan", "ffdnet"} <= set(found)
+    named = settings("denoise")
+    assert list(capabilities(named)) == ["denoise", *found]
+    assert {each.precision for each in named.models} == {"float32"}
 
 
 def test_the_storage_of_jobs_lies_where_the_command_was_started(place):

@@ -36,6 +36,12 @@ def settings_of(*models: dict, **more: object) -> Settings:
         ({"models": [A | {"max_queue": 3}, OWN]}, {"models": (A | {"max_queue": 3}, OWN)}, []),
         ({"models": [A]}, {}, ["models (own)"]),
         ({"models": [A, OWN | {"num_cpus": 2}]}, {}, ["models (own)"]),
+        (
+            {"models": [OWN | {"canary": {"version": 8, "share": 0.1}}, A]},
+            {"models": (OWN | {"canary": {"version": 8, "share": 0.1}}, A)},
+            [],
+        ),
+        ({"models": [], "discover": ["*"], "memory": 9}, {"models": [OWN]}, ["models (own)"]),
         ({"models": [A, {"ref": "own"}]}, {}, ["models (own)"]),
         ({"models": [A, OWN, B | {"placement": "own"}]}, {}, ["models (b)"]),
         ({"limits": {"max_bytes": 7, "upload_s": 1}}, {"max_bytes": 7}, ["limits.upload_s"]),
@@ -90,7 +96,7 @@ def test_models_come_and_go_under_load_and_no_request_fails(trained):
             await backend.call("shapes@1", Request(Sample()))
         with pytest.raises(ApiError, match="at most 4 images"):
             await backend.call(None, Request(Sample(n=5)))
-        while backend._leaving:
+        while backend._shelf.room.leaving:
             await asyncio.sleep(0.01)
 
     asyncio.run(scenario())

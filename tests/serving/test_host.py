@@ -23,8 +23,9 @@ from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.host import Host
+from serving.model_settings import ModelSettings
 from serving.requests import Request
-from serving.settings import ModelSettings, Settings
+from serving.settings import Settings
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ def test_it_is_not_ready_once_an_engine_computes_no_more(registry):
     backend.load()
     with running(create_app(backend)) as url:
         assert httpx.get(f"{url}/readyz").status_code == 200
-        backend._hosts["shapes@1"]._large.close()
+        backend._shelf.room.hosts()[0]._large.close()
         assert httpx.get(f"{url}/readyz").status_code == 503
         assert httpx.get(f"{url}/livez").status_code == 200
     backend.close()

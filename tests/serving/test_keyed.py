@@ -23,9 +23,10 @@ from serving.errors import ApiError
 from serving.host import Host
 from serving.keyed import FREE
 from serving.keys import Keys, keys_of
+from serving.model_settings import ModelSettings
 from serving.passes import UNFINISHED
 from serving.requests import Answer, Caller, Request, Timings
-from serving.settings import ModelSettings, Settings
+from serving.settings import Settings
 
 SAMPLE = "/v1/images/sample"
 DENOISE = "/v1/images/denoise"

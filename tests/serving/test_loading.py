@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from serving.host import Host
-from serving.settings import ModelSettings
+from serving.model_settings import ModelSettings
 
 
 def test_a_host_hashes_each_file_of_a_version_once(registry, monkeypatch):

@@ -6,9 +6,11 @@ import numpy as np
 import openai
 import pytest
 from live_server import file_of, opened, pixels
+from typer.testing import CliRunner
 
 from genimg import moving
 from genimg.operations import OPERATIONS
+from jobs.cli import app as verbs
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,25 @@ def test_an_image_goes_on_as_gif(ai, engines):
     assert len(expected) == 6
     assert made == moving.encode(expected, "gif", 120)
     assert sum(duration for duration, _ in shown(made)) == 6 * 120
+
+
+def test_a_clip_begins_from_a_seed_by_verb_and_by_route(asking, engines, every_recipe, tmp_path):
+    expected = engines["frame-vae"](OPERATIONS["animate"](frames=4, seed=5)).images
+    options = {"model": "frame-vae", "frames": 4, "seed": 5, "output_format": "gif"}
+    answer = asking.post("/v1/images/animate", json=options)
+    assert answer.status_code == 200, answer.text
+    assert len(shown(answer.content)) == 4
+    assert answer.content == moving.encode(expected, "gif")
+    answer = asking.post("/v1/images/animate", json=options | {"model": "conv-lstm", "seed": None})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
+    words = ["animate", "-m", "frame-vae", "--frames", "4", "--seed", "5"]
+    for more in (
+        ["--registry", str(every_recipe / "registry")],
+        ["--server", str(asking.base_url)],
+    ):
+        CliRunner().invoke(verbs, [*words, *more, "-o", str(tmp_path / "a.gif")])
+        assert (tmp_path / "a.gif").read_bytes() == moving.encode(expected, "gif")
+        (tmp_path / "a.gif").unlink()
 
 
 def test_a_clip_goes_on_from_its_last_frame(ai, engines):

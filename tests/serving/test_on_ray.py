@@ -58,6 +58,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             {"ref": "shapes@2", "max_queue": 1, "max_batch_size": 1},
             {"ref": "denoiser", "placement": "own", "num_cpus": 0.5, "max_queue": 8},
         ],
+        "discover": ["found-*"],
         "ingress": {"num_cpus": 0.5, "replicas": 2},
         "limits": {"max_pixels": 8_000_000},
         "log_format": "json",
@@ -368,18 +369,30 @@ def test_a_config_file_is_read_again_under_load(server, client):
     def statuses(n: int) -> set[int]:
         return {client.post(SAMPLE, json={"n": n}).status_code for _ in range(6)}
 
+    def versions() -> set[str]:
+        asked = [{"model": PRODUCTION, "seed": seed} for seed in range(12)]
+        return {client.post(SAMPLE, json=each).headers["x-model-version"] for each in asked}
+
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking(clients=4):
         since = write(
             lambda args: args.update(
-                models=[{"ref": PRODUCTION}, {"ref": "shapes@1"}, args["models"][2]],
+                models=[
+                    {"ref": PRODUCTION, "canary": {"version": 2, "share": 0.5}},
+                    {"ref": "shapes@1"},
+                    args["models"][2] | {"max_queue": 9, "shadow": {"version": 1}},
+                ],
                 limits={"max_images": 4, "max_pixels": 2000},
                 poll_s=3,
             )
         )
         says("serve.yaml: poll_s has changed, which takes a restart", since)
         until(lambda: served() == {(PRODUCTION, "shapes@1", "denoiser")})
-        until(lambda: statuses(5) == {400})
+        until(lambda: statuses(4) == {200} and statuses(5) == {400})
+        until(lambda: versions() == {"1", "2"})
+        until(lambda: client.get("/v1/models/denoiser").json()["shadow"])
+        beside = client.get("/v1/models/denoiser").json()["shadow"]
+        assert (beside["reference"], beside["share"]) == ("denoiser@1", 1)
         until(lambda: client.post(DENOISE, **image).status_code == 400)  # of its own
         crowd.wait_for(50)
         for text, reason in (
@@ -398,7 +411,32 @@ def test_a_config_file_is_read_again_under_load(server, client):
         path.write_text(before)
         until(lambda: served() == {(PRODUCTION, "shapes@2", "denoiser")})
         until(lambda: statuses(5) == {200})
+        until(lambda: versions() == {"1"})
         until(lambda: client.post(DENOISE, **image).status_code == 200)
+    assert crowd.statuses.keys() == {200}
+
+
+def test_a_model_that_comes_into_the_registry_is_served_by_all_replicas_until_it_goes(
+    server, client, models
+):
+    def answers() -> set[int]:
+        return {client.post(SAMPLE, json={"model": "found-1"}).status_code for _ in range(6)}
+
+    def copy(number: int) -> Path:
+        version = models.fetch(models.get("shapes", number))
+        folder = server.registry.parent / f"to-find-{number}"
+        return shutil.copytree(version, folder, ignore=lambda *_: ["version.json"])
+
+    crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
+    with crowd.asking(clients=2):
+        assert answers() == {404}
+        models.register("found-1", copy(1), {}, {})
+        until(lambda: answers() == {200})
+        listed = client.get("/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == [PRODUCTION, "shapes@2", "denoiser", "found-1"]
+        models.remove("found-1@1")
+        until(lambda: answers() == {404})
+        crowd.wait_for(50)
     assert crowd.statuses.keys() == {200}
 
 

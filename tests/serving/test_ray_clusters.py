@@ -21,6 +21,10 @@ import pytest
 from live_server import file_of, pixels, until
 from local_s3 import free_port
 from ray_server import PATIENCE, ended, living, ray_server
+from test_host import again, spoil
+
+from cluster.places import open_storage
+from cluster.registry import Registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -125,9 +129,13 @@ def test_a_damaged_model_ends_the_command_with_the_reason(trained, tmp_path):
         assert ended(server) == []
 
 
-def test_replicas_follow_the_load_from_none_and_up(trained, tmp_path):
+def refusal(client: httpx.Client) -> dict | None:
+    return client.get("/v1/models/denoiser").json()["rejected"]
+
+
+def test_replicas_follow_the_load_from_none_and_up(registry, tmp_path):
     args = {
-        "registry": str(trained),
+        "registry": str(registry),
         "models": [
             {"ref": "shapes"},
             {
@@ -145,11 +153,24 @@ def test_replicas_follow_the_load_from_none_and_up(trained, tmp_path):
     with ray_server(tmp_path, args) as server, server.client() as client:
         assert client.get("/health").status_code == 200
         assert server.replicas("denoiser") == []
+        asleep = client.get("/v1/models/denoiser").json()
+        assert [asleep[key] for key in ("state", "version", "capabilities")] == [
+            "asleep", 1, ["denoise"]
+        ]  # fmt: skip
         assert client.post(SAMPLE).status_code == 200
         image = file_of(pixels(16, 16, 3))
-        answer = client.post(DENOISE, content=image)
+        form = {"stream": "true", "partial_images": "1"}
+        answer = client.post("/v1/images/edits", data=form, files={"image": image})
         assert answer.status_code == 200, answer.text
+        assert "image_edit.completed" in answer.text
         assert len(server.replicas("denoiser")) == 1
+        awake = client.get("/v1/models/denoiser").json()
+        assert awake == asleep | {"state": "ready"}
+        weights = again(Registry(open_storage(str(registry))), tmp_path, "denoiser")
+        spoil(registry, "denoiser", weights)
+        until(lambda: client.post(DENOISE, content=image).status_code == 200 and refusal(client))
+        assert "is altered" in refusal(client)["reason"]
+        assert client.post(DENOISE, content=image).status_code == 200
 
         statuses: Counter[int] = Counter()
 

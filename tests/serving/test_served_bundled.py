@@ -13,7 +13,8 @@ from cluster.registry import Registry
 from genimg import bundled
 from genimg.passes import rows_at_once
 from serving.host import Host
-from serving.settings import ModelSettings, Settings
+from serving.model_settings import ModelSettings
+from serving.settings import Settings
 
 PICTURE = file_of(pixels(24, 32, 3))
 

@@ -1,0 +1,161 @@
+"""Which models are in memory, and which of them go where there is no room for another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from serving.host import Host
+from serving.metrics import Meters
+from serving.slots import SHADOW, Slot
+
+LOOK_S = 0.05  # between two looks whether somebody is still answered
+DRAIN_S = 5.0  # seconds that requests wait for a model which is to make room, at most
+
+
+class Room:
+    """Slots with their hosts, and who is asked. While `lock` is held nothing waits.
+
+    What goes gets no more requests, and is closed when those it has are answered.
+    """
+
+    def __init__(self, meters: Meters) -> None:
+        self.meters = meters
+        self.memory: int | None = None  # bytes that weights may take
+        self.lock = threading.RLock()
+        self.slots: dict[str, Slot] = {}
+        self.busy: Counter[Host] = Counter()  # requests under way
+        self.leaving: set[Host] = set()  # in memory, but not asked any more
+        self.closed = threading.Event()
+
+    def hosts(self) -> list[Host]:
+        """Of the models in memory that can be asked."""
+        with self.lock:
+            return [slot.host for slot in self.slots.values() if slot.host]
+
+    def computes(self) -> bool:
+        """Whether anything is computed that somebody waits for."""
+        with self.lock:
+            shadows = {slot.host for slot in self.slots.values() if slot.side == SHADOW}
+            return any(host not in shadows for host in self.busy)
+
+    def held(self) -> int:
+        """Bytes of all that is in memory."""
+        with self.lock:
+            return sum(host.bytes for host in {*self.hosts(), *self.leaving})
+
+    def fixed(self) -> int:
+        """Bytes that make no room."""
+        with self.lock:
+            resident = (slot for slot in self.slots.values() if slot.model.resident)
+            return sum(slot.bytes for slot in resident if slot.host)
+
+    def too_large(self, size: int, fixed: int | None = None) -> str | None:
+        """Why weights of so many bytes never have room, if so. fixed: where that is known."""
+        if self.memory is None:
+            return None
+        fixed = self.fixed() if fixed is None else fixed
+        if fixed + size <= self.memory:
+            return None
+        besides = f", of which resident models take {fixed:,}" if fixed else ""
+        return f"its weights take {size:,} bytes, and there are memory={self.memory:,}{besides}"
+
+    def made_for(self, slot: Slot) -> bool:
+        """Whether there is room for a model now. Others are given up for it, least recently used
+        first, which is waited for; those that compute come last, and stay where that takes long."""
+        if self.memory is None:
+            return True
+        with self.lock:
+            victims = self._victims(self.held() + slot.bytes - self.memory)
+            hosts = [self.put_away(each) for each in victims]
+        end = time.monotonic() + DRAIN_S
+        while any(self.busy[host] for host in hosts):
+            if time.monotonic() > end or self.closed.is_set():
+                break
+            time.sleep(LOOK_S)
+        for each, host in zip(victims, hosts, strict=True):
+            with self.lock:
+                if self.busy[host] and not each.gone:
+                    self.leaving.discard(host)
+                    self.give(each, host)
+                    continue
+            self.evict(each, host)
+        if room := self.held() + slot.bytes <= self.memory:
+            return room
+        time.sleep(LOOK_S)
+        return False
+
+    def settle(self) -> None:
+        """Give up what nobody asks just now, while there is more in memory than may be: a version
+        that took over may be larger."""
+        with self.lock:
+            excess = self.held() - self.memory if self.memory else 0
+            victims = [each for each in self._victims(excess) if not self._asked(each)]
+            hosts = [self.put_away(each) for each in victims]
+        for each, host in zip(victims, hosts, strict=True):
+            self.evict(each, host)
+
+    def _victims(self, missing: int) -> list[Slot]:
+        """Models that have to go for so many bytes. The lock is held."""
+        may_go = [each for each in self.slots.values() if each.host and not each.model.resident]
+        victims: list[Slot] = []
+        for each in sorted(may_go, key=lambda each: (self._asked(each), each.used)):
+            if missing > 0:
+                victims.append(each)
+                missing -= each.bytes
+        return victims
+
+    def _asked(self, slot: Slot) -> bool:
+        return bool(slot.host and self.busy[slot.host])
+
+    def put_away(self, slot: Slot) -> Host:
+        """Let its host get no more requests. The lock is held."""
+        host = slot.host
+        assert host, "it is in memory"
+        slot.info, slot.target = replace(host.info(), state="asleep"), None
+        slot.host, slot.good = None, host.version
+        self.leaving.add(host)
+        return host
+
+    def give(self, slot: Slot, host: Host) -> None:
+        """A host to a slot, and to all who wait for it. The lock is held."""
+        load, slot.load, slot.host = slot.load, None, host
+        host.show()
+        if load and not load.done.done():
+            if load.waiting:
+                self.busy[host] += load.waiting
+            load.done.set_result(host)
+
+    def evict(self, slot: Slot, host: Host) -> None:
+        self.end(slot.key, host)
+        self.meters.evictions.labels(slot.model.ref).inc()
+
+    def end(self, key: str, host: Host) -> None:
+        """Close a host that was put away, and have its memory back."""
+        host.close()
+        with self.lock:
+            self.leaving.discard(host)
+            slot = self.slots.get(key)
+            if slot is None or slot.host is None:
+                self.meters.forget(key)
+
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Models that are served no more: close their hosts once they have answered. The lock is
+        held; another thread waits."""
+        away = []
+        for slot in slots:
+            slot.gone = True
+            if slot.host:
+                away.append((slot.key, self.put_away(slot)))
+
+        def wait() -> None:
+            for key, host in away:
+                while self.busy[host] and not self.closed.is_set():
+                    time.sleep(LOOK_S)
+                self.end(key, host)
+
+        if away:
+            threading.Thread(target=wait, name="leave", daemon=True).start()

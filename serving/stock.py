@@ -1,0 +1,132 @@
+"""Looks what there is in the registry: models that are to be found, and where those that are not
+in memory point."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection
+
+from cluster.storage import StorageError
+from cluster.versions import RegistryError, Unknown
+from serving.discovery import discovered
+from serving.model_settings import ModelSettings
+from serving.shelf import Shelf
+from serving.slots import Slot
+
+logger = logging.getLogger(__name__)
+
+_REST = 9  # a look is followed by so many times its length without one: a far registry costs
+
+
+class Stock:
+    """Keeps a shelf up to date, from its first look on, in a thread if there is something to see.
+
+    What cannot be looked at changes nothing; nor does a registry in which there is no model at all
+    any more, which is rather away than empty.
+    """
+
+    def __init__(self, shelf: Shelf, elsewhere: Collection[str] = ()) -> None:
+        """elsewhere: names that are served by others, and so not to be found."""
+        self.shelf = shelf
+        self.elsewhere = frozenset(elsewhere)
+        self._reachable = True
+        self._left_out: list[str] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """Look now, and from now on; in any thread."""
+        self._look()
+        settings = self.shelf.settings
+        sees = settings.discover or any(
+            not model.resident or model.canary or model.shadow for model in settings.models
+        )
+        if sees and self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="watch models", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; one that waits for a far registry is left to end by itself."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        pause = self.shelf.settings.poll_s
+        while not self._stop.wait(pause):
+            began = time.monotonic()
+            self._look()
+            pause = max(self.shelf.settings.poll_s, _REST * (time.monotonic() - began))
+
+    def _look(self) -> None:
+        with self.shelf.changing:
+            self._discover()
+        with self.shelf.room.lock:
+            absent = [slot for slot in self.shelf.room.slots.values() if not slot.host]
+        for slot in absent:
+            self._look_at(slot)
+        self.shelf.begin_besides()
+        self.shelf.room.settle()
+
+    def _look_at(self, slot: Slot) -> None:
+        try:
+            slot.look(self.shelf.registry, self.shelf.device, self.shelf.settings.poll_s)
+        except (StorageError, Unknown):
+            self.shelf.meters.unreachable.labels(slot.key).inc()
+        except Exception as error:  # a version may be broken in any way; /v1/models tells it
+            self.shelf.meters.refused.labels(slot.key).inc()
+            logger.warning("%s: is refused (%s)", slot.key, error)
+
+    def _discover(self) -> None:
+        """Add what has come, and let go what has gone."""
+        room = self.shelf.room
+        with room.lock:
+            before = {ref: slot for ref, slot in room.slots.items() if slot.found}
+        try:
+            models = self._found(before)
+        except (RegistryError, StorageError) as error:
+            self.shelf.meters.unreachable.labels("").inc()
+            if self._reachable:  # said once, not at every look
+                logger.warning("models cannot be looked for (%s); those there are go on", error)
+            self._reachable = False
+            return
+        self._reachable = True
+        slots = {}
+        for model in models:
+            slot = before.get(model.ref)
+            if slot is None or slot.model != model:
+                slot = Slot(model, found=True)
+                self._look_at(slot)
+                logger.info("%s: is found", model.ref)
+            slots[model.ref] = slot
+        for ref in before.keys() - slots.keys():
+            logger.info("%s: is not found any more", ref)
+        with room.lock:
+            named = {ref: slot for ref, slot in room.slots.items() if not slot.found}
+            if {**named, **slots} != room.slots:
+                self.shelf.replace(named | slots)
+
+    def _found(self, before: Collection[str]) -> list[ModelSettings]:
+        """Models that there are now, no more than may be: those that were there stay."""
+        settings = self.shelf.settings
+        served = {model.name for model in settings.models} | self.elsewhere
+        models = discovered(self.shelf.registry, settings.discover, served)
+        if before and not models and not self.shelf.registry.names() and settings.discover:
+            raise Unknown(f"there is no model at all in {self.shelf.registry.storage}")
+        room = settings.max_discovered - sum(model.ref in before for model in models)
+        kept, left_out = [], []
+        for model in models:
+            if model.ref not in before:
+                room -= 1
+                if room < 0:
+                    left_out.append(model.ref)
+                    continue
+            kept.append(model)
+        if left_out and left_out != self._left_out:
+            logger.warning(
+                "max_discovered=%d: not served: %s", settings.max_discovered, ", ".join(left_out)
+            )
+        self._left_out = left_out
+        return kept[: settings.max_discovered]
