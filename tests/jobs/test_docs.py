@@ -18,6 +18,7 @@ from jobs.cli import app
 from jobs.sweeps.space import parse_space
 
 ROOT = Path(jobs.__file__).parents[1]
+ROOMS = "genimg", "cluster", "jobs", "serving", "tests"
 GROUP = typer.main.get_command(app)
 TOLD = r"""
 genimg() { printf '%s\0' "$@" $'\n' >&3; }
@@ -92,3 +93,9 @@ def test_links_lead_somewhere(page: Path):
         if heading:
             titles = re.findall(r"^#+ (.*)", to.read_text(), re.M)
             assert heading in {title.lower().replace(" ", "-") for title in titles}, heading
+
+
+def test_the_house_has_what_its_map_names():
+    named = set(re.findall(r"\b\w+\.py\b", (ROOT / "docs" / "house.md").read_text()))
+    there = {path.name for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert named - there == set()
