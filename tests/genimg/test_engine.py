@@ -48,6 +48,7 @@ def asked(engine: Engine, name: str):
         Kind.FRAMES: lambda: picture(9, 9, 3)[None],
     }
     takes, optional = OPERATIONS[name].takes, OPERATIONS[name].optional - {"mask"}
+    optional -= {"image"} if Kind.FRAMES in takes.values() else set()
     inputs = {key: given[kind]() for key, kind in takes.items() if key not in optional}
     of = {"vary": {"of": 3}, "traverse": {"dims": "0,7"}}.get(name, {})
     if name in engine.abilities and "iterations" in engine.abilities[name].conditions:

@@ -44,7 +44,8 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
     reads = "image" in engine.abilities[name].takes
     options |= {"of": 3 + number} if "of" in fields and not reads else {}
     for key, kind in OPERATIONS[name].takes.items():
-        if key in OPERATIONS[name].optional and not (reads and kind in (Kind.PICTURE, Kind.MASK)):
+        given = kind is Kind.FRAMES or (reads and kind in (Kind.PICTURE, Kind.MASK))
+        if key in OPERATIONS[name].optional and not given:
             continue
         if kind is Kind.PICTURE:
             image = PICTURES[(number + len(inputs)) % len(PICTURES)]
