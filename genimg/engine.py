@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,13 @@ class Engine:
         """
         assert self.inference.sizes is not None, "they are established"
         self.inference.sizes.all(alive)
+
+    def hasty(self) -> Engine:
+        """This engine with passes of any size, whatever bits a row then has: enough to find out
+        whether it works, and without waiting for what `settle` does."""
+        made = copy.copy(self)
+        made.inference = replace(self.inference, sizes=None)
+        return made
 
     def share(self) -> None:
         """Cut large images small, though more is computed twice: others wait for each tile."""

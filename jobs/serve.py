@@ -122,9 +122,9 @@ def serve(
         def checked(file: ServeFile) -> tuple[Any, bool, list[str]]:
             settings = kind.validated(file.application.args)
             guarded = refuse_unguarded(settings, file.http_options.host)
-            return settings, guarded, named(settings)
+            return settings, guarded, references(settings)
 
-        settings, guarded, references = checked(file)
+        settings, guarded, served = checked(file)
         if not there:
             refuse_taken(file)
 
@@ -132,13 +132,13 @@ def serve(
         from cluster.local import connect
 
     began = time.monotonic()
-    every = ", ".join(references) or "nothing yet"
+    every = ", ".join(served) or "nothing yet"
     resident = ", ".join(each.ref for each in settings.models if each.resident)
     begins = f"loading {resident}" if resident else "starting"
     say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
     def ready(url: str) -> None:
-        can = {ref: published(f"can {ref}") for ref in references}
+        can = {ref: published(f"can {ref}") for ref in served}
         able = {ref: json.loads(said) for ref, said in can.items() if said}
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
         for each in settings.discover:
@@ -239,18 +239,25 @@ def read_options(
     return parse(tree | {"http_options": http, "applications": [application]}, source)
 
 
-def named(settings: Any) -> list[str]:
-    """References of all that is served, as far as it is known before it starts.
+def references(settings: Any) -> list[str]:
+    """What is served, as far as it is known before.
 
-    RegistryError where one of its models is not in the registry, before a replica looks for it.
+    RegistryError where one that is named is not in the registry, before a replica looks for it.
     """
     from cluster.fallback import over
+    from cluster.versions import RegistryError
     from genimg import bundled
 
     registry = over(settings.registry, bundled.FOLDER)
-    for model in settings.models:
-        registry.resolve(model.ref)
-    return [model.ref for model in settings.expanded(registry)]
+    found = []
+    for model in settings.expanded(registry):
+        found.append(model.ref)
+        try:
+            registry.resolve(model.ref)
+        except RegistryError:
+            if model in settings.models:
+                raise
+    return found
 
 
 def refuse_taken(file: ServeFile) -> None:

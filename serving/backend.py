@@ -69,7 +69,7 @@ class LocalBackend:
         """Load and warm up what is resident, and look what else there is; takes seconds, in any
         thread.
 
-        Raises what Host raises; the other models are then closed.
+        Raises what Host raises; the models before the one that failed are then closed.
         """
         from serving.shelf import Shelf  # torch comes with it
         from serving.sides import Sides
@@ -84,7 +84,6 @@ class LocalBackend:
         self._stock = Stock(shelf, self.elsewhere)
         self._stock.look()
         self._shelf, self._sides = shelf, Sides(shelf, self.meters)
-        shelf.settle()
 
     async def change(self, settings: Settings) -> None:
         """Serve other models, or by other limits, between two requests.
@@ -131,7 +130,7 @@ class LocalBackend:
     @property
     def megapixels(self) -> float:
         """That are still to be computed for those who have asked."""
-        return sum(host.megapixels for host in self._shelf.room.hosts()) if self._shelf else 0.0
+        return sum(host.megapixels for host in (self._shelf.room.hosts() if self._shelf else ()))
 
     async def check_health(self) -> None:
         """Raise where a model can compute no more."""

@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 SMALL = 1  # megapixels begun up to which a request is not large
 _WAIT_S = 0.005  # between two looks whether a pass may begin
+_LOOK_S = 0.1  # between two looks whether it is closed
+_SETTLING = threading.Lock()
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 
 
@@ -119,6 +121,10 @@ class Host:
             unreachable=self._meters.unreachable.inc,
         )
         self._watcher.start()
+        self._settling = threading.Thread(
+            target=self._settle, name=f"settle {self.label}", daemon=True
+        )
+        self._settling.start()
 
     async def call(
         self, request: Request, tell: Tell | None = None, show: Show | None = None
@@ -221,17 +227,12 @@ class Host:
         device = self.served.engine.device
         await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
 
-    def settle(self, alive: Callable[[], bool] = lambda: True) -> None:
-        """As of the engine. Until that is done, a request may wait while a size is tried."""
-        served = self._served
-        if served:
-            served.engine.settle(lambda: alive() and not self._closing.is_set())
-
     def close(self) -> None:
         """Stop watching and computing, and give the memory back; requests that wait fail with 503,
         as do those that come."""
         self._closing.set()
         self._watcher.close()
+        self._settling.join()
         self._small.close()
         self._large.close()
         self._coders.shutdown()
@@ -265,6 +266,17 @@ class Host:
         engine = Engine.load(folder, self.device, self.settings.precision, verified=True)
         warm_up(engine, self.settings.max_batch_size)
         return _Served(version, engine, size)
+
+    def _settle(self) -> None:
+        """What may come after the first requests, of one host after the other; until then one may
+        wait while a size of passes is tried."""
+        while not _SETTLING.acquire(timeout=_LOOK_S):
+            if self._closing.is_set():
+                return
+        try:
+            self.served.engine.settle(lambda: not self._closing.is_set())
+        finally:
+            _SETTLING.release()
 
     def _swap(self, version: Version) -> None:
         """Serve another version. Raises where it cannot; the old one then goes on."""

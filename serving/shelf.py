@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster.fallback import over
 from cluster.registry import Registry
@@ -27,13 +27,11 @@ from serving.slots import CANARY, SHADOW, Load, Slot
 
 logger = logging.getLogger(__name__)
 
-_LOADERS = 2  # models at a time: while one is read another is tried
-
 
 class Shelf:
     """Hosts by their references: each loaded at the start, or (not resident) once it is asked for.
 
-    What is asked for one thread loads, a model at a time, after others have made room.
+    One thread loads, a model at a time, after others have made room.
     """
 
     def __init__(self, settings: Settings, meters: Meters, device: str | None = None) -> None:
@@ -45,7 +43,6 @@ class Shelf:
         self.changing = threading.Lock()  # of which models there are, once at a time
         self._begun = False
         self._loader = ThreadPoolExecutor(1, "loader")
-        self._settling: threading.Thread | None = None
         self._registry: Registry | None = None
 
     @property
@@ -81,15 +78,15 @@ class Shelf:
     def _made(self, settings: Settings) -> dict[str, Slot]:
         """Slots of the models that are named; what is served already goes on."""
         slots: dict[str, Slot] = {}
-        pool = ThreadPoolExecutor(_LOADERS, "load")
-        begun: list[tuple[Slot, Future[Host]]] = []
+        begun: list[Host] = []
         try:
             for model in settings.models:
                 slot = self.room.slots.get(model.ref)
                 if slot is None or slot.found or slot.model.alone != model.alone:
                     slot = Slot(model)
                     if model.resident:
-                        begun.append((slot, pool.submit(self._first, settings, slot)))
+                        slot.host = self._host(settings, slot)
+                        begun.append(slot.host)
                     else:
                         slot.look(self.registry, self.device, settings.poll_s)
                 slots[model.ref] = slot
@@ -97,37 +94,14 @@ class Shelf:
                     slot = Slot(beside, of=model.ref, side=side)
                     old = self.room.slots.get(slot.key)
                     slots[slot.key] = old if old and old.model == beside else slot
-            for slot, coming in begun:
-                slot.host = coming.result()
             refuse_too_much(settings, slots.values())
         except BaseException:
-            pool.shutdown(cancel_futures=True)
-            for _, coming in begun:
-                if not (coming.cancelled() or coming.exception()):
-                    coming.result().close()
+            for host in begun:
+                host.close()
             for host in self.room.hosts():
                 host.show()
             raise
-        finally:
-            pool.shutdown()
         return slots
-
-    def _first(self, settings: Settings, slot: Slot) -> Host:
-        """A new host; one that comes later than the server tries its sizes of passes at once."""
-        host = self._host(settings, slot)
-        if self._begun:
-            host.settle()
-        return host
-
-    def settle(self) -> None:
-        """Begin to try the sizes of passes of what is in memory, beside the first requests."""
-
-        def try_all() -> None:
-            for host in self.room.hosts():
-                host.settle(lambda: not self.room.closed.is_set())
-
-        self._settling = threading.Thread(target=try_all, name="settle", daemon=True)
-        self._settling.start()
 
     def _host(self, settings: Settings, slot: Slot, first: Version | None = None) -> Host:
         def refuse(size: int) -> None:
@@ -298,8 +272,6 @@ class Shelf:
     def close(self) -> None:
         """Close all hosts; requests that wait fail."""
         self.room.closed.set()
-        if self._settling:  # to its next size
-            self._settling.join()
         with self.room.lock:
             slots, self.room.slots = self.room.slots, {}
             hosts = self.room.leaving | {slot.host for slot in slots.values() if slot.host}

@@ -36,6 +36,7 @@ def warm_up(engine: Engine, max_batch: int) -> None:
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise InputError(f"the {name} has weights that are no finite numbers")
     engine.share()
+    engine = engine.hasty()
     data = engine.recipe.data
     noise = np.random.default_rng(0).integers(
         0, 256, (data.size, data.size, data.channels), np.uint8

@@ -279,7 +279,7 @@ def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
 
 
 def test_what_is_to_be_found_needs_no_name(place):
-    from jobs.serve import named, read_options
+    from jobs.serve import read_options, references
     from serving.settings import Settings
 
     def settings(*models: str) -> Settings:
@@ -288,11 +288,11 @@ def test_what_is_to_be_found_needs_no_name(place):
 
     assert settings().models == ()
     assert {each.precision for each in settings().discover} == {"float32"}
-    found = named(settings())
+    found = references(settings())
     assert {"dcgan", "ffdnet"} <= set(found)
-    also = settings("denoise")
-    assert named(also) == ["denoise", *found]
-    assert {each.precision for each in also.models} == {"float32"}
+    named = settings("denoise")
+    assert references(named) == ["denoise", *found]
+    assert {each.precision for each in named.models} == {"float32"}
 
 
 def test_the_storage_of_jobs_lies_where_the_command_was_started(place):

@@ -36,6 +36,7 @@ def test_where_no_replica_has_told_anything_yet_one_stays_for_who_asks():
     assert ByMegapixels(4.0)(Context(None)) == (0, {})
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")
 def test_serve_takes_the_policy_as_a_pickle_with_its_target():
     from ray.serve.config import AutoscalingConfig
 
