@@ -87,7 +87,7 @@ def told_by(
     if data.holdout >= len(found):
         raise InputError(
             f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
-            "hold out fewer"
+            f"hold out fewer, as data.holdout={max(1, len(found) // 10)}"
         )
     classes = dict(found.classes)
     for name in wants:

@@ -89,7 +89,7 @@ def refuse_start(recipe: Restoring, first: Recipe, named: str) -> None:
         if mine.get(key) != theirs.get(key)
     ]
     raise InputError(
-        f"{named}: a {first.recipe} of another network: {', '.join(apart)}; begin with a model of "
+        f"{named}: another network, of {first.recipe}: {', '.join(apart)}; begin with a model of "
         "the same network, or override this recipe's keys to be like its"
     )
 

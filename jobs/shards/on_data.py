@@ -30,7 +30,7 @@ def write_on_ray(
         outcome = sharder.write(Shard(**json.loads(row["shard"])), part)
         return {"outcome": json.dumps(asdict(outcome))}
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns that it shows no progress
     with connect():
         ray.data.DataContext.get_current().enable_progress_bars = False  # there is the Meter
         parts = (part_of(plan, sources, shard) for shard in shards)

@@ -113,8 +113,8 @@ def test_boxes_of_many_lists_are_read(tmp_path):
 
 
 def test_a_column_is_a_class_and_a_line(tmp_path, monkeypatch):
-    """The example of the README, from a shard to a batch."""
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    """The example of docs/house.md, from a shard to a batch."""
+    text = (Path(__file__).parents[2] / "docs" / "house.md").read_text()
     example = text.partition("**To add a column**")[2].partition("\n\n")[2].partition("\nThen ")[0]
     space = {"Number": Number}
     exec(textwrap.dedent(example), space)

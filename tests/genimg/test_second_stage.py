@@ -57,12 +57,12 @@ def test_training_begins_with_the_weights_of_the_first_stage():
 @pytest.mark.parametrize(
     ("first", "told"),
     [
-        (("deblocker", "model.width=16"), r"start=x: a deblocker .*model.width=16 \(here 8\)"),
-        (("deblurrer",), r"start=x: a deblurrer of another network: .*network=NAFNet \(here Plain"),
+        (("deblocker", "model.width=16"), r"start=x: another network, .*model.width=16 \(here 8\)"),
+        (("deblurrer",), r"start=x: another network, of deblurrer: .*network=NAFNet \(here Plain"),
         (("deblocker", "data.channels=1"), r"data.channels=1 \(here 3\)"),
         (("deblocker", "tells=[quality]"), r"tells=\['quality'\] \(here \[\]\)"),
         (("upscaler", "model.unshuffle=2"), r"scale=2 \(here 1\)"),
-        (("ffdnet",), "start=x: a ffdnet of another network"),
+        (("ffdnet",), "start=x: another network, of ffdnet"),
         (("classifier",), "start=x: classifier models restore nothing; they can: classify"),
     ],
 )

@@ -12,7 +12,7 @@ from genimg import images, masks
 from genimg.composition import KINDS, PICTURES
 from genimg.data.sources import open_source
 
-README = (Path(jobs.__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(jobs.__file__).parents[1] / "docs" / "composition.md").read_text()
 BALL = {"kind": "sphere", "image": "photos", "radius": [5, 9], "copies": [1, 3], "label": "ball"}
 CAN = {"kind": "cylinder", "image": "#c02020", "radius": 6, "height": 20, "label": "can"}
 SCENE = {"background": "photos", "size": [64, 48], "layers": [BALL, CAN | {"probability": 0.7}]}
@@ -77,8 +77,8 @@ def test_what_cannot_be_composed_is_listed_and_the_rest_done(command):
     assert not {f"images/{name}" for name in failed} & set(source.names)
 
 
-def test_the_scene_of_the_readme_is_composed(command):
-    text = README.partition("`scene.json`:")[2].partition("\n\n    {")[2]
+def test_the_scene_of_the_docs_is_composed(command):
+    text = PAGE.partition("`scene.json`:")[2].partition("\n\n    {")[2]
     lines = ["    {" + text.split("\n")[0], *text.split("\n")[1:]]
     end = next(n for n, line in enumerate(lines) if not line.startswith("    "))
     scene = json.loads("\n".join(lines[:end]))

@@ -49,7 +49,6 @@ def leaves(group: TyperGroup, path: tuple[str, ...] = ()) -> dict[tuple[str, ...
 VERBS = leaves(GROUP)
 OWN = [name for name in GROUP.commands if name not in OPERATIONS]
 """Verbs with a module of their own; those of operations are made of declarations."""
-README = Path(jobs.__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -78,23 +77,6 @@ def test_the_help_gives_an_example_that_the_verb_takes(words: tuple[str, ...]):
     given = shlex.split(examples[0])
     assert tuple(given[: len(words)]) == words
     VERBS[words].make_context(words[-1], given[len(words) :])  # raises on what it does not take
-
-
-def commands_of_the_readme() -> list[str]:
-    """Each `genimg ...` or `python -m jobs...` in its blocks, without what is only a pattern."""
-    text = re.sub(r"\\\n\s+", "", README.read_text())
-    blocks = "\n".join(line for line in text.splitlines() if line.startswith("    "))
-    found = re.findall(
-        r"(?:genimg|python -m jobs\.)\s?([a-z]+ [^|\n]*?)(?: +#.*| {3,}.*)?$", blocks, re.M
-    )
-    return [each for each in found if each.split()[0] in GROUP.commands and "REF" not in each]
-
-
-@pytest.mark.parametrize("line", commands_of_the_readme())
-def test_the_readme_gives_commands_that_the_verbs_take(line: str):
-    given = shlex.split(line)
-    words = next(w for w in VERBS if tuple(given[: len(w)]) == w)
-    VERBS[words].make_context(words[-1], given[len(words) :])
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)

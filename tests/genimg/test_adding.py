@@ -1,4 +1,4 @@
-"""What README says of adding things, done."""
+"""What docs/house.md says of adding things, done."""
 
 import textwrap
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from genimg.recipes import RECIPES
 from genimg.recipes.gan import GAN, Loss
 from genimg.schedule import Train
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+HOUSE = (Path(__file__).parents[2] / "docs" / "house.md").read_text()
 
 
 def example_after(words: str) -> str:
     """The code that follows these words."""
-    lines = README.partition(words)[2].partition("\n\n    ")[2].split("\n")
+    lines = HOUSE.partition(words)[2].partition("\n\n    ")[2].split("\n")
     code = []
     for line in ["    " + lines[0], *lines[1:]]:
         if line.strip() and not line.startswith("    "):
