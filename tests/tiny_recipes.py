@@ -11,16 +11,14 @@ from genimg.recipe import Recipe
 from genimg.recipes import RECIPES
 from genimg.recipes.restoring import Restoring
 
-every_recipe = pytest.mark.parametrize("name", RECIPES)
-
-# At least one of each method.
+# At least one of each method, and of those that are their own in more than their networks.
 QUICK = (
-    "dcgan", "progan", "conv-vae", "vq-vae", "draw", "flow", "ffdnet", "classifier", "detector",
-    "predrnn", "cyclegan", "adain",
+    "dcgan", "wgan-gp", "progan", "stylegan", "flow", "conv-vae", "vq-vae", "draw", "ffdnet",
+    "upscaler", "cyclegan", "adain", "classifier", "detector", "conv-mixer", "predrnn",
 )  # fmt: skip
 OTHERS = tuple(name for name in RECIPES if name not in QUICK)
 QUICK_FIRST = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
-one_of_each_method = pytest.mark.parametrize("name", QUICK_FIRST)  # the others are slow
+every_recipe = pytest.mark.parametrize("name", QUICK_FIRST)  # the others are slow
 _SMALL = {
     "data.size": 16,
     "data.given": 3,

@@ -22,11 +22,15 @@ from genimg.training.sync import Alone
 from genimg.ways import spherical
 
 FAMILIES = ("dcgan", "sngan", "r3gan", "progan", "stylegan", "flow", "conv-vae", "hvae", "vq-vae")
-every_family = pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("dcgan", "stylegan", "flow", "conv-vae", "vq-vae")  # the others are slow
+QUICK_FIRST = [
+    pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in FAMILIES
+]
+every_family = pytest.mark.parametrize("family", QUICK_FIRST)
 NUMBERS = torch.arange(4000)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=QUICK_FIRST)
 def engine(engines, request) -> Engine:
     return engines[f"{request.param}-by-class"]
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio
-from tiny_recipes import tiny
+from tiny_recipes import every_recipe, tiny
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -161,7 +161,7 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@every_recipe
 @settings(max_examples=2)
 @given(data=st.data())
 def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
@@ -202,7 +202,7 @@ def test_what_no_checkpoint_could_be_judged_by_is_refused_at_once(name, assignme
         recipes.named(name).override(assignments)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@every_recipe
 def test_every_recipe_is_measured_in_the_precision_that_will_serve(name):
     recipe = tiny(name)
     data = open_dataset(recipe.data, recipe.wants, "test")

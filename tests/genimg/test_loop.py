@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_recipes import one_of_each_method, tiny
+from tiny_recipes import every_recipe, tiny
 from torch import nn
 
 from genimg import checkpoint
@@ -256,7 +256,7 @@ def test_weights_that_are_large_but_finite_are_saved():
     assert records.saves == [56, 104]
 
 
-@one_of_each_method
+@every_recipe
 def test_when_a_recipe_diverges_the_last_good_checkpoint_stays(name, tmp_path):
     sane = tiny(name, "train.images=32")
     wild = tiny(name, "train.lr=1e30", "train.warmup=0", "train.images=6400")

@@ -4,7 +4,7 @@ from contextlib import closing, nullcontext
 
 import pytest
 import torch
-from tiny_recipes import every_recipe, one_of_each_method, tiny
+from tiny_recipes import every_recipe, tiny
 from torch import nn
 from training_steps import (
     CPU,
@@ -66,7 +66,7 @@ def test_losses_are_float32_whatever_the_networks_compute_in(name, precision):
     assert fine
 
 
-@one_of_each_method
+@every_recipe
 def test_a_step_reads_nothing_back_from_its_device(name, monkeypatch):
     """Which would make it wait for a GPU; `meta`, of which nothing can be read, stands in for one.
 
@@ -125,7 +125,7 @@ def test_a_restored_snapshot_goes_on_bit_for_bit(name):
     assert lost_by_resuming(tiny(name, "train.precision=bfloat16"), 2) == []
 
 
-@one_of_each_method
+@every_recipe
 def test_it_does_so_in_float32(name):
     assert lost_by_resuming(tiny(name, "train.precision=float32"), 2) == []
 

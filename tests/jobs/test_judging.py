@@ -278,7 +278,7 @@ def test_inception_judges_by_weights_that_a_person_has(command, home: Path, monk
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_scores_of_images_that_workers_draw_are_the_same(
     ray_cluster, command, home: Path, monkeypatch, workers: int
 ):

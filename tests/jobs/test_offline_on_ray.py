@@ -90,6 +90,7 @@ def test_on_a_cluster_from_s3_to_s3_it_is_as_in_one_process(
     assert len(drawn) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_killed_worker_is_replaced_and_nothing_is_done_twice(ray_cluster, here: Path):
     import psutil

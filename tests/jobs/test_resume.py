@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from gang import gang
 from safetensors.torch import save_file
-from tiny_recipes import QUICK_FIRST, tiny
+from tiny_recipes import tiny
 
 from cluster.disk import LocalStorage
 from genimg import checkpoint
@@ -67,13 +67,16 @@ def final(storage: Path, run: str, seen: int = 64) -> Path:
     return folder.fetch(seen, storage)
 
 
-OF_TWO = ("dcgan", "vq-vae", "flow", "ffdnet", "detector", "adain")
-SLOW_OF_TWO = tuple(name for name in RECIPES if name not in OF_TWO)
+# Others are slow: that any recipe's method goes on bit for bit, and has the same bits on all
+# workers, test_methods.py and test_sync.py of the library show.
+QUICK = ("dcgan", "vq-vae", "flow", "ffdnet", "detector", "adain")
+OTHERS = tuple(name for name in RECIPES if name not in QUICK)
 
 
-# That any recipe's method goes on bit for bit, and has the same bits on all workers,
-# test_methods.py and test_sync.py of the library show.
-@pytest.fixture(scope="module", params=QUICK_FIRST)
+@pytest.fixture(
+    scope="module",
+    params=[*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
+)
 def whole(request, tmp_path_factory) -> tuple[Recipe, Path]:
     """A recipe, and a storage with its run `whole` that nothing interrupted."""
     varied = "data.translate=1" if request.param == "draw" else "data.augment=flip"  # of texts
@@ -181,11 +184,11 @@ def changed_data_are_refused_by_all(storage: Path, sync: Collective) -> None:
 
 
 def two_workers(rank: int, storage: Path) -> None:
-    resumed_by_two(OF_TWO, rank, storage)
+    resumed_by_two(QUICK, rank, storage)
 
 
 def two_workers_of_the_others(rank: int, storage: Path) -> None:
-    resumed_by_two(SLOW_OF_TWO, rank, storage)
+    resumed_by_two(OTHERS, rank, storage)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +196,7 @@ def two(tmp_path_factory) -> Path:
     return gang(two_workers, tmp_path_factory.mktemp("two"), 2)
 
 
-@pytest.mark.parametrize("name", OF_TWO)
+@pytest.mark.parametrize("name", QUICK)
 def test_two_workers_resume_as_exactly_as_one(two, name):
     whole, halves = final(two, f"{name}-whole"), final(two, f"{name}-halves")
     assert_same_state(whole, halves, ignore=("history",))
@@ -203,7 +206,7 @@ def test_two_workers_resume_as_exactly_as_one(two, name):
 @pytest.mark.slow
 def test_two_workers_resume_the_others_as_exactly(tmp_path):
     storage = gang(two_workers_of_the_others, tmp_path, 2)
-    for name in SLOW_OF_TWO:
+    for name in OTHERS:
         whole, halves = final(storage, f"{name}-whole"), final(storage, f"{name}-halves")
         assert_same_state(whole, halves, ignore=("history",))
 

@@ -54,6 +54,7 @@ def test_started_on_two_workers_stopped_and_finished_on_none(
     assert same_weights(run, alone)
 
 
+@pytest.mark.slow
 def test_one_worker_on_ray_trains_as_this_process_does(
     ray_cluster: None, alone: Path, classifier: list[str], tmp_path: Path
 ):

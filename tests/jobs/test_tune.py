@@ -75,6 +75,7 @@ def test_what_fails_is_named_and_the_best_is_registered_in_s3(ray_cluster, comma
     assert "was started over train.lr=choice(0.002,1e30)" in refused.err
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_no_number_is_named_and_not_fatal(ray_cluster, command, tmp_path):
     sweep = (
         "tune conv-vae data.size=16 model.width=8 model.latent=4 data.holdout=32"

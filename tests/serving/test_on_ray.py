@@ -528,6 +528,7 @@ def test_a_killed_replica_of_a_model_of_its_own_costs_what_it_held_and_comes_bac
     assert crowd.failed <= 10 * 4, crowd.statuses
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_replicas_that_see_to_it_and_leaves_nothing_when_cancelled(
     server, client
 ):

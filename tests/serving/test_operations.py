@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from live_server import file_of, opened, pixels
 from operation_inputs import sent
+from tiny_recipes import QUICK
 from typer.testing import CliRunner
 
 from genimg.engine import Engine, Stopped
@@ -24,6 +25,14 @@ from genimg.results import Grid, Latents, Pictures
 from jobs.cli import app as verbs
 
 ABLE = [(name, recipe) for recipe in RECIPES for name in RECIPES[recipe]().can()]
+FIRST = dict(reversed(ABLE))  # which recipe can do it
+able = pytest.mark.parametrize(  # recipes of each method, and any operation; the others are slow
+    ("name", "recipe"),
+    [
+        pytest.param(*each, marks=() if each[1] in (*QUICK, FIRST[each[0]]) else pytest.mark.slow)
+        for each in ABLE
+    ],
+)
 PICTURES = [pixels(16, 16, 3), pixels(37, 23, 3), pixels(9, 30), pixels(20, 12, 4)]
 
 
@@ -94,7 +103,7 @@ def alike(one, other) -> bool:
     return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
-@pytest.mark.parametrize(("name", "recipe"), ABLE)
+@able
 def test_a_row_has_the_same_bits_alone_and_in_company(engines, name, recipe):
     engine, operation = engines[recipe], OPERATIONS[name]
     alone, plans = [], []
@@ -114,14 +123,14 @@ def test_a_row_has_the_same_bits_alone_and_in_company(engines, name, recipe):
         assert alike(plain(plan.result()), made)
 
 
-@pytest.mark.parametrize(("name", "recipe"), ABLE)
+@able
 def test_it_ends_between_passes(engines, name, recipe):
     options, inputs = asked(name, engines[recipe], 0)
     with pytest.raises(Stopped):
         engines[recipe](OPERATIONS[name](**options), alive=lambda: False, **inputs)
 
 
-@pytest.mark.parametrize(("name", "recipe"), ABLE)
+@able
 def test_http_gives_what_the_engine_gives_whoever_asks_beside(asking, engines, name, recipe):
     engine = engines[recipe]
     requests = [asked(name, engine, number) for number in range(5)]
@@ -237,7 +246,7 @@ def test_every_option_has_the_same_words_default_and_limits_wherever_it_is_told(
                 assert details[limit] == documented[key]["anyOf"][0][limit]
 
 
-@pytest.mark.parametrize(("name", "recipe"), ABLE)
+@able
 def test_what_a_model_does_not_honour_is_refused_by_name(engines, name, recipe):
     engine = engines[recipe]
     for option in OPERATIONS[name].conditions - engine.abilities[name].conditions:
