@@ -30,6 +30,15 @@ KINDS = {name: (name,) for name in RECIPES} | {
 T = TypeVar("T")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What holds of engines in float32 is looked at in bfloat16 as well: quickly where their bits
+    in any batch are concerned."""
+    for item in items:
+        params = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        if params and params.get("engines") == "bfloat16" and item.path.stem != "test_engine":
+            item.add_marker(pytest.mark.slow)
+
+
 class Made(Mapping[str, T]):
     """Of every kind a value, which is made as it is first asked for."""
 

@@ -1,7 +1,7 @@
 """Fixtures of the server's tests: tiny trained models in a registry, and a server of them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -106,15 +106,21 @@ def every_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def asking(every_recipe: Path) -> Iterator[httpx.Client]:
-    settings = Settings.validated(
-        {"registry": str(every_recipe / "registry"), "models": [{"ref": name} for name in RECIPES]}
-    )
+    """A server of all, each of which it loads once it is asked for."""
+    models = [{"ref": name, "resident": False} for name in RECIPES]
+    settings = Settings.validated({"registry": str(every_recipe / "registry"), "models": models})
     with served(settings) as url, httpx.Client(base_url=url) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def engines(every_recipe: Path) -> dict[str, Engine]:
+def engines(every_recipe: Path) -> Mapping[str, Engine]:
+    """Those of the same models, likewise."""
     registry = Registry(open_storage(str(every_recipe / "registry")))
-    folders = {name: registry.fetch(registry.resolve(name)) for name in RECIPES}
-    return {name: Engine.load(folder, "cpu") for name, folder in folders.items()}
+
+    class Engines(dict[str, Engine]):
+        def __missing__(self, name: str) -> Engine:
+            self[name] = Engine.load(registry.fetch(registry.resolve(name)), "cpu")
+            return self[name]
+
+    return Engines()
