@@ -56,7 +56,7 @@ COMPILED = {
     "conv-mixer": 1,
     "frame-vae": 1,
 }
-QUICK = {"dcgan", "wgan-gp", "flow", "drunet", "classifier"}
+QUICK = {"dcgan", "wgan-gp", "flow", "classifier"}
 
 
 def pair(name: str) -> tuple[Recipe, Recipe]:

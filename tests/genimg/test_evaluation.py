@@ -162,7 +162,7 @@ CHOICES = {
 
 
 @every_recipe
-@settings(max_examples=2)
+@settings(max_examples=1)
 @given(data=st.data())
 def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
     keys = sorted(CHOICES.keys() & recipes.named(name).keys())

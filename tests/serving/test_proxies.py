@@ -164,13 +164,14 @@ def balanced(
         yield Balanced(url, servers, folder, started.pid)
 
 
-@pytest.mark.parametrize("size", [10, 100_000])
-def test_what_a_killed_server_held_is_answered_by_another(size):
+# A body of which a part was still on its way cannot be given on: at most one of the eight.
+@pytest.mark.parametrize(("size", "lost"), [(10, 0), (100_000, 1)])
+def test_what_a_killed_server_held_is_answered_by_another(size, lost):
     with balanced(2) as front, front.asked(clients=8, body=b"x" * size):
         front.wait_for(50)
         front.kill(0)
         front.wait_for(100)
-    assert front.statuses.keys() == {200}, front.statuses
+    assert front.statuses.total() - front.statuses[200] <= lost, front.statuses
 
 
 def test_with_no_other_it_is_503_in_our_form():
