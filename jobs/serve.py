@@ -245,19 +245,12 @@ def references(settings: Any) -> list[str]:
     RegistryError where one that is named is not in the registry, before a replica looks for it.
     """
     from cluster.fallback import over
-    from cluster.versions import RegistryError
     from genimg import bundled
 
     registry = over(settings.registry, bundled.FOLDER)
-    found = []
-    for model in settings.expanded(registry):
-        found.append(model.ref)
-        try:
-            registry.resolve(model.ref)
-        except RegistryError:
-            if model in settings.models:
-                raise
-    return found
+    for model in settings.models:
+        registry.resolve(model.ref)
+    return [model.ref for model in settings.expanded(registry)]
 
 
 def refuse_taken(file: ServeFile) -> None:
