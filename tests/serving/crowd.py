@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -23,15 +23,8 @@ class Crowd:
 
     @contextmanager
     def asking(self, clients: int = 8) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        try:
+        with going([self._ask] * clients, self.enough):
             yield
-        finally:
-            self.enough.set()
-            for thread in threads:
-                thread.join()
 
     def wait_for(self, answers: int) -> None:
         """Until so many more have been answered well."""
@@ -53,3 +46,17 @@ class Crowd:
     @property
     def failed(self) -> int:
         return self.statuses.total() - self.statuses[200]
+
+
+@contextmanager
+def going(asking: Sequence[Callable[[], None]], enough: threading.Event) -> Iterator[None]:
+    """Each in a thread of its own, until the end of the block, of which `enough` tells them."""
+    threads = [threading.Thread(target=each) for each in asking]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from crowd import going
 from live_server import file_of, made_key, pixels, until
 from ray_server import RayServer, ray_server
 
@@ -52,15 +54,8 @@ class Load:
 
     @contextmanager
     def going(self, clients: int) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(clients)]
-        for thread in threads:
-            thread.start()
-        try:
+        with going([partial(self._ask, number) for number in range(clients)], self.enough):
             yield
-        finally:
-            self.enough.set()
-            for thread in threads:
-                thread.join()
 
     def _ask(self, number: int) -> None:
         with httpx.Client(base_url=self.server.url, timeout=90) as client:
