@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") and item.path.parent.name not in ("jobs", "serving"):
             raise pytest.UsageError(f"{item.nodeid}: starts Ray; move it to tests/jobs or serving")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all their libraries are here to stay: nobody need look at them again.
+
+    A full collection of garbage, of which there are hundreds, takes a second where they count.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

