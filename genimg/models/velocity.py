@@ -36,19 +36,31 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Features [N, C, H, W] and what each pixel takes of all the others (Vaswani et al. 2017)."""
+    """Features [N, C, H, W] and what each pixel takes of all the others (Vaswani et al. 2017).
 
-    def __init__(self, channels: int) -> None:
+    words: K; it takes of words [N, L, K] too, as if they were pixels (section 2, Nichol et al.
+    2022). What is no word is zeros, of which nothing comes.
+    """
+
+    def __init__(self, channels: int, words: int = 0) -> None:
         super().__init__()
         self.heads = max(1, channels // HEAD)
         self.norm = norm(channels)
         self.to_all = Conv2d(channels, 3 * channels, 1)  # queries, keys, values
+        self.of_words = Linear(words, 2 * channels, bias=False) if words else None  # keys, values
         self.out = zero(Conv2d(channels, channels, 1))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, words: Tensor | None = None) -> Tensor:
         height, width = features.shape[2:]
         rows = self.to_all(self.norm(features)).flatten(2).unflatten(1, (3, self.heads, -1))
         query, key, value = rows.transpose(3, 4).unbind(dim=1)  # each [N, heads, H * W, C / heads]
+        if self.of_words is not None:
+            assert words is not None
+            told = self.of_words(words.flatten(0, 1)).to(key.dtype)
+            told = told.unflatten(0, (-1, words.shape[1])).unflatten(2, (2, self.heads, -1))
+            more_keys, more_values = told.transpose(1, 3).unbind(dim=2)  # each [N, heads, L, ...]
+            key = torch.cat([key, more_keys], dim=2)
+            value = torch.cat([value, more_values], dim=2)
         taken = F.scaled_dot_product_attention(query, key, value)
         taken = taken.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width))
         return features + self.out(taken)
@@ -63,12 +75,16 @@ class VelocityUNet(nn.Module):
     resolution self-attention between two of them. Channels double at each halving. The velocity is
     zero at first.
 
+    words: instead of classes it is given words [N, L, K + 1], the last number 1 where there is one.
+    The attention attends to them too, and all else is told their mean.
+
     H and W are multiples of unshuffle * 2^depth. Without classes (K = 0) None stands for them.
     """
 
     def __init__(
-        self, width: int, depth: int, blocks: int, unshuffle: int, channels: int, classes: int
-    ) -> None:
+        self, width: int, depth: int, blocks: int, unshuffle: int, channels: int, classes: int,
+        words: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.unshuffle = unshuffle
         self.width = width
@@ -80,7 +96,7 @@ class VelocityUNet(nn.Module):
         self.down = nn.ModuleList(row(each, each, blocks, told) for each in widths[:-1])
         self.halve = nn.ModuleList(Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
         self.before = row(widths[-1], widths[-1], blocks, told)
-        self.attention = Attention(widths[-1])
+        self.attention = Attention(widths[-1], classes if words else 0)
         self.behind = row(widths[-1], widths[-1], blocks, told)
         self.rise = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1])
         self.up = nn.ModuleList(row(2 * each, each, blocks, told) for each in widths[:-1])
@@ -89,6 +105,11 @@ class VelocityUNet(nn.Module):
 
     def forward(self, images: Tensor, times: Tensor, classes: Tensor | None = None) -> Tensor:
         told = self.told(waves(times, self.width))
+        words = None
+        if self.attention.of_words is not None:
+            assert classes is not None
+            words, there = classes[..., :-1], classes[..., -1:]
+            classes = words.sum(dim=1) / there.sum(dim=1).clamp_min(1)
         if self.of_classes is not None:
             told = told + self.of_classes(classes)
         told = F.silu(told)
@@ -98,7 +119,7 @@ class VelocityUNet(nn.Module):
             features = through(blocks, features, told)
             seen.append(features)
             features = halve(features)
-        features = self.attention(through(self.before, features, told))
+        features = self.attention(through(self.before, features, told), words)
         features = through(self.behind, features, told)
         for level in reversed(range(len(self.up))):
             beside = torch.cat([self.rise[level](features), seen[level]], dim=1)

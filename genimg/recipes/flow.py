@@ -117,8 +117,9 @@ class Flow(Synthesis):
             model.unshuffle,
             self.data.channels,
             model.told,
+            words=model.text,
         )
-        return model.reading(network)
+        return model.reading(network, every=True)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"velocity": self.velocity()}

@@ -152,6 +152,19 @@ def test_the_network_looks_at_each_image_its_time_and_its_class_alone():
         assert (other - together).abs().mean() > 1e-3
 
 
+def test_each_pixel_attends_to_words_wherever_they_stand():
+    network = busy(VelocityUNet(16, 1, 1, 2, 3, 8, words=True))
+    images, times, words = torch.randn(2, 3, 16, 16), torch.rand(2), torch.randn(2, 5, 9)
+    words[..., -1] = 1
+    words[:, 3:] = 0  # there are three
+    told = network(images, times, words)
+    torch.testing.assert_close(network(images, times, words.flip(1)), told, rtol=1e-3, atol=1e-4)
+    words.requires_grad_()
+    at_a_corner = network(images, times, words)[..., 0, 0].square().sum()
+    (moved,) = torch.autograd.grad(at_a_corner, words)
+    assert (moved[..., :-1].abs().amax(dim=2) > 1e-5).all()
+
+
 def test_times_become_waves_from_fast_to_slow():
     made = waves(torch.tensor([0.0, 0.25, 1.0]), 8)
     torch.testing.assert_close(made[0], torch.tensor([1.0] * 4 + [0.0] * 4))
