@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,10 @@ def register_run(
     with_training_state: bool,
     origin: Mapping[str, Any] | None = None,
 ) -> Version:
-    """Register a run's checkpoint at `seen` images; see `register_checkpoint`."""
+    """Register a run's checkpoint at `seen` images; see `register_checkpoint`.
+
+    If that is the last version already, as when a run that has ended is started again, it stays so.
+    """
     with tempfile.TemporaryDirectory(prefix="genimg-") as scratch:
         return register_checkpoint(
             name,
@@ -48,6 +52,7 @@ def register_run(
             registry,
             with_training_state=with_training_state,
             origin=origin,
+            once=True,
         )
 
 
@@ -60,14 +65,17 @@ def register_checkpoint(
     origin: Mapping[str, Any] | None = None,
     half: bool = False,
     card: str | None = None,
+    once: bool = False,
 ) -> Version:
     """Register a verified checkpoint folder, with its own metrics and lineage.
 
-    origin: what the lineage says besides. half, card: as for genimg.compact. Raises InputError
-    where a training state is asked for that is not there.
+    origin: what the lineage says besides. half, card: as for genimg.compact. once: not if the last
+    version has the same files and lineage, which is given in its place. Raises InputError where a
+    training state is asked for that is not there.
     """
     from cluster.places import open_storage
     from cluster.registry import Registry
+    from cluster.versions import Unknown, fingerprint
     from genimg import checkpoint
     from genimg.compact import compact
 
@@ -79,4 +87,10 @@ def register_checkpoint(
         else:
             folder = compact(folder, Path(scratch) / "version", half=half, card=card)
             lineage |= checkpoint.read_manifest(folder).lineage
-        return Registry(open_storage(registry)).register(name, folder, metrics, lineage)
+        models = Registry(open_storage(registry))
+        if once:
+            with suppress(Unknown):
+                last = models.get(name, models.numbers(name)[-1])
+                if (last.files, last.lineage) == (fingerprint(folder), lineage):
+                    return last
+        return models.register(name, folder, metrics, lineage)

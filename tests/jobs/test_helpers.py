@@ -46,6 +46,8 @@ def test_checkpoints_are_chosen_by_what_the_judge_sees(command, tiny, home: Path
     assert helper["model"] == recipe.evaluation.judge
     assert len(helper["digest"]) == 64
 
+    again = command(arguments)  # of a run that has ended
+    assert again.out.splitlines()[-1] == "night@1"
     again = command("evaluate night --data scenes --split test --json")
     assert again.code == 0, again.err
     said = json.loads(again.out)
