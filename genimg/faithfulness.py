@@ -7,10 +7,10 @@ in captioned scenes. Textures are not looked at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ from torch import Tensor
 from genimg import rng
 from genimg.contracts import Dataset, Rows
 from genimg.data.captioned import KINDS, relation
-from genimg.data.grammar import Said, read
+from genimg.data.grammar import Said
 from genimg.errors import InputError
 from genimg.inference import to_floats
 from genimg.judging import AT_ONCE
 
 if TYPE_CHECKING:
     from genimg.engine import Engine
+
+S = TypeVar("S")
 
 SURE = 0.3  # score from which a box counts
 
@@ -138,34 +140,42 @@ def scores(said: Sequence[Said], found: Sequence[Sequence[Found]]) -> dict[str, 
 
 
 def faithful(
-    engine: Engine, detector: Engine, data: Dataset, samples: int
+    engine: Engine,
+    data: Dataset,
+    samples: int,
+    read: Callable[[str], S | None],
+    scored: Callable[[Sequence[S], Tensor], dict[str, float]],
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """`scores` of what a model draws of the captions of a dataset, seeds 0, 1, ...; and of the
+    """Scores of what a model draws of the captions of a dataset, seeds 0, 1, ...; and of the
     dataset's own images.
 
-    InputError where captions are none of the grammar
+    read: what a caption says; None where it is of another grammar, which is an InputError
+    scored: of what captions say, and of as many images uint8 [N, C, H, W]
     """
     from genimg.recipes.synthesis import Synthesis
 
     indices = data.choose(samples)
     keys = rng.fold(0, torch.from_numpy(indices)).to(data.device or "cpu")
     stored = data.fetch(indices, keys)
-    said = []
+    said: list[S] = []
     for row in stored["text"].cpu():
         text = bytes((row[row > 0] - 1).tolist()).decode()
         if (each := read(text)) is None:
             raise InputError(
-                f"text={text!r}: no detector can tell whether that is shown; captions are to be of"
-                " the grammar of captioned scenes (data.scenes=captioned)"
+                f"text={text!r}: no judge can tell whether that is shown; captions are to be of the"
+                " grammar of captioned scenes (data.scenes=captioned), or of data.place=true"
             )
         said.append(each)
     recipe = engine.recipe
     assert isinstance(recipe, Synthesis)
     numbers = range(len(indices))
     drawn = recipe.generated(engine.inference, numbers, texts=stored["text"].long())
-    every = (detected(detector, images) for images in (drawn, stored["image"]))
-    made, real = (scores(said, found) for found in every)
+    made, real = (scored(said, images) for images in (drawn, stored["image"]))
     return made, real
+
+
+def by_detector(detector: Engine) -> Callable[[Sequence[Said], Tensor], dict[str, float]]:
+    return lambda said, images: scores(said, detected(detector, images))
 
 
 def refuse_detector(engine: Engine, detector: Engine, named: str) -> None:

@@ -30,7 +30,7 @@ class Data(Section):
     scenes: Literal["full", "simple", "captioned"] = "full"
     """of up to three textured objects, one large plain one (simple), or made to be told by text"""
     combinations: Literal["all", "seen", "held-out"] = "all"
-    """of colours and shapes in captioned scenes: a seventh of them is held out, and not seen"""
+    """of colours and shapes in captioned scenes, or digits and places (place): some are held out"""
     size: int = Field(32, ge=8, le=1024, multiple_of=4)
     """side of the square that the networks see in training, pixels"""
     channels: Literal[1, 3] = 3
@@ -39,6 +39,8 @@ class Data(Section):
     """three gray images, drawn at random, are the channels of one, as in Stacked-MNIST"""
     bounce: bool = False
     """two gray images, drawn at random, drift over black and bounce, as in Moving-MNIST"""
+    place: bool = False
+    """one or two gray images stand on black, and a text says which where, as alignDRAW's MNIST"""
     fit: Literal["resize", "pad", "crop"] = "resize"
     """how an image becomes size x size: resize and centre-crop, pad with black, or random crops"""
     augment: Literal["none", "flip", "dihedral"] = "none"
@@ -58,14 +60,23 @@ class Data(Section):
             raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
         if self.bounce and (self.channels != 1 or self.stack):
             raise ValueError("bounce=true makes gray clips; give channels=1, and no stack")
+        if self.place and (self.channels != 1 or self.stack or self.bounce):
+            raise ValueError(
+                "place=true makes gray images; give channels=1, no stack and no bounce"
+            )
         return self
 
+    @property
+    def of_gray(self) -> bool:
+        """Whether images are made of gray ones."""
+        return self.stack or self.bounce or self.place
+
     @model_validator(mode="after")
-    def combinations_are_of_captioned_scenes(self) -> Self:
-        if self.combinations != "all" and self.scenes != "captioned":
+    def combinations_are_of_what_has_captions(self) -> Self:
+        if self.combinations != "all" and self.scenes != "captioned" and not self.place:
             raise ValueError(
-                f"combinations={self.combinations}: only captioned scenes know them; give"
-                " scenes=captioned too"
+                f"combinations={self.combinations}: only captioned scenes, and images that are"
+                " placed, know them; give scenes=captioned or place=true too"
             )
         return self
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.judges import Judge
 
-OF_THE_MODEL = ("data.size", "data.channels", "data.stack", "data.given", "data.predicted")
+OF_THE_MODEL = (
+    "data.size",
+    "data.channels",
+    "data.stack",
+    "data.place",
+    "data.given",
+    "data.predicted",
+)
 
 
 def evaluate(
@@ -73,7 +80,8 @@ def evaluate(
     Where the judge is a detector of captioned scenes, a model that draws by text is told captions
     of scenes, of combinations of colour and shape that are seen in training and of held-out ones:
     in which part of the images colour, shape, count and relation are right, and all of them, beside
-    the product of the four; and the same of real images.
+    the product of the four; and the same of real images. Where gray images are placed
+    (data.place=true) a classifier of these reads whether they stand where the text says.
 
     A restorer is judged beside the damaged images, with --baselines beside classical methods too;
     -o writes scores.csv, a line an image, and sheet.png, the worst and the best.
@@ -98,7 +106,7 @@ def evaluate(
     from jobs.restorers import opened_for, restored, without_repeats
     from jobs.runs.addressed import helpers_of
     from jobs.tables import Table, as_json
-    from jobs.told import detector_named, judged_by_text
+    from jobs.told import judged_by_text, reader_named
 
     part = split_of(split)
     if workers and judge is None:
@@ -113,12 +121,13 @@ def evaluate(
     only = {model: engine}
     critic: Judge | None = None
     of_judge: dict[str | None, int] = {}
-    detector = detector_named(judge, registry, precision, engine) if judge else None
-    if detector and (gan_train or workers):
+    reader = reader_named(judge, registry, precision, engine) if judge else None
+    if reader and (gan_train or workers):
         raise InputError(
-            f"--judge {judge}: is a detector, with which go neither --gan-train nor --workers"
+            f"--judge {judge}: tells whether texts are followed, with which go neither --gan-train"
+            " nor --workers"
         )
-    if judge and not detector:
+    if judge and not reader:
         critic, of_judge = load_judge(judge, registry, precision, only, gan_train)
     if critic and output:
         refuse_blocked(output)
@@ -155,8 +164,10 @@ def evaluate(
     else:
         metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
-    if detector:
-        faithful, real, about = judged_by_text(engine, detector, recipe, dataset, samples)
+    if reader:
+        faithful, real, about = judged_by_text(
+            engine, reader, recipe, dataset, samples, f"--judge {judge}"
+        )
         metrics, others = metrics | faithful, {"real": real}
         protocol["judge"] = {"model": judge, **about}
     if critic:

@@ -1,4 +1,4 @@
-"""Models that draw by text, judged by a detector: what `evaluate` says of them."""
+"""Models that draw by text, judged by who sees what they draw: what `evaluate` says of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
+Both = tuple[dict[str, float], dict[str, float]]
+
 COMBINATIONS = ("seen", "held-out")
 
 
-def detector_named(judge: str, registry: str, precision: str, engine: Engine) -> Engine | None:
-    """The detector of a name, which can judge a model; None where it is of something else.
+def reader_named(judge: str, registry: str, precision: str, engine: Engine) -> Engine | None:
+    """Who can tell whether a model draws what texts say: a detector, or where gray images are
+    placed a classifier of these; None where the judge of that name is something else.
 
     InputError where it is of no use.
     """
@@ -24,7 +27,10 @@ def detector_named(judge: str, registry: str, precision: str, engine: Engine) ->
     if judge.startswith(INCEPTION):
         return None
     model = Model.named(judge, registry, precision)
-    if "detect" not in model.recipe().can():
+    can, recipe = model.recipe().can(), engine.recipe
+    if "classify" in can and recipe.data.place and "text" in recipe.wants:
+        return model.engine()
+    if "detect" not in can:
         return None
     detector = model.engine()
     refuse_detector(engine, detector, f"--judge {judge}")
@@ -32,32 +38,49 @@ def detector_named(judge: str, registry: str, precision: str, engine: Engine) ->
 
 
 def judged_by_text(
-    engine: Engine, detector: Engine, recipe: Recipe, dataset: Dataset, samples: int
+    engine: Engine, judge: Engine, recipe: Recipe, dataset: Dataset, samples: int, named: str
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """(what of texts is right in a model's images; the same of real ones; how that was measured).
 
-    recipe: with the data that captions are of. Of captioned scenes, those of combinations that are
-    seen in training and of those that are held out apart, of scenes that nobody was trained on.
+    recipe: with the data that captions are of. Of captioned scenes and placed images, those of
+    combinations that are seen in training and of those that are held out apart, of a test set that
+    nobody was trained on. named: the judge, as it was asked for
     """
-    from genimg.data.opening import open_dataset
-    from genimg.faithfulness import SURE, faithful
+    from functools import partial
 
-    about = {
-        "model_digest": detector.digest,
-        "samples": samples,
-        "method": f"captions against boxes of score {SURE} or more; textures are not judged",
-    }
+    from genimg import faithfulness, legible
+    from genimg.data import grammar, placed
+    from genimg.data.opening import open_dataset
+
     data = recipe.data
-    if (data.source, data.scenes) != ("scenes", "captioned"):
-        made, real = faithful(engine, detector, dataset, samples)
-        return made, real, about
+    if data.place:
+        method = (
+            "digits as they are read where they are said to stand; elsewhere at most"
+            f" {legible.STRAY} of the brightness"
+        )
+        read_by = partial(legible.scores, judge)
+
+        def compared(part: Dataset) -> Both:
+            assert isinstance(part, placed.Placed)
+            legible.refuse_reader(judge, part.names, named)
+            return faithfulness.faithful(engine, part, samples, placed.read, read_by)
+    else:
+        sure = faithfulness.SURE
+        method = f"captions against boxes of score {sure} or more; textures are not judged"
+        seen_by = faithfulness.by_detector(judge)
+
+        def compared(part: Dataset) -> Both:
+            return faithfulness.faithful(engine, part, samples, grammar.read, seen_by)
+
+    about = {"model_digest": judge.digest, "samples": samples, "method": method}
+    if not data.place and (data.source, data.scenes) != ("scenes", "captioned"):
+        return *compared(dataset), about
     all_made: dict[str, float] = {}
     all_real: dict[str, float] = {}
     for combinations in COMBINATIONS:
         part = data.model_copy(update={"combinations": combinations})
         opened = open_dataset(part, recipe.wants, "test", engine.device)
         name = combinations.replace("-", "_")
-        both = faithful(engine, detector, opened, samples)
-        for scores, into in zip(both, (all_made, all_real), strict=True):
+        for scores, into in zip(compared(opened), (all_made, all_real), strict=True):
             into |= {f"{name}_{which}": value for which, value in scores.items()}
     return all_made, all_real, about | {"combinations": " and ".join(COMBINATIONS)}

@@ -100,17 +100,17 @@ def trajectories(keys: Tensor, room: int) -> Tensor:
 
 
 def drawn(gray: Tensor, corners: Tensor, size: int) -> Tensor:
-    """uint8 [N, FRAMES, size, size]: gray images uint8 [N, OBJECTS, s, s], over one another, with
-    their corners at int64 [N, OBJECTS, FRAMES, 2] (top, left)."""
-    count, side = len(gray), gray.shape[-1]
+    """uint8 [N, F, size, size]: gray images uint8 [N, M, s, s], over one another, with corners at
+    int64 [N, M, F, 2] (top, left)."""
+    count, side, frames = len(gray), gray.shape[-1], corners.shape[2]
     line = torch.arange(side, device=gray.device)
     inside = (line[:, None] * size + line).flatten()
-    canvas = torch.arange(count * FRAMES, device=gray.device).view(count, FRAMES) * size**2
-    whole = gray.new_zeros(count * FRAMES * size**2)
-    for number in range(OBJECTS):
+    canvas = torch.arange(count * frames, device=gray.device).view(count, frames) * size**2
+    whole = gray.new_zeros(count * frames * size**2)
+    for number in range(gray.shape[1]):
         top, left = corners[:, number].unbind(-1)
         where = (canvas + top * size + left)[..., None] + inside  # each place once
-        pixels = gray[:, number].flatten(1)[:, None].expand(-1, FRAMES, -1)
+        pixels = gray[:, number].flatten(1)[:, None].expand(-1, frames, -1)
         plane = torch.zeros_like(whole).scatter_(0, where.flatten(), pixels.flatten())
         whole = torch.maximum(whole, plane)
-    return whole.view(count, FRAMES, size, size)
+    return whole.view(count, frames, size, size)

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from genimg.contracts import Splittable
+from genimg.data import placed
 from genimg.data.bouncing import LENGTH, TEST, TRAINED_ON, Bouncing, side_of
 from genimg.data.captioned import Captioned
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
 from genimg.data.memory import Images
+from genimg.data.placed import Placed
 from genimg.data.remote import is_remote
 from genimg.data.room import local_workers, refuse_too_large
 from genimg.data.scenes import DRAWN, Scenes
@@ -63,10 +65,13 @@ def told_by(
     copies: processes on this machine that will hold the data, if it is held in memory; 0 where
     they are on others. memory: this machine's, if not given.
     """
-    if data.stack or data.bounce:
+    if data.of_gray:
         refuse_others(data, wants)
-        told_by(layer(data), Stacked.columns, copies, memory)
-        return Told({})
+        names = told_by(layer(data), of_each(data), copies, memory).classes.get("label", ())
+        if not data.place:
+            return Told({})
+        placed.refuse_few(names, data.combinations)
+        return Told({"text": placed.words_of(names)})
     if data.source == SCENES:
         refuse_missing(SCENES, DRAWN, wants)
         return Told((Captioned if data.scenes == "captioned" else Scenes).classes)
@@ -139,11 +144,14 @@ def open_dataset(
     warn(text) is told the name of every file that was skipped as broken. memory: this machine's,
     if not given.
     """
-    if data.stack or data.bounce:
+    if data.of_gray:
         refuse_others(data, wants)
-        gray = open_dataset(layer(data), Stacked.columns, split, device, warn, memory)
+        gray = open_dataset(layer(data), of_each(data), split, device, warn, memory)
         if data.stack:
             return Stacked(gray)
+        if data.place:
+            length = placed.LENGTH if split == "test" else None
+            return Placed(gray, data.size, data.combinations, length, wants)
         if split == "test":
             return Bouncing(gray, data.size, wants, TEST, LENGTH)
         return Bouncing(gray, data.size, wants, TRAINED_ON)
@@ -178,14 +186,28 @@ def refuse_others(data: Data, wants: tuple[str, ...]) -> None:
     """InputError for columns that what is made of gray images has not."""
     if data.stack:
         refuse_missing("stacked images", Stacked.columns, wants)
+    elif data.place:
+        refuse_missing("placed images", Placed.all_columns, wants)
     else:
         refuse_missing("bouncing images", ("image", "frames"), wants)
 
 
+def of_each(data: Data) -> tuple[str, ...]:
+    """Columns of the gray images of which others are made."""
+    return ("image", "label") if data.place else ("image",)
+
+
 def layer(data: Data) -> Data:
-    """The gray images of which three are stacked, or that bounce."""
-    plain = {"stack": False, "bounce": False, "channels": 1, "holdout": 1}
-    size = side_of(data.size) if data.bounce else data.size
+    """The gray images of which three are stacked, or that bounce, or are placed."""
+    plain = {
+        "stack": False, "bounce": False, "place": False, "combinations": "all", "channels": 1,
+        "holdout": 1,
+    }  # fmt: skip
+    size = data.size
+    if data.bounce:
+        size = side_of(size)
+    elif data.place:
+        size = placed.side_of(size)
     return data.model_copy(update={**plain, "size": size})
 
 

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
+from genimg.data import placed
 from genimg.data.grammar import GRAMMAR
 from genimg.errors import InputError
 from genimg.inference import Inference, classes_of, latents, real_images
@@ -132,13 +133,19 @@ class Synthesis(Recipe):
 
     @model_validator(mode="after")
     def texts_stay_true(self) -> Self:
-        captioned = (self.data.source, self.data.scenes) == ("scenes", "captioned")
-        if self.by_text and captioned and self.data.augment != "none":
+        if self.by_text and self.grammar and self.data.augment != "none":
             raise ValueError(
-                f"data.augment={self.data.augment}: mirrors scenes, of which texts say what is on"
+                f"data.augment={self.data.augment}: mirrors images of which texts say what is on"
                 " the left; leave it out"
             )
         return self
+
+    @property
+    def grammar(self) -> str:
+        """Of texts, where these are made."""
+        if self.data.place:
+            return placed.GRAMMAR
+        return GRAMMAR if (self.data.source, self.data.scenes) == ("scenes", "captioned") else ""
 
     @property
     def by_text(self) -> bool:
@@ -196,7 +203,7 @@ class Synthesis(Recipe):
             shares=model.shares,
             vocabulary=model.vocabulary if isinstance(model, ByText) else (),
             words=model.words if isinstance(model, ByText) else 0,
-            grammar=GRAMMAR if (data.source, data.scenes) == ("scenes", "captioned") else "",
+            grammar=self.grammar,
             steps=self.steps,
         )
         searches = "iterations" in self.sought

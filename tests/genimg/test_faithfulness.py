@@ -15,6 +15,7 @@ from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.faithfulness import (
     Found,
+    by_detector,
     compared,
     detected,
     faithful,
@@ -110,7 +111,8 @@ def test_a_model_is_judged_beside_real_images_and_what_is_no_use_is_refused():
         for each in (flow, detector)
     )
     refuse_detector(painter, judge, "j")
-    made, real = faithful(painter, judge, open_dataset(flow.data, flow.wants, "test"), 20)
+    scenes = open_dataset(flow.data, flow.wants, "test")
+    made, real = faithful(painter, scenes, 20, read, by_detector(judge))
     assert made.keys() == real.keys()
     assert all(0 <= value <= 1 for value in (*made.values(), *real.values()))
     for model, by, said in (
