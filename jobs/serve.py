@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +117,9 @@ def serve(
 
         there = bool(os.environ.get("RAY_ADDRESS"))
         ray_privates.set_flags(within=not there)
-        builder, kind = builder_of(file.application.import_path)
+        ours = file.application.import_path.startswith("serving.")
+        with nullcontext() if there or not ours else ray_privates.without_pandas():
+            builder, kind = builder_of(file.application.import_path)
 
         def checked(file: ServeFile) -> tuple[Any, bool, list[str]]:
             settings = kind.validated(file.application.args)
@@ -148,7 +150,10 @@ def serve(
         say("Ctrl-C stops it")
 
     outside = None if there else file.http_options.host
-    with ray_privates.private_places(settings.limits.upload_s, outside), ExitStack() as stack:
+    with (
+        ray_privates.private_places(settings.limits.upload_s, outside, there or not ours),
+        ExitStack() as stack,
+    ):
         with ctrl_c_waits():  # Ray leaves processes behind where its start is cut short
             stack.enter_context(connect())
         on_serve.refuse_infeasible(settings, file.http_options.host, may_grow=there)

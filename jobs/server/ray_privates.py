@@ -49,6 +49,22 @@ def set_flags(within: bool) -> None:
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if able else "0")
 
 
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """Within the block `import pandas` fails, which Ray Serve does without where it is missing.
+
+    It is there for Ray Tune and Ray Data, and takes half a second of a processor in each process.
+    """
+    there = "pandas" in sys.modules
+    if not there:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules["pandas"]
+
+
 def haproxy() -> str | None:
     """The HAProxy that comes with `ray[serve]` on Linux, or the system's."""
     try:
@@ -77,11 +93,12 @@ def script(binary: str) -> str:
 
 
 @contextmanager
-def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
+def private_places(upload_s: float, host: str | None = None, pandas: bool = True) -> Iterator[None]:
     """Files and ports of our own, so that two servers on one machine do not meet.
 
     upload_s: seconds that a client has to send a request. host: where HAProxy listens, while Serve
-    is told `inside()`, and all else listens there; None on a cluster of several nodes.
+    is told `inside()`, and all else listens there; None on a cluster of several nodes. pandas: as
+    for `without_pandas`, in the processes of a Ray that starts here.
 
     InputError where HAProxy cannot be told to keep its statistics on this machine.
     """
@@ -116,13 +133,18 @@ def private_places(upload_s: float, host: str | None = None) -> Iterator[None]:
             places["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(start)
             if host is not None and host not in ("localhost", "127.0.0.1"):
                 places["GENIMG_HOST"] = host
-        added = places.keys() - os.environ.keys()
-        os.environ.update({name: places[name] for name in added})
+        before = dict(os.environ)
+        os.environ.update(places | before)
+        if not pandas:
+            (Path(folder) / "pandas.py").write_text('raise ImportError("not to be waited for")\n')
+            also = filter(None, [before.get("PYTHONPATH")])
+            os.environ["PYTHONPATH"] = os.pathsep.join([folder, *also])
         try:
             yield
         finally:
-            for name in added:
+            for name in {*places, "PYTHONPATH"} - before.keys():
                 os.environ.pop(name, None)
+            os.environ |= {"PYTHONPATH": before["PYTHONPATH"]} if "PYTHONPATH" in before else {}
 
 
 def inside(host: str) -> str:

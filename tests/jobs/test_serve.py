@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,6 +244,30 @@ def test_where_serve_listens_itself_haproxy_is_told_nothing(with_haproxy, host):
 
     with private_places(60, host):
         assert inside("here") == "here"
+
+
+@pytest.mark.parametrize("path", [None, "/nowhere"])
+def test_what_starts_there_does_without_pandas_and_what_starts_later_does_not(monkeypatch, path):
+    from jobs.server.ray_privates import private_places, without_pandas
+
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if path:
+        monkeypatch.setenv("PYTHONPATH", path)
+
+    def imported() -> bool:
+        return not subprocess.run(
+            [sys.executable, "-c", "import pandas"], stderr=subprocess.DEVNULL
+        ).returncode
+
+    with private_places(60, pandas=False):
+        assert not imported()
+        assert os.environ["PYTHONPATH"].split(os.pathsep)[1:] == ([path] if path else [])
+    assert os.environ.get("PYTHONPATH") == path
+    assert imported()
+    monkeypatch.delitem(sys.modules, "pandas", raising=False)
+    with without_pandas(), pytest.raises(ImportError):
+        import pandas  # noqa: F401
+    assert "pandas" not in sys.modules
 
 
 def test_haproxy_that_cannot_be_told_where_to_listen_is_refused(with_haproxy, monkeypatch):
