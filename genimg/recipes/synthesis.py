@@ -224,9 +224,8 @@ class Synthesis(Recipe):
         """
         mine = inference.share(self.evaluation.samples)
         chosen = data.choose(self.evaluation.samples)
-        fake = self.generated(
-            inference, mine, texts=self.texts(data, chosen[np.array(mine) % len(chosen)])
-        )
+        told = chosen[np.arange(mine.start, mine.stop) % len(chosen)]
+        fake = self.generated(inference, mine, texts=self.texts(data, told))
         share = inference.share(len(chosen))
         real = real_images(data, chosen[share.start : share.stop], inference.device)
         metrics = {
