@@ -267,7 +267,7 @@ class Synthesis(Recipe):
 
     def texts(self, data: Dataset, indices: np.ndarray) -> Tensor | None:
         """int64 [N, T] of a dataset's images at int64 indices; None: nothing is drawn by text."""
-        if not self.by_text:
+        if not (self.by_text and len(indices)):  # a worker's share may be empty
             return None
         return data.fetch(indices, fold(0, torch.from_numpy(indices)))["text"].long()
 

@@ -204,10 +204,11 @@ def test_what_no_checkpoint_could_be_judged_by_is_refused_at_once(name, assignme
         recipes.named(name).override(assignments)
 
 
-def test_workers_of_whom_some_have_nothing_to_draw_measure_what_one_does():
-    recipe = tiny("flow", "evaluation.samples=16")
+@pytest.mark.parametrize("more", [(), ("data.scenes=captioned", "model.text=true")])
+def test_workers_of_whom_some_have_nothing_to_draw_measure_what_one_does(more):
+    recipe = tiny("flow", "evaluation.samples=16", *more)
     torch.manual_seed(0)
-    alone = Inference(recipe.networks())
+    alone = Inference({name: network.eval() for name, network in recipe.networks().items()})
     data = open_dataset(recipe.data, recipe.wants, "test")
     measured = together(18, lambda sync: recipe.evaluate(replace(alone, sync=sync), data))
     assert measured == [pytest.approx(recipe.evaluate(alone, data))] * 18
