@@ -54,11 +54,12 @@ def find(
     x = x - x[:known].mean(dim=0)
     squares = x[:known].T @ x[:known]
     squares += 1e-6 * known * torch.eye(dimensions, dtype=torch.float64)  # or it may be singular
+    factor = torch.linalg.cholesky(squares)  # once: of many latents it takes the most
     found = {}
     for name, values in attributes.items():
         y = within(values.double(), groups)
         y = y - y[:known].mean()
-        weights = torch.linalg.solve(squares, x[:known].T @ y[:known])
+        weights = torch.cholesky_solve(x[:known].T @ y[:known, None], factor)[:, 0]
         rest, total = (y - x @ weights)[known:], y[known:].square().sum().item()
         r2 = 1 - rest.square().sum().item() / total if total > 1e-12 else 0.0
         deviation = y.std().item()

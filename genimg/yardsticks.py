@@ -15,6 +15,7 @@ from torch import Tensor
 from genimg import references
 from genimg.by_class import ByClass, accuracies, accuracy, distances, intra_fid, truth_in
 from genimg.contracts import Dataset
+from genimg.errors import InputError
 from genimg.inference import real_images
 from genimg.judging import (
     AT_ONCE,
@@ -27,7 +28,7 @@ from genimg.judging import (
     seen_in,
 )
 from genimg.metrics.multiscale import ms_ssim, pairs_of, scales_of
-from genimg.metrics.neighbours import Authenticity, authenticity, neighbours
+from genimg.metrics.neighbours import K_DENSITY, Authenticity, authenticity, neighbours
 from genimg.rng import fold, integers
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
 PAIRS_AT_ONCE = 128  # of which the pixels are in memory
 NOISE_AT_ONCE = 2**22  # values
+FEWEST = 10  # training images that are judged as if generated: the inception score has ten parts
 
 _NOISE = int.from_bytes(b"noise")
 
@@ -66,6 +68,8 @@ class Yardstick:
         are generated, and of up to six times as many trained on
     samples: how many images are generated
     learnt_from: how many a classifier learns from, for GAN-train; 0: none does
+
+    Raises InputError for fewer than six real images.
     """
 
     judge: Judge
@@ -73,6 +77,13 @@ class Yardstick:
     training: Dataset | None
     samples: int
     learnt_from: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.data) <= K_DENSITY:
+            raise InputError(
+                f"real images to judge by: {len(self.data)}, too few for {K_DENSITY} neighbours"
+                f" each; give {K_DENSITY + 1} or more"
+            )
 
     @cached_property
     def real(self) -> Seen:
@@ -84,7 +95,7 @@ class Yardstick:
 
     @cached_property
     def trained(self) -> Seen | None:
-        if self.training is None:
+        if self.training is None or len(self.training) < 2:  # a single one has no nearest other
             return None
         return seen_in(self.judge, self.training, self.trained_on)
 
@@ -145,7 +156,7 @@ class Yardstick:
         """Scores of sets that a reader can imagine, by metric: kept, as they are of no model.
 
         real: as many training images, which no generator can be expected to surpass; their
-            authenticity is that of the real images compared with. Only with training images.
+            authenticity is that of the real images compared with. Only with ten training images.
             Where classes are known, beside GAN-test and GAN-train the judge's accuracy on the
             images compared with: it has learnt from real ones
         noise: each pixel drawn at random; repeated: one real image over and over. Beside GAN-test
@@ -203,7 +214,7 @@ class Yardstick:
             "repeated": self._verdict(Seen(*again), one),
         }
         metrics = {who: verdict.metrics for who, verdict in found.items()}
-        if self.training is not None and self.trained is not None:
+        if self.training is not None and self.trained and len(self.training) >= FEWEST:
             metrics["real"] = self._of_training(self.training, self.trained)
         return {
             f"{who} {name}": torch.tensor(value, dtype=torch.float64)

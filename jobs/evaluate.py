@@ -155,6 +155,11 @@ def evaluate(
     inference = replace(engine.inference, helpers=helpers)
     others: dict[str, dict[str, float]] = {}
     classes: Table | None = None
+    yardstick: Yardstick | None = None
+    if critic:
+        if protocol["split"] != "held-out":
+            training = training_images(recipe.data, recipe.columns, part, opened, held_out)
+        yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
     if isinstance(recipe, Restoring):
         metrics, others = restored(recipe, inference, dataset, baselines, output)
     elif baselines:
@@ -170,10 +175,7 @@ def evaluate(
         )
         metrics, others = metrics | faithful, {"real": real}
         protocol["judge"] = {"model": judge, **about}
-    if critic:
-        if protocol["split"] != "held-out":
-            training = training_images(recipe.data, recipe.columns, part, opened, held_out)
-        yardstick = Yardstick(critic, dataset, training, samples, gan_images if gan_train else 0)
+    if yardstick:
         judged = judge_images(engine, model, yardstick, registry, workers)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
@@ -182,7 +184,7 @@ def evaluate(
     table = Table({"model": brief, **others})
     report = metrics | ({"beside": others} if others else {}) | {"protocol": protocol}
     report |= {"classes": classes.columns} if classes else {}
-    if critic and output:
+    if yardstick and output:
         title, words = f"{model}, judged by {judge}", [model, *(overrides or [])]
         command = ["evaluate", *words, "--data", data, "--split", split, "--judge", str(judge)]
         write(output, title, command, table, [judged], yardstick, report)

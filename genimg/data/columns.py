@@ -165,16 +165,17 @@ def follow(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
     return {column: COLUMNS[column].fitted(value, place) for column, value in values.items()}
 
 
-def refuse_missing(where: str, has: Iterable[str], wants: Iterable[str]) -> None:
-    """InputError that says what a set has, what is wanted of it, and how to supply that."""
+def refuse_missing(
+    where: str, has: Iterable[str], wants: Iterable[str], remedy: str | None = None
+) -> None:
+    """InputError that says what a set has, what is wanted of it, and how to supply that, or the
+    remedy where that cannot be."""
     missing = [column for column in wants if column not in has]
     if missing:
         there = [column for column in COLUMNS if column in has]
         ways = "; ".join(f"for {column}, {COLUMNS[column].remedy}" for column in missing)
-        raise InputError(
-            f"{where}: has {listed(there)}, but wanted are {listed(wants)}; {ways}; or write a"
-            " Parquet column of that name"
-        )
+        remedy = remedy or f"{ways}; or write a Parquet column of that name"
+        raise InputError(f"{where}: has {listed(there)}, but wanted are {listed(wants)}; {remedy}")
 
 
 def read_columns(text: str) -> tuple[str, ...]:

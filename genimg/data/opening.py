@@ -185,11 +185,13 @@ def open_dataset(
 def refuse_others(data: Data, wants: tuple[str, ...]) -> None:
     """InputError for columns that what is made of gray images has not."""
     if data.stack:
-        refuse_missing("stacked images", Stacked.columns, wants)
+        key, what, has = "stack", "stacked", Stacked.columns
     elif data.place:
-        refuse_missing("placed images", Placed.all_columns, wants)
+        key, what, has = "place", "placed", Placed.all_columns
     else:
-        refuse_missing("bouncing images", ("image", "frames"), wants)
+        key, what, has = "bounce", "bouncing", ("image", "frames")
+    remedy = f"leave data.{key} out, or do without the rest"
+    refuse_missing(f"{what} images", has, wants, remedy)
 
 
 def of_each(data: Data) -> tuple[str, ...]:

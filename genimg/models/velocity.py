@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genimg.models.rows import Conv2d, Linear
 
 GROUPS = 8  # of channels, in group normalisation
-HEAD = 64  # channels of an attention's head
+HEAD = 64  # channels of an attention's head, at least, where there are so many
 
 
 class Block(nn.Module):
@@ -44,7 +44,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, words: int = 0) -> None:
         super().__init__()
-        self.heads = max(1, channels // HEAD)
+        self.heads = heads_of(channels)
         self.norm = norm(channels)
         self.to_all = Conv2d(channels, 3 * channels, 1)  # queries, keys, values
         self.of_words = Linear(words, 2 * channels, bias=False) if words else None  # keys, values
@@ -147,6 +147,12 @@ def through(blocks: nn.Module, features: Tensor, told: Tensor) -> Tensor:
     for block in blocks.children():
         features = block(features, told)
     return features
+
+
+def heads_of(channels: int) -> int:
+    """As many as HEAD allows that have an equal number of channels each."""
+    most = max(1, channels // HEAD)
+    return max(heads for heads in range(1, most + 1) if channels % heads == 0)
 
 
 def norm(channels: int) -> nn.GroupNorm:

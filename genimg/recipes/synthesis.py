@@ -224,9 +224,8 @@ class Synthesis(Recipe):
         """
         mine = inference.share(self.evaluation.samples)
         chosen = data.choose(self.evaluation.samples)
-        fake = self.generated(
-            inference, mine, texts=self.texts(data, chosen[np.array(mine) % len(chosen)])
-        )
+        told = chosen[np.arange(mine.start, mine.stop) % len(chosen)]
+        fake = self.generated(inference, mine, texts=self.texts(data, told))
         share = inference.share(len(chosen))
         real = real_images(data, chosen[share.start : share.stop], inference.device)
         metrics = {
@@ -268,7 +267,7 @@ class Synthesis(Recipe):
 
     def texts(self, data: Dataset, indices: np.ndarray) -> Tensor | None:
         """int64 [N, T] of a dataset's images at int64 indices; None: nothing is drawn by text."""
-        if not self.by_text:
+        if not (self.by_text and len(indices)):  # a worker's share may be empty
             return None
         return data.fetch(indices, fold(0, torch.from_numpy(indices)))["text"].long()
 

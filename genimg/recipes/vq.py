@@ -20,6 +20,7 @@ from genimg.inference import Inference, real_images, to_floats
 from genimg.metrics.fidelity import psnr
 from genimg.models.prior import HEAD, CausalPrior
 from genimg.models.quantised import QuantisedAutoencoder
+from genimg.models.velocity import GROUPS
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
 from genimg.recipes.synthesis import Evaluate, Synthesis
@@ -68,6 +69,12 @@ class VQVAE(Synthesis):
             raise ValueError(
                 f"data.size={self.data.size}: with model.halvings={self.model.halvings}"
                 f" {self.recipe} takes multiples of {2**self.model.halvings}"
+            )
+        if self.data.size == 2**self.model.halvings and self.model.width == GROUPS:
+            raise ValueError(
+                f"model.halvings={self.model.halvings}: of data.size={self.data.size} a single"
+                f" pixel is left, and with model.width={GROUPS} one value to be normalised by"
+                " itself, which says nothing; use fewer halvings, or a larger width"
             )
         return self
 

@@ -1,6 +1,7 @@
 """What recipes measure, against the same computed with other means."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tiny_recipes import every_recipe, tiny
 from torch import nn
 from torch.distributions import Normal, kl_divergence
+from working_together import together
 
 from genimg import recipes, rng
 from genimg.data.augment import augmenting
@@ -200,6 +202,16 @@ def test_a_recipe_that_is_accepted_makes_its_first_checkpoint(name, data):
 def test_what_no_checkpoint_could_be_judged_by_is_refused_at_once(name, assignments, message):
     with pytest.raises(InputError, match=message):
         recipes.named(name).override(assignments)
+
+
+@pytest.mark.parametrize("more", [(), ("data.scenes=captioned", "model.text=true")])
+def test_workers_of_whom_some_have_nothing_to_draw_measure_what_one_does(more):
+    recipe = tiny("flow", "evaluation.samples=16", *more)
+    torch.manual_seed(0)
+    alone = Inference({name: network.eval() for name, network in recipe.networks().items()})
+    data = open_dataset(recipe.data, recipe.wants, "test")
+    measured = together(18, lambda sync: recipe.evaluate(replace(alone, sync=sync), data))
+    assert measured == [pytest.approx(recipe.evaluate(alone, data))] * 18
 
 
 @every_recipe

@@ -13,7 +13,7 @@ from genimg import rng
 from genimg.contracts import Batch
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.models.velocity import VelocityUNet, waves
+from genimg.models.velocity import Attention, VelocityUNet, waves
 from genimg.operations.drawing import Sample
 from genimg.operations.exploring import Traverse
 from genimg.passes import rows_at_once
@@ -57,6 +57,17 @@ def test_the_loss_is_that_of_straight_paths(conditional):
         squares.append((made - (image - noise)).square().mean())
     losses = method.update(batch, Alone())
     torch.testing.assert_close(losses["loss"], torch.stack(squares).mean(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(56, 1), (128, 2), (224, 2), (240, 3), (416, 4)])
+def test_attention_has_as_many_heads_as_there_are_equal_ones_of_64_channels_or_more(width, heads):
+    attention = Attention(width)
+    assert attention.heads == heads
+    nn.init.normal_(attention.out.weight, std=0.1)
+    features = torch.randn(2, width, 3, 2)
+    made = attention(features)
+    assert made.shape == features.shape
+    assert not torch.equal(made, features)
 
 
 def test_times_are_drawn_as_their_names_say():

@@ -173,3 +173,6 @@ def test_another_kind_of_start_is_refused(helper, message):
 def test_sizes_that_cannot_be_halved_so_often_are_refused():
     with pytest.raises(InputError, match=r"data.size=20: with model.halvings=3 vq-vae takes mult"):
         tiny("vq-vae", "data.size=20", "model.halvings=3")
+    with pytest.raises(InputError, match=r"model.halvings=4: of data.size=16 a single pixel is"):
+        tiny("vq-vae", "data.size=16", "model.halvings=4", "model.width=8")
+    tiny("vq-vae", "data.size=16", "model.halvings=4", "model.width=16")

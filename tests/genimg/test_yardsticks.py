@@ -14,6 +14,7 @@ from working_together import together
 
 from genimg import judging, references, yardsticks
 from genimg.contracts import Sync
+from genimg.data.memory import Images
 from genimg.data.scenes import Scenes
 from genimg.engine import Engine
 from genimg.errors import InputError
@@ -25,6 +26,7 @@ from genimg.yardsticks import Yardstick
 # the others are of stacked images, and of models that draw by class
 MEASURED = BETTER.keys() - {"swd", "judge_modes", "judge_modes_kl"}
 MEASURED -= {"judge_gan_test", "judge_gan_train", "judge_intra_fid"}
+LIMITS = ["real", "noise", "repeated"]
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +117,7 @@ def test_scores_of_sets_that_one_can_imagine(judge, looks):
     data, training = Scenes(16, 3, seed=1), Scenes(16, 3)
     yardstick = Yardstick(judge, data, training, 60)
     limits = yardstick.limits()
-    assert list(limits) == ["real", "noise", "repeated"]
+    assert list(limits) == LIMITS
     real, noise, repeated = limits.values()
     assert real.keys() == noise.keys() == repeated.keys() >= MEASURED
     assert real["judge_fid"] < min(noise["judge_fid"], repeated["judge_fid"])
@@ -133,6 +135,23 @@ def test_scores_of_sets_that_one_can_imagine(judge, looks):
     without = Yardstick(judge, data, None, 60).limits()
     assert list(without) == ["noise", "repeated"]
     assert "judge_authenticity" not in without["noise"]
+
+
+def test_of_few_training_images_is_told_what_there_is_to_tell(judge):
+    data = Scenes(16, 3, seed=1)
+    images = real_images(Scenes(16, 3, seed=2), range(20))
+
+    def few(count: int) -> Images:
+        return Images({"image": real_images(Scenes(16, 3), range(count))})
+
+    for count, known in {1: False, 2: True, 9: True}.items():
+        yardstick = Yardstick(judge, data, few(count), 20)
+        metrics = yardstick.verdict(images).metrics
+        assert ("judge_authenticity" in metrics) is known
+        assert list(yardstick.limits()) == ["noise", "repeated"]
+    assert list(Yardstick(judge, data, few(10), 20).limits()) == LIMITS
+    with pytest.raises(InputError, match="real images to judge by: 5, too few for 5 neighbours"):
+        Yardstick(judge, few(5), None, 20)
 
 
 def test_what_is_computed_in_pieces_is_as_in_one(judge, monkeypatch):
