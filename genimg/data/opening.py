@@ -124,7 +124,9 @@ def frequencies(counts: np.ndarray) -> tuple[float, ...]:
     """Of int64 [K] images in each class; empty where there are as many in each."""
     if (counts == counts[0]).all():
         return ()
-    return tuple(np.round(counts / counts.sum(), 6).tolist())
+    shares = counts / counts.sum()
+    rounded = shares.round(6)
+    return tuple((shares.round(12) if (rounded[counts > 0] == 0).any() else rounded).tolist())
 
 
 def open_dataset(

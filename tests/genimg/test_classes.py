@@ -10,7 +10,7 @@ from tiny_recipes import tiny
 from training_steps import batch_at, started
 
 from genimg import recipes
-from genimg.data.opening import open_dataset, told_by
+from genimg.data.opening import frequencies, open_dataset, told_by
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.images import encode, save
@@ -67,6 +67,15 @@ def test_seeds_draw_all_classes_alike_and_say_nothing_of_their_latents():
     means = torch.stack([latents(NUMBERS[drawn == kind], 4).mean(dim=0) for kind in range(8)])
     assert means.abs().max() < 5 / 400**0.5
     assert torch.equal(classes_of(NUMBERS[7:9], 8), drawn[7:9])
+
+
+def test_a_class_of_few_among_millions_has_its_share_and_one_of_none_has_none():
+    assert frequencies(np.array([7, 7, 7])) == ()
+    assert frequencies(np.array([2, 1])) == (0.666667, 0.333333)
+    many, few, none = frequencies(np.array([10_000_000, 4, 0]))
+    assert few == pytest.approx(4e-7, rel=1e-5)
+    assert many == pytest.approx(1, abs=1e-6)
+    assert none == 0
 
 
 def test_seeds_draw_classes_by_their_shares():
