@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from genimg.errors import InputError
 from serving.host import Host
 from serving.metrics import Meters
+from serving.settings import Settings
 from serving.slots import SHADOW, Slot
 
 LOOK_S = 0.05  # between two looks whether somebody is still answered
@@ -78,15 +80,22 @@ class Room:
             time.sleep(LOOK_S)
         for each, host in zip(victims, hosts, strict=True):
             with self.lock:
-                if self.busy[host] and not each.gone:
-                    self.leaving.discard(host)
-                    self.give(each, host)
+                if self.busy[host]:
+                    self._go_on(each, host)
                     continue
             self.evict(each, host)
-        if room := self.held() + slot.bytes <= self.memory:
-            return room
+        if self.held() + slot.bytes <= self.memory and not self.closed.is_set():
+            return True
         time.sleep(LOOK_S)
         return False
+
+    def _go_on(self, slot: Slot, host: Host) -> None:
+        """Let one that was put away answer on. The lock is held."""
+        if slot.gone:
+            self._end_answered([(slot.key, host)])
+        else:
+            self.leaving.discard(host)
+            self.give(slot, host)
 
     def settle(self) -> None:
         """Give up what nobody asks just now, while there is more in memory than may be: a version
@@ -151,11 +160,27 @@ class Room:
             if slot.host:
                 away.append((slot.key, self.put_away(slot)))
 
+        if away:
+            self._end_answered(away)
+
+    def _end_answered(self, away: list[tuple[str, Host]]) -> None:
+        """Close hosts that were put away, by their keys, once they have answered; in a thread."""
+
         def wait() -> None:
             for key, host in away:
                 while self.busy[host] and not self.closed.is_set():
                     time.sleep(LOOK_S)
                 self.end(key, host)
 
-        if away:
-            threading.Thread(target=wait, name="leave", daemon=True).start()
+        threading.Thread(target=wait, name="leave", daemon=True).start()
+
+
+def refuse_too_much(settings: Settings, slots: Iterable[Slot]) -> None:
+    """InputError where resident models alone take more memory than there may be."""
+    resident = {slot.model.ref: slot.bytes for slot in slots if slot.model.resident}
+    if settings.memory is not None and sum(resident.values()) > settings.memory:
+        each = ", ".join(f"{ref} {size:,}" for ref, size in resident.items())
+        raise InputError(
+            f"memory={settings.memory:,}: the weights of resident models take "
+            f"{sum(resident.values()):,} bytes ({each}); raise it, or give some resident: false"
+        )

@@ -7,8 +7,8 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from cluster.fallback import over
 from cluster.registry import Registry
@@ -20,10 +20,11 @@ from serving.errors import ApiError, model_broken, model_gone
 from serving.host import Host
 from serving.metrics import Meters
 from serving.model_settings import ModelSettings
+from serving.passes import closed
 from serving.requests import ModelInfo
-from serving.room import Room
+from serving.room import Room, refuse_too_much
 from serving.settings import Settings
-from serving.slots import CANARY, SHADOW, Load, Slot
+from serving.slots import CANARY, SHADOW, Load, Refusal, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -222,12 +223,13 @@ class Shelf:
         try:
             if load.done.done():  # what was to make room for others is given back
                 return
+            self._refuse(slot)
             if not self.room.made_for(slot):
                 with self.room.lock:
                     if (load.waiting or slot.side) and not self.room.closed.is_set():
                         self._loader.submit(self._load, slot, load)  # behind all others
                         return
-                raise model_gone(slot.model.ref)  # told to nobody
+                raise closed()  # or told to nobody
             host = self._loaded(slot)
         except BaseException as error:
             with self.room.lock:
@@ -243,11 +245,31 @@ class Shelf:
                 self.room.leave([slot])
         self.room.settle()  # it may be larger than what was looked at
 
+    def _refuse(self, slot: Slot) -> None:
+        """ApiError for a model for which nobody is to make room: one that can never have enough, or
+        is not to come any more."""
+        if self.room.closed.is_set():
+            raise closed()
+        if slot.gone:
+            raise model_gone(slot.model.ref)
+        if slot.info is None and self.room.memory is not None:
+            with suppress(Exception):  # which is told where it is loaded
+                slot.look(self.registry, self.device, self.settings.poll_s)
+        if reason := self.room.too_large(slot.bytes):
+            if slot.side:
+                self._refused(slot, InputError(reason))
+            raise model_broken(slot.model.ref, reason)
+
+    def _refused(self, slot: Slot, error: Exception) -> Refusal:
+        with self.room.lock:
+            refusal = slot.refuse(slot.target, error, self.settings.poll_s)
+        logger.warning("%s: cannot be loaded (%s)", slot.key, refusal.reason)
+        self.meters.refused.labels(slot.key).inc()
+        return refusal
+
     def _loaded(self, slot: Slot) -> Host:
         """Raises ApiError."""
         ref = slot.model.ref
-        if slot.gone or self.room.closed.is_set():
-            raise model_gone(ref)
         try:
             return self._host(self.settings, slot)
         except StorageError as error:
@@ -256,10 +278,7 @@ class Shelf:
             headers = {"Retry-After": "1"}
             raise ApiError(503, "registry_unavailable", message, headers=headers) from None
         except Exception as error:  # a version may be broken in any way
-            with self.room.lock:
-                refusal = slot.refuse(slot.target, error, self.settings.poll_s)
-            logger.warning("%s: cannot be loaded (%s)", ref, refusal.reason)
-            self.meters.refused.labels(slot.key).inc()
+            refusal = self._refused(slot, error)
         if slot.good:
             try:
                 host = self._host(self.settings, slot, slot.good)
@@ -281,14 +300,3 @@ class Shelf:
         for host in hosts:
             host.close()
         self._begun = False
-
-
-def refuse_too_much(settings: Settings, slots: Iterable[Slot]) -> None:
-    """InputError where resident models alone take more memory than there may be."""
-    resident = {slot.model.ref: slot.bytes for slot in slots if slot.model.resident}
-    if settings.memory is not None and sum(resident.values()) > settings.memory:
-        each = ", ".join(f"{ref} {size:,}" for ref, size in resident.items())
-        raise InputError(
-            f"memory={settings.memory:,}: the weights of resident models take "
-            f"{sum(resident.values()):,} bytes ({each}); raise it, or give some resident: false"
-        )

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -185,6 +186,69 @@ def test_one_that_has_never_room_is_refused_with_the_reason(backend, size, model
         backend({"ref": "a"}, memory=1)
     asyncio.run(one.change(one.settings.model_copy(update={"memory": 2 * size})))
     assert asyncio.run(asked(one, "a")) == "a"
+
+
+def test_for_a_canary_that_has_never_room_nobody_goes(backend, models):
+    size = {
+        name: looked_up(models, name, models.resolve(name), "auto", "cpu").bytes
+        for name in ("shapes", "denoiser")
+    }
+    small, large = sorted(size, key=size.__getitem__)
+    canary = {"version": 1, "share": 1}
+    one = backend(
+        {"ref": f"{large}@1", "canary": canary}, {"ref": small, "resident": False},
+        memory=sum(size.values()),
+    )  # fmt: skip
+
+    async def state() -> str:
+        (info, _) = await one.models()
+        return info.canary.state
+
+    until(lambda: asyncio.run(state()) == "broken")
+    for _ in range(10):
+        one._shelf.release(asyncio.run(one._shelf.take(small)))
+        time.sleep(2 * room.LOOK_S)
+    assert counted(one, "loads_total", small) == 1
+    assert counted(one, "evictions_total", small) == 0
+    (info, _) = asyncio.run(one.models())
+    assert f"its weights take {size[large]:,} bytes" in info.canary.rejected.reason
+
+
+def test_one_that_was_to_make_room_and_is_served_no_more_answers_first(backend, size, monkeypatch):
+    monkeypatch.setattr(room, "DRAIN_S", 0.5)
+    one = backend(A, B, {"ref": "c"}, memory=2 * size)
+
+    async def scenario() -> None:
+        host = await one._shelf.take("a")  # and computes
+        waiting = asyncio.create_task(asked(one, "b"))
+        await asyncio.sleep(0.1)
+        left = tuple(model for model in one.settings.models if model.ref != "a")
+        await one.change(one.settings.model_copy(update={"models": left}))
+        await asyncio.sleep(1)
+        assert host.alive
+        assert not waiting.done()
+        one._shelf.release(host)
+        assert await waiting == "b"
+        assert not host.alive
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_for_a_load_when_all_is_closed_is_to_ask_again(backend, size, monkeypatch):
+    monkeypatch.setattr(room, "DRAIN_S", 60)
+    one = backend(A, B, memory=size)
+
+    async def scenario() -> ApiError:
+        await one._shelf.take("a")  # and never ends
+        waiting = asyncio.create_task(asked(one, "b"))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(one._shelf.close)
+        with pytest.raises(ApiError) as caught:
+            await waiting
+        return caught.value
+
+    refused = asyncio.run(scenario())
+    assert (refused.status, refused.code) == (503, "shutting_down")
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_before(
