@@ -31,6 +31,7 @@ class Room:
         self.slots: dict[str, Slot] = {}
         self.busy: Counter[Host] = Counter()  # requests under way
         self.leaving: set[Host] = set()  # in memory, but not asked any more
+        self.shadows: set[Host] = set()  # in memory, asked or not
         self.closed = threading.Event()
 
     def hosts(self) -> list[Host]:
@@ -41,8 +42,13 @@ class Room:
     def computes(self) -> bool:
         """Whether anything is computed that somebody waits for."""
         with self.lock:
-            shadows = {slot.host for slot in self.slots.values() if slot.side == SHADOW}
-            return any(host not in shadows for host in self.busy)
+            return any(host not in self.shadows for host in self.busy)
+
+    def megapixels(self) -> float:
+        """That are still to be computed for those who wait."""
+        with self.lock:
+            hosts = {*self.hosts(), *self.leaving} - self.shadows
+        return sum(host.megapixels for host in hosts)
 
     def held(self) -> int:
         """Bytes of all that is in memory."""
@@ -132,6 +138,8 @@ class Room:
     def give(self, slot: Slot, host: Host) -> None:
         """A host to a slot, and to all who wait for it. The lock is held."""
         load, slot.load, slot.host = slot.load, None, host
+        if slot.side == SHADOW:
+            self.shadows.add(host)
         host.show()
         if load and not load.done.done():
             if load.waiting:
@@ -147,8 +155,11 @@ class Room:
         host.close()
         with self.lock:
             self.leaving.discard(host)
+            self.shadows.discard(host)
             slot = self.slots.get(key)
-            if slot is None or slot.host is None:
+            if slot is None:
+                self.meters.drop(key)
+            elif slot.host is None:
                 self.meters.forget(key)
 
     def leave(self, slots: Sequence[Slot]) -> None:
@@ -159,6 +170,8 @@ class Room:
             slot.gone = True
             if slot.host:
                 away.append((slot.key, self.put_away(slot)))
+            elif slot.key not in self.slots:
+                self.meters.drop(slot.key)
 
         if away:
             self._end_answered(away)

@@ -105,8 +105,8 @@ class Stock:
             logger.info("%s: is not found any more", ref)
         with room.lock:
             named = {ref: slot for ref, slot in room.slots.items() if not slot.found}
-            if {**named, **slots} != room.slots:
-                self.shelf.replace(named | slots)
+            if list(slots := named | slots) != list(room.slots) or slots != room.slots:
+                self.shelf.replace(slots)
 
     def _found(self, before: Collection[str]) -> list[ModelSettings]:
         """Models that there are now, no more than may be: those that were there stay."""
