@@ -110,7 +110,7 @@ class Shelf:
                 raise InputError(reason)
 
         return Host(
-            slot.model, settings.registry, settings.limits, settings.poll_s, self.meters,
+            slot.model, self.registry, settings.limits, settings.poll_s, self.meters,
             self.device, first=first, refuse=refuse, label=slot.key,
             waits=self.room.computes if slot.side == SHADOW else lambda: False,
         )  # fmt: skip

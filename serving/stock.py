@@ -1,5 +1,4 @@
-"""Looks what there is in the registry: models that are to be found, and where those that are not
-in memory point."""
+"""Looks what there is in the registry: models that are to be found, and where all of them point."""
 
 from __future__ import annotations
 
@@ -17,11 +16,12 @@ from serving.slots import Slot
 
 logger = logging.getLogger(__name__)
 
-_REST = 9  # a look is followed by so many times its length without one: a far registry costs
+_REST = 9  # a look at what is not in memory is followed by so many times its length without one
 
 
 class Stock:
-    """Keeps a shelf up to date, from its first look on, in a thread if there is something to see.
+    """Keeps a shelf up to date, from its first look on, in a thread: every `poll_s` what is in
+    memory, and the rest as often as far registries, which cost, let it.
 
     What cannot be looked at changes nothing; nor does a registry in which there is no model at all
     any more, which is rather away than empty.
@@ -33,17 +33,14 @@ class Stock:
         self.elsewhere = frozenset(elsewhere)
         self._reachable = True
         self._left_out: list[str] = []
+        self._due = 0.0  # when all is looked at again, time.monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
         """Look now, and from now on; in any thread."""
         self._look()
-        settings = self.shelf.settings
-        sees = settings.discover or any(
-            not model.resident or model.canary or model.shadow for model in settings.models
-        )
-        if sees and self._thread is None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watch models", daemon=True)
             self._thread.start()
 
@@ -54,13 +51,17 @@ class Stock:
             self._thread.join(timeout=5)
 
     def _watch(self) -> None:
-        pause = self.shelf.settings.poll_s
-        while not self._stop.wait(pause):
-            began = time.monotonic()
-            self._look()
-            pause = max(self.shelf.settings.poll_s, _REST * (time.monotonic() - began))
+        while not self._stop.wait(self.shelf.settings.poll_s):
+            try:
+                for host in self.shelf.room.hosts():
+                    host.look()
+                if time.monotonic() >= self._due:
+                    self._look()
+            except Exception:  # a fault of ours, which the next look may not meet
+                logger.exception("models could not be looked at")
 
     def _look(self) -> None:
+        began = time.monotonic()
         with self.shelf.changing:
             self._discover()
         with self.shelf.room.lock:
@@ -69,6 +70,7 @@ class Stock:
             self._look_at(slot)
         self.shelf.begin_besides()
         self.shelf.room.settle()
+        self._due = time.monotonic() + _REST * (time.monotonic() - began)
 
     def _look_at(self, slot: Slot) -> None:
         try:
