@@ -66,9 +66,12 @@ class Registry:
         return self._load(*self._locate(reference))
 
     def aliases(self, name: str) -> Aliases:
-        """Which version each alias of a model names, and how that came to be."""
-        self.numbers(name)
-        return read_aliases(self.storage, name)[0]
+        """Which version each alias of a model names, and how that came to be. Raises Unknown."""
+        check_name("model", name)
+        aliases = read_aliases(self.storage, name)[0]
+        if not aliases.holders:
+            self.numbers(name)
+        return aliases
 
     def register(
         self,

@@ -6,14 +6,18 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from live_server import until
 from test_host import again, spoil
 
+from cluster.fallback import over
 from cluster.places import open_storage
+from cluster.promotion import promote
 from cluster.registry import Registry
-from genimg import checkpoint
+from genimg import bundled, checkpoint
 from genimg.errors import InputError
 from genimg.operations.drawing import Sample
 from genimg.recipes import RECIPES
@@ -25,6 +29,7 @@ from serving.host import Host
 from serving.model_settings import ModelSettings
 from serving.requests import Request
 from serving.settings import Settings
+from serving.watcher import target_of
 
 A, B, C = ({"ref": f"{name}", "resident": False} for name in "abc")
 
@@ -331,6 +336,46 @@ def test_a_process_does_not_grow_by_what_comes_and_goes(tmp_path):
     before, after = map(int, ran.stdout.split())
     print(f"{before} kB, {after} kB after 16 models of {size // 1024} kB")
     assert 1024 * (after - before) < 16 * size / 3  # of sixteen that came and went
+
+
+def test_one_thread_looks_where_all_point_and_they_change_one_after_the_other(
+    backend, models, tmp_path, monkeypatch
+):
+    for name in "abc":
+        promote(models, f"{name}@1", "production")
+        again(models, tmp_path, "shapes@2", to=name)
+    one = backend(*({"ref": f"{name}@production"} for name in "abc"))
+    at_once, alone = threading.Semaphore(1), []
+    take_over = Host._take_over
+
+    def noted(host: Host, *more: object) -> None:
+        alone.append(at_once.acquire(blocking=False))
+        take_over(host, *more)
+        at_once.release()
+
+    monkeypatch.setattr(Host, "_take_over", noted)
+    named = [thread.name for thread in threading.enumerate()]
+    assert [name for name in named if name.startswith("watch")] == ["watch models"]
+    for name in "abc":
+        promote(models, f"{name}@2", "production")
+    until(lambda: [info.version for info in asyncio.run(one.models())] == [2, 2, 2])
+    assert alone == [True] * 3
+
+
+def test_an_alias_is_followed_by_reading_one_object(models, monkeypatch):
+    promote(models, "a@1", "production")
+    registry = over(str(models.storage), bundled.FOLDER)
+    asked: list[str] = []
+
+    def noted(name: str, real: Callable[[str], object], key: str) -> object:
+        asked.append(f"{name} {key}")
+        return real(key)
+
+    for name in ("read", "list", "children"):
+        method = getattr(registry.storage, name)
+        monkeypatch.setattr(registry.storage, name, partial(noted, name, method))
+    assert target_of(registry, "a@production").number == 1
+    assert asked == ["read models/a/aliases.json"]
 
 
 def test_nothing_of_it_stays_when_it_is_closed(backend, size):
