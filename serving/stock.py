@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster.storage import StorageError
 from cluster.versions import RegistryError, Unknown
@@ -16,6 +17,7 @@ from serving.slots import Slot
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 8  # models that are looked at
 _REST = 9  # a look at what is not in memory is followed by so many times its length without one
 
 
@@ -66,13 +68,19 @@ class Stock:
             self._discover()
         with self.shelf.room.lock:
             absent = [slot for slot in self.shelf.room.slots.values() if not slot.host]
-        for slot in absent:
-            self._look_at(slot)
+        self._look_at_all(absent)
         self.shelf.begin_besides()
         self.shelf.room.settle()
         self._due = time.monotonic() + _REST * (time.monotonic() - began)
 
+    def _look_at_all(self, slots: Sequence[Slot]) -> None:
+        """Several at a time: of what is far each takes a while."""
+        with ThreadPoolExecutor(_AT_ONCE, "look") as threads:
+            list(threads.map(self._look_at, slots))
+
     def _look_at(self, slot: Slot) -> None:
+        if self._stop.is_set():
+            return
         try:
             slot.look(self.shelf.registry, self.shelf.device, self.shelf.settings.poll_s)
         except (StorageError, Unknown):
@@ -95,14 +103,15 @@ class Stock:
             self._reachable = False
             return
         self._reachable = True
-        slots = {}
+        slots, new = {}, []
         for model in models:
             slot = before.get(model.ref)
             if slot is None or slot.model != model:
                 slot = Slot(model, found=True)
-                self._look_at(slot)
+                new.append(slot)
                 logger.info("%s: is found", model.ref)
             slots[model.ref] = slot
+        self._look_at_all(new)
         for ref in before.keys() - slots.keys():
             logger.info("%s: is not found any more", ref)
         with room.lock:
