@@ -220,7 +220,8 @@ class Host:
         if not self.alive:
             raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
         device = self.served.engine.device
-        await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
+        if device.type != "cpu":
+            await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
 
     def look(self) -> None:
         """Look where the reference points; to be called now and then, in one thread."""

@@ -106,7 +106,10 @@ class Shelf:
 
     def _host(self, settings: Settings, slot: Slot, first: Version | None = None) -> Host:
         def refuse(size: int) -> None:
-            if (slot.side or not slot.model.resident) and (reason := self.room.too_large(size)):
+            before = slot.bytes if slot.side and slot.host else 0  # which goes
+            fixed = self.room.fixed() - before
+            made_for = slot.side or not slot.model.resident
+            if made_for and (reason := self.room.too_large(size, fixed)):
                 raise InputError(reason)
 
         return Host(

@@ -239,6 +239,20 @@ def test_one_that_was_to_make_room_and_is_served_no_more_answers_first(backend, 
     asyncio.run(scenario())
 
 
+def test_a_canary_takes_the_room_of_its_version_before(backend, size, models):
+    promote(models, "shapes@1", "next")
+    canary = {"version": "next", "share": 1}
+    one = backend({"ref": "shapes@1", "canary": canary}, memory=2 * size)
+
+    def version() -> int | None:
+        (info,) = asyncio.run(one.models())
+        return info.canary.version if info.canary.state == "ready" else None
+
+    until(lambda: version() == 1)
+    promote(models, "shapes@2", "next")
+    until(lambda: version() == 2)
+
+
 def test_what_waits_for_a_load_when_all_is_closed_is_to_ask_again(backend, size, monkeypatch):
     monkeypatch.setattr(room, "DRAIN_S", 60)
     one = backend(A, B, memory=size)
