@@ -11,8 +11,9 @@ from dataclasses import replace
 from genimg.errors import InputError
 from serving.host import Host
 from serving.metrics import Meters
+from serving.requests import ModelInfo
 from serving.settings import Settings
-from serving.slots import SHADOW, Slot
+from serving.slots import CANARY, SHADOW, Slot
 
 LOOK_S = 0.05  # between two looks whether somebody is still answered
 DRAIN_S = 5.0  # seconds that requests wait for a model which is to make room, at most
@@ -38,6 +39,27 @@ class Room:
         """Of the models in memory that can be asked."""
         with self.lock:
             return [slot.host for slot in self.slots.values() if slot.host]
+
+    def infos(self) -> list[ModelInfo]:
+        """Of all but what is beside others."""
+        with self.lock:
+            fixed = self.fixed()
+            return [self._told(slot, fixed) for slot in self.slots.values() if not slot.side]
+
+    def _told(self, slot: Slot, fixed: int) -> ModelInfo:
+        reason = None if slot.host else self.too_large(slot.bytes, fixed)
+        info = slot.told(reason)
+        canary, shadow = slot.model.canary, slot.model.shadow
+        if not (canary or shadow):
+            return info
+        return replace(
+            info,
+            canary=self._beside(slot.key, CANARY).told_beside(canary.share) if canary else None,
+            shadow=self._beside(slot.key, SHADOW).told_beside(shadow.share) if shadow else None,
+        )
+
+    def _beside(self, ref: str, side: str) -> Slot:
+        return self.slots[f"{ref} ({side})"]
 
     def computes(self) -> bool:
         """Whether anything is computed that somebody waits for."""

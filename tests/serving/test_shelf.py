@@ -1,6 +1,7 @@
 """Models that are loaded once they are asked for, within the memory that there is for them."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 from live_server import until
@@ -17,6 +19,7 @@ from cluster.fallback import over
 from cluster.places import open_storage
 from cluster.promotion import promote
 from cluster.registry import Registry
+from cluster.versions import Version
 from genimg import bundled, checkpoint
 from genimg.errors import InputError
 from genimg.operations.drawing import Sample
@@ -27,7 +30,7 @@ from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.host import Host
 from serving.model_settings import ModelSettings
-from serving.requests import Request
+from serving.requests import ModelInfo, Request
 from serving.settings import Settings
 from serving.watcher import target_of
 
@@ -70,7 +73,10 @@ async def asked(backend: LocalBackend, model: str | None, n: int = 1) -> str:
 
 
 def loaded(backend: LocalBackend) -> list[str]:
-    infos = asyncio.run(backend.models())
+    return loaded_now(asyncio.run(backend.models()))
+
+
+def loaded_now(infos: list[ModelInfo]) -> list[str]:
     return [info.id for info in infos if info.state == "ready"]
 
 
@@ -126,6 +132,53 @@ def test_who_goes_while_it_is_loaded_leaves_nothing_behind(backend, size):
 
     asyncio.run(scenario())
     assert not one._shelf.room.busy
+
+
+def test_what_nobody_waits_for_any_more_is_not_loaded(backend):
+    one = backend(A, B)
+    goes_on = threading.Event()
+    one._shelf._loader.submit(goes_on.wait, 60)
+
+    async def scenario() -> None:
+        gone, waiting = (asyncio.create_task(asked(one, model)) for model in "ab")
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        goes_on.set()
+        assert await waiting == "b"
+        assert loaded_now(await one.models()) == ["b"]
+        assert await asked(one, "a") == "a"
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_what_is_fetched_from_afar_keeps_nobody_else_waiting(
+    backend, models, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    far = Registry(open_storage(bucket))
+    for name in "ab":
+        folder = models.fetch(models.resolve(name))
+        copy = shutil.copytree(folder, tmp_path / name, ignore=lambda *_: ["version.json"])
+        far.register(name, copy, {}, {})
+    arrives, fetch = threading.Event(), Registry.fetch
+
+    def fetching(self: Registry, version: Version, *more: object) -> Path:
+        if version.name == "a":
+            arrives.wait(60)
+        return fetch(self, version, *more)
+
+    monkeypatch.setattr(Registry, "fetch", fetching)
+    one = backend(A, B, registry=bucket)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(asked(one, "a"))
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asked(one, "b"), 30) == "b"
+        arrives.set()
+        assert await waiting == "a"
+
+    asyncio.run(scenario())
 
 
 def test_one_in_use_is_not_given_up_and_all_are_answered(backend, size, monkeypatch):
