@@ -57,8 +57,8 @@ class Stock:
             try:
                 for host in self.shelf.room.hosts():
                     host.look()
-                if time.monotonic() >= self._due:
-                    self._look()
+                if time.monotonic() >= self._due and not self.shelf.changing.locked():
+                    self._look()  # what changes the models, which takes a while, looks afterwards
             except Exception:  # a fault of ours, which the next look may not meet
                 logger.exception("models could not be looked at")
 
