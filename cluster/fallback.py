@@ -6,7 +6,7 @@ from cluster.aliases import Aliases
 from cluster.places import open_storage
 from cluster.registry import Registry
 from cluster.storage import Storage
-from cluster.versions import Unknown, Version, parse_reference
+from cluster.versions import Unknown, Version, check_name, parse_reference
 
 
 class Fallback(Registry):
@@ -52,7 +52,8 @@ class Fallback(Registry):
 
     def _home(self, name: str) -> Registry:
         """Looks beneath first, which is on this machine."""
-        there = name in self.beneath.names()
+        check_name("model", name)
+        there = self.beneath._committed(name)
         return self.beneath if there and not self._committed(name) else self
 
 

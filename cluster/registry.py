@@ -10,7 +10,7 @@ Layout, the same in every storage (`.claim` files keep numbers from being given 
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -47,7 +47,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Sorted names of the models that have a version."""
-        return [name for name in self.storage.children("models") if self._committed(name)]
+        keys = (key.split("/") for key in self.storage.list("models"))  # fewer answers than names
+        return sorted({key[1] for key in keys if _is_marker(key)})
 
     def numbers(self, name: str) -> list[int]:
         """Numbers of a model's versions, ascending. Raises Unknown."""
@@ -66,9 +67,12 @@ class Registry:
         return self._load(*self._locate(reference))
 
     def aliases(self, name: str) -> Aliases:
-        """Which version each alias of a model names, and how that came to be."""
-        self.numbers(name)
-        return read_aliases(self.storage, name)[0]
+        """Which version each alias of a model names, and how that came to be. Raises Unknown."""
+        check_name("model", name)
+        aliases = read_aliases(self.storage, name)[0]
+        if not aliases.holders:
+            self.numbers(name)
+        return aliases
 
     def register(
         self,
@@ -202,8 +206,8 @@ class Registry:
             yield self.storage.download(prefix, Path(place) / "version")
 
     def _committed(self, name: str) -> list[int]:
-        keys = [key.split("/") for key in self.storage.list(f"models/{name}/versions")]
-        return sorted(int(k[3]) for k in keys if k[4:] == [MARKER] and k[3].isdecimal())
+        keys = (key.split("/") for key in self.storage.list(f"models/{name}/versions"))
+        return sorted(int(key[3]) for key in keys if _is_marker(key))
 
     def _load(self, name: str, number: int) -> Version:
         try:
@@ -258,3 +262,8 @@ def _prefix(name: str, number: int) -> str:
 
 def _marker(name: str, number: int) -> str:
     return f"{_prefix(name, number)}/{MARKER}"
+
+
+def _is_marker(key: Sequence[str]) -> bool:
+    """Whether a key, of its names, says that a version exists."""
+    return key[2:3] == ["versions"] and key[4:] == [MARKER] and key[3].isdecimal()

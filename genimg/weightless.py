@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+_FILTERS = threading.RLock()  # of warnings: they are those of all threads
 _NEW = (torch.randn, torch.rand)
 _IN_PLACE = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
@@ -36,7 +38,7 @@ class _Uninitialised(TorchFunctionMode):
 @contextmanager
 def weightless() -> Iterator[None]:
     """In it networks are made on `meta`: their weights have shapes, and no memory."""
-    with torch.device("meta"), _Uninitialised(), warnings.catch_warnings():
+    with _FILTERS, torch.device("meta"), _Uninitialised(), warnings.catch_warnings():
         # a classifier that knows no classes yet has none in its last layer
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         yield

@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 from serving.backend import Backend
 from serving.errors import ApiError
 from serving.formats import ARRAY, MEDIA_TYPES
-from serving.lots import of_one_lot
+from serving.lots import LAST, of_one_lot
 from serving.requests import Answer, Request, Timings
 
 T = TypeVar("T")
@@ -57,8 +57,10 @@ async def _all(backend: Backend, model: str | None, requests: Sequence[Request])
         except* ApiError as errors:
             raise errors.exceptions[0] from None
         answers = [task.result() for task in tasks]
-        if len({answer.version for answer in answers}) == 1:  # or one took over meanwhile
+        if len({(answer.model, answer.version) for answer in answers}) == 1:
             return joined(answers)
+        # one took over meanwhile, or a canary has failed on some of them
+        requests = of_one_lot(requests, LAST)
 
 
 def joined(answers: Sequence[Answer]) -> Answer:

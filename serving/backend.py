@@ -130,12 +130,18 @@ class LocalBackend:
     @property
     def megapixels(self) -> float:
         """That are still to be computed for those who have asked."""
-        return sum(host.megapixels for host in (self._shelf.room.hosts() if self._shelf else ()))
+        return self._shelf.room.megapixels() if self._shelf else 0.0
 
     async def check_health(self) -> None:
         """Raise where a model can compute no more."""
-        for host in self._shelf.room.hosts() if self._shelf else ():
-            await host.check_health()
+        if (shelf := self._shelf) is None:
+            return
+        for host in shelf.room.hosts():
+            try:
+                await host.check_health()
+            except Exception:
+                if host in shelf.room.hosts():  # or it has made room for another meanwhile
+                    raise
 
     def close(self) -> None:
         if self._stock:

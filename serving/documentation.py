@@ -35,7 +35,7 @@ _MEANINGS = {
     401: "No key, or none that is known here, where keys are asked for.",
     404: "No such model, of which the message names those that there are; or no such job.",
     408: "The body has not come in time.",
-    409: "The job has no result, or none yet.",
+    409: "The job has no result, or none yet; or its first request is still being accepted.",
     413: "The body is too large.",
     415: "The body is no image in a format that is read.",
     429: "The queue is full, or the key has had its share; Retry-After says when to come again.",
@@ -79,7 +79,8 @@ def accepted() -> dict[int | str, dict[str, Any]]:
     content = {"application/json": {"schema": {"type": "object"}}}
     place = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
     description = "A job, where `async=true` asked for one; see /v1/jobs."
-    return {202: {"content": content, "description": description, "headers": place}}
+    told = {"content": content, "description": description, "headers": place}
+    return {202: told, **errors(409)}
 
 
 def images() -> dict[int | str, dict[str, Any]]:

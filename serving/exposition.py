@@ -39,9 +39,8 @@ async def gathered(
     )
     if all(each.replica != own.replica for each in counted[of]):  # Serve has not told of it yet
         counted[of].append(own)
-    return exposition({
-        name: each for name, each in counted.items() if each or name not in may_sleep
-    })  # fmt: skip
+    shown = {name: each for name, each in counted.items() if each or name not in may_sleep}
+    return await asyncio.to_thread(exposition, shown)  # of many models it takes a while
 
 
 def exposition(counted: Mapping[str, Sequence[Counted]]) -> bytes:

@@ -6,21 +6,21 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from cluster.fallback import over
+from cluster.registry import Registry
 from cluster.versions import Version, parse_reference
-from genimg import bundled, checkpoint, recipes
-from genimg.engine import Engine
+from genimg import bundled
 from genimg.errors import InputError
-from genimg.precision import resolved
-from serving.about import described, on, weight_of
+from serving.about import described
 from serving.errors import ApiError, cannot, of_input
 from serving.metrics import Meters
 from serving.model_settings import ModelSettings
@@ -28,7 +28,7 @@ from serving.partials import watched
 from serving.passes import FULL, Passes, Tell, closed
 from serving.requests import Answer, ModelInfo, Rejected, Request, Show
 from serving.settings import Limits
-from serving.warming import give_back_memory, warm_up
+from serving.warming import Served, give_back_memory, load
 from serving.watcher import Watcher, target_of
 from serving.work import Made, Work, check, compute, finish, planned, weight
 
@@ -39,15 +39,8 @@ SMALL = 1  # megapixels begun up to which a request is not large
 _WAIT_S = 0.005  # between two looks whether a pass may begin
 _FIRST_S = 3.0  # in which others are loaded
 _LOOK_S = 0.1  # between two looks whether it is closed
-_SETTLING = threading.Lock()
+_SETTLING, _SWAPPING = threading.Lock(), threading.Lock()  # held by one host after the other
 _CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
-
-
-@dataclass(frozen=True)
-class _Served:
-    version: Version
-    engine: Engine
-    bytes: int  # of its weights
 
 
 class Host:
@@ -55,15 +48,15 @@ class Host:
     the models that are bundled.
 
     The constructor loads and warms up, which takes seconds, and raises RegistryError, StorageError
-    or InputError where that cannot be done. Afterwards the reference is watched: a version that it
-    comes to name is loaded in the background and takes over between two requests. One that cannot
-    be is refused, and the old one goes on.
+    or InputError where that cannot be done. Afterwards `look` finds a version that the reference
+    comes to name, which is loaded in the background and takes over between two requests. One that
+    cannot be is refused, and the old one goes on.
     """
 
     def __init__(
         self,
         settings: ModelSettings,
-        registry: str = "registry",
+        registry: str | Registry = "registry",
         limits: Limits | None = None,
         poll_s: float = 2.0,
         meters: Meters | None = None,
@@ -74,7 +67,9 @@ class Host:
         label: str = "",
         waits: Callable[[], bool] = lambda: False,
     ) -> None:
-        """device: as for Engine.load; cache: where versions of a far registry are kept.
+        """registry: its address, or one over the models that are bundled (cluster.fallback).
+        poll_s: pause before a version that was refused is tried again.
+        device: as for Engine.load; cache: where versions of a far registry are kept.
 
         first: to begin with, whatever the reference names
         refuse: raises InputError where the weights of a version take too many bytes
@@ -89,13 +84,13 @@ class Host:
         self.label = label or settings.ref
         self._waits = waits
         self._closing = threading.Event()
-        self._registry = over(registry, bundled.FOLDER)
+        self._registry = over(registry, bundled.FOLDER) if isinstance(registry, str) else registry
         self._rejected: Rejected | None = None
-        self._info: tuple[tuple[_Served, Rejected | None], ModelInfo] | None = None
+        self._info: tuple[tuple[Served, Rejected | None], ModelInfo] | None = None
         if first is None:
             number = target_of(self._registry, settings.ref).number
             first = self._registry.get(parse_reference(settings.ref)[0], number)
-        self._served: _Served | None = self._loaded(first)
+        self._served: Served | None = self._made(first, self._fetched(first))
         self._coders = ThreadPoolExecutor(_CODERS, f"coder {self.label}")
         # whose images take seconds to decode, with which no small one is to wait
         self._large_coders = ThreadPoolExecutor(1, f"large coder {self.label}")
@@ -121,7 +116,6 @@ class Host:
             refused=self.refused,
             unreachable=self._meters.unreachable.inc,
         )
-        self._watcher.start()
         self._settling = threading.Thread(
             target=self._settle, name=f"settle {self.label}", daemon=True
         )
@@ -180,7 +174,7 @@ class Host:
         )
 
     @property
-    def served(self) -> _Served:
+    def served(self) -> Served:
         """What is served now. Raises ApiError once this is closed."""
         if self._served is None:
             raise closed()
@@ -226,7 +220,12 @@ class Host:
         if not self.alive:
             raise RuntimeError(f"{self.settings.ref}: its engine's thread has ended")
         device = self.served.engine.device
-        await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
+        if device.type != "cpu":
+            await asyncio.to_thread(lambda: torch.zeros(1, device=device).item())
+
+    def look(self) -> None:
+        """Look where the reference points; to be called now and then, in one thread."""
+        self._watcher.look()
 
     def close(self) -> None:
         """Stop watching and computing, and give the memory back; requests that wait fail with 503,
@@ -258,32 +257,42 @@ class Host:
             time.sleep(_WAIT_S)
         compute(parts)
 
-    def _loaded(self, version: Version) -> _Served:
-        folder = self._registry.fetch(version, self.cache)
-        checkpoint.read_manifest(folder)
-        recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
-        size = weight_of(recipe, resolved(self.settings.precision, on(self.device)))
-        self.refuse(size)
-        engine = Engine.load(folder, self.device, self.settings.precision, verified=True)
-        warm_up(engine, self.settings.max_batch_size)
-        return _Served(version, engine, size)
+    def _fetched(self, version: Version) -> Path:
+        return self._registry.fetch(version, self.cache)
+
+    def _made(self, version: Version, folder: Path) -> Served:
+        return load(version, folder, self.settings, self.device, self.refuse)
 
     def _settle(self) -> None:
         """What may come after the first requests, of one host after the other; until then one may
         wait while a size of passes is tried."""
         if self._closing.wait(_FIRST_S):
             return
-        while not _SETTLING.acquire(timeout=_LOOK_S):
-            if self._closing.is_set():
-                return
-        try:
+        with suppress(ApiError), self._in_turn(_SETTLING):
             self.served.engine.settle(lambda: not self._closing.is_set())
+
+    @contextmanager
+    def _in_turn(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold a lock. Raises ApiError where this is closed before it is had."""
+        while not lock.acquire(timeout=_LOOK_S):
+            if self._closing.is_set():
+                raise closed()
+        try:
+            yield
         finally:
-            _SETTLING.release()
+            lock.release()
 
     def _swap(self, version: Version) -> None:
-        """Serve another version. Raises where it cannot; the old one then goes on."""
-        new, old = self._loaded(version), self.served
+        """Serve another version. Raises where it cannot; the old one then goes on.
+
+        Of many hosts at once each fetches its own, and then one after the other has two in memory.
+        """
+        folder = self._fetched(version)
+        with self._in_turn(_SWAPPING):
+            self._take_over(self._made(version, folder))
+
+    def _take_over(self, new: Served) -> None:
+        version, old = new.version, self.served
         new.engine.settle()
         lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:

@@ -66,7 +66,7 @@ class Keyed:
         try:
             await self._answered(caller, scope, receive, send)
         finally:
-            self.keys.busy[key.name] -= 1
+            self.keys.give_place(key)
 
     async def _answered(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         token = CALLER.set(caller)

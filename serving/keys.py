@@ -51,6 +51,7 @@ class Keys:
         self._requests: dict[str, Window] = defaultdict(Window)
         self._pixels: dict[str, Window] = defaultdict(Window)
         self._readable = True
+        self._by_id: dict[str, Key] = {}
         self._keep(read())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch keys", daemon=True)
@@ -72,12 +73,18 @@ class Keys:
         return next((key for key in self._by_id.values() if key.name == name), None)
 
     def take_place(self, key: Key) -> None:
-        """Count a request as under way; `busy` is to be lowered at its end. Raises ApiError 429."""
+        """Count a request as under way, until `give_place`. Raises ApiError 429."""
         free = self.places - self.busy.total()
         if self.busy[key.name] >= free:
             message = f"{self.busy[key.name]} requests of this key are under way, as many as may be"
             raise ApiError(429, "queue_full", f"{message}; try again", headers={"Retry-After": "1"})
         self.busy[key.name] += 1
+
+    def give_place(self, key: Key) -> None:
+        """A request is no longer under way."""
+        self.busy[key.name] -= 1
+        if not self.busy[key.name]:
+            del self.busy[key.name]
 
     def take_request(self, key: Key) -> None:
         """Count a request against the limit of a minute. Raises ApiError 429."""
@@ -120,8 +127,17 @@ class Keys:
         return max(1, limit // self.replicas)
 
     def _keep(self, keys: Iterable[Key]) -> None:
+        before = {key.name for key in self._by_id.values()}
         self._by_id = {key.id: key for key in keys}
         self.meters.keys.set(len(self._by_id))
+        for name in before - {key.name for key in self._by_id.values()}:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Nothing stays of a key that is gone: they may change every hour."""
+        self._requests.pop(name, None)
+        self._pixels.pop(name, None)
+        self.meters.drop_key(name)
 
     def _watch(self) -> None:
         while not self._stop.wait(self.poll_s):

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from serving.requests import Request
 
+LAST = 1.0  # the lot that no canary answers
 _EDGE = 4096  # bytes at either end of a file that tell it from others
 
 
@@ -28,7 +29,7 @@ def lot_of(request: Request) -> float:
     return int.from_bytes(asked.digest()[:6]) / 2**48
 
 
-def of_one_lot(requests: Sequence[Request]) -> list[Request]:
-    """Requests that are answered together, and so by one side."""
-    lot = lot_of(requests[0])
+def of_one_lot(requests: Sequence[Request], lot: float | None = None) -> list[Request]:
+    """Requests that are answered together, and so by one side; lot: None: that of the first."""
+    lot = lot_of(requests[0]) if lot is None else lot
     return [replace(request, lot=lot) for request in requests]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from serving.requests import Timings
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_VERSIONS = 4  # of a side that are shown
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -18,6 +21,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._versions: dict[tuple[str, str], list[int]] = {}  # that have answered, by their sides
         own: dict[str, Any] = {"registry": self.registry, "namespace": "genimg"}
         self.requests = Counter(
             "http_requests", "Requests answered.", ["route", "model", "status"], **own
@@ -106,6 +110,38 @@ class Meters:
     def families(self) -> list[Metric]:
         """The same as it can be sent to another process."""
         return list(self.registry.collect())
+
+    def of_side(
+        self, model: str, side: str, version: int, status: int, seconds: float | None
+    ) -> None:
+        """Count a request; seconds: of one that went well. Versions before the last few that have
+        answered are shown no more."""
+        self.side_requests.labels(model, side, version, status).inc()
+        if seconds is not None:
+            self.side_seconds.labels(model, side, version).observe(seconds)
+        versions = self._versions.setdefault((model, side), [])
+        if version not in versions:
+            versions.append(version)
+            for old in versions[:-_VERSIONS]:
+                versions.remove(old)
+                self._remove({"model": model, "side": side, "version": str(old)})
+
+    def drop(self, model: str) -> None:
+        """Show nothing of a reference that is not served any more."""
+        self._remove({"model": model})
+        for key in list(self._versions):
+            if key[0] == model:
+                del self._versions[key]
+
+    def drop_key(self, name: str) -> None:
+        """Show nothing of a key that is gone."""
+        self._remove({"key": name})
+
+    def _remove(self, labels: dict[str, str]) -> None:
+        for each in vars(self).values():
+            if isinstance(each, MetricWrapperBase):
+                with suppress(ValueError):  # it has no such labels
+                    each.remove_by_labels(labels)
 
     def forget(self, model: str) -> None:
         """Show no state of a reference that is not in memory any more; what was counted stays."""

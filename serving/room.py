@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from genimg.errors import InputError
 from serving.host import Host
 from serving.metrics import Meters
-from serving.slots import SHADOW, Slot
+from serving.requests import ModelInfo
+from serving.settings import Settings
+from serving.slots import CANARY, SHADOW, Slot
 
 LOOK_S = 0.05  # between two looks whether somebody is still answered
 DRAIN_S = 5.0  # seconds that requests wait for a model which is to make room, at most
@@ -29,6 +32,7 @@ class Room:
         self.slots: dict[str, Slot] = {}
         self.busy: Counter[Host] = Counter()  # requests under way
         self.leaving: set[Host] = set()  # in memory, but not asked any more
+        self.shadows: set[Host] = set()  # in memory, asked or not
         self.closed = threading.Event()
 
     def hosts(self) -> list[Host]:
@@ -36,11 +40,37 @@ class Room:
         with self.lock:
             return [slot.host for slot in self.slots.values() if slot.host]
 
+    def infos(self) -> list[ModelInfo]:
+        """Of all but what is beside others."""
+        with self.lock:
+            fixed = self.fixed()
+            return [self._told(slot, fixed) for slot in self.slots.values() if not slot.side]
+
+    def _told(self, slot: Slot, fixed: int) -> ModelInfo:
+        reason = None if slot.host else self.too_large(slot.bytes, fixed)
+        info = slot.told(reason)
+        canary, shadow = slot.model.canary, slot.model.shadow
+        if not (canary or shadow):
+            return info
+        return replace(
+            info,
+            canary=self._beside(slot.key, CANARY).told_beside(canary.share) if canary else None,
+            shadow=self._beside(slot.key, SHADOW).told_beside(shadow.share) if shadow else None,
+        )
+
+    def _beside(self, ref: str, side: str) -> Slot:
+        return self.slots[f"{ref} ({side})"]
+
     def computes(self) -> bool:
         """Whether anything is computed that somebody waits for."""
         with self.lock:
-            shadows = {slot.host for slot in self.slots.values() if slot.side == SHADOW}
-            return any(host not in shadows for host in self.busy)
+            return any(host not in self.shadows for host in self.busy)
+
+    def megapixels(self) -> float:
+        """That are still to be computed for those who wait."""
+        with self.lock:
+            hosts = {*self.hosts(), *self.leaving} - self.shadows
+        return sum(host.megapixels for host in hosts)
 
     def held(self) -> int:
         """Bytes of all that is in memory."""
@@ -78,15 +108,22 @@ class Room:
             time.sleep(LOOK_S)
         for each, host in zip(victims, hosts, strict=True):
             with self.lock:
-                if self.busy[host] and not each.gone:
-                    self.leaving.discard(host)
-                    self.give(each, host)
+                if self.busy[host]:
+                    self._go_on(each, host)
                     continue
             self.evict(each, host)
-        if room := self.held() + slot.bytes <= self.memory:
-            return room
+        if self.held() + slot.bytes <= self.memory and not self.closed.is_set():
+            return True
         time.sleep(LOOK_S)
         return False
+
+    def _go_on(self, slot: Slot, host: Host) -> None:
+        """Let one that was put away answer on. The lock is held."""
+        if slot.gone:
+            self._end_answered([(slot.key, host)])
+        else:
+            self.leaving.discard(host)
+            self.give(slot, host)
 
     def settle(self) -> None:
         """Give up what nobody asks just now, while there is more in memory than may be: a version
@@ -123,6 +160,8 @@ class Room:
     def give(self, slot: Slot, host: Host) -> None:
         """A host to a slot, and to all who wait for it. The lock is held."""
         load, slot.load, slot.host = slot.load, None, host
+        if slot.side == SHADOW:
+            self.shadows.add(host)
         host.show()
         if load and not load.done.done():
             if load.waiting:
@@ -138,8 +177,11 @@ class Room:
         host.close()
         with self.lock:
             self.leaving.discard(host)
+            self.shadows.discard(host)
             slot = self.slots.get(key)
-            if slot is None or slot.host is None:
+            if slot is None:
+                self.meters.drop(key)
+            elif slot.host is None:
                 self.meters.forget(key)
 
     def leave(self, slots: Sequence[Slot]) -> None:
@@ -150,6 +192,14 @@ class Room:
             slot.gone = True
             if slot.host:
                 away.append((slot.key, self.put_away(slot)))
+            elif slot.key not in self.slots:
+                self.meters.drop(slot.key)
+
+        if away:
+            self._end_answered(away)
+
+    def _end_answered(self, away: list[tuple[str, Host]]) -> None:
+        """Close hosts that were put away, by their keys, once they have answered; in a thread."""
 
         def wait() -> None:
             for key, host in away:
@@ -157,5 +207,15 @@ class Room:
                     time.sleep(LOOK_S)
                 self.end(key, host)
 
-        if away:
-            threading.Thread(target=wait, name="leave", daemon=True).start()
+        threading.Thread(target=wait, name="leave", daemon=True).start()
+
+
+def refuse_too_much(settings: Settings, slots: Iterable[Slot]) -> None:
+    """InputError where resident models alone take more memory than there may be."""
+    resident = {slot.model.ref: slot.bytes for slot in slots if slot.model.resident}
+    if settings.memory is not None and sum(resident.values()) > settings.memory:
+        each = ", ".join(f"{ref} {size:,}" for ref, size in resident.items())
+        raise InputError(
+            f"memory={settings.memory:,}: the weights of resident models take "
+            f"{sum(resident.values()):,} bytes ({each}); raise it, or give some resident: false"
+        )

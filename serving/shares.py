@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import count, zip_longest
 from typing import Generic, Protocol, TypeVar
 
+_OWNERS = 1000
+
 
 class Weighed(Protocol):
     weight: int
@@ -67,8 +69,11 @@ class Shares(Generic[Entry]):
             yield from (entry for entry in row if entry is not None)
 
     def serve(self, owner: str) -> None:
-        """Note that it is served now."""
+        """Note that it is served now; of many owners only those of late are remembered."""
+        self._turns.pop(owner, None)
         self._turns[owner] = next(self._turn)
+        if len(self._turns) > _OWNERS:
+            del self._turns[next(iter(self._turns))]
 
     def _in_the_way(self, entry: Entry) -> list[Entry]:
         over = self.weight + entry.weight - self.most

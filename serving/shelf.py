@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from cluster.fallback import over
 from cluster.registry import Registry
@@ -20,18 +19,23 @@ from serving.errors import ApiError, model_broken, model_gone
 from serving.host import Host
 from serving.metrics import Meters
 from serving.model_settings import ModelSettings
+from serving.passes import closed
 from serving.requests import ModelInfo
-from serving.room import Room
+from serving.room import Room, refuse_too_much
 from serving.settings import Settings
-from serving.slots import CANARY, SHADOW, Load, Slot
+from serving.slots import SHADOW, Load, Refusal, Slot
+from serving.watcher import target_of
 
 logger = logging.getLogger(__name__)
+
+_FETCHED = 4  # models at a time
 
 
 class Shelf:
     """Hosts by their references: each loaded at the start, or (not resident) once it is asked for.
 
-    One thread loads, a model at a time, after others have made room.
+    One thread loads, a model at a time, after others have made room. What is far is fetched before,
+    several at a time, so that nobody waits for what another one fetches.
     """
 
     def __init__(self, settings: Settings, meters: Meters, device: str | None = None) -> None:
@@ -43,6 +47,7 @@ class Shelf:
         self.changing = threading.Lock()  # of which models there are, once at a time
         self._begun = False
         self._loader = ThreadPoolExecutor(1, "loader")
+        self._fetchers = ThreadPoolExecutor(_FETCHED, "fetcher")
         self._registry: Registry | None = None
 
     @property
@@ -105,11 +110,14 @@ class Shelf:
 
     def _host(self, settings: Settings, slot: Slot, first: Version | None = None) -> Host:
         def refuse(size: int) -> None:
-            if (slot.side or not slot.model.resident) and (reason := self.room.too_large(size)):
+            before = slot.bytes if slot.side and slot.host else 0  # which goes
+            fixed = self.room.fixed() - before
+            made_for = slot.side or not slot.model.resident
+            if made_for and (reason := self.room.too_large(size, fixed)):
                 raise InputError(reason)
 
         return Host(
-            slot.model, settings.registry, settings.limits, settings.poll_s, self.meters,
+            slot.model, self.registry, settings.limits, settings.poll_s, self.meters,
             self.device, first=first, refuse=refuse, label=slot.key,
             waits=self.room.computes if slot.side == SHADOW else lambda: False,
         )  # fmt: skip
@@ -124,24 +132,7 @@ class Shelf:
         """Of every model, in the order of the settings; then those that were found."""
         if not self._begun:
             return [ModelInfo(model.ref, model.name) for model in self.settings.models]
-        with self.room.lock:
-            fixed = self.room.fixed()
-            return [self._told(slot, fixed) for slot in self.room.slots.values() if not slot.side]
-
-    def _told(self, slot: Slot, fixed: int) -> ModelInfo:
-        reason = None if slot.host else self.room.too_large(slot.bytes, fixed)
-        info = slot.told(reason)
-        canary, shadow = slot.model.canary, slot.model.shadow
-        if not (canary or shadow):
-            return info
-        return dataclasses.replace(
-            info,
-            canary=self._beside(slot.key, CANARY).told_beside(canary.share) if canary else None,
-            shadow=self._beside(slot.key, SHADOW).told_beside(shadow.share) if shadow else None,
-        )
-
-    def _beside(self, ref: str, side: str) -> Slot:
-        return self.room.slots[f"{ref} ({side})"]
+        return self.room.infos()
 
     def model(self, ref: str) -> ModelSettings | None:
         """How a model is served; None where it is not any more."""
@@ -195,8 +186,7 @@ class Shelf:
             for slot in self.room.slots.values():
                 refused = slot.refusal and slot.refusal.holds
                 if slot.side and not (slot.host or slot.load or refused):
-                    slot.load = Load()
-                    self._loader.submit(self._load, slot, slot.load)
+                    self._begin(slot)
 
     def release(self, host: Host) -> None:
         """A host that was taken is not needed any more."""
@@ -212,22 +202,46 @@ class Shelf:
             raise model_broken(ref, slot.refusal.reason, slot.refusal.pause)
         if reason := self.room.too_large(slot.bytes):
             raise model_broken(ref, reason)
-        if slot.load is None:
-            slot.load = Load()
-            self._loader.submit(self._load, slot, slot.load)
-        return slot.load
+        return slot.load or self._begin(slot)
+
+    def _begin(self, slot: Slot) -> Load:
+        """The load of a model. The lock is held."""
+        slot.load = load = Load()
+        far = self.registry.storage.local_path("models") is None
+        begin = (self._fetchers, self._fetch) if far else (self._loader, self._load)
+        begin[0].submit(begin[1], slot, load)
+        return load
+
+    def _fetch(self, slot: Slot, load: Load) -> None:
+        """In a fetcher's thread."""
+        with self.room.lock:
+            wanted = (load.waiting or slot.side) and not self.room.closed.is_set()
+        if wanted:
+            with suppress(Exception):  # which is told where it is loaded
+                number = target_of(self.registry, slot.model.ref).number
+                self.registry.fetch(self.registry.get(slot.model.name, number))
+        with self.room.lock:
+            if not self.room.closed.is_set():
+                self._loader.submit(self._load, slot, load)
+            elif not load.done.done():
+                load.done.set_exception(closed())
 
     def _load(self, slot: Slot, load: Load) -> None:
         """In the loader's thread."""
         try:
             if load.done.done():  # what was to make room for others is given back
                 return
+            with self.room.lock:
+                if not (load.waiting or slot.side):  # who has asked has gone
+                    slot.load = None
+                    return
+            self._refuse(slot)
             if not self.room.made_for(slot):
                 with self.room.lock:
                     if (load.waiting or slot.side) and not self.room.closed.is_set():
                         self._loader.submit(self._load, slot, load)  # behind all others
                         return
-                raise model_gone(slot.model.ref)  # told to nobody
+                raise closed()  # or told to nobody
             host = self._loaded(slot)
         except BaseException as error:
             with self.room.lock:
@@ -243,11 +257,31 @@ class Shelf:
                 self.room.leave([slot])
         self.room.settle()  # it may be larger than what was looked at
 
+    def _refuse(self, slot: Slot) -> None:
+        """ApiError for a model for which nobody is to make room: one that can never have enough, or
+        is not to come any more."""
+        if self.room.closed.is_set():
+            raise closed()
+        if slot.gone:
+            raise model_gone(slot.model.ref)
+        if slot.info is None and self.room.memory is not None:
+            with suppress(Exception):  # which is told where it is loaded
+                slot.look(self.registry, self.device, self.settings.poll_s)
+        if reason := self.room.too_large(slot.bytes):
+            if slot.side:
+                self._refused(slot, InputError(reason))
+            raise model_broken(slot.model.ref, reason)
+
+    def _refused(self, slot: Slot, error: Exception) -> Refusal:
+        with self.room.lock:
+            refusal = slot.refuse(slot.target, error, self.settings.poll_s)
+        logger.warning("%s: cannot be loaded (%s)", slot.key, refusal.reason)
+        self.meters.refused.labels(slot.key).inc()
+        return refusal
+
     def _loaded(self, slot: Slot) -> Host:
         """Raises ApiError."""
         ref = slot.model.ref
-        if slot.gone or self.room.closed.is_set():
-            raise model_gone(ref)
         try:
             return self._host(self.settings, slot)
         except StorageError as error:
@@ -256,10 +290,7 @@ class Shelf:
             headers = {"Retry-After": "1"}
             raise ApiError(503, "registry_unavailable", message, headers=headers) from None
         except Exception as error:  # a version may be broken in any way
-            with self.room.lock:
-                refusal = slot.refuse(slot.target, error, self.settings.poll_s)
-            logger.warning("%s: cannot be loaded (%s)", ref, refusal.reason)
-            self.meters.refused.labels(slot.key).inc()
+            refusal = self._refused(slot, error)
         if slot.good:
             try:
                 host = self._host(self.settings, slot, slot.good)
@@ -271,24 +302,14 @@ class Shelf:
 
     def close(self) -> None:
         """Close all hosts; requests that wait fail."""
-        self.room.closed.set()
         with self.room.lock:
+            self.room.closed.set()
             slots, self.room.slots = self.room.slots, {}
             hosts = self.room.leaving | {slot.host for slot in slots.values() if slot.host}
             for slot in slots.values():
                 slot.gone = True
+        self._fetchers.shutdown(wait=False)  # one may wait for what is far
         self._loader.shutdown()
         for host in hosts:
             host.close()
         self._begun = False
-
-
-def refuse_too_much(settings: Settings, slots: Iterable[Slot]) -> None:
-    """InputError where resident models alone take more memory than there may be."""
-    resident = {slot.model.ref: slot.bytes for slot in slots if slot.model.resident}
-    if settings.memory is not None and sum(resident.values()) > settings.memory:
-        each = ", ".join(f"{ref} {size:,}" for ref, size in resident.items())
-        raise InputError(
-            f"memory={settings.memory:,}: the weights of resident models take "
-            f"{sum(resident.values()):,} bytes ({each}); raise it, or give some resident: false"
-        )

@@ -54,7 +54,8 @@ class Sides:
                 except ApiError as error:
                     if error.status < 500 and error.status != 429:
                         raise
-                    logger.warning("%s: its canary fails: %s", ref, error)
+                    if error.status != 429:  # of which there are many, all of them counted
+                        logger.warning("%s: its canary fails: %s", ref, error)
                 except Exception:
                     logger.exception("%s: its canary fails", ref)
                 finally:
@@ -84,10 +85,8 @@ class Sides:
             status = 499
             raise
         finally:
-            self.meters.side_requests.labels(ref, side, version, status).inc()
-            if status == 200:
-                seconds = time.perf_counter() - began
-                self.meters.side_seconds.labels(ref, side, version).observe(seconds)
+            seconds = time.perf_counter() - began if status == 200 else None
+            self.meters.of_side(ref, side, version, status, seconds)
 
     def _copied(self, ref: str, request: Request) -> None:
         """Let the shadow compute what was answered, if there is room for that."""

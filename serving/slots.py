@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.registry import Registry
 from cluster.storage import StorageError
-from cluster.versions import Version
+from cluster.versions import Damaged, Version
 from serving.about import looked_up
 from serving.model_settings import ModelSettings
 from serving.requests import Beside, ModelInfo, Rejected
@@ -112,7 +112,11 @@ class Slot:
         Raises RegistryError or StorageError, or anything where that version is broken, which is
         then told; what was known stays.
         """
-        target = target_of(registry, self.model.ref)
+        try:
+            target = target_of(registry, self.model.ref)
+        except Damaged as error:
+            self.refuse(None, error, poll_s)
+            raise
         refused = self.refusal and self.refusal.target == target and self.refusal.holds
         if target == self.target or refused:
             return

@@ -1,12 +1,12 @@
-"""Looks what there is in the registry: models that are to be found, and where those that are not
-in memory point."""
+"""Looks what there is in the registry: models that are to be found, and where all of them point."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster.storage import StorageError
 from cluster.versions import RegistryError, Unknown
@@ -17,11 +17,13 @@ from serving.slots import Slot
 
 logger = logging.getLogger(__name__)
 
-_REST = 9  # a look is followed by so many times its length without one: a far registry costs
+_AT_ONCE = 8  # models that are looked at
+_REST = 9  # a look at what is not in memory is followed by so many times its length without one
 
 
 class Stock:
-    """Keeps a shelf up to date, from its first look on, in a thread if there is something to see.
+    """Keeps a shelf up to date, from its first look on, in a thread: every `poll_s` what is in
+    memory, and the rest as often as far registries, which cost, let it.
 
     What cannot be looked at changes nothing; nor does a registry in which there is no model at all
     any more, which is rather away than empty.
@@ -33,17 +35,14 @@ class Stock:
         self.elsewhere = frozenset(elsewhere)
         self._reachable = True
         self._left_out: list[str] = []
+        self._due = 0.0  # when all is looked at again, time.monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
         """Look now, and from now on; in any thread."""
         self._look()
-        settings = self.shelf.settings
-        sees = settings.discover or any(
-            not model.resident or model.canary or model.shadow for model in settings.models
-        )
-        if sees and self._thread is None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watch models", daemon=True)
             self._thread.start()
 
@@ -54,23 +53,34 @@ class Stock:
             self._thread.join(timeout=5)
 
     def _watch(self) -> None:
-        pause = self.shelf.settings.poll_s
-        while not self._stop.wait(pause):
-            began = time.monotonic()
-            self._look()
-            pause = max(self.shelf.settings.poll_s, _REST * (time.monotonic() - began))
+        while not self._stop.wait(self.shelf.settings.poll_s):
+            try:
+                for host in self.shelf.room.hosts():
+                    host.look()
+                if time.monotonic() >= self._due and not self.shelf.changing.locked():
+                    self._look()  # what changes the models, which takes a while, looks afterwards
+            except Exception:  # a fault of ours, which the next look may not meet
+                logger.exception("models could not be looked at")
 
     def _look(self) -> None:
+        began = time.monotonic()
         with self.shelf.changing:
             self._discover()
         with self.shelf.room.lock:
             absent = [slot for slot in self.shelf.room.slots.values() if not slot.host]
-        for slot in absent:
-            self._look_at(slot)
+        self._look_at_all(absent)
         self.shelf.begin_besides()
         self.shelf.room.settle()
+        self._due = time.monotonic() + _REST * (time.monotonic() - began)
+
+    def _look_at_all(self, slots: Sequence[Slot]) -> None:
+        """Several at a time: of what is far each takes a while."""
+        with ThreadPoolExecutor(_AT_ONCE, "look") as threads:
+            list(threads.map(self._look_at, slots))
 
     def _look_at(self, slot: Slot) -> None:
+        if self._stop.is_set():
+            return
         try:
             slot.look(self.shelf.registry, self.shelf.device, self.shelf.settings.poll_s)
         except (StorageError, Unknown):
@@ -93,20 +103,21 @@ class Stock:
             self._reachable = False
             return
         self._reachable = True
-        slots = {}
+        slots, new = {}, []
         for model in models:
             slot = before.get(model.ref)
             if slot is None or slot.model != model:
                 slot = Slot(model, found=True)
-                self._look_at(slot)
+                new.append(slot)
                 logger.info("%s: is found", model.ref)
             slots[model.ref] = slot
+        self._look_at_all(new)
         for ref in before.keys() - slots.keys():
             logger.info("%s: is not found any more", ref)
         with room.lock:
             named = {ref: slot for ref, slot in room.slots.items() if not slot.found}
-            if {**named, **slots} != room.slots:
-                self.shelf.replace(named | slots)
+            if list(slots := named | slots) != list(room.slots) or slots != room.slots:
+                self.shelf.replace(slots)
 
     def _found(self, before: Collection[str]) -> list[ModelSettings]:
         """Models that there are now, no more than may be: those that were there stay."""

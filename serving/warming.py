@@ -5,15 +5,52 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from cluster.versions import Version
+from genimg import checkpoint, recipes
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import OPERATIONS, Kind
+from genimg.precision import resolved
+from serving.about import on, weight_of
+from serving.model_settings import Computing
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version in memory."""
+
+    version: Version
+    engine: Engine
+    bytes: int  # of its weights
+
+
+def load(
+    version: Version,
+    folder: Path,
+    settings: Computing,
+    device: str | None,
+    refuse: Callable[[int], None],
+) -> Served:
+    """A version out of its folder, ready for its first request.
+
+    device: as for Engine.load; refuse: raises InputError where weights take too many bytes.
+    """
+    checkpoint.read_manifest(folder)
+    recipe = recipes.from_json((folder / checkpoint.RECIPE).read_text())
+    size = weight_of(recipe, resolved(settings.precision, on(device)))
+    refuse(size)
+    engine = Engine.load(folder, device, settings.precision, verified=True)
+    warm_up(engine, settings.max_batch_size)
+    return Served(version, engine, size)
 
 
 def give_back_memory() -> None:

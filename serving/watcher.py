@@ -46,18 +46,20 @@ def target_of(registry: Registry, reference: str) -> Target:
 
 
 class Watcher:
-    """A thread that looks every `poll_s` and calls `swap(version)` when the target has moved.
+    """Looks when it is told to, and calls `swap(version)` when the target has moved, in a thread
+    for that.
 
     A swap that raises is reported to `refused(number, reason)` and tried again after pauses that
-    double up to a minute; a target that moves again is tried at once. When the reference points to
-    what is served, `settled()` is called. A registry that cannot be read changes nothing.
+    double from `pause_s` up to a minute; a target that moves again is tried at once. When the
+    reference points to what is served, `settled()` is called. A registry that cannot be read
+    changes nothing.
     """
 
     def __init__(
         self,
         registry: Registry,
         reference: str,
-        poll_s: float,
+        pause_s: float,
         serving: Callable[[], Version],
         swap: Callable[[Version], None],
         settled: Callable[[], None],
@@ -66,7 +68,7 @@ class Watcher:
     ) -> None:
         self.registry = registry
         self.reference = reference
-        self.poll_s = poll_s
+        self.pause_s = pause_s
         self.serving = serving
         self.swap = swap
         self.settled = settled
@@ -76,27 +78,25 @@ class Watcher:
         self._pause = 0.0
         self._again_at = 0.0
         self._reachable = True
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"watch {reference}", daemon=True)
+        self._closed = False
+        self._trying: threading.Thread | None = None
+        self._name, selector = parse_reference(reference)
+        self._moves = not isinstance(selector, int)  # NAME@7 always names the same
 
-    def start(self) -> None:
-        """Begin to look; not for NAME@7, which always names the same."""
-        if not isinstance(parse_reference(self.reference)[1], int):
-            self._thread.start()
-
-    def close(self) -> None:
-        """End the thread; one that waits for a far registry is left to end by itself."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self.poll_s):
+    def look(self) -> None:
+        """Look, unless a swap is under way; in any thread, once at a time."""
+        if self._moves and not (self._trying and self._trying.is_alive()):
             try:
                 self._look()
             except Exception:
-                if not self._stop.is_set():  # what it follows has been closed meanwhile
+                if not self._closed:  # what it follows has been closed meanwhile
                     raise
+
+    def close(self) -> None:
+        """Wait for a swap to end; one that waits for a far registry is left to end by itself."""
+        self._closed = True
+        if self._trying:
+            self._trying.join(timeout=5)
 
     def _look(self) -> None:
         try:
@@ -119,15 +119,18 @@ class Watcher:
             self._failed = None
             self.settled()
         elif target != self._failed or time.monotonic() >= self._again_at:
-            self._try(target)
+            name = f"swap {self.reference}"
+            self._trying = threading.Thread(target=self._try, args=[target], name=name, daemon=True)
+            self._trying.start()
 
     def _try(self, target: Target) -> None:
         try:
-            name = parse_reference(self.reference)[0]
-            self.swap(self.registry.get(name, target.number))
+            self.swap(self.registry.get(self._name, target.number))
         except Exception as error:  # a version may be broken in any way: the old one goes on
+            if self._closed:
+                return
             again = target == self._failed
-            self._pause = min(2 * self._pause, LONGEST_PAUSE) if again else self.poll_s
+            self._pause = min(2 * self._pause, LONGEST_PAUSE) if again else self.pause_s
             self._again_at = time.monotonic() + self._pause
             self._failed = target
             reason = " ".join(str(error).split()) or type(error).__name__

@@ -21,7 +21,8 @@ class Reloading:
     """Looks at a config file, and tells replicas of what can be changed while they run.
 
     A file that is written to is read once it stays as it is from one look to the next. One that is
-    wrong, or that asks for what is not there, changes nothing.
+    wrong, or that asks for what is not there, changes nothing; what one replica refuses none has,
+    nor one that starts later.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Reloading:
         settings: those in force; their `changes` is where replicas look.
         """
         self.path, self.file, self.settings, self.read = path, file, settings, read
+        self._last: Any = None  # settings before the last change, until it is taken back
         self.count = 0  # of changes
         self._known = self._before = _signature(path)
         self._told = ""
@@ -69,15 +71,20 @@ class Reloading:
         for key in [*_changed(self.file, file), *later]:
             say(f"{self.path}: {key} has changed, which takes a restart; it stays as it was")
         live = [key for key in type(renewed).model_fields if _differ(self.settings, renewed, key)]
-        if live or self._told:  # what was refused is tried again
-            self.count += 1
-            content = {
-                "count": self.count,
-                "settings": renewed.model_dump(mode="json", exclude_unset=True),
-            }
-            publish(renewed.changes, json.dumps(content))
-            say(f"{self.path}: {', '.join(live) or 'nothing'} changed, without a restart")
-        self.settings, self._told = renewed, ""
+        if live:
+            before = self.settings
+            self._publish(renewed)
+            self._last = before
+            say(f"{self.path}: {', '.join(live)} changed, without a restart")
+
+    def _publish(self, settings: Any) -> None:
+        content = {
+            "count": self.count + 1,
+            "settings": settings.model_dump(mode="json", exclude_unset=True),
+        }
+        publish(settings.changes, json.dumps(content))
+        self.count += 1
+        self.settings = settings
 
     def close(self) -> None:
         withdraw(self.settings.changes)
@@ -85,7 +92,9 @@ class Reloading:
     def _tell_refusal(self) -> None:
         said = published(f"{self.settings.changes}/refused")
         if said and (told := json.loads(said))["count"] == self.count and said != self._told:
-            self._told = said
+            if self._last is not None:
+                self._publish(self._last)
+            self._last, self._told = None, said
             say(f"{self.path}: {told['reason']}; nothing is changed")
 
 

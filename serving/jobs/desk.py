@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,6 +20,7 @@ from serving.backend import Backend, choose, find, wanted_of
 from serving.errors import ApiError, bad_value
 from serving.jobs import webhooks
 from serving.jobs.job import Job, belongs
+from serving.jobs.once import HEADER, Once
 from serving.jobs.runner import Runner
 from serving.jobs.store import Full, Store
 from serving.keyed import Permitted
@@ -30,6 +33,7 @@ from serving.uploads import received
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_AT_ONCE = 8  # requests that the storage is asked for
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -40,6 +44,8 @@ class Jobs:
         """Raises StorageError where the address of the storage is none."""
         self.settings = settings.jobs
         self.limits = settings.limits
+        # of their own: a storage that hangs is not to hold up what else is done in threads
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "jobs")
         storage = open_storage(settings.jobs.storage or settings.registry)
         told = settings.jobs
         self.store = Store(storage, told.max_queued, told.keep_s, told.attempts)
@@ -55,6 +61,7 @@ class Jobs:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def accept(
         self, http: Request, backend: Backend, wanted: Asked, request: Wanted, form: str | None
@@ -67,6 +74,7 @@ class Jobs:
             webhooks.check(wanted.webhook, self.settings.webhook_hosts)
         if isinstance(backend, Permitted):
             request = await backend.admitted(wanted.model, request)
+        once = once_of(http, wanted, request, form)
         job = Job.of(
             request,
             form=form,
@@ -74,13 +82,40 @@ class Jobs:
             webhook=wanted.webhook,
         )
         try:
-            position = await stored(self.store.accept, job, request.files)
+            job, position = await self._stored(self._accepted, job, request, once)
         except Full:
             message = f"{self.settings.max_queued} jobs wait already; try again later"
             raise ApiError(429, "queue_full", message, headers={"Retry-After": "10"}) from None
         self.runner.wake()
         place = f"{http.scope.get('root_path', '')}/v1/jobs/{job.id}"
         return JSONResponse(self._public(job, position), 202, {"Location": place})
+
+    def _accepted(self, job: Job, request: Wanted, once: Once | None) -> tuple[Job, int | None]:
+        """The job, and its place in the queue; the one before, where that had the same key."""
+        if once and (known := once.first(self.store.storage, job.id, self.store.load)):
+            return known, self.store.position(known)
+        try:
+            return job, self.store.accept(job, request.files)
+        except BaseException:
+            if once:
+                with suppress(StorageError):
+                    once.release(self.store.storage)
+            raise
+
+    async def _stored(self, function: Callable[..., T], *args: Any) -> T:
+        """What a function that uses the storage gives, in a thread; ApiError where that fails, or
+        says nothing for as long as a request may take."""
+        call = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await call
+        except NotFound:
+            raise
+        except (StorageError, TimeoutError) as error:
+            logger.warning("jobs: %s", str(error) or "the storage does not answer")
+            message = "the storage of jobs fails; the server's log says why"
+            headers = {"Retry-After": "5"}
+            raise ApiError(503, "jobs_unavailable", message, headers=headers) from None
 
     def _public(self, job: Job, position: int | None) -> dict[str, Any]:
         return job.public(position, self.settings.keep_s)
@@ -90,7 +125,7 @@ class Jobs:
         id = http.path_params["id"]
         if belongs(id, owner := owner_of(http)):
             with suppress(NotFound):
-                job = await stored(self.store.load, id)
+                job = await self._stored(self.store.load, id)
                 if job.owner == owner or not job.operation:  # a damaged record names nobody
                     return job
         raise unknown(id)
@@ -109,8 +144,10 @@ class Jobs:
         async def jobs(http: Request) -> dict[str, Any]:
             """Jobs, newest first, a page at a time: `last_id` is the next page's `after`."""
             page = parsed(Paged, await received(http, self.limits), self.limits)
-            found, more = await stored(self.store.page, owner_of(http), page.limit, page.after)
-            waiting = (await stored(self.store.open))[0] if found else []
+            found, more = await self._stored(
+                self.store.page, owner_of(http), page.limit, page.after
+            )
+            waiting = (await self._stored(self.store.open))[0] if found else []
             places = {id: place for place, id in enumerate(waiting, start=1)}
             data = [
                 self._public(job, places.get(job.id, 1) if job.state == "queued" else None)
@@ -127,7 +164,7 @@ class Jobs:
             """A job: its state (queued, running, done, failed, cancelled), its place in the queue,
             how much of it is done (0 to 1), and what was wrong."""
             found = await self._found(http)
-            return self._public(found, await stored(self.store.position, found))
+            return self._public(found, await self._stored(self.store.position, found))
 
         @routes.get(
             "/v1/jobs/{id}/result",
@@ -150,7 +187,7 @@ class Jobs:
                 headers = {"x-should-retry": "false"} if cancelled else {"Retry-After": "1"}
                 raise ApiError(409, code, message, headers=headers)
             try:
-                body = await stored(self.store.body, found)
+                body = await self._stored(self.store.body, found)
             except NotFound:
                 raise ApiError(404, "result_gone", f"{found.id}: its result is gone") from None
             http.state.model = found.model
@@ -162,7 +199,7 @@ class Jobs:
             ended stays as it is."""
             found = await self._found(http)
             try:
-                found = await stored(self.store.cancel, found.id)
+                found = await self._stored(self.store.cancel, found.id)
             except NotFound:
                 raise unknown(found.id) from None
             self.runner.wake(found.id)
@@ -173,7 +210,7 @@ class Jobs:
             """Delete a job with its result; one that has not ended is cancelled."""
             found = await self._found(http)
             with suppress(NotFound):
-                await stored(self.store.remove, found.id)
+                await self._stored(self.store.remove, found.id)
             self.runner.wake(found.id)
 
         return routes
@@ -211,6 +248,18 @@ async def accepted(
     return await jobs.accept(http, backend, wanted, request, form)
 
 
+def once_of(http: Request, wanted: Asked, request: Wanted, form: str | None) -> Once | None:
+    """The key that came with a request, if one did. Raises ApiError."""
+    if (key := http.headers.get(HEADER)) is None:
+        return None
+    asked = (
+        request.operation.name, request.operation.model_dump_json(), asdict(request.output),
+        form, wanted.model, wanted.webhook,
+    )  # fmt: skip
+    files = {f"file {name}": data for name, data in request.files.items()}
+    return Once(request.caller.name, key, files | {"asked": repr(asked).encode()})
+
+
 def owner_of(http: Request) -> str:
     """Whose jobs a client sees: those asked for with its key; empty where there are no keys."""
     return str(getattr(http.state, "key", ""))
@@ -218,15 +267,3 @@ def owner_of(http: Request) -> str:
 
 def unknown(id: str) -> ApiError:
     return ApiError(404, "job_not_found", f"there is no job {id!r}, or none any more", "id")
-
-
-async def stored(function: Callable[..., T], *args: Any) -> T:
-    """What a method of the store gives, in a thread; ApiError where the storage fails."""
-    try:
-        return await asyncio.to_thread(function, *args)
-    except NotFound:
-        raise
-    except StorageError as error:
-        logger.warning("jobs: %s", error)
-        message = "the storage of jobs fails; the server's log says why"
-        raise ApiError(503, "jobs_unavailable", message, headers={"Retry-After": "5"}) from None

@@ -45,7 +45,8 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._computing: dict[str, asyncio.Event] = {}  # set: look at the record now
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}  # signs of life, and since when
-        self._foreign: set[str] = set()  # jobs that none of our models can do
+        self._ours: set[str] = set()  # models
+        self._foreign: set[str] = set()  # jobs that none of them can do
         self._woken = asyncio.Event()
         self._watch_at = 0.0
         self._reachable = True
@@ -96,9 +97,14 @@ class Runner:
             self._watch_at = time.monotonic() + self.settings.lease_s / BEATS
             await self._watch(underway)
         self._foreign &= set(waiting)
+        if self._foreign and self._ours != await self._served():  # some may have come since
+            self._foreign.clear()
         for id in waiting:
             if id not in self._foreign and id not in self._tasks and self._has_room():
                 await self._take(id)
+
+    async def _served(self) -> set[str]:
+        return {model.id for model in await self.backend.models()}
 
     def _has_room(self) -> bool:
         return len(self._computing) < self.settings.at_once
@@ -128,7 +134,7 @@ class Runner:
     async def _take(self, id: str, seen: tuple[str, int] | None = None) -> None:
         """Begin a job, if nobody else does."""
         token = secrets.token_hex(8)
-        ours = {model.id for model in await self.backend.models()}
+        ours = self._ours = await self._served()
 
         def able(job: Job) -> bool:
             return job.model is None or job.model in ours

@@ -4,6 +4,7 @@
     jobs/all/ID/inputs/NAME      what it is done on, until it has ended
     jobs/all/ID/result-TOKEN     the answer's body, of the attempt that the record names
     jobs/open/ID                 that it has not ended, or its webhook is still to be told
+    jobs/keys/...                see serving.jobs.once
     jobs/running/ID              a hint, perhaps wrong: that somebody is at work on it
 
 A job is in `open` before it has a record, and as long as there is something to be done about it, so
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from cluster.storage import Changed, NotFound, Storage, StorageError
+from serving.jobs import once
 from serving.jobs.job import Failure, Job, belongs, is_id, time_of
 
 ALL, OPEN, RUNNING = "jobs/all", "jobs/open", "jobs/running"
@@ -44,6 +46,7 @@ class Store:
         self.attempts = attempts
         self._accepting = threading.Lock()
         self._over: dict[str, float] = {}  # when jobs ended that are looked at no more
+        self._keyed: dict[str, str] = {}  # jobs, by keys that they were asked for with
 
     def accept(self, job: Job, files: Mapping[str, bytes]) -> int:
         """Keep a new job and its inputs; its place in the queue. Raises Full."""
@@ -229,6 +232,7 @@ class Store:
         for id in {*opened, *self.storage.children(RUNNING)}.difference(every):
             if now - time_of(id) > UNFINISHED_S:
                 self._delete(id)
+        self._keyed = once.sweep(self.storage, self._keyed, frozenset(every))
 
     def _sweep(self, id: str, now: float) -> None:
         if id not in self._over:

@@ -124,8 +124,17 @@ def test_what_replicas_refuse_is_told_and_tried_again(running):
     running.look()
     running.published["here/refused"] = json.dumps({"count": 1, "reason": "b is broken"})
     assert running.look(5) == [f"{running.path}: b is broken; nothing is changed"]
+    assert [model.ref for model in running.settings.models] == ["a"]  # of all, and who starts now
     before = running.published["here"]
     os.utime(running.path, ns=(1, 1))
-    assert len(running.look()) == 1
+    assert running.look() == [f"{running.path}: models changed, without a restart"]
     assert running.published["here"] != before
     assert running.look(5) == []  # what was refused before is not what is so now
+    running.write(models=[{"ref": "b"}], origins=["*"])
+    running.look()
+    refused = {"count": json.loads(running.published["here"])["count"], "reason": "b is away"}
+    running.published["here/refused"] = json.dumps(refused)
+    running.look(5)
+    assert ([model.ref for model in running.settings.models], running.settings.origins) == (
+        ["b"], ()
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Samples = list[tuple[str, dict[str, str], float]]
 
-_FUNCTIONS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "by"}
+_FUNCTIONS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "by", "or"}
 _ABOUT_SCRAPES = {"up": {"job"}}  # which Prometheus has of each target itself
 
 

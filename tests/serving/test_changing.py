@@ -103,8 +103,7 @@ def test_models_come_and_go_under_load_and_no_request_fails(trained):
     assert set(answered) == {("shapes@1", 1), ("shapes@2", 2)}
     shown = backend.meters.exposition().decode()
     assert 'genimg_served_version{model="shapes@2"} 2.0' in shown
-    assert 'genimg_served_version{model="shapes@1"}' not in shown
-    assert 'genimg_batch_images_count{model="shapes@1"}' in shown
+    assert "shapes@1" not in shown  # or there is ever more of what comes and goes
     backend.close()
     until(lambda: set(threading.enumerate()) <= before)
 

@@ -172,6 +172,35 @@ def test_no_more_are_served_than_may_be_and_those_there_were_stay(backend, model
     assert names(one) == ["shapes"]
 
 
+def test_their_order_changes_with_that_of_the_patterns(backend):
+    one = backend("d*", "s*")
+    assert names(one) == ["denoiser", "shapes"]
+    asyncio.run(one.change(settings_of(one.settings.registry, "s*", "d*")))
+    assert names(one) == ["shapes", "denoiser"]
+
+
+def test_one_whose_aliases_are_damaged_is_told_and_hides_no_other(
+    backend, registry, models, tmp_path
+):
+    again(models, tmp_path, "shapes@2", to="broken")
+    for name in ("broken", "denoiser"):
+        promote(models, f"{name}@1", "production")
+    aliases = registry / "models" / "broken" / "aliases.json"
+    whole = aliases.read_text()
+    aliases.write_text("{}")
+    one = backend("*@production")
+    assert served(one) == [
+        ("broken@production", "broken"),
+        ("denoiser@production", "asleep"),
+        ("shapes@production", "asleep"),
+    ]
+    (info, *_) = asyncio.run(one.models())
+    assert "aliases.json is altered" in info.rejected.reason
+    assert len(one.settings.expanded(models)) == 3  # nor is it in the way of a start
+    aliases.write_text(whole)
+    until(lambda: served(one)[0] == ("broken@production", "asleep"))
+
+
 def test_a_broken_one_is_told_and_the_next_that_can_answers(backend, registry, models, tmp_path):
     again(models, tmp_path, "shapes@2", to="broken")
     spoil(registry, "broken", 1)

@@ -163,7 +163,7 @@ def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, m
             assert answer.version == 1
             expected = engines[1](Sample(seed=seed)).images[0]
             np.testing.assert_array_equal(np.array(opened(answer.images[0])), expected)
-        await asyncio.to_thread(until, lambda: host.info().version == 2)
+        await asyncio.to_thread(until, lambda: host.look() or host.info().version == 2)
         late = await host.call(Request(Sample(seed=7)))
         assert late.version == 2
         expected = engines[2](Sample(seed=7)).images[0]
@@ -200,7 +200,7 @@ def test_a_number_stays_what_it_is(registry, models):
     with serving(registry, "shapes@1") as client:
         promote(models, "shapes@2", "production")
         assert version(client) == 1
-        assert "watch shapes@1" not in {thread.name for thread in threading.enumerate()}
+        assert "swap shapes@1" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_damaged_version_is_refused_and_the_old_one_goes_on(registry, models, tmp_path):
@@ -291,7 +291,9 @@ def test_a_closed_host_ends_its_threads_and_refuses(registry):
     host = Host(ModelSettings(ref="shapes@production"), str(registry), poll_s=0.02)
     asyncio.run(host.call(Request(Sample(seed=1))))
     begun = {thread.name for thread in set(threading.enumerate()) - before}
-    assert {"engine shapes@production", "watch shapes@production"} <= begun
+    assert {"engine shapes@production", "settle shapes@production"} <= begun
+    promote(Registry(open_storage(str(registry))), "shapes@2", "production")
+    host.look()
     host.close()
     until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(ApiError) as caught:

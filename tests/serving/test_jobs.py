@@ -10,9 +10,11 @@ from cluster.storage import StorageError
 from genimg.operations.drawing import Sample
 from genimg.operations.restoring import Denoise
 from serving.errors import ApiError
+from serving.jobs import once
 from serving.jobs.job import Job, new_id
+from serving.jobs.once import Once
 from serving.jobs.store import ALL, OPEN, RUNNING, Full, Lost, record
-from serving.requests import Answer, Caller, Request
+from serving.requests import Answer, Caller, ModelInfo, Request
 
 
 def test_several_runners_compute_each_job_once(place):
@@ -235,6 +237,55 @@ def test_jobs_of_models_that_are_served_elsewhere_are_left_to_others(tmp_path):
         assert backend.begun.keys() == {2}
 
     asyncio.run(scenario())
+
+
+def test_jobs_of_a_model_that_comes_later_are_done_then(tmp_path):
+    async def scenario() -> None:
+        store, backend = store_at(tmp_path), Computing()
+        job = Job.of(Request(Sample(seed=1)), form="image", model="other@1")
+        store.accept(job, {})
+        runner = runner_of(store, backend)
+        async with working(runner):
+            await until(lambda: runner._foreign)
+            backend.served += (ModelInfo("other@1", "other", "ready", 1, ("sample",)),)
+            await until(lambda: store.load(job.id).over)
+        assert backend.begun.keys() == {1}
+
+    asyncio.run(scenario())
+
+
+def test_a_key_is_that_of_one_job_for_as_long_as_that_is_there(tmp_path, monkeypatch):
+    store = store_at(tmp_path, keep_s=0.3)
+
+    def first(key: str = "k", seed: int = 1, owner: str = "alice") -> str:
+        """The job of a key; one is accepted where it has none."""
+        job = Job.of(Request(Sample(seed=seed)), form="image", model="m@1")
+        found = Once(owner, key, {"seed": b"%d" % seed}).first(store.storage, job.id, store.load)
+        if found is None:
+            store.accept(job, {})
+        return (found or job).id
+
+    one = first()
+    store.sweep()
+    assert [first() for _ in range(3)] == [one] * 3
+    others = {first("another"), first(owner="bob"), first("third", seed=2)}
+    assert len({one, *others}) == 4
+    with pytest.raises(ApiError) as caught:
+        first(seed=2)
+    assert (caught.value.status, caught.value.code) == (400, "idempotency_key_reused")
+    store.remove(one)  # or it was never accepted
+    with pytest.raises(ApiError) as caught:
+        first()
+    assert (caught.value.status, caught.value.code) == (409, "job_coming")
+    monkeypatch.setattr(once, "COMING_S", 0)
+    assert first() not in {one, *others}
+    monkeypatch.setattr("serving.jobs.store.UNFINISHED_S", 0)
+    for id in store.storage.children(ALL):
+        store.cancel(id)
+    time.sleep(0.4)
+    store.sweep()
+    store.sweep()
+    assert store.storage.list("jobs") == []
 
 
 def test_the_queue_is_bounded_and_what_failed_to_come_in_leaves_nothing(tmp_path, monkeypatch):

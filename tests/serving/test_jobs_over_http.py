@@ -1,10 +1,12 @@
 """Jobs as clients meet them: asked for, looked at, fetched, cancelled, deleted."""
 
+import asyncio
 import base64
 import http.server
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +14,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from job_runners import Computing
 from live_server import file_of, pixels, served, until
 
+from serving.app import create_app
+from serving.jobs.desk import Jobs
+from serving.jobs.job import new_id
 from serving.jobs.webhooks import SECRET
 from serving.settings import Settings
 
@@ -229,6 +235,55 @@ def test_they_are_listed_newest_first_a_page_at_a_time(client):
     ids = [job["id"] for job in rest["data"]]
     assert ids == sorted(ids, reverse=True)
     assert client.get("/v1/jobs", params={"limit": 101}).json()["error"]["param"] == "limit"
+
+
+def test_a_key_that_comes_again_gives_the_job_that_it_gave_before(client):
+    def posted(key: str, n: int) -> httpx.Response:
+        query = {"async": "true", "n": n}
+        return client.post(SAMPLE, params=query, headers={"Idempotency-Key": key})
+
+    with busy(client), ThreadPoolExecutor(6) as threads:  # with place for two that wait
+        answers = list(threads.map(lambda _: posted("one", 2), range(6)))
+        coming = {each.json()["error"]["code"] for each in answers if each.status_code == 409}
+        assert coming <= {"job_coming"}
+        answers = [posted("one", 2) if each.status_code == 409 else each for each in answers]
+        assert {each.status_code for each in answers} == {202}
+        assert len({each.json()["id"] for each in answers}) == 1
+        assert len({each.headers["location"] for each in answers}) == 1
+        assert posted("other", 2).json()["id"] != answers[0].json()["id"]
+    job = ended(client, answers[0].json())
+    assert posted("one", 2).json() == job
+    other = posted("one", 3)
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+    assert posted("x" * 256, 2).json()["error"]["param"] == "Idempotency-Key"
+    at_once = client.post(SAMPLE, headers={"Idempotency-Key": "one"})
+    assert at_once.status_code == 200  # of no effect
+
+
+def test_a_storage_that_hangs_holds_up_nothing_else(tmp_path, monkeypatch):
+    backend = Computing()
+    settings = Settings.validated(
+        {"models": [{"ref": "m@1"}], "jobs": {"storage": str(tmp_path)}, "limits": {"timeout_s": 1}}
+    )
+    jobs, goes_on = Jobs(settings, backend), threading.Event()
+    monkeypatch.setattr(jobs.store, "load", lambda id: goes_on.wait(60))
+    job = f"/v1/jobs/{new_id('')}"
+
+    async def scenario() -> None:
+        transport = httpx.ASGITransport(app=create_app(backend, settings.limits, jobs=jobs))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            asking = [asyncio.create_task(client.get(job)) for _ in range(100)]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(20):
+                await asyncio.to_thread(int)
+                answers = await asyncio.gather(*asking)
+        assert {each.status_code for each in answers} == {503}
+        assert answers[0].json()["error"]["code"] == "jobs_unavailable"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        goes_on.set()
 
 
 def test_what_is_deleted_or_unknown_is_404(client):

@@ -384,6 +384,23 @@ def test_limits_are_shared_out_among_replicas():
         keys.close()
 
 
+def test_nothing_stays_of_keys_that_are_gone():
+    """They may be changed every hour."""
+    known = [stored.new("first", requests_per_minute=9, megapixels_per_minute=9)[0]]
+    keys = Keys(lambda: known, poll_s=0.01)
+    shown, key = keys.meters.exposition, known[0]
+    keys.take_place(key)
+    keys.take_request(key)
+    keys.take_pixels(key, 1)
+    keys.meters.key_requests.labels(key.name, 200).inc()
+    keys.give_place(key)
+    assert b"first" in shown()
+    known[:] = [stored.new("second")[0]]
+    until(lambda: b"first" not in shown())
+    assert [*keys.busy, *keys._requests, *keys._pixels] == []
+    keys.close()
+
+
 def test_the_number_of_replicas_is_looked_at_again():
     now = [1]
     keys = Keys(list, poll_s=0.01, replicas=lambda: now[0])

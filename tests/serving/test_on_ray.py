@@ -34,6 +34,7 @@ from cluster.places import open_storage
 from cluster.promotion import promote, rollback
 from cluster.registry import Registry
 from genimg.engine import Engine
+from serving.metrics import Meters
 
 pytestmark = pytest.mark.ray
 
@@ -318,7 +319,12 @@ def test_the_dashboard_and_the_alerts_ask_for_what_is_shown(server, client):
     assert client.post(f"{SAMPLE}?async=true").status_code == 202
     # its help is there before its first sample
     until(lambda: "genimg_jobs_total" in {each[0] for each in scraped(client.get("/metrics").text)})
+    meters = Meters()
+    meters.of_side("with a canary", "canary", 1, 200, 0.1)
+    meters.shadow_dropped.labels("with a shadow").inc()
+    beside = scraped(meters.exposition().decode())
     samples = scraped(client.get("/metrics").text)
+    samples += [each for each in beside if "side" in each[0] or "shadow" in each[0]]
     folder = Path(__file__).parents[2] / "cluster/manifests"
     rules = yaml.safe_load((folder / "alerts.yaml").read_text())["groups"][0]["rules"]
     panels = json.loads((folder / "dashboard.json").read_text())["panels"]

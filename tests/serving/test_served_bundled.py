@@ -1,7 +1,6 @@
 """The models that come with genimg, served together: which of them answers what."""
 
 import shutil
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -92,10 +91,10 @@ def test_a_model_of_one_s_own_takes_over_from_the_bundled_one_of_its_name(tmp_pa
     try:
         assert host.info().recipe == "drunet"
         version = registry.register("denoise", own, {}, {})
-        until(lambda: host.info().recipe == "ffdnet")
+        until(lambda: host.look() or host.info().recipe == "ffdnet")
         assert version.number == 1  # as the bundled one is
         registry.remove(version.reference)
-        time.sleep(0.5)
+        host.look()
         assert host.info().recipe == "ffdnet"  # and nothing that was not meant
     finally:
         host.close()

@@ -1,18 +1,26 @@
 """Models that are loaded once they are asked for, within the memory that there is for them."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 from live_server import until
 from test_host import again, spoil
 
+from cluster.fallback import over
 from cluster.places import open_storage
+from cluster.promotion import promote
 from cluster.registry import Registry
-from genimg import checkpoint
+from cluster.versions import Version
+from genimg import bundled, checkpoint
 from genimg.errors import InputError
 from genimg.operations.drawing import Sample
 from genimg.recipes import RECIPES
@@ -22,8 +30,9 @@ from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.host import Host
 from serving.model_settings import ModelSettings
-from serving.requests import Request
+from serving.requests import ModelInfo, Request
 from serving.settings import Settings
+from serving.watcher import target_of
 
 A, B, C = ({"ref": f"{name}", "resident": False} for name in "abc")
 
@@ -64,7 +73,10 @@ async def asked(backend: LocalBackend, model: str | None, n: int = 1) -> str:
 
 
 def loaded(backend: LocalBackend) -> list[str]:
-    infos = asyncio.run(backend.models())
+    return loaded_now(asyncio.run(backend.models()))
+
+
+def loaded_now(infos: list[ModelInfo]) -> list[str]:
     return [info.id for info in infos if info.state == "ready"]
 
 
@@ -120,6 +132,53 @@ def test_who_goes_while_it_is_loaded_leaves_nothing_behind(backend, size):
 
     asyncio.run(scenario())
     assert not one._shelf.room.busy
+
+
+def test_what_nobody_waits_for_any_more_is_not_loaded(backend):
+    one = backend(A, B)
+    goes_on = threading.Event()
+    one._shelf._loader.submit(goes_on.wait, 60)
+
+    async def scenario() -> None:
+        gone, waiting = (asyncio.create_task(asked(one, model)) for model in "ab")
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        goes_on.set()
+        assert await waiting == "b"
+        assert loaded_now(await one.models()) == ["b"]
+        assert await asked(one, "a") == "a"
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_what_is_fetched_from_afar_keeps_nobody_else_waiting(
+    backend, models, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
+    far = Registry(open_storage(bucket))
+    for name in "ab":
+        folder = models.fetch(models.resolve(name))
+        copy = shutil.copytree(folder, tmp_path / name, ignore=lambda *_: ["version.json"])
+        far.register(name, copy, {}, {})
+    arrives, fetch = threading.Event(), Registry.fetch
+
+    def fetching(self: Registry, version: Version, *more: object) -> Path:
+        if version.name == "a":
+            arrives.wait(60)
+        return fetch(self, version, *more)
+
+    monkeypatch.setattr(Registry, "fetch", fetching)
+    one = backend(A, B, registry=bucket)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(asked(one, "a"))
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asked(one, "b"), 30) == "b"
+        arrives.set()
+        assert await waiting == "a"
+
+    asyncio.run(scenario())
 
 
 def test_one_in_use_is_not_given_up_and_all_are_answered(backend, size, monkeypatch):
@@ -185,6 +244,83 @@ def test_one_that_has_never_room_is_refused_with_the_reason(backend, size, model
         backend({"ref": "a"}, memory=1)
     asyncio.run(one.change(one.settings.model_copy(update={"memory": 2 * size})))
     assert asyncio.run(asked(one, "a")) == "a"
+
+
+def test_for_a_canary_that_has_never_room_nobody_goes(backend, models):
+    size = {
+        name: looked_up(models, name, models.resolve(name), "auto", "cpu").bytes
+        for name in ("shapes", "denoiser")
+    }
+    small, large = sorted(size, key=size.__getitem__)
+    canary = {"version": 1, "share": 1}
+    one = backend(
+        {"ref": f"{large}@1", "canary": canary}, {"ref": small, "resident": False},
+        memory=sum(size.values()),
+    )  # fmt: skip
+
+    async def state() -> str:
+        (info, _) = await one.models()
+        return info.canary.state
+
+    until(lambda: asyncio.run(state()) == "broken")
+    for _ in range(10):
+        one._shelf.release(asyncio.run(one._shelf.take(small)))
+        time.sleep(2 * room.LOOK_S)
+    assert counted(one, "loads_total", small) == 1
+    assert counted(one, "evictions_total", small) == 0
+    (info, _) = asyncio.run(one.models())
+    assert f"its weights take {size[large]:,} bytes" in info.canary.rejected.reason
+
+
+def test_one_that_was_to_make_room_and_is_served_no_more_answers_first(backend, size, monkeypatch):
+    monkeypatch.setattr(room, "DRAIN_S", 0.5)
+    one = backend(A, B, {"ref": "c"}, memory=2 * size)
+
+    async def scenario() -> None:
+        host = await one._shelf.take("a")  # and computes
+        waiting = asyncio.create_task(asked(one, "b"))
+        await asyncio.sleep(0.1)
+        left = tuple(model for model in one.settings.models if model.ref != "a")
+        await one.change(one.settings.model_copy(update={"models": left}))
+        await asyncio.sleep(1)
+        assert host.alive
+        assert not waiting.done()
+        one._shelf.release(host)
+        assert await waiting == "b"
+        assert not host.alive
+
+    asyncio.run(scenario())
+
+
+def test_a_canary_takes_the_room_of_its_version_before(backend, size, models):
+    promote(models, "shapes@1", "next")
+    canary = {"version": "next", "share": 1}
+    one = backend({"ref": "shapes@1", "canary": canary}, memory=2 * size)
+
+    def version() -> int | None:
+        (info,) = asyncio.run(one.models())
+        return info.canary.version if info.canary.state == "ready" else None
+
+    until(lambda: version() == 1)
+    promote(models, "shapes@2", "next")
+    until(lambda: version() == 2)
+
+
+def test_what_waits_for_a_load_when_all_is_closed_is_to_ask_again(backend, size, monkeypatch):
+    monkeypatch.setattr(room, "DRAIN_S", 60)
+    one = backend(A, B, memory=size)
+
+    async def scenario() -> ApiError:
+        await one._shelf.take("a")  # and never ends
+        waiting = asyncio.create_task(asked(one, "b"))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(one._shelf.close)
+        with pytest.raises(ApiError) as caught:
+            await waiting
+        return caught.value
+
+    refused = asyncio.run(scenario())
+    assert (refused.status, refused.code) == (503, "shutting_down")
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_before(
@@ -267,6 +403,46 @@ def test_a_process_does_not_grow_by_what_comes_and_goes(tmp_path):
     before, after = map(int, ran.stdout.split())
     print(f"{before} kB, {after} kB after 16 models of {size // 1024} kB")
     assert 1024 * (after - before) < 16 * size / 3  # of sixteen that came and went
+
+
+def test_one_thread_looks_where_all_point_and_they_change_one_after_the_other(
+    backend, models, tmp_path, monkeypatch
+):
+    for name in "abc":
+        promote(models, f"{name}@1", "production")
+        again(models, tmp_path, "shapes@2", to=name)
+    one = backend(*({"ref": f"{name}@production"} for name in "abc"))
+    at_once, alone = threading.Semaphore(1), []
+    take_over = Host._take_over
+
+    def noted(host: Host, *more: object) -> None:
+        alone.append(at_once.acquire(blocking=False))
+        take_over(host, *more)
+        at_once.release()
+
+    monkeypatch.setattr(Host, "_take_over", noted)
+    named = [thread.name for thread in threading.enumerate()]
+    assert [name for name in named if name.startswith("watch")] == ["watch models"]
+    for name in "abc":
+        promote(models, f"{name}@2", "production")
+    until(lambda: [info.version for info in asyncio.run(one.models())] == [2, 2, 2])
+    assert alone == [True] * 3
+
+
+def test_an_alias_is_followed_by_reading_one_object(models, monkeypatch):
+    promote(models, "a@1", "production")
+    registry = over(str(models.storage), bundled.FOLDER)
+    asked: list[str] = []
+
+    def noted(name: str, real: Callable[[str], object], key: str) -> object:
+        asked.append(f"{name} {key}")
+        return real(key)
+
+    for name in ("read", "list", "children"):
+        method = getattr(registry.storage, name)
+        monkeypatch.setattr(registry.storage, name, partial(noted, name, method))
+    assert target_of(registry, "a@production").number == 1
+    assert asked == ["read models/a/aliases.json"]
 
 
 def test_nothing_of_it_stays_when_it_is_closed(backend, size):

@@ -15,12 +15,12 @@ from cluster.promotion import promote
 from cluster.registry import Registry
 from genimg.operations.drawing import Interpolate, Sample
 from genimg.operations.restoring import Denoise
-from serving import sides
+from serving import answers, sides
 from serving.app import create_app
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.lots import lot_of, of_one_lot
-from serving.requests import Request
+from serving.requests import Answer, Request
 from serving.settings import Settings
 
 SAMPLE = "/v1/images/sample"
@@ -197,6 +197,57 @@ def test_what_a_canary_cannot_do_or_fails_to_the_other_does(backend, models, tmp
     with pytest.raises(ApiError, match="at most"):  # which is the client's own
         asyncio.run(one.call(None, sampled(0, n=1000)))
     one._shelf.release(host)
+
+
+def test_where_a_canary_fails_on_some_of_what_belongs_together_the_other_does_it_all(
+    backend, monkeypatch
+):
+    one = backend(canary={"version": 2, "share": 1})
+    host = one._shelf.take_beside(REF, "canary", "sample")
+    call = host.call
+
+    async def fails(request: Request, *more: object) -> Answer:
+        if request.operation.seed == 1:
+            raise RuntimeError("a fault")
+        return await call(request, *more)
+
+    monkeypatch.setattr(host, "call", fails)
+    together = answers._all(one, None, [sampled(seed) for seed in range(3)])
+    answer = asyncio.run(asyncio.wait_for(together, 20))
+    assert (len(answer.images), answer.version) == (3, 1)
+    one._shelf.release(host)
+
+
+def test_of_many_versions_only_the_last_are_counted_on(backend):
+    one = backend(canary={"version": 2, "share": 1})
+    for version in range(10):
+        one.meters.of_side(REF, "canary", version, 200, 0.1)
+        one.meters.of_side(REF, "canary", version, 500, None)
+    assert {key[1] for key in counted(one)} == {"6", "7", "8", "9"}
+    asyncio.run(one.call(None, sampled(1)))
+    asyncio.run(one.change(settings_of(one.settings.registry, ref="denoiser")))
+    until(lambda: not one._shelf.room.leaving)
+    assert REF not in one.meters.exposition().decode()
+
+
+def test_a_shadow_that_goes_waits_for_others_only_and_makes_no_load(backend, registry):
+    one = backend(shadow={"version": 2})
+
+    async def scenario() -> None:
+        busy = await one._shelf.take(REF)
+        shadow = one._shelf.take_beside(REF, "shadow", "sample")
+        computing = asyncio.create_task(shadow.call(sampled(1)))
+        await asyncio.sleep(0.1)
+        assert shadow.megapixels > 0
+        assert one.megapixels == 0
+        await one.change(settings_of(registry))
+        assert one.megapixels == 0
+        assert not computing.done()
+        one._shelf.release(busy)
+        await asyncio.wait_for(computing, 20)
+        one._shelf.release(shadow)
+
+    asyncio.run(scenario())
 
 
 def test_a_shadow_computes_what_was_answered_when_nobody_is(backend):
