@@ -281,7 +281,9 @@ def write(
     told = "; ".join(f"{name}: {value}" for name, value in flat(metrics["protocol"]).items())
     scores = Section("Scores")
     scores.command(line)
-    scores.table(table.head(), table.rows(), table.marked())
+    scores.table(table.head(), table.shown(), table.marked())
+    legend = table.legend("bold")
+    scores.text(legend)
     limits = LIMITS if "real" in table.columns else LIMITS[LIMITS.index("noise") :]
     scores.text(limits)
     scores.text(told)
@@ -296,7 +298,8 @@ def write(
             section.picture(images.encode(picture), caption)
         sections.append(section)
     images.write(folder / "metrics.json", f"{as_json(metrics)}\n".encode())
-    markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n{by_class}"
+    parts = (f"# {title}", f"    {line}", table.markdown(), legend, limits, f"{told}\n{by_class}")
+    markdown = "\n\n".join(parts)
     images.write(folder / "report.md", markdown.encode())
     pages.write(folder / "index.html", title, sections)
     say(f"{folder}: index.html, report.md and metrics.json")

@@ -87,7 +87,9 @@ def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
 
     head, *lines = printed(command(f"compare dcgan earlier {arguments}")).splitlines()
     assert head.split() == ["dcgan", "earlier", *LIMITS]
-    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    cells = {row[0]: row[-len(head.split()) :] for row in map(str.split, lines)}
+    arrows = {row[0]: row[1] for row in map(str.split, lines) if row[1] in "↓↑"}
+    assert arrows == {name: "↓" if BETTER[name] == "min" else "↑" for name in report["best"]}
     for name, row in cells.items():
         best = [who for who, cell in zip(head.split(), row, strict=True) if cell.endswith("*")]
         assert best == report["best"].get(name, [])
@@ -103,7 +105,7 @@ def test_a_model_may_be_called_as_what_it_is_compared_with(command, home: Path):
     report = json.loads(printed(command(f"compare {about} --json")))
     head, *lines = printed(command(f"compare {about}")).splitlines()
     assert " ".join(head.split()) == "dcgan noise real noise images repeated"
-    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    cells = {row[0]: row[-5:] for row in map(str.split, lines)}  # three that are named, two beside
     found = report["models"]["noise"]["judge_fid"], report["beside"]["noise"]["judge_fid"]
     told = [cells["judge_fid"][place].rstrip("*") for place in (1, 3)]
     assert [float(each.replace(",", "")) for each in told] == pytest.approx(found, rel=1e-2)
