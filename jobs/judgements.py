@@ -110,6 +110,7 @@ def judge_images(
             drawn = draw(address_of(name, registry), engine.precision, count, workers, progress)
         else:
             drawn = engine(Sample(n=count, seed=0), progress=progress)
+    say(f"{name}: judging {samples:,} images")
     images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
     labels = numbered(drawn.labels, yardstick.names)
     if labels is None:
@@ -175,8 +176,11 @@ def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
 
 
 def told(protocol: Mapping[str, Any]) -> str:
-    """How something was measured, in a line; of the fingerprint its beginning."""
-    brief = {**protocol, "fingerprint": protocol["fingerprint"][:12]}
+    """How something was measured, in a line; of fingerprints and digests their beginnings."""
+    brief = {
+        name: value[:12] if name.endswith(("fingerprint", "digest")) else value
+        for name, value in flat(protocol).items()
+    }
     return "; ".join(f"{name}: {value}" for name, value in brief.items())
 
 

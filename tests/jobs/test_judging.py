@@ -17,7 +17,7 @@ from genimg import judges, recipes
 from genimg.checkpoint import read_manifest
 from genimg.errors import InputError
 from genimg.judging import BETTER
-from jobs.judgements import set_apart
+from jobs.judgements import set_apart, told
 from jobs.restorers import refuse_other_protocol
 
 LIMITS = ["real", "noise", "repeated"]
@@ -109,6 +109,12 @@ def test_a_model_may_be_called_as_what_it_is_compared_with(command, home: Path):
     found = report["models"]["noise"]["judge_fid"], report["beside"]["noise"]["judge_fid"]
     told = [cells["judge_fid"][place].rstrip("*") for place in (1, 3)]
     assert [float(each.replace(",", "")) for each in told] == pytest.approx(found, rel=1e-2)
+
+
+def test_a_protocol_is_told_in_a_line_without_long_digests():
+    protocol = {"fingerprint": "a" * 64, "judge": {"model": "eyes", "digest": "b" * 64}}
+    brief = f"fingerprint: {'a' * 12}; judge.model: eyes; judge.digest: {'b' * 12}"
+    assert told(protocol) == brief
 
 
 def test_infinite_values_are_null_in_json(command, home: Path):
