@@ -17,6 +17,8 @@ from genimg.results import Frames
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # of two [N, D], parts [N, 1] of the way
 
+ROW = 10  # images of a way that lie in one row, in a picture of them all
+
 
 def way(
     ability: Ability,
@@ -40,7 +42,12 @@ def way(
     classes = corners_of(ability, seeds, labels, len(points))
     ends = None if classes is None else along(classes, places(len(classes), frames), torch.lerp)
     latents = along(points, places(len(points), frames), spherical)
-    return of_latents(ability, latents, ends, lambda made: Frames(made, tuple(seeds)), manner)
+    row = frames if frames <= ROW else 0
+
+    def shown(made: np.ndarray) -> Frames:
+        return Frames(made, tuple(seeds), columns=row)
+
+    return of_latents(ability, latents, ends, shown, manner)
 
 
 def refuse_frames(frames: int, points: int) -> None:

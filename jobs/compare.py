@@ -62,7 +62,7 @@ def compare(
     from genimg.yardsticks import Yardstick
     from jobs.judgements import judge_images, load_judge, split_of, told, write
     from jobs.model import Model
-    from jobs.tables import Table, as_json
+    from jobs.tables import Table, as_json, tell
 
     part = split_of(split)
     if twice := sorted({name for name in models if models.count(name) > 1}):
@@ -112,7 +112,7 @@ def compare(
     if json:
         typer.echo(as_json(report))
         return
-    typer.echo(table.text())
+    tell(table)
     say(told(protocol))
 
 
@@ -122,7 +122,7 @@ def compare_restorers(
     """Print what restorers score, beside the damaged images."""
     from jobs.judgements import told
     from jobs.restorers import side_by_side
-    from jobs.tables import Table, as_json
+    from jobs.tables import Table, as_json, tell
 
     metrics, damaged, protocol = side_by_side(models, recipes, data, split)
     names = list(next(iter(metrics.values())))
@@ -133,7 +133,7 @@ def compare_restorers(
         report = {"models": metrics, "best": table.best(), "beside": {"damaged": damaged}}
         typer.echo(as_json(report | {"protocol": protocol}))
         return
-    typer.echo(table.text())
+    tell(table)
     say(told(protocol))
 
 

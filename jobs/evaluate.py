@@ -105,10 +105,14 @@ def evaluate(
     from jobs.model import folder_of, with_helpers
     from jobs.restorers import opened_for, restored, without_repeats
     from jobs.runs.addressed import helpers_of
-    from jobs.tables import Table, as_json
+    from jobs.tables import Table, as_json, tell
     from jobs.told import judged_by_text, reader_named
 
     part = split_of(split)
+    if word := next((each for each in overrides or () if "=" not in each), None):
+        raise InputError(
+            f"{word!r} is not of the form key=value; several models: genimg compare {model} {word}"
+        )
     if workers and judge is None:
         raise InputError(
             f"--workers {workers}: they draw a generator's images for --judge to look at; give"
@@ -191,7 +195,7 @@ def evaluate(
     if json:
         typer.echo(as_json(report))
         return
-    typer.echo(table.text())
+    tell(table)
     if classes:
         typer.echo(f"\n{classes.text()}")
     say(told(protocol))

@@ -110,6 +110,7 @@ def judge_images(
             drawn = draw(address_of(name, registry), engine.precision, count, workers, progress)
         else:
             drawn = engine(Sample(n=count, seed=0), progress=progress)
+    say(f"{name}: judging {samples:,} images")
     images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
     labels = numbered(drawn.labels, yardstick.names)
     if labels is None:
@@ -175,8 +176,11 @@ def refuse_gan_train(engine: Engine, name: str, judge: Judge) -> None:
 
 
 def told(protocol: Mapping[str, Any]) -> str:
-    """How something was measured, in a line; of the fingerprint its beginning."""
-    brief = {**protocol, "fingerprint": protocol["fingerprint"][:12]}
+    """How something was measured, in a line; of fingerprints and digests their beginnings."""
+    brief = {
+        name: value[:12] if name.endswith(("fingerprint", "digest")) else value
+        for name, value in flat(protocol).items()
+    }
     return "; ".join(f"{name}: {value}" for name, value in brief.items())
 
 
@@ -281,7 +285,9 @@ def write(
     told = "; ".join(f"{name}: {value}" for name, value in flat(metrics["protocol"]).items())
     scores = Section("Scores")
     scores.command(line)
-    scores.table(table.head(), table.rows(), table.marked())
+    scores.table(table.head(), table.shown(), table.marked())
+    legend = table.legend("bold")
+    scores.text(legend)
     limits = LIMITS if "real" in table.columns else LIMITS[LIMITS.index("noise") :]
     scores.text(limits)
     scores.text(told)
@@ -296,7 +302,8 @@ def write(
             section.picture(images.encode(picture), caption)
         sections.append(section)
     images.write(folder / "metrics.json", f"{as_json(metrics)}\n".encode())
-    markdown = f"# {title}\n\n    {line}\n\n{table.markdown()}\n\n{limits}\n\n{told}\n{by_class}"
+    parts = (f"# {title}", f"    {line}", table.markdown(), legend, limits, f"{told}\n{by_class}")
+    markdown = "\n\n".join(parts)
     images.write(folder / "report.md", markdown.encode())
     pages.write(folder / "index.html", title, sections)
     say(f"{folder}: index.html, report.md and metrics.json")

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs.console import shown
+from jobs.console import say, shown
 
 if TYPE_CHECKING:
     from jobs.pages import Marked
+
+ARROWS: Mapping[str, str] = {"min": "↓", "max": "↑"}
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,36 @@ class Table:
             for name in names
         ]
 
-    def best(self) -> dict[str, list[str]]:
-        """The best of several models by each metric that has a better."""
+    def ways(self) -> Mapping[str, Literal["min", "max"]]:
+        """Which way a row's values are better, of those that have a better."""
         from genimg.judging import BETTER
 
+        if self.rows_are != "metric":
+            return {}
+        return BETTER if self.better is None else self.better
+
+    def named(self, row: str) -> str:
+        """A row's name as it is read: with an arrow the way that is better."""
+        ways = self.ways()
+        return f"{row} {ARROWS[ways[row]]}" if row in ways else row
+
+    def shown(self) -> list[list[str]]:
+        """The rows, by their names as they are read."""
+        return [[self.named(name), *cells] for name, *cells in self.rows()]
+
+    def legend(self, mark: str = "*") -> str:
+        """What the arrows and `mark` say, of those that are there; or nothing."""
+        ways = self.ways()
+        said = ["↓: less is better, ↑: more is"] * any(row[0] in ways for row in self.rows())
+        return "; ".join(said + [f"{mark}: the best of the models"] * bool(self.marked()))
+
+    def best(self) -> dict[str, list[str]]:
+        """The best of several models by each metric that has a better."""
         if self.models < 2:
             return {}
         models = dict(list(self.columns.items())[: self.models])
         found: dict[str, list[str]] = {}
-        for name, direction in (BETTER if self.better is None else self.better).items():
+        for name, direction in self.ways().items():
             values = {who: each[name] for who, each in models.items() if name in each}
             if values:
                 best = min(values.values()) if direction == "min" else max(values.values())
@@ -64,7 +87,7 @@ class Table:
 
     def text(self) -> str:
         """For a terminal; the best have a star."""
-        rows, marked = self.rows(), self.marked()
+        rows, marked = self.shown(), self.marked()
         width = max(16, *(len(name) + 2 for name in self.columns))
         lines = [["", *self.columns], *rows] if len(self.columns) > 1 else rows
         told = []
@@ -81,13 +104,20 @@ class Table:
         marked = self.marked()
         head = map(cell_of, self.head())
         lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * len(self.columns)}"]
-        for number, (name, *cells) in enumerate(self.rows()):
+        for number, (name, *cells) in enumerate(self.shown()):
             told = [
                 f"**{cell}**" if (number, place) in marked else cell
                 for place, cell in enumerate(cells)
             ]
             lines.append(f"| {' | '.join([f'`{cell_of(name)}`', *told])} |")
         return "\n".join(lines)
+
+
+def tell(table: Table) -> None:
+    """Print it; what its arrows and stars say goes beside it, to standard error."""
+    print(table.text())
+    if legend := table.legend():
+        say(legend)
 
 
 def cell_of(text: str) -> str:

@@ -64,6 +64,13 @@ def test_a_square_has_four_seeds_at_its_corners_and_ways_along_its_borders(engin
     assert made.sheet().shape == (4 * 18 + 2, 4 * 18 + 2, 3)
 
 
+def test_a_short_way_lies_in_one_row_of_a_picture_and_a_long_one_in_several(engines):
+    for frames, size in ((10, (20, 182)), (16, (74, 74))):
+        made = engines["dcgan"](Interpolate(seed=5, frames=frames))
+        assert made.sheet().shape == (*size, 3)
+    assert made.sheet(8).shape == (38, 146, 3)
+
+
 def test_latents_are_gone_by_as_those_of_seeds(engines):
     engine = engines["dcgan"]
     points = latents(torch.tensor([3, 9]), 8).numpy()

@@ -163,6 +163,7 @@ WRONG = [
     ("evaluate dcgan --split tset", "--split 'tset'", "did you mean 'test'?"),
     ("evaluate dcgan --data photo", "photo: no such file or folder", "did you mean 'photos'?"),
     ("evaluate dcgan evaluation.sample=9", "did you mean 'evaluation.samples'?"),
+    ("evaluate dcgan judge", "'judge' is not of the form", "genimg compare dcgan judge"),
     ("evaluate dcgan data.size=32", "data.size belongs to the trained model"),
     ("evaluate judge --data photos", "photos: has image, but", "one folder a class"),
     ("evaluate judge --data labelled", "model.classes=['disc'", "the data has ['cat', 'dog']"),

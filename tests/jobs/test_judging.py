@@ -17,7 +17,7 @@ from genimg import judges, recipes
 from genimg.checkpoint import read_manifest
 from genimg.errors import InputError
 from genimg.judging import BETTER
-from jobs.judgements import set_apart
+from jobs.judgements import set_apart, told
 from jobs.restorers import refuse_other_protocol
 
 LIMITS = ["real", "noise", "repeated"]
@@ -57,7 +57,7 @@ def test_evaluate_leaves_a_page(command, home: Path):
     assert lines[0] == "# dcgan, judged by judge"
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     assert rows[0] == ["metric", "model", *LIMITS]
-    assert {row[0] for row in rows[2:]} == report.keys() - {"beside", "protocol"}
+    assert {row[0].split()[0] for row in rows[2:]} == report.keys() - {"beside", "protocol"}
     page = (home / "page/index.html").read_text()
     assert page.count('src="data:image/png;base64,') == 3  # samples, by class, nearest
     assert len(re.findall(r"(src|href)=", page)) == 3  # it needs nothing else
@@ -65,8 +65,7 @@ def test_evaluate_leaves_a_page(command, home: Path):
 
     head, *told = printed(command(arguments)).splitlines()
     assert head.split() == ["model", *LIMITS]
-    assert [line.split()[0] for line in told] == [row[0] for row in rows[2:]]
-    assert [line.split() for line in told] == rows[2:]
+    assert [line.split() for line in told] == [" ".join(row).split() for row in rows[2:]]
 
 
 def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
@@ -87,7 +86,9 @@ def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
 
     head, *lines = printed(command(f"compare dcgan earlier {arguments}")).splitlines()
     assert head.split() == ["dcgan", "earlier", *LIMITS]
-    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    cells = {row[0]: row[-len(head.split()) :] for row in map(str.split, lines)}
+    arrows = {row[0]: row[1] for row in map(str.split, lines) if row[1] in "↓↑"}
+    assert arrows == {name: "↓" if BETTER[name] == "min" else "↑" for name in report["best"]}
     for name, row in cells.items():
         best = [who for who, cell in zip(head.split(), row, strict=True) if cell.endswith("*")]
         assert best == report["best"].get(name, [])
@@ -103,10 +104,16 @@ def test_a_model_may_be_called_as_what_it_is_compared_with(command, home: Path):
     report = json.loads(printed(command(f"compare {about} --json")))
     head, *lines = printed(command(f"compare {about}")).splitlines()
     assert " ".join(head.split()) == "dcgan noise real noise images repeated"
-    cells = {row[0]: row[1:] for row in map(str.split, lines)}
+    cells = {row[0]: row[-5:] for row in map(str.split, lines)}  # three that are named, two beside
     found = report["models"]["noise"]["judge_fid"], report["beside"]["noise"]["judge_fid"]
     told = [cells["judge_fid"][place].rstrip("*") for place in (1, 3)]
     assert [float(each.replace(",", "")) for each in told] == pytest.approx(found, rel=1e-2)
+
+
+def test_a_protocol_is_told_in_a_line_without_long_digests():
+    protocol = {"fingerprint": "a" * 64, "judge": {"model": "eyes", "digest": "b" * 64}}
+    brief = f"fingerprint: {'a' * 12}; judge.model: eyes; judge.digest: {'b' * 12}"
+    assert told(protocol) == brief
 
 
 def test_infinite_values_are_null_in_json(command, home: Path):
