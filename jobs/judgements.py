@@ -111,6 +111,9 @@ def judge_images(
         else:
             drawn = engine(Sample(n=count, seed=0), progress=progress)
     say(f"{name}: judging {samples:,} images")
+    few, features = min(samples, len(yardstick.chosen)), yardstick.real.features.shape[1]
+    if few <= features:
+        say(f"{name}: FID of {few} images in {features} features says little; it falls with more")
     images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
     labels = numbered(drawn.labels, yardstick.names)
     if labels is None:

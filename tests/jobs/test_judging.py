@@ -185,6 +185,7 @@ def test_images_that_the_judge_has_learnt_from_are_not_looked_at(command, tiny, 
     printed(command(f"train dcgan {values} --data own --workers 0 --run few"))
     ended = command(f"evaluate runs/few {about}")
     assert "runs/few was trained on own: only the 24 images that were held out" in ended.err
+    assert "FID of 20 images in " in ended.err
     assert json.loads(printed(ended))["protocol"]["judge"]["training_images"] == 72
 
 
