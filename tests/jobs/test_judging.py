@@ -172,7 +172,7 @@ def test_images_that_the_judge_has_learnt_from_are_not_looked_at(command, tiny, 
         place = home / "own" / ("disc", "ring")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((16, 16, 3), 2 * number, np.uint8)).save(place / f"{number}.png")
-    values = f"{' '.join(tiny['classifier'])} data.holdout=40 train.images=32"
+    values = f"{' '.join(tiny['classifier'])} data.holdout=40 train.images=32 model.features=32"
     printed(command(f"train classifier {values} --data own --workers 0 --run eyes --register eyes"))
     about = "--judge eyes --samples 20 --data own --json"
     for line in (f"evaluate dcgan {about}", f"compare dcgan earlier {about}"):
@@ -183,9 +183,9 @@ def test_images_that_the_judge_has_learnt_from_are_not_looked_at(command, tiny, 
         assert report["protocol"]["judge"]["training_images"] == 0  # the models had others
     values = f"{' '.join(tiny['dcgan'])} data.holdout=24 train.images=32"
     printed(command(f"train dcgan {values} --data own --workers 0 --run few"))
-    ended = command(f"evaluate runs/few {about.replace('20', '12')}")
+    ended = command(f"evaluate runs/few {about}")
     assert "runs/few was trained on own: only the 24 images that were held out" in ended.err
-    assert "FID of 12 images in 16 features " in ended.err
+    assert "FID of 20 images in 32 features says little" in ended.err
     assert json.loads(printed(ended))["protocol"]["judge"]["training_images"] == 72
 
 
