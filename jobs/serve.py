@@ -35,8 +35,8 @@ def serve(
         bool,
         typer.Option(
             "--discover",
-            help="Serve all models of the registry, also those that come later; each is loaded "
-            "once it is asked for.",
+            help="Serve all models of the registry in their newest versions, promoted or not, also "
+            "those that come later; each is loaded once it is asked for.",
         ),
     ] = False,
     port: Annotated[

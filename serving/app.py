@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -51,9 +52,12 @@ def create_app(
     meters = meters or Meters()
     lifespan = jobs.seen_to if jobs else None
     app = FastAPI(title="genimg", version=__version__, redirect_slashes=False, lifespan=lifespan)
-    errors.install(app)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     routers = [openai.router(backend, limits, jobs), native.router(backend, limits, jobs)]
+    errors.install(
+        app,
+        [route.path for each in routers for route in each.routes if isinstance(route, APIRoute)],
+    )
     app.add_middleware(Direct, routers=routers)  # the first that is added is the innermost
     if keys:
         app.add_middleware(Keyed, keys=keys)

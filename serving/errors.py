@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from genimg.errors import InputError
+from genimg.errors import InputError, closest
 from genimg.operations import Operation
 from serving.requests import ModelInfo
 
@@ -112,8 +112,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of an app, its own and the framework's, have the one form."""
+def install(app: FastAPI, paths: Iterable[str] = ()) -> None:
+    """Let every error of an app, its own and the framework's, have the one form.
+
+    paths: those that are named to who asked for one like them.
+    """
+    names: dict[str, list[str]] = {}  # by what is before them
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, []).append(name)
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -123,9 +130,17 @@ def install(app: FastAPI) -> None:
     async def framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = _CODES.get(error.status_code, "error")
-        where = f"{request.method} {request.url.path}"
-        message = f"{where}: {error.detail}" if error.status_code in (404, 405) else error.detail
-        headers = {"Allow": allowed(request)} if error.status_code == 405 else error.headers
+        path = request.url.path
+        message, headers = error.detail, error.headers
+        if error.status_code == 404:
+            folder, _, name = path.rpartition("/")
+            near = closest(name, names.get(folder, ()))
+            remedy = f"did you mean '{folder}/{near}'?" if near else "see /docs"
+            message = f"{request.method} {path}: there is no such route; {remedy}"
+        elif error.status_code == 405:
+            methods = allowed(request)
+            message = f"{request.method} {path}: it answers {methods} alone"
+            headers = {"Allow": methods}
         return ApiError(error.status_code, code, message, headers=headers).response()
 
     async def validation(request: Request, error: Exception) -> Response:

@@ -64,7 +64,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(f"{path}: cannot be read: {reason}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: not a mapping of {', '.join(ServeFile.model_fields)}")
     return tree

@@ -100,6 +100,7 @@ function choose(operation) {
   $("title").textContent = operation.name;
   $("about").textContent = operation.description;
   $("problem").textContent = "";
+  if (!page.running) $("progress").textContent = "";
   form();
 }
 
@@ -227,11 +228,19 @@ function dropZone(key, kind) {
   input.onchange = () => input.files[0] && give(key, input.files[0]);
   zone.ondragover = (event) => { event.preventDefault(); zone.classList.add("over"); };
   zone.ondragleave = () => zone.classList.remove("over");
-  zone.append(make("label", { htmlFor: id }, kind === "mask" ? `${key}: paint on the image, or choose a file` : `${key}${optional ? " (may be left out)" : ""}`), input);
+  zone.append(make("label", { htmlFor: id }, kind === "mask" ? `${key}: paint on the image, or choose a file` : `${key}: drop, paste or choose one${optional ? " (may be left out)" : ""}`), input);
   const given = page.files[key];
+  if (given) input.files = listOf(given); // or a new form's field says that no file is chosen
   if (given && kind !== "mask") zone.append(preview(key, given));
   if (given) zone.append(pressable(`Remove ${key}`, () => { delete page.files[key]; form(); }));
   return zone;
+}
+
+/** A file as a field has it, by its name. */
+function listOf({ blob, name }) {
+  const list = new DataTransfer();
+  list.items.add(new File([blob], name, { type: blob.type }));
+  return list.files;
 }
 
 function preview(key, given) {
@@ -473,7 +482,7 @@ async function begin(asked, signal) {
 }
 
 async function stop(entry) {
-  const answer = await fetch(urlOf(`v1/jobs/${entry.job.id}/cancel`), { method: "POST" }).catch(() => null);
+  const answer = await call(`v1/jobs/${entry.job.id}/cancel`, { method: "POST" }).catch(() => null);
   if (answer?.ok) tell(entry, await answer.json());
 }
 
@@ -493,7 +502,7 @@ async function follow(entry) {
 /** The server's answer, waited for where it is starting again: jobs outlive it. */
 async function patiently(path) {
   for (;;) {
-    const answer = await fetch(urlOf(path)).catch(() => null);
+    const answer = await call(path).catch(() => null);
     if (answer && answer.status < 500) return answer;
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
@@ -529,7 +538,7 @@ async function show(told) {
   const { operation } = told.asked;
   $("result").replaceChildren(await SHOWN[operation.gives](told));
   const seed = told.asked.options.seed;
-  $("facts").textContent = [`${told.model}, version ${told.version}`, seed !== undefined && `seed ${seed}`, told.psnr && `${told.psnr} dB`, told.timing?.replaceAll(";dur=", " ")]
+  $("facts").textContent = [`${told.model}, version ${told.version}`, seed !== undefined && `seed ${seed}`, told.psnr && `${told.psnr} dB`, told.timing && `${told.timing.replaceAll(";dur=", " ")} ms`]
     .filter(Boolean).join("; ");
   $("badge").textContent = `${told.model}, version ${told.version}`;
   const actions = [];

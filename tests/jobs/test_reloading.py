@@ -99,6 +99,7 @@ def test_a_broken_file_changes_nothing_and_is_told_once(running, text, reason):
     assert line.startswith(f"{running.path}: ")
     assert line.count(str(running.path)) == 1
     assert reason in line
+    assert "\n" not in line
     assert line.endswith("; nothing is changed")
     assert running.published == {}
     running.write(origins=["*"])

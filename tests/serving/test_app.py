@@ -260,6 +260,13 @@ def test_wrong_paths_and_methods_are_refused_in_the_one_form(client, method, pat
     assert (answer.status_code, form_of(answer)["code"]) == (status, code)
     if status == 405:
         assert answer.headers["allow"]
+        assert answer.headers["allow"] in form_of(answer)["message"]
+
+
+def test_a_path_that_was_mistyped_is_answered_with_the_nearest(client):
+    near = form_of(client.post("/v1/images/denoize"))["message"]
+    assert "did you mean '/v1/images/denoise'?" in near
+    assert "see /docs" in form_of(client.post("/v1/chat/completions"))["message"]
 
 
 def test_what_the_framework_finds_wrong_is_a_400_with_the_parameter():

@@ -82,6 +82,7 @@ def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_
     key = made_key(file, "alice")
     models = [{"ref": "shapes@production"}]
     settings = {"registry": str(trained), "models": models, "keys_file": str(file), "poll_s": 0.05}
+    settings["jobs"] = {"storage": str(tmp_path / "jobs"), "lease_s": 2}
     with served(Settings.validated(settings)) as url:
         page = browser.new_page()
         page.set_default_timeout(30_000)
@@ -105,6 +106,9 @@ def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_
         assert '-H "Authorization: Bearer $GENIMG_API_KEY"' in line
         page.click("[data-as=python]")
         assert "os.environ['GENIMG_API_KEY']" in page.locator("#line").text_content()
+        page.click("#later")  # a job is followed with the key as well
+        page.get_by_role("button", name="Show sample").wait_for()
+        assert page.text_content("#jobs-said") == "sample: done"
         assert key not in page.content()
         assert key not in page.url
         page.reload()  # which is the same tab
@@ -151,6 +155,8 @@ def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page,
     )
     page.dispatch_event("main", "drop", {"dataTransfer": data})
     page.locator("#do-denoise[aria-current=true]").wait_for()
+    # The form was made anew, and still says which file it has.
+    assert page.eval_on_selector("#file-image", "field => field.files[0].name") == "photo.png"
     page.fill("#option-sigma", "25")
     page.click("#go")
     split = page.locator(".split")
