@@ -81,7 +81,19 @@ async function look() {
   if (kept) mark();
   else if (able.length) choose(able[0]);
   else if (!waiting.length) $("loading").textContent = "No model is served.";
+  const photos = forPhotos();
+  $("empty").textContent = photos ? `Drop a photo anywhere here, or paste one, to ${photos.name} it. Or choose what to do, and Go.` : "";
+  $("empty").hidden = !photos || !$("answer").hidden;
 }
+
+/** What takes an image: `restore`, which does to most photos what they need, or the first of all. */
+function forPhotos() {
+  const able = page.operations.filter((each) => imageOf(each) && modelsFor(each).length);
+  return able.find((each) => each.name === "restore") ?? able[0];
+}
+
+const imageOf = (operation) =>
+  Object.keys(operation.takes).find((key) => ["picture", "frames"].includes(operation.takes[key]));
 
 const modelsFor = (operation) =>
   page.models.filter((each) => ["ready", "asleep"].includes(each.state) && each.capabilities.includes(operation.name));
@@ -258,15 +270,14 @@ function give(key, blob, name = blob.name ?? "image.png") {
   form();
 }
 
-/** A file that was dropped or pasted: for the operation in view, or the first that takes images. */
+/** A file that was dropped or pasted: for the operation in view, or the one for photos. */
 function giveAny(blob) {
-  const takes = (operation) => Object.keys(operation.takes).find((key) => ["picture", "frames"].includes(operation.takes[key]));
-  if (!takes(page.operation)) {
-    const other = page.operations.find((each) => takes(each) && modelsFor(each).length);
+  if (!imageOf(page.operation)) {
+    const other = forPhotos();
     if (!other) return;
     choose(other);
   }
-  give(takes(page.operation), blob, blob.name || "pasted.png");
+  give(imageOf(page.operation), blob, blob.name || "pasted.png");
 }
 
 /** A mask that is painted on an image, at the image's own resolution. */
@@ -535,6 +546,7 @@ const SHOWN = {
 async function show(told) {
   page.shown = told;
   $("answer").hidden = false;
+  $("empty").hidden = true;
   const { operation } = told.asked;
   $("result").replaceChildren(await SHOWN[operation.gives](told));
   const seed = told.asked.options.seed;

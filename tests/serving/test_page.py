@@ -145,6 +145,7 @@ def test_a_grid_is_drawn_and_one_of_it_varied(page):
 @in_a_browser
 def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page, photo, tmp_path):
     page.click("#do-sample")
+    assert "to denoise it" in page.text_content("#empty")
     data = page.evaluate_handle(
         """(bytes) => {
             const data = new DataTransfer();
@@ -161,6 +162,7 @@ def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page,
     page.click("#go")
     split = page.locator(".split")
     split.wait_for()
+    assert page.locator("#empty").is_hidden()
     split.fill("10")
     assert (
         page.locator(".after").evaluate("made => made.style.clipPath") == "inset(0px 0px 0px 10%)"
