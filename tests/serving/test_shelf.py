@@ -411,6 +411,7 @@ def test_one_thread_looks_where_all_point_and_they_change_one_after_the_other(
     for name in "abc":
         promote(models, f"{name}@1", "production")
         again(models, tmp_path, "shapes@2", to=name)
+    before = {*threading.enumerate()}  # of others, that are served beside
     one = backend(*({"ref": f"{name}@production"} for name in "abc"))
     at_once, alone = threading.Semaphore(1), []
     take_over = Host._take_over
@@ -421,7 +422,7 @@ def test_one_thread_looks_where_all_point_and_they_change_one_after_the_other(
         at_once.release()
 
     monkeypatch.setattr(Host, "_take_over", noted)
-    named = [thread.name for thread in threading.enumerate()]
+    named = [thread.name for thread in {*threading.enumerate()} - before]
     assert [name for name in named if name.startswith("watch")] == ["watch models"]
     for name in "abc":
         promote(models, f"{name}@2", "production")
