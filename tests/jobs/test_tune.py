@@ -67,9 +67,9 @@ def test_what_fails_is_named_and_the_best_is_registered_in_s3(ray_cluster, comma
     assert png.startswith(b"\x89PNG")
     assert free_cpus(2)
 
-    again = command(sweep)  # nothing is left to do
+    again = command(sweep)  # nothing is left to do, nor to register
     assert again.code == 0, again.err
-    assert again.lines[-1] == "faces@2"
+    assert again.lines[-1] == "faces@1"
     refused = command(sweep.replace("choice(0.002,1e30)", "choice(0.002,1e20)"))
     assert refused.code == 2
     assert "was started over train.lr=choice(0.002,1e30)" in refused.err
