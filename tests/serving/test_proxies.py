@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from crowd import going
 from live_server import made_key, until
 from local_s3 import free_port
 from sockets import listening
@@ -79,15 +80,8 @@ class Balanced:
                     except httpx.TransportError as error:
                         self.seen.append(type(error).__name__)
 
-        threads = [threading.Thread(target=ask) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        try:
+        with going([ask] * clients, enough):
             yield
-        finally:
-            enough.set()
-            for thread in threads:
-                thread.join()
 
     def wait_for(self, more: int) -> None:
         before = len(self.seen)
