@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
-Both = tuple[dict[str, float], dict[str, float]]
-
 COMBINATIONS = ("seen", "held-out")
 
 
@@ -54,33 +52,29 @@ def judged_by_text(
 
     data = recipe.data
     if data.place:
+        assert isinstance(dataset, placed.Placed)
+        legible.refuse_reader(judge, dataset.names, named)
+        seen_by = partial(legible.scores, judge)
+        compared = partial(faithfulness.faithful, read=placed.read, scored=seen_by)
         method = (
             "digits as they are read where they are said to stand; elsewhere at most"
             f" {legible.STRAY} of the brightness"
         )
-        read_by = partial(legible.scores, judge)
-
-        def compared(part: Dataset) -> Both:
-            assert isinstance(part, placed.Placed)
-            legible.refuse_reader(judge, part.names, named)
-            return faithfulness.faithful(engine, part, samples, placed.read, read_by)
     else:
+        found_by = faithfulness.by_detector(judge)
+        compared = partial(faithfulness.faithful, read=grammar.read, scored=found_by)
         sure = faithfulness.SURE
         method = f"captions against boxes of score {sure} or more; textures are not judged"
-        seen_by = faithfulness.by_detector(judge)
-
-        def compared(part: Dataset) -> Both:
-            return faithfulness.faithful(engine, part, samples, grammar.read, seen_by)
-
     about = {"model_digest": judge.digest, "samples": samples, "method": method}
     if not data.place and (data.source, data.scenes) != ("scenes", "captioned"):
-        return *compared(dataset), about
+        return *compared(engine, dataset, samples), about
     all_made: dict[str, float] = {}
     all_real: dict[str, float] = {}
     for combinations in COMBINATIONS:
         part = data.model_copy(update={"combinations": combinations})
         opened = open_dataset(part, recipe.wants, "test", engine.device)
         name = combinations.replace("-", "_")
-        for scores, into in zip(compared(opened), (all_made, all_real), strict=True):
+        both = compared(engine, opened, samples)
+        for scores, into in zip(both, (all_made, all_real), strict=True):
             into |= {f"{name}_{which}": value for which, value in scores.items()}
     return all_made, all_real, about | {"combinations": " and ".join(COMBINATIONS)}

@@ -152,6 +152,7 @@ class Placed(OfGray):
         labels = _labels(gray)
         self._order = labels.argsort(stable=True)
         self._counts = labels.bincount(minlength=len(self.names))
+        self._starts = self._counts.cumsum(dim=0) - self._counts  # of each class in that order
         if not self._counts.all():
             empty = self.names[int(self._counts.argmin())]
             raise InputError(f"data.place=true: there is no image of {empty!r}")
@@ -188,7 +189,7 @@ class Placed(OfGray):
 
     def _laid_out(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Cases int64 [N]; classes, and gray images of these, int64 [N, 2]."""
-        keys = fold(_PLACED, torch.from_numpy(indices))
+        keys = _keys(indices)
         case = integers(fold(keys, 0), len(CASES))
         unseen = held_out(len(self.names))[_WHERE[case]]  # [N, 2, classes]
         allowed = torch.ones_like(unseen)
@@ -203,15 +204,13 @@ class Placed(OfGray):
         number = (chance[:, 0] * order[..., -1]).long()  # among those that are allowed
         labels = (order == number[..., None] + 1).long().argmax(dim=2)
         within = (chance[:, 1] * self._counts[labels]).long()
-        starts = self._counts.cumsum(dim=0) - self._counts
-        return case, labels, self._order[starts[labels] + within]
+        return case, labels, self._order[self._starts[labels] + within]
 
     def _corners(self, indices: np.ndarray, case: Tensor) -> Tensor:
         """int64 [N, 2, 2]: top and left of both images."""
         room = self.size - self._gray.size
         table = torch.tensor([bounds(name, room) for name in PLACES])[_WHERE[case]]
-        keys = fold(_PLACED, torch.from_numpy(indices))
-        chance = uniform(fold(keys, 3), (2, 2)).double()
+        chance = uniform(fold(_keys(indices), 3), (2, 2)).double()
         low, high = table.unbind(dim=-1)
         return low + (chance * (high - low + 1)).long()
 
@@ -223,6 +222,10 @@ def refuse_few(names: Sequence[str], combinations: Combinations) -> None:
             f"data.combinations={combinations}: with data.place=true of {len(PLACES)} classes or"
             f" more; the data has {len(names)}"
         )
+
+
+def _keys(indices: np.ndarray) -> Tensor:
+    return fold(_PLACED, torch.from_numpy(indices))
 
 
 def _labels(gray: Splittable) -> Tensor:

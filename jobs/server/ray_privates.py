@@ -142,9 +142,10 @@ def private_places(upload_s: float, host: str | None = None, pandas: bool = True
         try:
             yield
         finally:
-            for name in {*places, "PYTHONPATH"} - before.keys():
+            for name in (*places, "PYTHONPATH"):
                 os.environ.pop(name, None)
-            os.environ |= {"PYTHONPATH": before["PYTHONPATH"]} if "PYTHONPATH" in before else {}
+                if name in before:
+                    os.environ[name] = before[name]
 
 
 def inside(host: str) -> str:
