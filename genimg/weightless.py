@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 _FILTERS = threading.RLock()  # of warnings: they are those of all threads
 _NEW = (torch.randn, torch.rand)
 _IN_PLACE = (torch.Tensor.normal_, torch.Tensor.uniform_)
+_SCALED = (torch.Tensor.div, torch.Tensor.mul)
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -30,6 +31,8 @@ class _Uninitialised(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _IN_PLACE:
             return args[0]
+        if func in _SCALED and isinstance(args[1], float | int):
+            return torch.empty_like(args[0])
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return (torch.empty if func in _NEW else func)(*args, **kwargs)

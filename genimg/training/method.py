@@ -47,6 +47,12 @@ class Part:
     beta2_end: float | None = None
 
 
+def parameters_of(network: nn.Module) -> list[nn.Parameter]:
+    """All of them, a reader's first: so those of the layer that makes the outputs are last."""
+    named = sorted(network.named_parameters(), key=lambda pair: not pair[0].startswith("reader."))
+    return [parameter for _, parameter in named]
+
+
 class Method(ABC):
     """Owns `networks` (trained), `averages` (their EMA, for inference) and `optimizers`.
 
@@ -71,7 +77,7 @@ class Method(ABC):
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)
         dtype = torch.bfloat16 if lower else torch.float32
         self.optimizers = {
-            name: optimizer_of(train, list(part.network.parameters()), part.rate, part.betas, dtype)
+            name: optimizer_of(train, parameters_of(part.network), part.rate, part.betas, dtype)
             for name, part in parts.items()
         }
         self._parts = dict(parts)

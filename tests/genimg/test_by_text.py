@@ -55,6 +55,17 @@ def test_its_words_are_learnt_with_the_rest(name):
 
 
 @pytest.mark.parametrize("name", ["flow", "dcgan", "conv-vae"])
+def test_what_makes_the_outputs_learns_by_adam_beside_muon_and_words_do_not(name):
+    recipe = tiny(name, *SCENES, "train.optimizer=muon")
+    method = recipe.method(torch.device("cpu"))
+    for kind, network in method.networks.items():
+        by_adam = {id(each) for each in method.optimizers[kind].param_groups[1]["params"]}
+        matrices = [(key, p) for key, p in network.named_parameters() if p.dim() >= 2]
+        last = [key for key, p in matrices if not key.startswith("reader.")][-1]
+        assert [key for key, p in matrices if id(p) in by_adam] == [last]
+
+
+@pytest.mark.parametrize("name", ["flow", "dcgan", "conv-vae"])
 def test_a_training_goes_on_bit_for_bit(name):
     assert lost_by_resuming(tiny(name, *SCENES), 2) == []
 
