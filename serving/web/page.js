@@ -758,7 +758,7 @@ const LINES = {
       const flag = key.length === 1 ? `-${key}` : `--${key.replaceAll("_", "-")}`;
       parts.push(...(value === true ? [flag] : [flag, quoted(String(value))]));
     }
-    return [...parts, "-o", output].join(" ");
+    return [...parts, "-o", output, "--server", quoted(urlOf("").replace(/\/$/, ""))].join(" ");
   },
 };
 

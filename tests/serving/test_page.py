@@ -136,7 +136,9 @@ def test_a_grid_is_drawn_and_one_of_it_varied(page):
     assert page.locator(".grid button").count() == 8
     page.click("#again summary")
     page.click("[data-as=genimg]")
-    assert page.locator("#line").text_content().startswith("genimg vary -m shapes@production ")
+    line = page.locator("#line").text_content()
+    assert line.startswith("genimg vary -m shapes@production ")
+    assert line.endswith(f" --server {page.url.rstrip('/')}")
     page.locator("#history button").nth(1).click()  # the first answer, and its form
     assert page.locator(".grid button").count() == 6
     assert page.input_value("#option-n") == "6"
