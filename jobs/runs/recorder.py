@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -112,6 +113,7 @@ class Recorder:
         return self.folder.save_errors(self.seen, place)
 
 
+@cache  # a process runs what it has imported
 def commit() -> str | None:
     """The commit of the code that runs: from the environment of a built image, or from git."""
     if "GENIMG_COMMIT" in os.environ:
