@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TEST_ENV := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0
 
 # Large, and imported in part or by few; Python compiles what it needs of them.
-UNCOMPILED := /(tests|testing|moto|rllib|sympy|mpmath|networkx|sqlalchemy|fontTools|matplotlib|pygments|mypyc?|playwright|google|graphql|setuptools|pip|virtualenv|torchgen|onnx)/
+UNCOMPILED := /(tests|moto|rllib|sqlalchemy|fontTools|graphql|mypyc?|pip|setuptools|torchgen|virtualenv)/
 
 .PHONY: setup demo test test-all lint bench clean
 

@@ -21,7 +21,7 @@ from genimg.data.loader import Loader
 from genimg.data.opening import open_dataset
 from genimg.schedule import average_decay
 from genimg.training.kernels import kernels
-from genimg.training.method import Method, Part
+from genimg.training.method import Method, Part, parameters_of
 from genimg.training.sync import Alone
 
 NORMALISED = (
@@ -187,7 +187,7 @@ def test_without_averaging_inference_gets_the_trained_weights(name):
 
 
 def gradient(method: Method, network: str) -> torch.Tensor:
-    learnt = (p for p in method.networks[network].parameters() if p.grad is not None)
+    learnt = (p for p in parameters_of(method.networks[network]) if p.grad is not None)
     return torch.cat([p.grad.flatten() for p in learnt])
 
 

@@ -42,22 +42,25 @@ def ray_cluster(s3: str) -> Iterator[None]:
     """
     import ray
 
+    from cluster.ray_privates import lean
+
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     # Ray starts its workers nice; on a busy machine these would starve until its patience ends.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Not in pytest's own folders: the paths of Ray's sockets may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="gt", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            num_gpus=0,
-            object_store_memory=100_000_000,
-            include_dashboard=True,  # Ray Tune's cleaner of what a killed trial held asks it
-            dashboard_port=free_port(),
-            logging_level="warning",
-            log_to_driver=False,
-            _temp_dir=folder,
-        )
+        with lean(dashboard=True):
+            ray.init(
+                address="local",
+                num_cpus=2,
+                num_gpus=0,
+                object_store_memory=100_000_000,
+                include_dashboard=True,  # Ray Tune's cleaner of what a killed trial held asks it
+                dashboard_port=free_port(),
+                logging_level="warning",
+                log_to_driver=False,
+                _temp_dir=folder,
+            )
         try:
             yield
         finally:

@@ -108,6 +108,7 @@ def test_workers_judge_together_what_one_judges_alone(ray_cluster, command, tiny
     assert together == pytest.approx(alone, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_sweep_chooses_by_what_the_judge_sees(ray_cluster, command, tiny, home: Path):
     values = " ".join(tiny["dcgan"])

@@ -294,9 +294,14 @@ def test_scores_of_images_that_workers_draw_are_the_same(
     alone = json.loads(printed(command(f"evaluate dcgan {arguments}")))
     monkeypatch.setattr("jobs.drawn_on_ray.AT_ONCE", 9)
     assert alone == json.loads(printed(command(f"evaluate dcgan {arguments} --workers {workers}")))
-    both = json.loads(printed(command(f"compare dcgan earlier {arguments} --workers {workers}")))
-    mine = both["models"]["dcgan"]
-    assert mine == {name: alone[name] for name in mine}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_of_models_side_by_side_workers_draw_the_images_too(ray_cluster, command, home: Path):
+    arguments = "compare dcgan earlier --judge judge --samples 40 --data scenes --json"
+    alone, shared = (json.loads(printed(command(arguments + m))) for m in ("", " --workers 2"))
+    assert shared["models"] == alone["models"]
 
 
 def test_workers_draw_for_a_judge_alone(command, home: Path):
