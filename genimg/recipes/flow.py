@@ -191,7 +191,7 @@ def flow() -> Flow:
         data=Data(size=32, channels=3, holdout=2_000),
         evaluation=Evaluate(samples=1024),
         train=Train(
-            images=1_000_000, batch_size=64, lr=1e-3, warmup=10_000, decay="cosine",
-            ema_half_life=10_000, clip_norm=1.0, checkpoint_every=100_000,
+            images=1_000_000, batch_size=64, optimizer="muon", lr=4e-3, warmup=10_000,
+            decay="cosine", ema_half_life=10_000, clip_norm=1.0, checkpoint_every=100_000,
         ),
     )  # fmt: skip

@@ -98,6 +98,7 @@ def test_a_training_is_submitted_and_its_result_read_from_s3(head: Head, tiny, b
     assert head.environment["AWS_SECRET_ACCESS_KEY"] not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_the_job_with_one_line(head: Head):
     ended = submit(head, "python -m jobs.train dcgna")
     assert ended.returncode != 0

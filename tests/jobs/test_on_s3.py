@@ -21,6 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow  # other tests prepare, train and make images in S3 one by one
 def test_from_shards_to_samples_in_s3(ray_cluster, command, tiny, bucket, tmp_path: Path):
     generator = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()

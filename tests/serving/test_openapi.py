@@ -58,7 +58,7 @@ PICTURES = [pixels(8, 9), pixels(12, 8, 3), pixels(9, 9, 4)]
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF"}
 CONFIG = {
     "seed": 1,
-    "generation": {"max-examples": 6, "deterministic": True, "database": "none"},
+    "generation": {"max-examples": 4, "deterministic": True, "database": "none"},
 }
 QUICK = {"examples": {}, "fuzzing": {}}
 # Each value of each parameter at its bounds and beyond; half a minute.
