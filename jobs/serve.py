@@ -198,8 +198,6 @@ def read_options(
     from genimg.errors import InputError
     from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
 
-    if not (config or models or discover):
-        models = bundled.names()
     if port is not None and not 0 <= port < 2**16:
         raise InputError(f"--port {port}: there is none such; give one below {2**16}")
     if config and models:
@@ -213,6 +211,8 @@ def read_options(
     args = dict(file.application.args)
     if models:
         args["models"] = [{"ref": reference} for reference in models]
+    elif not (config or discover):  # each is loaded once it is asked for: the first image is sooner
+        args["models"] = [{"ref": name, "resident": False} for name in bundled.names()]
     if discover:
         args["discover"] = ["*"]
     default = os.environ.get("GENIMG_REGISTRY", "registry")

@@ -321,6 +321,19 @@ def test_what_is_to_be_found_needs_no_name(place):
     assert {each.precision for each in named.models} == {"float32"}
 
 
+def test_without_a_name_what_comes_with_genimg_is_loaded_once_it_is_asked_for(place):
+    from genimg import bundled
+    from jobs.serve import read_options
+    from serving.settings import Settings
+
+    def resident(*models: str) -> dict[str, bool]:
+        file = read_options(None, [*models], None, None, None, None)
+        return {each.ref: each.resident for each in Settings.validated(file.application.args).models}
+
+    assert resident() == dict.fromkeys(bundled.names(), False)
+    assert resident("digits") == {"digits": True}
+
+
 def test_the_storage_of_jobs_lies_where_the_command_was_started(place):
     from jobs.serve import read_options
 
