@@ -328,7 +328,9 @@ def test_without_a_name_what_comes_with_genimg_is_loaded_once_it_is_asked_for(pl
 
     def resident(*models: str) -> dict[str, bool]:
         file = read_options(None, [*models], None, None, None, None)
-        return {each.ref: each.resident for each in Settings.validated(file.application.args).models}
+        return {
+            each.ref: each.resident for each in Settings.validated(file.application.args).models
+        }
 
     assert resident() == dict.fromkeys(bundled.names(), False)
     assert resident("digits") == {"digits": True}
