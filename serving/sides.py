@@ -81,8 +81,9 @@ class Sides:
         except ApiError as error:
             status = error.status
             raise
-        except asyncio.CancelledError:
-            status = 499
+        except asyncio.CancelledError:  # the client has left, or (nearly all of it gone) its time
+            late = time.perf_counter() - began > 0.9 * self.shelf.settings.limits.timeout_s
+            status = 504 if late else 499
             raise
         finally:
             seconds = time.perf_counter() - began if status == 200 else None

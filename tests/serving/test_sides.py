@@ -199,6 +199,20 @@ def test_what_a_canary_cannot_do_or_fails_to_the_other_does(backend, models, tmp
     one._shelf.release(host)
 
 
+def test_a_canary_that_hangs_is_told_from_a_client_that_leaves(backend, monkeypatch):
+    one = backend(canary={"version": 2, "share": 1})
+    one._shelf.settings = one.settings.model_copy(
+        update={"limits": one.settings.limits.model_copy(update={"timeout_s": 0.4})}
+    )
+    host = one._shelf.take_beside(REF, "canary", "sample")
+    monkeypatch.setattr(host, "call", lambda *_: asyncio.sleep(60))
+    for seconds in (0.05, 0.4):
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(one.call(None, sampled(0)), seconds))
+    assert counted(one) == {("canary", "2", "499"): 1, ("canary", "2", "504"): 1}
+    one._shelf.release(host)
+
+
 def test_where_a_canary_fails_on_some_of_what_belongs_together_the_other_does_it_all(
     backend, monkeypatch
 ):
