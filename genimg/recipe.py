@@ -58,6 +58,11 @@ class Data(Section):
     def three_are_stacked(self) -> Self:
         if self.stack and self.channels != 3:
             raise ValueError(f"stack=true makes images of 3 channels, not {self.channels}")
+        if self.stack and any(each.kind == "light" for each in self.augmentations):
+            raise ValueError(
+                "augmentations: light mixes the three images that stack=true makes channels of;"
+                " leave it out"
+            )
         if self.bounce and (self.channels != 1 or self.stack):
             raise ValueError("bounce=true makes gray clips; give channels=1, and no stack")
         if self.place and (self.channels != 1 or self.stack or self.bounce):

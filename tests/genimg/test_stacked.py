@@ -63,6 +63,8 @@ def test_a_recipe_asks_for_it(tmp_path):
     assert {each.tobytes() for each in images.reshape(-1, 256)} <= {e.tobytes() for e in draw[60:]}
     with pytest.raises(InputError, match="stack=true makes images of 3 channels, not 1"):
         tiny("dcgan", "data.stack=true", "data.channels=1")
+    with pytest.raises(InputError, match="light mixes the three images that stack=true makes"):
+        tiny("dcgan", "data.stack=true", "data.augmentations=[{kind: cutout}, {kind: light}]")
     with pytest.raises(InputError, match=r"wanted are image and label; leave data.stack out, or"):
         open_dataset(recipe.data, ("image", "label"))
     gray = recipes.named("classifier").override(["data.size=16", "data.channels=1"])
