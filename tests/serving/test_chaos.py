@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +21,7 @@ import pytest
 import yaml
 from crowd import going
 from live_server import file_of, made_key, pixels, until
-from ray_server import RayServer, ray_server
+from ray_server import RayServer, living, ray_server, without_ray
 
 from cluster.keys import KeyFile
 from cluster.places import open_storage
@@ -233,3 +235,66 @@ def test_no_request_fails_whatever_is_killed_or_changed(trained: Path, tmp_path:
         print(f"{load.lost_with_proxy} lost with the proxy, {len(load.failures)} failures")
         assert not load.failures
         assert len(done) == len(every) or SECONDS < 300
+
+
+@contextmanager
+def two_nodes() -> Iterator[tuple[str, Callable[[], None]]]:
+    """(address, what loses the second, with its replica) of two pretended nodes."""
+    script = Path(__file__).with_name("two_nodes.py")
+    environment = without_ray(os.environ) | {"RAY_worker_niceness": "0", "TMPDIR": "/tmp"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=pipe, stdout=pipe, text=True, env=environment,
+        start_new_session=True,
+    ) as nodes:  # fmt: skip
+        assert nodes.stdin
+        assert nodes.stdout
+
+        def lose() -> None:
+            nodes.stdin.write("\n")
+            nodes.stdin.flush()
+            assert nodes.stdout.readline() == "lost\n"
+            until(lambda: len(replicas()) == 1, PATIENCE)
+
+        def replicas() -> list[str]:
+            return [name for _, name in living(nodes.pid) if "ray::ServeReplica:genimg" in name]
+
+        try:
+            yield nodes.stdout.readline().strip(), lose
+        finally:
+            nodes.stdin.close()
+            nodes.wait(timeout=60)
+            for pid, _ in living(nodes.pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_lost_node_costs_no_more_than_it_held(trained: Path, tmp_path: Path) -> None:
+    """There is room for one replica on each of two nodes, and the proxy is on the first."""
+    shutil.copytree(trained, tmp_path / "registry")
+    key = made_key(tmp_path / "keys.json", "client")
+    application = {
+        "name": "genimg",
+        "import_path": "serving.deployments:build",
+        "args": {
+            "registry": "registry",
+            "keys_file": "keys.json",
+            "models": [{"ref": PRODUCTION}, {"ref": "denoiser"}],
+            "ingress": {"num_cpus": 0.6, "replicas": 2},
+        },
+    }
+    content = {"proxy_location": "HeadOnly", "applications": [application]}
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(content))
+    options = ["--config", str(tmp_path / "serve.yaml")]
+    clients = 6
+    with (
+        two_nodes() as (address, lose),
+        ray_server(tmp_path, options, {"RAY_ADDRESS": address}, host="0.0.0.0", key=key) as server,
+    ):
+        load = Load(server, key)
+        with load.going(clients):
+            load.wait_for(100)
+            lose()
+            load.wait_for(200)
+        print(f"{load.answers.total()} answers, {len(load.failures)} lost with the node")
+        assert len(load.failures) <= clients, load.failures
+        assert server.stop() == 0
