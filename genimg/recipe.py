@@ -272,6 +272,10 @@ class Recipe(Section):
                 " rate never comes to its full height"
             )
 
+    def idle(self) -> Mapping[str, str]:
+        """{dotted key: why it changes nothing, as the others are}; who gives it should know."""
+        return {}
+
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """{dotted key: (mine, theirs)} where two recipes differ."""
         mine, theirs = flat(self.model_dump()), flat(other.model_dump())

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -86,7 +86,7 @@ def train(
 
     job = Job(chosen.model_dump_json(), folder.name, folder.url, changed_data)
 
-    for caution in chosen.cautions():
+    for caution in (*chosen.cautions(), *idle(chosen, overrides or [])):
         say(caution)
 
     def here(stop: threading.Event, progress: Progress) -> None:
@@ -117,6 +117,12 @@ def train(
             )
 
     finish(chosen, folder, on_ray if low else here, register, registry, with_training_state)
+
+
+def idle(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
+    """What is said of keys that are given and change nothing."""
+    given = [override.partition("=")[0] for override in overrides]
+    return [f"{key} changes nothing: {why}" for key, why in recipe.idle().items() if key in given]
 
 
 def worker_range(text: str) -> tuple[int, int]:

@@ -90,6 +90,12 @@ class Flow(Synthesis):
             )
         return self
 
+    def idle(self) -> Mapping[str, str]:
+        if self.model.conditional or self.model.text:
+            return {}
+        why = "nothing is told, neither by model.conditional nor by model.text"
+        return {"loss.drop": why, "sampler.guidance": why}
+
     @property
     def latent(self) -> int:
         return math.prod(self.shape)

@@ -140,6 +140,14 @@ class GAN(Synthesis):
             )
         return self
 
+    def idle(self) -> Mapping[str, str]:
+        loss, unused = self.loss, {}
+        if not (loss.r1 or loss.r2 or loss.r1_end or loss.r2_end):
+            unused["loss.r1_every"] = "loss.r1 and loss.r2 are 0"
+        if not self.model.text:
+            unused["loss.drop"] = "no text is told; see model.text"
+        return unused
+
     def cautions(self) -> Iterator[str]:
         yield from super().cautions()
         if isinstance(self.model, GrowingModel):

@@ -254,3 +254,16 @@ def test_what_models_can_do_is_known_without_weights(name):
     layer = torch.nn.Linear(4, 4)  # afterwards weights are made as ever
     assert layer.weight.abs().max() > 0
     assert torch.randn(3).device.type == "cpu"
+
+
+def test_keys_that_change_nothing_are_known_with_the_reason():
+    flow, dcgan = recipes.named("flow"), recipes.named("dcgan")
+    assert flow.idle().keys() == {"loss.drop", "sampler.guidance"}
+    assert not flow.override(["model.conditional=true"]).idle()
+    assert dcgan.idle().keys() == {"loss.drop"}
+    assert dcgan.override(["loss.r1=0"]).idle()["loss.r1_every"] == "loss.r1 and loss.r2 are 0"
+    text = ["model.text=true", "data.scenes=captioned"]
+    assert not dcgan.override(text).idle()
+    for name in recipes.RECIPES:
+        keys = flat(recipes.named(name).model_dump())
+        assert recipes.named(name).idle().keys() <= keys.keys(), name

@@ -55,6 +55,13 @@ def test_a_name_stands_for_one_recipe(train, tmp_path: Path):
     assert state(tmp_path / "run") == before
 
 
+def test_a_key_that_changes_nothing_is_told(train):
+    said = "loss.r1_every changes nothing: loss.r1 and loss.r2 are 0"
+    ended = train("loss.r1=0 loss.r1_every=2")
+    assert said in ended.err
+    assert said not in train("loss.r1=0", name="other").err
+
+
 def test_a_finished_run_returns_without_training_or_starting_ray(train, tmp_path: Path):
     first = train()
     again = train("--workers 32 --gpu")  # more than any test machine has
