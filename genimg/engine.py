@@ -87,6 +87,7 @@ class Engine:
         precision: str = "auto",
         *,
         verified: bool = False,
+        overrides: Sequence[str] = (),
     ) -> Self:
         """The engine of a checkpoint folder, every byte of which is verified first.
 
@@ -94,10 +95,12 @@ class Engine:
         precision: float32 or bfloat16; auto takes the latter where the device multiplies it
             natively.
         verified: somebody has read every byte just now, as `Registry.fetch` does.
+        overrides: of its recipe: by what it draws where nothing else is asked (sampler.steps=4)
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         recipe, networks = trained(folder, device, verified=verified)
+        recipe = recipe.override(overrides)
         chosen = resolved(precision, torch.device(device))
         for network in networks.values():
             prepared(network, chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import ray
@@ -22,9 +22,11 @@ RETRIES = 3  # of these, where a process died
 class Drawer:
     """A process with an engine."""
 
-    def __init__(self, model: str, precision: str) -> None:
+    def __init__(self, model: str, precision: str, overrides: Sequence[str]) -> None:
         folder, verified = folder_at(model)
-        self.engine = Engine.load(folder, precision=precision, verified=verified)
+        self.engine = Engine.load(
+            folder, precision=precision, verified=verified, overrides=overrides
+        )
 
     def draw(self, start: int, stop: int) -> tuple[int, Pictures]:
         """(start, images of seeds from there up to `stop`)."""
@@ -32,7 +34,12 @@ class Drawer:
 
 
 def draw(
-    model: str, precision: str, count: int, workers: int, progress: Callable[[int, int], None]
+    model: str,
+    precision: str,
+    count: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+    overrides: Sequence[str] = (),
 ) -> Pictures:
     """The images of seeds 0 to count - 1 by a model.
 
@@ -41,6 +48,7 @@ def draw(
 
     model: an address, see jobs.model.address_of
     progress: told how many are drawn, and of how many
+    overrides: as for Engine.load
     """
     spans = [(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
     images: np.ndarray | None = None
@@ -53,7 +61,7 @@ def draw(
             num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES
         )(Drawer)
         pool = ActorPool([
-            drawer.remote(model, precision) for _ in range(min(workers, len(spans)))
+            drawer.remote(model, precision, overrides) for _ in range(min(workers, len(spans)))
         ])  # fmt: skip
         for start, made in pool.map_unordered(lambda actor, span: actor.draw.remote(*span), spans):
             if images is None:

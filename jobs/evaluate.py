@@ -121,7 +121,8 @@ def evaluate(
     if gan_train and judge is None:
         raise InputError("--gan-train: a classifier as the judge is trained; give --judge too")
     folder, verified = folder_of(model, registry)
-    engine = Engine.load(folder, precision=precision, verified=verified)
+    drawn_by = [each for each in overrides or () if each.startswith("sampler.")]
+    engine = Engine.load(folder, precision=precision, verified=verified, overrides=drawn_by)
     only = {model: engine}
     critic: Judge | None = None
     of_judge: dict[str | None, int] = {}
@@ -173,6 +174,7 @@ def evaluate(
     else:
         metrics = recipe.evaluate(inference, dataset)
     protocol |= {"precision": engine.precision, **recipe.protocol(dataset)}
+    protocol |= {key: value for key, _, value in (each.partition("=") for each in drawn_by)}
     if reader:
         faithful, real, about = judged_by_text(
             engine, reader, recipe, dataset, samples, f"--judge {judge}"
@@ -180,7 +182,7 @@ def evaluate(
         metrics, others = metrics | faithful, {"real": real}
         protocol["judge"] = {"model": judge, **about}
     if yardstick:
-        judged = judge_images(engine, model, yardstick, registry, workers)
+        judged = judge_images(engine, model, yardstick, registry, workers, drawn_by)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
         classes = judged.classes(yardstick)

@@ -81,11 +81,17 @@ class Judged:
 
 
 def judge_images(
-    engine: Engine, name: str, yardstick: Yardstick, registry: str, workers: int | None
+    engine: Engine,
+    name: str,
+    yardstick: Yardstick,
+    registry: str,
+    workers: int | None,
+    overrides: Sequence[str] = (),
 ) -> Judged:
     """Draw a generator's images and have them judged.
 
-    name, registry: by which `workers` find the model, where they draw in place of the engine
+    name, registry, overrides: by which `workers` load the model as the engine was, in place of
+    which they draw
     """
     import torch
 
@@ -107,7 +113,8 @@ def judge_images(
             from jobs.drawn_on_ray import draw
             from jobs.model import address_of
 
-            drawn = draw(address_of(name, registry), engine.precision, count, workers, progress)
+            address = address_of(name, registry)
+            drawn = draw(address, engine.precision, count, workers, progress, overrides)
         else:
             drawn = engine(Sample(n=count, seed=0), progress=progress)
     say(f"{name}: judging {samples:,} images")

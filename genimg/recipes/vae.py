@@ -221,7 +221,9 @@ def conv_vae() -> VAE:
     return VAE(
         recipe="conv-vae",
         data=Data(size=32, channels=3, holdout=2_000),
-        train=Train(images=600_000, batch_size=128, lr=1e-3, decay="cosine", clip_norm=1.0),
+        train=Train(
+            images=600_000, batch_size=128, optimizer="muon", lr=4e-3, decay="cosine", clip_norm=1.0
+        ),
     )
 
 

@@ -68,6 +68,17 @@ def test_evaluate_leaves_a_page(command, home: Path):
     assert [line.split() for line in told] == [" ".join(row).split() for row in rows[2:]]
 
 
+def test_by_how_many_steps_images_are_drawn_may_be_said(command, home: Path):
+    tiny = "data.size=16 data.holdout=16 model.width=8 train.images=64 evaluation.samples=16"
+    printed(command(f"train flow {tiny} --workers 0"))
+    arguments = "evaluate runs/flow --judge judge --samples 40 --data scenes --json"
+    one, four = (
+        json.loads(printed(command(f"{arguments} sampler.steps={steps}"))) for steps in (1, 4)
+    )
+    assert one["judge_fid"] != four["judge_fid"]
+    assert [each["protocol"]["sampler.steps"] for each in (one, four)] == ["1", "4"]
+
+
 def test_compare_gives_what_evaluate_gives_side_by_side(command, home: Path):
     arguments = "--judge judge --samples 40 --data scenes"
     alone = json.loads(printed(command(f"evaluate dcgan {arguments} --json")))
