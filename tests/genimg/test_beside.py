@@ -168,6 +168,14 @@ def test_notes_that_are_wrong_or_incomplete_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=reason):
             open_source(replaced(folder, "captions.jsonl", text))
+    first = json.loads(lines[0])
+    odd = "a\u2028b\x85c"
+    told = json.dumps(first | {"text": odd}, ensure_ascii=False)
+    source = open_source(replaced(folder, "captions.jsonl", "\n".join([told, *lines[1:]])))
+    assert odd in [source.read(number, "text") for number in range(len(source))]
+    half = json.dumps(first | {"text": "\ud83d"})
+    with pytest.raises(InputError, match=r"captions\.jsonl: line 1 is not of the form"):
+        open_source(replaced(folder, "captions.jsonl", "\n".join([half, *lines[1:]])))
     replaced(folder, "captions.jsonl", "\n".join(lines))
     told = json.loads((folder / "annotations.json").read_text())
     for change, reason in (
