@@ -112,7 +112,7 @@ def class_names(read: Read, notes: Iterable[str]) -> tuple[str, ...]:
 
 def text_of(read: Read, note: str) -> str:
     try:
-        return read(note).decode()
+        return read(note).decode("utf-8-sig")  # some editors begin files with a mark
     except BrokenImage as error:
         raise InputError(f"{note}: {error.reason}") from error
     except UnicodeDecodeError as error:

@@ -158,6 +158,18 @@ def replaced(folder: Path, name: str, text: str) -> str:
     return str(folder)
 
 
+def test_a_mark_at_the_beginning_of_notes_is_none_of_them(tmp_path):
+    folder = annotated(tmp_path)
+    (folder / "classes.txt").write_text("background\ndisc\n")
+    before = open_source(str(folder))
+    for name in ("captions.jsonl", "annotations.json", "classes.txt"):
+        replaced(folder, name, "\ufeff" + (folder / name).read_text())
+    after = open_source(str(folder))
+    assert after.classes == before.classes
+    assert "background" in {name for names in after.classes.values() for name in names}
+    assert after.read(0, "text") == before.read(0, "text")
+
+
 def test_notes_that_are_wrong_or_incomplete_are_refused(tmp_path):
     folder = annotated(tmp_path)
     lines = (folder / "captions.jsonl").read_text().splitlines()
