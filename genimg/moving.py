@@ -16,6 +16,7 @@ from genimg.pillow_arrays import as_array
 Format = Literal["webp", "gif"]
 FRAME_MS = 80  # milliseconds that a frame is shown
 LONGEST = 1000  # frames of an animation that is read
+GONE_BY = 20  # frames, at most, that a model goes by
 
 
 def encode(frames: np.ndarray, format: Format = "webp", frame_ms: int = FRAME_MS) -> bytes:
@@ -78,13 +79,13 @@ def decode(
 def load(path: Path) -> np.ndarray:
     """uint8 [N, H, W, 3]: the frames in a file, or of the images in a folder, in their order.
 
-    Raises InputError naming the file.
+    Of a folder, which may hold hours, the last GONE_BY files. Raises InputError naming the file.
     """
     files = [path]
     if path.is_dir():
         inside = (file for file in path.iterdir() if not file.name.startswith("."))
         files = [file for file in inside if file.suffix.lower() in images.READABLE_SUFFIXES]
-        files.sort(key=lambda file: in_order(file.name))
+        files = sorted(files, key=lambda file: in_order(file.name))[-GONE_BY:]
     if not files:
         raise InputError(f"{path}: no images in it; give a folder of frames")
     frames: list[np.ndarray] = []

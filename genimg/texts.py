@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genimg.data.beside import BYTES
+from genimg.data.beside import BYTES, composed
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
 
@@ -34,15 +33,15 @@ def vocabulary_of(texts: Iterable[str]) -> tuple[str, ...]:
     """The words of texts, the most frequent first."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(words_in(text))
+        counts.update(words_in(composed(text)))
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(word for word, _ in ranked[:MOST_WORDS])
 
 
 def refuse_unknown(text: str, vocabulary: Sequence[str], most: int) -> None:
     """InputError for a text that a model cannot read: of other words, of none, or of too many."""
-    told = f"text={text!r}"
-    words, known = words_in(composed(text)), set(vocabulary)
+    told, text = f"text={text!r}", composed(text)
+    words, known = words_in(text), set(vocabulary)
     if not words:
         raise InputError(f"{told}: has no words; say what to draw, or leave it out")
     for word in words:
@@ -52,8 +51,10 @@ def refuse_unknown(text: str, vocabulary: Sequence[str], most: int) -> None:
                 f"{told}: the word {word!r} is not known; the nearest that are:"
                 f" {', '.join(near) or 'none'}"
             )
-    if len(words) > most or len(text.encode()) > BYTES:
+    if len(words) > most:
         raise InputError(f"{told}: has {len(words)} words; at most {most} are read, so say less")
+    if (count := len(text.encode())) > BYTES:
+        raise InputError(f"{told}: has {count} bytes; at most {BYTES} are read, so say less")
 
 
 def examples_of(vocabulary: Sequence[str], count: int) -> list[str]:
@@ -67,10 +68,5 @@ def examples_of(vocabulary: Sequence[str], count: int) -> list[str]:
 
 def tokens_of(texts: Sequence[str]) -> Tensor:
     """int64 [N, BYTES]: as genimg.contracts.Rows has texts."""
-    rows = [COLUMNS["text"].row(composed(text)) for text in texts]
+    rows = [COLUMNS["text"].row(text) for text in texts]
     return torch.from_numpy(np.stack(rows)).long()
-
-
-def composed(text: str) -> str:
-    """In the form of Unicode that is typed."""
-    return unicodedata.normalize("NFC", text)

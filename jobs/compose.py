@@ -122,7 +122,7 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
                     storage.write(f"{of_masks}/{name}", mask)
                 height, width = made.mask.shape
                 listed.append({"id": number, "file_name": name, "width": width, "height": height})
-                annotated += annotations(made, number, len(annotated))
+                annotated += annotations(made, number, len(annotated) + 1)
                 captions.append({"file_name": name, "text": made.caption})
             meter.update(number + 1, {"failed": len(failed)} if failed else {})
     if composer.classes:
@@ -141,7 +141,8 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
 
 
 def annotations(made: "Composed", image: int, first: int) -> list[dict[str, Any]]:
-    """What is seen in an image, in COCO's format; numbered from `first`."""
+    """What is seen in an image, in COCO's format; numbered from `first`, at least 1: to COCO's own
+    program 0 stands for none."""
     told = []
     for number, thing in enumerate(made.things, start=first):
         x0, y0, x1, y1 = thing.box

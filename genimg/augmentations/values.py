@@ -17,7 +17,8 @@ Factor = Annotated[float, Field(ge=0, le=4)]
 
 
 class Values(Strength):
-    """One kind that changes the values of pixels. What is beside the image stays as it is."""
+    """One kind that changes the values of pixels, of all frames alike. What an image should become,
+    and what is told of it, stays as it is."""
 
     @abstractmethod
     def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:

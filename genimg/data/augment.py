@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genimg.augmentations import Augmentation, Geometric, Mixing, partners
+from genimg.augmentations import Augmentation, Geometric, Mixing, Values, partners
 from genimg.contracts import Stored
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _AUGMENT = int.from_bytes(b"augment")
 _TRANSLATE = int.from_bytes(b"shifted")
 _LISTED = int.from_bytes(b"listed")
+LIT_ALIKE = ("image", "other", "frames")
+"""Columns whose values change: what is learnt from, and not what an image should become."""
 
 
 def augment(
@@ -81,8 +83,12 @@ def varied(
             for column, values in stored.items()
         }
     else:
-        values = augmentation.change(images.float(), keys, part)
-        made = {**stored, "image": values.round_().clamp_(0, 255).to(torch.uint8)}
+        made = {
+            column: changed(values, images.shape[1], keys, augmentation, part)
+            if column in LIT_ALIKE
+            else values
+            for column, values in stored.items()
+        }
     if augmentation.probability == 1 and augmentation.constant:
         return made
     befallen = augmentation.befallen(keys) & (part > 0)
@@ -90,6 +96,17 @@ def varied(
         column: torch.where(befallen.view(-1, *[1] * (values.dim() - 1)), made[column], values)
         for column, values in stored.items()
     }
+
+
+def changed(
+    values: Tensor, channels: int, keys: Tensor, augmentation: Values, part: Tensor
+) -> Tensor:
+    """Pictures uint8 [N, T * C, H, W], the T of each alike, for keys int64 [N]."""
+    pictures = values.unflatten(1, (-1, channels)).flatten(0, 1)
+    each = len(pictures) // max(1, len(values))
+    keys, part = keys.repeat_interleave(each), part.repeat_interleave(each)
+    made = augmentation.change(pictures.float(), keys, part)
+    return made.round_().clamp_(0, 255).to(torch.uint8).view(values.shape)
 
 
 def symmetric(stored: Stored, keys: Tensor, kind: Literal["flip", "dihedral"]) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class Number(_Beside):
 class Words(_Beside):
     """A text an image, stored as a string; a row is its tokens: UTF-8 bytes + 1, 0 behind the last.
 
-    A text of more than BYTES bytes is cut behind a whole character.
+    A text of more than BYTES bytes is cut behind a whole character. However its accents are written
+    in files, tokens are those of the form that is typed.
     """
 
     stored = pa.string()
@@ -102,13 +104,18 @@ class Words(_Beside):
         return -1
 
     def row(self, fitted: str) -> np.ndarray:
-        whole = fitted.encode()[:BYTES].decode(errors="ignore").encode()
+        whole = composed(fitted).encode()[:BYTES].decode(errors="ignore").encode()
         row = np.zeros(BYTES, np.uint8)
         row[: len(whole)] = np.frombuffer(whole, np.uint8) + 1  # no byte of UTF-8 is 255
         return row
 
     def shape(self, size: int, channels: int) -> tuple[int, ...]:
         return (BYTES,)
+
+
+def composed(text: str) -> str:
+    """In the form of Unicode that is typed."""
+    return unicodedata.normalize("NFC", text)
 
 
 class Boxes:

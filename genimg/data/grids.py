@@ -17,7 +17,7 @@ from genimg.contracts import UNKNOWN
 from genimg.data.fitting import Place, laid
 from genimg.images import BrokenImage, Channels
 
-FRAMES = 20  # of a clip: Moving-MNIST gives ten, and ten follow
+FRAMES = moving.GONE_BY  # of a clip: Moving-MNIST gives ten, and ten follow
 Encode = Callable[[np.ndarray], bytes]  # how shards are to hold pictures
 
 

@@ -44,12 +44,14 @@ def captions(read: Read, notes: Iterable[str], names: Sequence[str]) -> list[str
     texts: dict[int, str] = {}
     files = caption_files(notes)
     for note in files:
-        for number, line in enumerate(text_of(read, note).splitlines(), 1):
+        # a text may have other characters in it that Python takes for ends of lines
+        for number, line in enumerate(text_of(read, note).split("\n"), 1):
             if not line.strip():
                 continue
             try:
                 told = json.loads(line)
                 name, text = str(told["file_name"]), str(told["text"])
+                text.encode()  # half of a pair of surrogates is no character
             except (ValueError, KeyError, TypeError):
                 raise InputError(
                     f'{note}: line {number} is not of the form {{"file_name": "1.png",'
@@ -110,7 +112,7 @@ def class_names(read: Read, notes: Iterable[str]) -> tuple[str, ...]:
 
 def text_of(read: Read, note: str) -> str:
     try:
-        return read(note).decode()
+        return read(note).decode("utf-8-sig")  # some editors begin files with a mark
     except BrokenImage as error:
         raise InputError(f"{note}: {error.reason}") from error
     except UnicodeDecodeError as error:

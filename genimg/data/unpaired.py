@@ -14,7 +14,7 @@ from genimg.data.choice import balanced_choice
 from genimg.data.listing import SPLITS
 from genimg.data.memory import Images, shuffled
 from genimg.errors import InputError
-from genimg.rng import fold
+from genimg.rng import fold, seed_from
 
 KINDS = ("image", "label")  # what is asked of a set that is to be divided into two kinds
 
@@ -25,7 +25,9 @@ class Unpaired:
     """A Dataset (see genimg.contracts) that has beside each image one of the other kind.
 
     `image` is of the first of two classes, `other` of the second. Which images come together says
-    nothing. In an epoch each comes at least once, those of the smaller class more often.
+    nothing, and changes from epoch to epoch. In one each comes at least once, those of the smaller
+    class more often. Index i + n * len(self) is i with the image of the other kind that is n
+    further on.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "other")
@@ -56,10 +58,19 @@ class Unpaired:
         return self._images.device
 
     def locate(self, positions: np.ndarray, seed: int, batch_size: int) -> np.ndarray:
-        return shuffled(positions, len(self), seed)
+        found = shuffled(positions, len(self), seed)
+        epochs = positions // len(self)
+        for epoch in np.unique(epochs):
+            further = seed_from(seed, _OTHER, int(epoch)) % len(self._kinds[1])
+            found[epochs == epoch] += further * len(self)
+        return found
 
     def fetch(self, indices: np.ndarray, keys: torch.Tensor) -> Stored:
-        rows = np.concatenate([kind[indices % len(kind)] for kind in self._kinds])
+        further, indices = np.divmod(indices, len(self))
+        first, second = self._kinds
+        rows = np.concatenate([
+            first[indices % len(first)], second[(indices + further) % len(second)]
+        ])  # fmt: skip
         both = self._images.fetch(rows, torch.cat([keys, fold(keys, _OTHER)]))["image"]
         return dict(zip(self.columns, both.chunk(2), strict=True))
 

@@ -14,6 +14,7 @@ from genimg.models.ladder import bounded
 from genimg.models.rows import Linear, in_blocks
 
 LEAST = 1e-6  # of sums that are divided by
+MOST = 1e4  # of scores, either way
 
 
 class LSTM(nn.Module):
@@ -92,7 +93,9 @@ class Alignment(nn.Module):
     def forward(self, words: Tensor, keys: Tensor, h: Tensor) -> Tensor:
         beside = (keys + self.of_state(h).float()[:, None]).tanh()
         scores = self.to_score(beside.flatten(0, 1)).float().unflatten(0, (-1, words.shape[1]))
-        weights = (scores - scores.amax(dim=1, keepdim=True)).exp() * words[..., -1:]
+        there = words[..., -1:]
+        highest = scores.masked_fill(there == 0, -MOST).amax(dim=1, keepdim=True)
+        weights = (scores - highest).clamp_max(0).exp() * there
         weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(LEAST)
         return (weights * words[..., :-1]).sum(dim=1)
 

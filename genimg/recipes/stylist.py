@@ -84,7 +84,7 @@ class AdaIN(Recipe):
                 f"train.batch_size={self.train.batch_size}: of each two images one has the style of"
                 " the other; give a multiple of 2"
             )
-        if self.data.holdout < self.together:
+        if self.styles == "same" and self.data.holdout < 2:
             raise ValueError(
                 f"data.holdout={self.data.holdout}: images are judged with one another's style;"
                 " hold out 2 or more"
@@ -97,7 +97,7 @@ class AdaIN(Recipe):
 
     @property
     def together(self) -> int:
-        return 2 if self.styles == "same" else 1
+        return 2 if self.styles == "same" else super().together
 
     def sides(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """(contents, styles), [N, C, H, W] each: of two neighbours each is the other's style."""

@@ -92,7 +92,7 @@ class CycleGAN(Translator):
 
     @property
     def together(self) -> int:
-        return 2 if self.paired else 1
+        return 2 if self.paired else super().together
 
     def apart(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """As `sides`, but that no image comes as both: of two neighbours each is of one kind."""

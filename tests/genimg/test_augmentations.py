@@ -174,6 +174,16 @@ def test_light_is_drawn_between_its_ends_and_clipped():
     assert (values == 255).float().mean() == pytest.approx((1.5 - 1.275) / 1, abs=0.05)
 
 
+@pytest.mark.parametrize("augmentation", [Light(brightness=(0.3, 0.6)), Cutout()])
+def test_all_frames_of_a_clip_are_lit_and_hidden_as_its_image_is(augmentation):
+    images = PHOTO.expand(len(KEYS), -1, -1, -1)
+    stored = {"image": images, "frames": images.repeat(1, FRAMES, 1, 1), "target": images}
+    made = varied(stored, KEYS, augmentation)
+    assert (made["image"] != images).any()
+    assert torch.equal(made["frames"], made["image"].repeat(1, FRAMES, 1, 1))
+    assert torch.equal(made["target"], images)
+
+
 def test_a_square_of_its_side_is_hidden_anywhere():
     keys = fold(2, torch.arange(4000))
     made = Cutout(side=0.5).change(torch.zeros(4000, 1, 16, 16), keys, whole(keys))[:, 0] == 127.5

@@ -158,6 +158,18 @@ def replaced(folder: Path, name: str, text: str) -> str:
     return str(folder)
 
 
+def test_a_mark_at_the_beginning_of_notes_is_none_of_them(tmp_path):
+    folder = annotated(tmp_path)
+    (folder / "classes.txt").write_text("background\ndisc\n")
+    before = open_source(str(folder))
+    for name in ("captions.jsonl", "annotations.json", "classes.txt"):
+        replaced(folder, name, "\ufeff" + (folder / name).read_text())
+    after = open_source(str(folder))
+    assert after.classes == before.classes
+    assert "background" in {name for names in after.classes.values() for name in names}
+    assert after.read(0, "text") == before.read(0, "text")
+
+
 def test_notes_that_are_wrong_or_incomplete_are_refused(tmp_path):
     folder = annotated(tmp_path)
     lines = (folder / "captions.jsonl").read_text().splitlines()
@@ -168,6 +180,14 @@ def test_notes_that_are_wrong_or_incomplete_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=reason):
             open_source(replaced(folder, "captions.jsonl", text))
+    first = json.loads(lines[0])
+    odd = "a\u2028b\x85c"
+    told = json.dumps(first | {"text": odd}, ensure_ascii=False)
+    source = open_source(replaced(folder, "captions.jsonl", "\n".join([told, *lines[1:]])))
+    assert odd in [source.read(number, "text") for number in range(len(source))]
+    half = json.dumps(first | {"text": "\ud83d"})
+    with pytest.raises(InputError, match=r"captions\.jsonl: line 1 is not of the form"):
+        open_source(replaced(folder, "captions.jsonl", "\n".join([half, *lines[1:]])))
     replaced(folder, "captions.jsonl", "\n".join(lines))
     told = json.loads((folder / "annotations.json").read_text())
     for change, reason in (

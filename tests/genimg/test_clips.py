@@ -137,6 +137,14 @@ def test_frames_of_a_file_or_a_folder_come_in_their_order(tmp_path):
         moving.load(tmp_path / "empty")
 
 
+def test_of_a_long_folder_only_the_last_frames_are_read(tmp_path):
+    frames = clip(0, FRAMES)
+    for number, frame in enumerate(frames, start=980):
+        images.save(frame, tmp_path / f"{number}.png")
+    (tmp_path / "979.png").write_bytes(b"never opened")
+    assert np.array_equal(moving.load(tmp_path), frames)
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("format", ["gif", "webp"])
 def test_damaged_animations_are_refused_and_never_crash(format):

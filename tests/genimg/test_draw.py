@@ -67,6 +67,19 @@ def test_words_are_attended_to_by_shares_and_none_where_there_are_none():
     assert not made[2].any()
 
 
+def test_places_without_a_word_take_nothing_from_those_that_have_one():
+    alignment = Alignment(4, 6)
+    with torch.no_grad():
+        alignment.of_words.weight.fill_(-2)
+        alignment.of_words.bias.fill_(3)
+        alignment.to_score.weight.fill_(9)
+    words = torch.zeros(1, 5, 5)
+    words[0, 0] = 4  # scores far below what nothing scores
+    words[0, 0, -1] = 1
+    made = alignment(words, alignment.keys(words), torch.zeros(1, 6))
+    torch.testing.assert_close(made[0], words[0, 0, :-1])
+
+
 def test_latents_of_an_image_are_decoded_to_what_is_drawn_of_its_posterior():
     network = DrawVAE(4, 16, 3, 4, 12, 3, 3, told=5)
     for parameter in network.parameters():

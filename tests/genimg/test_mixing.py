@@ -295,6 +295,14 @@ def test_packs_and_pairs_stay_together():
     assert recipe.override(["data.augmentations=[]"]).together == 3
 
 
+@pytest.mark.parametrize("override", ["cyclegan task=folders", "adain styles=folders"])
+def test_pairs_of_two_folders_stay_together_too(override):
+    name, folders = override.split()
+    recipe = recipes.named(name).override([folders, "data.augmentations=[{kind: mixup}]"])
+    assert recipe.together == 2
+    assert recipe.override(["data.augmentations=[]"]).together == 1
+
+
 def test_what_is_given_stays_as_it_is():
     stored = scenes_by_object(8)
     before = {column: values.clone() for column, values in stored.items()}

@@ -52,6 +52,10 @@ def test_a_vocabulary_is_of_all_words_the_most_frequent_first():
     assert vocabulary_of(["a red disc", "A blue star, a disc"]) == (
         "a", "disc", "blue", "red", "star",
     )  # fmt: skip
+    spelt = unicodedata.normalize("NFD", "café")
+    assert vocabulary_of([spelt]) == ("café",)  # as one who types it asks for it
+    assert torch.equal(tokens_of([spelt]), tokens_of(["café"]))
+    refuse_unknown(spelt, vocabulary_of([spelt]), MOST)
     assert vocabulary_of(f"w{number}" for number in range(6000))[-1] == "w5498"
 
 
@@ -61,7 +65,7 @@ def test_a_vocabulary_is_of_all_words_the_most_frequent_first():
         ("a rad disc", "'rad' is not known; the nearest that are: red, a"),
         (" ,!", "has no words"),
         ("a red disc left of a star", "has 7 words; at most 6"),
-        ("a " + "," * 300, "has 1 words"),
+        ("a " + "," * 300, "has 302 bytes; at most 256"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text, said):

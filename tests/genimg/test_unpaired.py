@@ -51,11 +51,23 @@ def test_each_image_comes_with_one_of_the_other_kind_all_of_them_in_an_epoch():
     assert sorted(set(first)) == list(range(5))
     assert sorted(second) == list(range(100, 112))
     order = data.locate(np.arange(24), 3, 4)
-    assert sorted(order[:12].tolist()) == sorted(order[12:].tolist()) == list(range(12))
+    for epoch in (order[:12], order[12:]):
+        assert sorted((epoch % 12).tolist()) == list(range(12))
+        both = seen(data, epoch)
+        assert [sorted(set(each)) for each in both] == [list(range(5)), list(range(100, 112))]
     whole = data.whole(7)
     assert (whole["image"][0, 0, 0], whole["other"][0, 0, 0]) == (first[7], second[7])
     assert sorted(data.choose(4).tolist()) == data.choose(4).tolist()
     assert data.fingerprint != Unpaired(levels(5, 11)).fingerprint
+
+
+def test_other_ones_come_together_in_other_epochs_whoever_asks():
+    data = Unpaired(levels(7, 12))
+    positions = np.arange(12 * 40)
+    order = data.locate(positions, 3, 4)
+    pairs = set(zip(*seen(data, order), strict=True))
+    assert len(pairs) == 7 * 12  # all there are, and without a shift 12
+    assert (data.locate(positions[25:31], 3, 4) == order[25:31]).all()
 
 
 def test_images_that_are_held_out_are_of_both_kinds_and_on_no_other_side():

@@ -27,6 +27,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_is_data_whose_labels_are_right(command):
     assert printed(command("compose scene.json -n 12 -o made --seed 3")) == "made: 12 images\n"
+    told = json.loads(Path("made/annotations.json").read_text())["annotations"]
+    assert [each["id"] for each in told] == [*range(1, len(told) + 1)]  # 0 is none to COCO's judge
     source = open_source("made")
     assert set(source.columns) == {"image", "mask", "boxes", "text"}
     assert source.classes["boxes"] == ("ball", "can")
