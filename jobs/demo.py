@@ -41,9 +41,10 @@ def demo(
 ) -> None:
     """Search, train, register, promote and serve a generator and a denoiser.
 
-    On procedural scenes, so nothing needs to be downloaded; a photograph is mended, and digits are
-    drawn, by the models that come with genimg. Leaves sample grids, before/after pictures, the
-    picture of the search and report.html in the output folder.
+    On procedural scenes, so nothing needs to be downloaded; a photograph is mended, digits and
+    what texts say are drawn, and clips gone on with, by the models that come with genimg. Leaves
+    sample grids, before/after pictures, the picture of the search and report.html in the output
+    folder.
 
     Example: genimg demo -o runs/demo --workers 2
     """
@@ -56,13 +57,13 @@ def demo(
         run_trainings(output, workers)
 
     from jobs import pages
-    from jobs.demos.digits import digits_section
+    from jobs.demos.drawn import drawn_sections
     from jobs.demos.photograph import photograph_section
     from jobs.demos.service import service_section
 
     sections = [
         photograph_section(output),
-        digits_section(output),
+        *drawn_sections(output),
         search_section(output),
         generator_section(output),
         denoiser_section(output),

@@ -60,10 +60,10 @@ class Section:
             lines.append(f"<tr><th>{escape(name)}</th>{told}</tr>")
         self.body.append(f"<table>{''.join(lines)}</table>")
 
-    def picture(self, png: bytes, caption: str) -> None:
-        data = base64.b64encode(png).decode()
+    def picture(self, image: bytes, caption: str, kind: str = "png") -> None:
+        data = base64.b64encode(image).decode()
         self.body.append(
-            f'<figure><img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
+            f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(caption)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 

@@ -14,6 +14,8 @@ from cluster.registry import Registry
 from cluster.versions import Unknown
 from genimg import bundled, checkpoint
 from genimg.compact import CARD, compact
+from genimg.data.grids import FRAMES
+from genimg.data.scenes import Scenes
 from genimg.degradations.holes import Holes
 from genimg.degradations.jpeg import real
 from genimg.degradations.noise import Noise
@@ -22,6 +24,7 @@ from genimg.engine import Engine, trained
 from genimg.errors import InputError
 from genimg.metrics.fidelity import psnr
 from genimg.models.upscaling import fold
+from genimg.moving import decode, encode
 from genimg.pixels import to_bytes_range
 from jobs.cli import app
 from jobs.model import address_of, folder_of
@@ -29,7 +32,8 @@ from jobs.runs.addressed import folder_at
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
-RESTORERS = [name for name in bundled.names() if name != "digits"]
+DRAW = {"digits", "painter", "mover"}
+RESTORERS = [name for name in bundled.names() if name not in DRAW]
 
 
 def photograph() -> torch.Tensor:
@@ -106,6 +110,39 @@ def test_one_command_draws_the_digit_that_is_asked_for(tmp_path, monkeypatch):
     assert wide["1"] < 0.8 * min(wide["7"], wide["8"])
     done = CliRunner().invoke(app, ["sample", "digits", "--label", "seven", "-o", "x.png"])
     assert isinstance(done.exception, InputError)
+
+
+def test_one_command_draws_what_a_text_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for channel, colour in enumerate(("red", "green", "blue")):
+        line = ["sample", "painter", "--text", f"a {colour} star", "-n", "8", "--seed", "0"]
+        done = CliRunner().invoke(app, [*line, "-o", colour], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        for each in Path(colour).glob("*.png"):
+            pixels = np.array(Image.open(each)).astype(int).reshape(-1, 3)
+            strong = pixels[np.ptp(pixels, axis=1) > 100]
+            assert len(strong) > 20
+            assert strong.mean(axis=0).argmax() == channel, each
+
+
+def test_one_command_goes_on_with_a_clip(tmp_path, monkeypatch):
+    """Nearer to what follows than the last frame that it has been given is."""
+    monkeypatch.chdir(tmp_path)
+    planes = Scenes(32, 3, ("frames",), seed=5).fetch(np.arange(8), torch.arange(8))["frames"]
+    clips = planes.view(8, FRAMES, 3, 32, 32).permute(0, 1, 3, 4, 2).contiguous().numpy()
+    errors = []
+    for frames in clips:
+        Path("clip.webp").write_bytes(encode(frames[:10]))
+        line = ["animate", "clip.webp", "--frames", "10", "-m", "mover", "-o", "longer.webp"]
+        done = CliRunner().invoke(app, line, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        made = np.stack(decode(Path("longer.webp").read_bytes(), 3))
+        assert len(made) == 20
+        assert (made[:10] == frames[:10]).all()
+        true = frames[10:].astype(float)
+        errors.append([np.square(other - true).mean() for other in (made[10:], frames[9])])
+    made, last = np.mean(errors, axis=0)
+    assert made < 0.5 * last
 
 
 def test_what_is_gray_is_denoised_by_the_model_for_that(tmp_path, monkeypatch):
