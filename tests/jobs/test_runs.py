@@ -178,5 +178,5 @@ def test_how_often_classes_are_drawn_may_change_with_the_data_and_not_else(tmp_p
     folder.refuse_other(now, changed_data=True)
     folder.start(now, changed_data=True)
     assert recipes.from_json((tmp_path / "run/recipe.json").read_text()) == now
-    with pytest.raises(InputError, match=r"started with train.lr=0.001, now train.lr=0.5; give"):
+    with pytest.raises(InputError, match=r"started with train.lr=0.004, now train.lr=0.5; give"):
         folder.start(now.override(["train.lr=0.5"]), changed_data=True)
