@@ -232,8 +232,8 @@ def test_jobs_of_models_that_are_served_elsewhere_are_left_to_others(tmp_path):
         ours = new(store, 2)
         async with working(runner_of(store, backend)):
             await until(lambda: store.load(ours.id).over)
+            await until(lambda: store.open() == ([other.id], []))
         assert store.load(other.id).state == "queued"
-        assert store.open() == ([other.id], [])
         assert backend.begun.keys() == {2}
 
     asyncio.run(scenario())
