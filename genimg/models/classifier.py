@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.group_norm import GroupNorm
 from genimg.models.rows import Conv2d, Linear
 
 STAGES = 3
@@ -77,6 +78,6 @@ class Plain(Classifier):
 def block(before: int, after: int) -> list[nn.Module]:
     return [
         Conv2d(before, after, 3, padding=1, bias=False),
-        nn.GroupNorm(min(8, after), after),
+        GroupNorm(min(8, after), after),
         nn.ReLU(inplace=True),
     ]

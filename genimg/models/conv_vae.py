@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from genimg.models.group_norm import GroupNorm
 from genimg.models.one_level import OneLevelVAE
 from genimg.models.rows import Conv2d, Linear
 
@@ -49,4 +50,4 @@ class ConvVAE(OneLevelVAE):
 
 
 def activate(width: int) -> list[nn.Module]:
-    return [nn.GroupNorm(min(8, width), width), nn.SiLU()]
+    return [GroupNorm(min(8, width), width), nn.SiLU()]

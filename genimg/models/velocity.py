@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genimg.models.group_norm import GroupNorm
 from genimg.models.rows import Conv2d, Linear
 
 GROUPS = 8  # of channels, in group normalisation
@@ -155,8 +156,8 @@ def heads_of(channels: int) -> int:
     return max(heads for heads in range(1, most + 1) if channels % heads == 0)
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, channels)
+def norm(channels: int) -> GroupNorm:
+    return GroupNorm(GROUPS, channels)
 
 
 def zero(layer: Conv2d) -> Conv2d:
