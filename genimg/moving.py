@@ -98,7 +98,7 @@ def load(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
             if len(files) > 1 and math.prod(images.size(data, max_pixels)) > left:
                 raise TooLarge(
                     f"with the frames before it has more than {max_pixels:,} pixels; shrink them,"
-                    f" or leave fewer than {GONE_BY} in the folder"
+                    " or leave fewer in the folder"
                 )
             frames += decode(data, 3, max_pixels=max(left, 1))
         if frames[-1].shape != frames[0].shape:
