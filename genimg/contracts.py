@@ -59,9 +59,11 @@ class Ability:
     scale: pixels out for a pixel in
     held: bytes in memory at once for each pixel of a tile, about; 0: untold, and tiles are small
     classes: names of what `scores` are of, or that may be asked for by `classes`
+    masked: it takes masks in the colours of genimg.masks, of so many classes; 0: any image
     shares: how likely each of these is where none is asked for; empty: all alike
     vocabulary: words of texts that may be asked for, of which `words` are read at most
     grammar: of the texts that it has learnt from, where they have one
+    read: what a text of it says; None for any other
     directions: what latents are moved by, float32 [D], for each step in a direction of a name
     layers: that take a style of their own, two at each resolution from 4 pixels on; 0: none do
     steps: of the way from latents to images, unless asked for; 1 where there are none
@@ -82,10 +84,12 @@ class Ability:
     scale: int = 1
     held: int = 0
     classes: tuple[str, ...] = ()
+    masked: int = 0
     shares: tuple[float, ...] = ()
     vocabulary: tuple[str, ...] = ()
     words: int = 0
     grammar: str = ""
+    read: Callable[[str], object] | None = None
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     layers: int = 0
     steps: int = 1

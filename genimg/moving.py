@@ -1,6 +1,7 @@
 """Images that follow one another, in one file, or in a folder."""
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -76,10 +77,11 @@ def decode(
     return frames
 
 
-def load(path: Path) -> np.ndarray:
+def load(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     """uint8 [N, H, W, 3]: the frames in a file, or of the images in a folder, in their order.
 
-    Of a folder, which may hold hours, the last GONE_BY files. Raises InputError naming the file.
+    Of a folder, which may hold hours, the last GONE_BY files. Raises InputError naming the file,
+    also for more than `max_pixels` of all frames together, by their headers.
     """
     files = [path]
     if path.is_dir():
@@ -90,8 +92,15 @@ def load(path: Path) -> np.ndarray:
         raise InputError(f"{path}: no images in it; give a folder of frames")
     frames: list[np.ndarray] = []
     for file in files:
+        left = max_pixels - sum(frame[..., 0].size for frame in frames)
         with images.reading(file):
-            frames += decode(file.read_bytes(), 3)
+            data = file.read_bytes()
+            if len(files) > 1 and math.prod(images.size(data, max_pixels)) > left:
+                raise TooLarge(
+                    f"with the frames before it has more than {max_pixels:,} pixels; shrink them,"
+                    " or leave fewer in the folder"
+                )
+            frames += decode(data, 3, max_pixels=max(left, 1))
         if frames[-1].shape != frames[0].shape:
             raise InputError(f"{file}: its size is not that of the frames before it")
     return np.stack(frames)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genimg.contracts import Ability
 from genimg.data.beside import BYTES, composed
 from genimg.data.columns import COLUMNS
 from genimg.errors import InputError
@@ -55,6 +56,17 @@ def refuse_unknown(text: str, vocabulary: Sequence[str], most: int) -> None:
         raise InputError(f"{told}: has {len(words)} words; at most {most} are read, so say less")
     if (count := len(text.encode())) > BYTES:
         raise InputError(f"{told}: has {count} bytes; at most {BYTES} are read, so say less")
+
+
+def off_grammar(text: str, ability: Ability) -> str:
+    """What a person should know whose text has none but known words, and is of no other kind that
+    a model has learnt; empty where it is, or where that is not known."""
+    if ability.read is None or ability.read(" ".join(words_in(composed(text)))) is not None:
+        return ""
+    return (
+        f"text={text!r}: all its words are known, but no such texts were learnt, so anything may be"
+        f" drawn; they are\n{ability.grammar}"
+    )
 
 
 def examples_of(vocabulary: Sequence[str], count: int) -> list[str]:

@@ -221,7 +221,10 @@ def perform(
     recipe = wanted.recipe()
     if operation is Tiling:
         valid = made_for(recipe).validated(given)
-    work.run(wanted, valid, recipe.allow(valid, wanted.abilities(recipe)))
+    ability = recipe.allow(valid, wanted.abilities(recipe))
+    for caution in valid.cautions(ability):
+        say(caution)
+    work.run(wanted, valid, ability)
 
 
 def refuse_local(workers: int | None, precision: str, registry: str) -> None:

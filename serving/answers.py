@@ -191,4 +191,5 @@ def as_json(answer: Answer, response_format: str = "b64_json") -> Response:
         "size": answer.size,
         "output_format": answer.format,
     }
+    content |= {"notes": answer.notes} if answer.notes else {}
     return JSONResponse(content, headers=headers_of(answer))

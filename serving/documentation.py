@@ -111,7 +111,8 @@ def answer(streams: bool = False) -> dict[int | str, dict[str, Any]]:
     """An answer in OpenAI's JSON; or in its events, where it streams."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     content |= {"text/event-stream": {"schema": {"type": "string"}}} if streams else {}
-    description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`."
+    description = "`data[].b64_json` or `data[].url`, `data[].seed`; of a class `data[].label`;"
+    description += " `notes`: what should be known of what was asked for."
     told = {"content": content, "description": description, "headers": _headers()}
     return {200: told, **accepted()}
 

@@ -170,6 +170,7 @@ class Host:
             values=made.values,
             labels=made.labels,
             psnr=made.psnr,
+            notes=tuple(request.operation.cautions(engine.abilities[request.operation.name])),
             pixels=made.pixels,
         )
 

@@ -94,7 +94,8 @@ def warm_up(engine: Engine, max_batch: int) -> None:
             }
             quickly = {"quality": 50, "starts": 1, "iterations": 1}
             told = {key: value for key, value in quickly.items() if key in ability.conditions}
-            made = engine(operation.validated(told), image=noise, **beside)
+            given = noise[..., :1] % ability.masked if ability.masked else noise
+            made = engine(operation.validated(told), image=given, **beside)
             sides = tuple(ability.scale * side for side in noise.shape[:2])
             if operation.gives is Kind.PICTURE and made.images.shape[1:3] != sides:
                 raise InputError(f"the result of {name} has not the shape of the given image")

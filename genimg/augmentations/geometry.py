@@ -19,6 +19,12 @@ from genimg.rng import fold, normal, uniform
 
 Zoom = Annotated[float, Field(gt=0, le=4)]
 
+# Of two objects that texts tell of the first lies at most 26 degrees off the way that is said, and
+# up to 45 that is true
+_ASIDE, _TAKEN = math.radians(26), math.radians(45)
+WHERE = "what is left of something, or above it, elsewhere"
+KEPT = 0.2  # share of the side by which images may be shifted before an object may be lost
+NEAR, FAR = 1.4, 0.7  # zooms likewise: to be lost, and to be seen again behind the border
 _SETTLED = 8  # rounds in which a point of an elastic image is sought
 
 
@@ -67,6 +73,14 @@ class Affine(Geometric):
     translate: float = Field(0.0, ge=0, le=1)
     """share of the side, at most, each way"""
 
+    def belies(self, size: int) -> str:
+        leaning = math.atan(math.tan(_ASIDE) + math.tan(math.radians(self.shear)))
+        if leaning + math.radians(self.rotate) >= _TAKEN:
+            return f"rotate={self.rotate:g} and shear={self.shear:g} turn {WHERE}"
+        if self.translate > KEPT or self.zoom[1] > NEAR:
+            return f"translate={self.translate:g} and zoom={[*self.zoom]} move objects out of sight"
+        return f"zoom={[*self.zoom]} shows objects twice" if self.zoom[0] < FAR else ""
+
     def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         angle = (draw(keys, "rotate", -self.rotate, self.rotate) * part).deg2rad_()
         lean = (draw(keys, "shear", -self.shear, self.shear) * part).deg2rad_().tan_()
@@ -97,6 +111,10 @@ class Perspective(Geometric):
     corners: float = Field(0.1, ge=0, lt=0.25)
     """share of the side by which corners move, at most, each way"""
 
+    def belies(self, size: int) -> str:
+        turned = _ASIDE + math.atan(2 * self.corners)  # where all move to the same side
+        return f"corners={self.corners:g} turn {WHERE}" if turned >= _TAKEN else ""
+
     def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         moves = (uniform(fold(keys, word("corners")), (4, 2)) * 2 - 1) * self.corners
         moves = moves * part[:, None, None]
@@ -122,6 +140,10 @@ class Elastic(Geometric):
     """standard deviation of how far the grid's points move each way, pixels"""
     spacing: float = Field(8.0, ge=2)
     """between the points of the grid, pixels"""
+
+    def belies(self, size: int) -> str:
+        moves = self.strength * 32 > size  # of 14 pixels between two objects, at 32
+        return f"strength={self.strength:g} moves {WHERE}" if moves else ""
 
     def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         points = max(2, math.ceil(size / self.spacing) + 1)

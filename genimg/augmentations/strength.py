@@ -20,6 +20,11 @@ class Strength(Chance):
     end: float = Field(1.0, ge=0, le=1)
     """likewise where train.burn_in ends; it goes there from `begin` along a straight line"""
 
+    def belies(self, size: int) -> str:
+        """What becomes untrue of images of `size` pixels, of which texts say what is where and how
+        many; empty: nothing."""
+        return ""
+
     def part(self, done: Tensor) -> Tensor:
         """float32 [N] in [0, 1], of its strength, where `done` of what changes lies behind."""
         return self.begin + (self.end - self.begin) * done

@@ -12,6 +12,7 @@ from genimg.ranges import Range, draw, word
 from genimg.rng import fold, uniform
 
 GRAY = 127.5  # in the middle of what bytes hold
+PALE = 0.3  # factor on saturation below which colours are no longer told from one another
 
 Factor = Annotated[float, Field(ge=0, le=4)]
 
@@ -40,6 +41,10 @@ class Light(Values):
     saturation: Range[Factor] = (0.8, 1.2)
     """factor on the distance from a pixel's own gray, of colour images"""
 
+    def belies(self, size: int) -> str:
+        gray = self.saturation[0] < PALE
+        return f"saturation={[*self.saturation]} makes what has a colour gray" if gray else ""
+
     def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:
         one = torch.ones_like(part)
         brightness, contrast, saturation = (
@@ -61,6 +66,9 @@ class Cutout(Values):
     """a square hidden"""
     side: float = Field(0.25, gt=0, le=1)
     """of the square, as a share of the image's"""
+
+    def belies(self, size: int) -> str:
+        return "it hides objects"
 
     def change(self, images: Tensor, keys: Tensor, part: Tensor) -> Tensor:
         centres = uniform(fold(keys, word("cutout")), (2, 1))

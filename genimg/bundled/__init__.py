@@ -11,7 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_NAMED = ("denoise", "deblock", "inpaint", "restore")  # as what they do
+_MODELS = {each: each for each in ("denoise", "deblock", "inpaint", "restore")} | {
+    "animate": "mover"
+}
 
 
 def names() -> list[str]:
@@ -23,4 +25,4 @@ def model_for(operation: str, scale: int | None = None) -> str | None:
     """The model that does an operation where none is named; None where there is none."""
     if operation == "upscale":
         return f"upscale-x{scale or 2}" if scale in (None, 2, 4) else None
-    return operation if operation in _NAMED else None
+    return _MODELS.get(operation)

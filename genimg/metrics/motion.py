@@ -8,6 +8,7 @@ from torch import Tensor
 
 BLOCK = 9  # pixels across, of the surroundings by which a pixel is found again
 STILL = 1e-3  # squared error, a pixel of the way: a place further off must fit better by so much
+FINE = 64  # pixels of a side that are looked for, at least; of larger frames not every one
 _FARTHEST = 16  # a frame's side by this is how far a pixel may go from frame to frame, at least 2
 
 
@@ -34,23 +35,39 @@ def constant_velocity(frames: Tensor, count: int) -> Tensor:
 
 def displacements(before: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """int64 [N, H, W] twice: by how many pixels, down and to the right, each pixel of `last` has
-    come since `before`, both [N, C, H, W]."""
+    come since `before`, both [N, C, H, W].
+
+    How far pixels go grows with the frame: all pixels at all places would take sixteenfold the time
+    at twice the side. So of larger frames than FINE every second pixel is looked for, or every
+    third, by blocks of such; those between go with it.
+    """
     height, width = last.shape[-2:]
     reach = max(2, -(-min(height, width) // _FARTHEST) + 1)
+    step = -(-min(height, width) // FINE)
     padded = F.pad(before, (reach,) * 4, mode="replicate")
     places = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
     places.sort(key=lambda place: place[0] ** 2 + place[1] ** 2)  # of equal ones the nearest
-    best = torch.full_like(last[:, 0], float("inf"))
+    sought = last[..., ::step, ::step]
+    best = torch.full_like(sought[:, 0], float("inf"))
     down = right = torch.zeros_like(best, dtype=torch.int64)
     for y, x in places:
-        moved = padded[..., reach - y : reach - y + height, reach - x : reach - x + width]
-        error = (moved - last).square().mean(dim=1, keepdim=True)
-        cost = F.avg_pool2d(error, BLOCK, 1, BLOCK // 2, count_include_pad=False)[:, 0]
-        cost = cost + STILL * (y * y + x * x) ** 0.5
+        top, left = reach - y, reach - x
+        moved = padded[..., top : top + height : step, left : left + width : step]
+        error = (moved - sought).square().mean(dim=1, keepdim=True)
+        cost = around(error) + STILL * (y * y + x * x) ** 0.5
         better = cost < best
         best = torch.where(better, cost, best)
         down, right = torch.where(better, y, down), torch.where(better, x, right)
-    return down, right
+    down, right = (each.repeat_interleave(step, 1) for each in (down, right))
+    down, right = (each.repeat_interleave(step, 2) for each in (down, right))
+    return down[:, :height, :width], right[:, :height, :width]
+
+
+def around(errors: Tensor) -> Tensor:
+    """[N, H, W]: means of [N, 1, H, W] over BLOCK x BLOCK pixels, across and then down."""
+    half = BLOCK // 2
+    rows = F.avg_pool2d(errors, (1, BLOCK), 1, (0, half), count_include_pad=False)
+    return F.avg_pool2d(rows, (BLOCK, 1), 1, (half, 0), count_include_pad=False)[:, 0]
 
 
 def splatted(last: Tensor, still: Tensor, moves: Tensor, down: Tensor, right: Tensor) -> Tensor:

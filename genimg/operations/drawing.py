@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -76,7 +76,17 @@ class Conditioned(Operation):
     def suits(self, ability: Ability) -> None:
         self.manner(ability)
 
+    def cautions(self, ability: Ability) -> Iterator[str]:
+        from genimg.texts import off_grammar
+
+        if self.text and (caution := off_grammar(self.text, ability)):
+            yield caution
+
     def remedy(self, condition: str, ability: Ability) -> str:
+        if condition == "label" and "text" in ability.conditions:
+            return "it draws by text, which may name it"
+        if condition == "text" and ability.classes:
+            return "it draws by label"
         if condition == "direction" and "latent" in ability.takes:
             return "`genimg directions` finds those that it has"
         return super().remedy(condition, ability)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,6 +44,11 @@ class Operation(Section):
 
     def suits(self, ability: Ability) -> None:
         """InputError for options with which a model of this ability can do nothing."""
+
+    def cautions(self, ability: Ability) -> Iterator[str]:
+        """What a person should know of options of which a model of this ability will not make what
+        they may expect."""
+        yield from ()
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         """What is wrong with the inputs, whichever model computes: told before one is loaded."""

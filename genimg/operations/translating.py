@@ -27,10 +27,15 @@ class Translate(AnySize):
             raise InputError("back=true: this model has learnt one way only; leave it out")
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
+        from genimg.masks import coloured
         from genimg.pixels import with_channels
         from genimg.plans import opaque
         from genimg.tiled import Tiled
 
-        image = with_channels(opaque(inputs["image"]), ability.channels)
+        image = inputs["image"]
+        if ability.masked and not self.back:
+            planes = image.shape[2] - (image.shape[2] in (2, 4))
+            image = coloured(image[..., :planes], ability.masked)
+        image = with_channels(opaque(image), ability.channels)
         plan = Tiled(ability, image, self.tile)
         return plan.told(back=int(self.back)) if "back" in ability.conditions else plan

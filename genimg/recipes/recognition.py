@@ -19,15 +19,18 @@ def refuse_sides(recipe: Recipe, depth: int, stride: int) -> None:
         )
 
 
-def named_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+def named_classes(
+    ours: tuple[str, ...], theirs: tuple[str, ...], key: str = "model.classes"
+) -> tuple[str, ...]:
     """The model's classes, or those of the data; InputError where they do not agree.
 
-    Numbers are no names: a model may name more classes than numbered data happen to show.
+    Numbers are no names: a model may name more classes than numbered data happen to show. key: that
+    of the model's
     """
     numbered = theirs == tuple(str(number) for number in range(len(theirs)))
     if not ours or ours == theirs or (numbered and len(theirs) <= len(ours)):
         return ours or theirs
     raise InputError(
-        f"model.classes={list(ours)} but the data has {list(theirs)}; "
-        "leave model.classes out to take those of the data"
+        f"{key}={list(ours)} but the data has {list(theirs)}; "
+        f"leave {key} out to take those of the data"
     )

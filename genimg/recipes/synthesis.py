@@ -6,7 +6,7 @@ inception score and shares of classes.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal, Self, cast
 
@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genimg.contracts import Ability, Dataset, Rows
-from genimg.data import placed
-from genimg.data.grammar import GRAMMAR
+from genimg.data import grammar, placed
 from genimg.errors import InputError
 from genimg.inference import Inference, classes_of, latents, real_images
 from genimg.inversion import AT_A_TIME, STARTS, in_blocks, search
@@ -29,7 +28,7 @@ from genimg.passes import rows_at_once
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
 from genimg.recipes.recognition import named_classes
-from genimg.recipes.told import ByClass, ByText
+from genimg.recipes.told import ByClass, ByText, refuse_untrue, untrue_sides
 from genimg.rng import fold
 from genimg.section import Section
 
@@ -133,19 +132,22 @@ class Synthesis(Recipe):
 
     @model_validator(mode="after")
     def texts_stay_true(self) -> Self:
-        if self.by_text and self.grammar and self.data.augment != "none":
-            raise ValueError(
-                f"data.augment={self.data.augment}: mirrors images of which texts say what is on"
-                " the left; leave it out"
-            )
+        if self.by_text and self.grammar:
+            refuse_untrue(self.data)
         return self
+
+    def cautions(self) -> Iterator[str]:
+        yield from super().cautions()
+        if isinstance(self.model, ByText):
+            yield from untrue_sides(self.data, self.model.vocabulary)
 
     @property
     def grammar(self) -> str:
         """Of texts, where these are made."""
         if self.data.place:
             return placed.GRAMMAR
-        return GRAMMAR if (self.data.source, self.data.scenes) == ("scenes", "captioned") else ""
+        captioned = (self.data.source, self.data.scenes) == ("scenes", "captioned")
+        return grammar.GRAMMAR if captioned else ""
 
     @property
     def by_text(self) -> bool:
@@ -204,6 +206,7 @@ class Synthesis(Recipe):
             vocabulary=model.vocabulary if isinstance(model, ByText) else (),
             words=model.words if isinstance(model, ByText) else 0,
             grammar=self.grammar,
+            read=(placed.read if self.data.place else grammar.read) if self.grammar else None,
             steps=self.steps,
         )
         searches = "iterations" in self.sought

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from torch import nn
 
 from genimg.data.beside import BYTES
 from genimg.models.text import TextReader
+from genimg.recipe import Data
 from genimg.section import Section
 
 
@@ -65,3 +67,29 @@ class ByText(ByClass):
         if self.vocabulary and not self.text:
             raise ValueError("model.vocabulary: only with model.text=true")
         return self
+
+
+def refuse_untrue(data: Data) -> None:
+    """ValueError for variations of images after which it is not true what texts of them say, which
+    tell how many objects there are, of which colours, and where."""
+    if data.augment != "none":
+        raise ValueError(
+            f"data.augment={data.augment}: mirrors images of which texts say what is on the left;"
+            " leave it out"
+        )
+    for number, each in enumerate(data.augmentations):
+        if untrue := each.belies(data.size):
+            raise ValueError(
+                f"data.augmentations.{number}: kind={each.kind}: {untrue}, and what texts say of"
+                " these images would not be true any more; give less, or leave it out"
+            )
+
+
+def untrue_sides(data: Data, vocabulary: Collection[str]) -> Iterator[str]:
+    """What a person should know who mirrors images of which nobody knows what texts mean."""
+    sides = [word for word in ("left", "right") if word in vocabulary]
+    if data.augment != "none" and sides:
+        yield (
+            f"data.augment={data.augment} mirrors images of which texts say {' and '.join(sides)};"
+            " data.augment=none leaves these true"
+        )

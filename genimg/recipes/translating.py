@@ -26,6 +26,7 @@ from genimg.models.restoring import RestoringNetwork
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
 from genimg.recipes.networks import Model, network_of, refuse_single, scales_of
+from genimg.recipes.recognition import named_classes
 from genimg.recipes.tasks import TASKS
 from genimg.section import Section
 
@@ -52,6 +53,8 @@ class Translator(Recipe):
 
     task: str
     """what is learnt"""
+    classes: tuple[str, ...] = Field((), max_length=UNKNOWN)
+    """names of the classes of masks, from 0 on, of task=masks; empty: taken from the data"""
     model: Model
     evaluation: Evaluate = Evaluate()
 
@@ -85,6 +88,8 @@ class Translator(Recipe):
                 f"evaluation.segmenter={self.evaluation.segmenter}: with task={self.task} there are"
                 " no masks to compare with; leave it out"
             )
+        if self.task != "masks" and self.classes:
+            raise ValueError(f"classes={list(self.classes)}: only with task=masks")
         return self
 
     @property
@@ -101,6 +106,14 @@ class Translator(Recipe):
         if self.evaluation.judge:
             return "judge_fid", "min"
         return self.objective if self.paired else ("swd", "min")
+
+    def resolve(
+        self, classes: Mapping[str, tuple[str, ...]], shares: tuple[float, ...] | None = None
+    ) -> Self:
+        if self.task != "masks":
+            return self
+        named = named_classes(self.classes, classes.get("mask", ()), "classes")
+        return self.model_copy(update={"classes": named})
 
     def refuse_helper(self, name: str, helper: Recipe) -> None:
         named = f"evaluation.{name}={getattr(self.evaluation, name)}"
@@ -137,6 +150,7 @@ class Translator(Recipe):
             margin=network.margin,
             stride=network.stride,
             held=network.bytes_held,
+            masked=(len(self.classes) or UNKNOWN) if self.task == "masks" else 0,
         )
         return {"translate": ability}
 

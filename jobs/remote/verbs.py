@@ -15,6 +15,7 @@ from genimg import images, moving
 from genimg.operations import Kind, Operation
 from genimg.operations.drawing import Seeded
 from genimg.results import Frames, Pictures
+from jobs.console import say
 from jobs.offline.inputs import latents_in
 from jobs.operated import MOVING, Drawing, Many, Single, has_latents, tell_seed
 from jobs.remote.by_server import (
@@ -122,6 +123,8 @@ def pictures(
         )
     )
     tell_model(server, model, answers[0])
+    for note in answers[0].json().get("notes", ()):
+        say(note)
     tell_seed(told, seeds_of(answers[0]))
     work.write(Pictures(*gathered(answers)))
 

@@ -30,7 +30,8 @@ _ONLY_TRAINED_ON = ("data.augment", "data.translate", "data.augmentations")
 _LIKELIHOOD = ("loss.likelihood", "loss.binarise")  # what a bound is of: density, gray, black
 _BOUNDS = ("elbo", "log_likelihood")
 _CLASSES = (
-    "model.conditional", "model.classes", "model.shares", "model.text", "model.vocabulary",
+    "classes", "model.conditional", "model.classes", "model.shares", "model.text",
+    "model.vocabulary",
 )  # fmt: skip
 
 

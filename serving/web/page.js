@@ -458,6 +458,7 @@ async function read(asked, answer, drawn) {
     const blobs = content.data.map((each) => blobOf(each.b64_json, `image/${content.output_format}`));
     told.images = content.data.map((each, i) => ({ blob: blobs[i], url: URL.createObjectURL(blobs[i]), seed: each.seed, label: each.label }));
     told.thumbnail = told.images[0]?.url;
+    told.notes = content.notes;
   } else if (gives === "values" || gives === "latents") {
     told.values = (await answer.json()).data;
     if (shows) told.blob = await drawn?.();
@@ -550,7 +551,7 @@ async function show(told) {
   const { operation } = told.asked;
   $("result").replaceChildren(await SHOWN[operation.gives](told));
   const seed = told.asked.options.seed;
-  $("facts").textContent = [`${told.model}, version ${told.version}`, seed !== undefined && `seed ${seed}`, told.psnr && `${told.psnr} dB`, told.timing && `${told.timing.replaceAll(";dur=", " ")} ms`]
+  $("facts").textContent = [`${told.model}, version ${told.version}`, seed !== undefined && `seed ${seed}`, told.psnr && `${told.psnr} dB`, told.timing && `${told.timing.replaceAll(";dur=", " ")} ms`, ...(told.notes ?? [])]
     .filter(Boolean).join("; ");
   $("badge").textContent = `${told.model}, version ${told.version}`;
   const actions = [];

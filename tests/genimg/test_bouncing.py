@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from test_stacked import numbered
@@ -18,7 +19,7 @@ from genimg.data.motion import bounced, centres_of, moved, moving
 from genimg.data.opening import open_dataset
 from genimg.data.scenes import Scenes
 from genimg.errors import InputError
-from genimg.metrics.motion import constant_velocity, copy_last
+from genimg.metrics.motion import constant_velocity, copy_last, displacements
 from genimg.rng import uniform
 
 KEYS = torch.arange(40) * 7919
@@ -182,3 +183,18 @@ def test_what_moves_evenly_is_predicted_as_it_goes_on():
     assert torch.equal(constant_velocity(still[:, :1], 2), still[:, :2])
     gone = torch.stack([square(0, 22 + 2 * step) for step in range(2)])[None]
     assert torch.equal(constant_velocity(gone, 5)[0, -1], torch.full((3, 32, 32), -1.0))
+
+
+def test_what_moves_in_large_frames_is_found_to_the_pixel():
+    draw = torch.Generator().manual_seed(0)
+    texture = F.interpolate(torch.rand(1, 3, 8, 8, generator=draw), (40, 40), mode="bicubic")[0]
+    clip = torch.full((1, 6, 3, 200, 130), -1.0)
+    for step in range(6):
+        clip[0, step, :, 20 + 9 * step :, 80 - 7 * step :][:, :40, :40] = texture
+    found = constant_velocity(clip[:, :3], 3)
+    wrong = (found != clip[:, 3:]).float().mean()
+    assert wrong < 0.3 * (copy_last(clip[:, :3], 3) != clip[:, 3:]).float().mean()
+    inner = (slice(60, 80), slice(66, 86))
+    down, right = displacements(clip[:, 1], clip[:, 2])
+    assert (down[0][inner] == 9).all()
+    assert (right[0][inner] == -7).all()

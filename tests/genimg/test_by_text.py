@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from annotated_folders import picture, sharded, write
@@ -9,7 +10,10 @@ from tiny_recipes import tiny
 from training_steps import batch_at, lost_by_resuming, started, trained
 
 from genimg import images
-from genimg.data.captioned import Captioned
+from genimg.contracts import Ability
+from genimg.data.augment import varied as seen_as
+from genimg.data.captioned import KINDS, Captioned, relation
+from genimg.data.grammar import read
 from genimg.data.opening import told_by
 from genimg.data.sources import open_source
 from genimg.engine import Engine
@@ -138,12 +142,28 @@ def test_a_vocabulary_is_that_of_captions_beside_images_and_in_shards(tmp_path):
         assert told_by(data, ("image", "text")).classes["text"] == words
 
 
+def varied(kind: str) -> str:
+    return f"data.augmentations=[{kind}]"
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
         ("flow", ["model.text=true", "model.conditional=true"], "takes the place of classes"),
         ("flow", ["model.text=true", "loss.drop=0"], "of no text is never learnt"),
         ("flow", [*SCENES, "data.augment=flip"], "what is on the left"),
+        (
+            "flow",
+            [*SCENES, varied("{kind: affine, rotate: 19}")],
+            "rotate=19 and shear=0 turn what",
+        ),
+        ("flow", [*SCENES, varied("{kind: affine, shear: 28}")], "left of something, or above it"),
+        ("flow", [*SCENES, varied("{kind: affine, zoom: [0.5, 1]}")], "shows objects twice"),
+        ("flow", [*SCENES, varied("{kind: affine, translate: 0.3}")], "out of sight"),
+        ("flow", [*SCENES, varied("{kind: perspective, corners: 0.2}")], "corners=0.2 turn"),
+        ("flow", [*SCENES, varied("{kind: elastic, strength: 4}")], "strength=4 moves"),
+        ("flow", [*SCENES, varied("{kind: cutout}")], "0: kind=cutout: it hides objects, and what"),
+        ("flow", [*SCENES, varied("{kind: light, saturation: [0, 1]}")], "gray"),
         ("flow", ["model.vocabulary=[a]"], "only with model.text=true"),
         ("dcgan", [*SCENES, "loss.pack=2"], "or model.text"),
         ("vq-vae", ["model.text=true"], "unknown key 'model.text'"),
@@ -161,3 +181,60 @@ def test_a_word_that_it_does_not_know_and_a_model_that_takes_no_text_are_refused
     recipe = tiny("mlp-gan")
     with pytest.raises(InputError, match=r"^text='a red disc': this mlp-gan takes no text"):
         recipe.allow(Sample(text="a red disc"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["{kind: affine, rotate: 18}", "{kind: perspective, corners: 0.16}"]
+)
+def test_variations_that_are_allowed_leave_true_what_texts_say(kind):
+    """By where boxes are, of the very objects that a text tells of."""
+    recipe = tiny("flow", *SCENES, varied(kind))
+    wants = ("image", "text", "boxes")
+    data = Captioned(32, 3, wants)
+    stored = data.fetch(np.arange(400), torch.arange(400))
+    (augmentation,) = recipe.data.augmentations
+    moved = seen_as(stored, torch.arange(400), augmentation)
+    related = 0
+    for text, boxes in zip(stored["text"], moved["boxes"], strict=True):
+        told = read(bytes(text[text > 0] - 1).decode())
+        if told.relation is None or (boxes[:, 0] >= 0).sum() < 2:
+            continue
+        kinds = [KINDS.index(f"{thing.colour} {thing.shape}") for thing in told.things]
+        first, second = (boxes[boxes[:, 0] == kind][0] for kind in kinds)
+        middles = [(each[[1, 2]] + each[[3, 4]]) / 2 for each in (first, second)]
+        assert relation(*(tuple(each.tolist()) for each in middles)) == told.relation
+        related += 1
+    assert related > 100
+
+
+def grammar_of(*overrides: str) -> Ability:
+    """To sample by texts, of a recipe whose data is not looked at."""
+    recipe = tiny("mlp-gan", "model.text=true", "data.scenes=captioned")
+    return recipe.override(["data.scenes=full", *overrides]).able()["sample"]
+
+
+def test_a_text_of_known_words_that_is_of_no_grammar_is_drawn_with_a_caution():
+    scenes = grammar_of("data.scenes=captioned")
+    for text, words in (
+        ("red left two", "anything may be drawn; they are\ncaption   = thing | "),
+        ("two red disc", "all its words are known, but no such texts were learnt"),
+        ("A red disc, left of a blue star.", None),
+        ("three green crosses", None),
+        ("", None),
+    ):
+        cautions = list(Sample(text=text).cautions(scenes))
+        assert [words in each for each in cautions] == ([] if words is None else [True])
+    placed = grammar_of("data.place=true", "data.channels=1", "data.size=60")
+    assert not list(Sample(text="The digit 7 is at the top left of the image").cautions(placed))
+    assert list(Sample(text="the digit 7").cautions(placed))
+    own = grammar_of("data.source=photos")  # of whose texts nothing is known
+    assert not list(Sample(text="red left two").cautions(own))
+
+
+def test_who_mirrors_images_of_which_texts_say_what_is_on_the_left_is_told():
+    recipe = tiny("flow", *SCENES)
+    own = ("data.source=photos", "data.scenes=full", "data.augment=flip")
+    cautions = [*recipe.override(own).cautions()]
+    assert any("mirrors images of which texts say left and right" in each for each in cautions)
+    cautions = [*recipe.override([*own, "model.vocabulary=[a, cat]"]).cautions()]
+    assert not any("mirrors" in each for each in cautions)

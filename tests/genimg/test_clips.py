@@ -162,3 +162,11 @@ def test_damaged_animations_are_refused_and_never_crash(format):
         assert all(frame.ndim == 3 and frame.dtype == np.uint8 for frame in made)
     with pytest.raises(BrokenImage, match="damaged"):
         moving.decode(data[: len(data) // 2])
+
+
+def test_the_frames_of_a_folder_have_no_more_pixels_than_those_of_a_file(tmp_path):
+    for number in range(4):
+        images.save(np.full((8, 9, 3), number, np.uint8), tmp_path / f"{number}.png")
+    assert moving.load(tmp_path, max_pixels=4 * 72).shape == (4, 8, 9, 3)
+    with pytest.raises(InputError, match=r"3\.png: with the frames before it has more than 287 p"):
+        moving.load(tmp_path, max_pixels=4 * 72 - 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_recipes import tiny
 
-from genimg import recipes
+from genimg import masks, recipes
 from genimg.data.opening import open_dataset
 from genimg.engine import Engine
 from genimg.errors import InputError
@@ -131,7 +131,8 @@ def test_models_that_go_both_ways_are_asked_for_either():
 
 @pytest.mark.parametrize("network", ["unet", "resnet"])
 def test_a_translation_in_tiles_is_that_of_the_whole(network):
-    recipe = tiny("pix2pix", f"model.network={network}", "model.width=8", "model.depth=1")
+    sizes = "model.width=8", "model.depth=1"
+    recipe = tiny("pix2pix", "task=night", f"model.network={network}", *sizes)
     torch.manual_seed(0)
     networks = {name: n.eval() for name, n in recipe.networks().items()}
     engine = Engine(recipe, networks)
@@ -152,11 +153,52 @@ def test_an_image_is_brought_to_the_channels_of_the_model():
     assert np.array_equal(engine(Translate(), image=deep).images, expected)
 
 
+def test_a_mask_is_taken_as_it_was_learnt_and_one_of_other_colours_is_refused():
+    """Gray ones have numbers of classes, in training too."""
+    recipe = recipes.named("pix2pix").resolve({"mask": ("sky", "sea", "land")})
+    assert recipe.classes == ("sky", "sea", "land")
+    recipe = tiny("pix2pix").override(["classes=[sky, sea, land]"])
+    engine = Engine(recipe, {name: n.eval() for name, n in recipe.networks().items()})
+    numbers = np.random.default_rng(0).choice([0, 1, 2, 255], (16, 16)).astype(np.uint8)
+    made = engine(Translate(), image=masks.palette()[numbers]).images
+    (shown,) = recipe.sides({"mask": torch.from_numpy(numbers).long()[None], "image": None})[:1]
+    with torch.no_grad():
+        expected = to_bytes_range(recipe.forth(engine.networks)(shown))[0].permute(1, 2, 0)
+    assert np.abs(made[0].astype(int) - expected.numpy()).max() <= 1
+    assert np.array_equal(engine(Translate(), image=numbers[..., None]).images, made)
+    alpha = np.full((16, 16, 1), 9, np.uint8)
+    with_alpha = np.concatenate([masks.palette()[numbers], alpha], axis=2)
+    assert np.array_equal(engine(Translate(), image=with_alpha).images[..., :3], made)
+    other = masks.palette()[numbers]
+    other[:8] = (200, 0, 0)
+    for image, told in (
+        (
+            other,
+            r"image: 50\.00% .* of none of the 3 classes .*, but #c80000; give a mask",
+        ),
+        (np.full((8, 8, 1), 3, np.uint8), "image: 100.* but 3; give"),
+        (np.array([[[0], [255]]], np.uint8), r"image: 50\.00% .* but 255; give"),  # black and white
+        (np.zeros((8, 8, 1), np.uint16), "image: masks have 8 bits"),
+    ):
+        with pytest.raises(InputError, match=told):
+            engine(Translate(), image=image)
+
+
+def test_what_translates_into_masks_takes_images_on_the_way_back():
+    recipe = tiny("cyclegan", "task=masks").override(["classes=[sky, sea]"])
+    engine = Engine(recipe, {name: n.eval() for name, n in recipe.networks().items()})
+    photo = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    assert engine(Translate(back=True), image=photo).images.shape == (1, 16, 16, 3)
+    with pytest.raises(InputError, match=r"are of none of the 2 classes .*, \.\.\.; give"):
+        engine(Translate(), image=photo)
+
+
 @pytest.mark.parametrize(
     ("name", "assignments", "told"),
     [
         ("pix2pix", ["data.size=8"], "data.size=8: pix2pix takes 12 or more"),
         ("pix2pix", ["data.channels=1"], "data.channels=1: with task=masks classes are told apart"),
+        ("pix2pix", ["task=gray", "classes=[a, b]"], "only with task=masks"),
         ("pix2pix", ["task=folders"], "task='folders': "),
         ("pix2pix", ["model.network=edsr"], "model.network=edsr: enlarges, and a translation"),
         (

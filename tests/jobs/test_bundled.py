@@ -123,6 +123,10 @@ def test_one_command_draws_what_a_text_says(tmp_path, monkeypatch):
             strong = pixels[np.ptp(pixels, axis=1) > 100]
             assert len(strong) > 20
             assert strong.mean(axis=0).argmax() == channel, each
+    assert "no such texts" not in done.output
+    line = ["sample", "painter", "--text", "red left two", "--seed", "0", "-o", "x.png"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "text='red left two': all its words are known, but no such texts" in done.output
 
 
 def test_one_command_goes_on_with_a_clip(tmp_path, monkeypatch):
@@ -133,7 +137,7 @@ def test_one_command_goes_on_with_a_clip(tmp_path, monkeypatch):
     errors = []
     for frames in clips:
         Path("clip.webp").write_bytes(encode(frames[:10]))
-        line = ["animate", "clip.webp", "--frames", "10", "-m", "mover", "-o", "longer.webp"]
+        line = ["animate", "clip.webp", "--frames", "10", "-o", "longer.webp"]
         done = CliRunner().invoke(app, line, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         made = np.stack(decode(Path("longer.webp").read_bytes(), 3))

@@ -15,9 +15,11 @@ from operation_inputs import sent
 from tiny_recipes import QUICK
 from typer.testing import CliRunner
 
+from genimg.contracts import Ability
 from genimg.engine import Engine, Stopped
 from genimg.errors import InputError
 from genimg.explored import MOST_TRIED
+from genimg.masks import palette
 from genimg.moving import FRAME_MS
 from genimg.operations import OPERATIONS, Kind
 from genimg.recipes import RECIPES
@@ -58,7 +60,7 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
             continue
         if kind is Kind.PICTURE:
             image = PICTURES[(number + len(inputs)) % len(PICTURES)]
-            inputs[key] = image if image.ndim == 3 else image[..., None]
+            inputs[key] = picture_for(engine.abilities[name], image)
         elif kind is Kind.MASK:
             inputs[key] = mask_for(inputs["image"])
         elif kind is Kind.FRAMES:
@@ -68,6 +70,12 @@ def asked(name: str, engine: Engine, number: int) -> tuple[dict, dict]:
             random = np.random.default_rng(number)
             inputs[key] = random.normal(size=(2, engine.abilities[name].latent))
     return options, inputs
+
+
+def picture_for(ability: Ability, image: np.ndarray) -> np.ndarray:
+    """[H, W, C] of a picture; of classes in their colours, where masks are taken."""
+    image = image if image.ndim == 3 else image[..., None]
+    return palette()[image[..., 0] % ability.masked] if ability.masked else image
 
 
 def mask_for(image: np.ndarray) -> np.ndarray:
@@ -276,8 +284,9 @@ def test_over_a_folder_it_gives_what_it_gives_of_each(
     for folder in ("given", *operation.beside):
         Path(folder).mkdir()
     goes_with: list[dict[str, np.ndarray]] = []
-    for number, image in enumerate(PICTURES):
-        Path(f"given/{number}.png").write_bytes(file_of(image))
+    pictures = [picture_for(engine.abilities[name], image) for image in PICTURES]
+    for number, image in enumerate(pictures):
+        Path(f"given/{number}.png").write_bytes(file_of(np.squeeze(image)))
         made_for = {"mask": mask_for(image), "style": PICTURES[number - 1]}
         goes_with.append({key: made_for[key] for key in operation.beside})
         for key, picture in goes_with[-1].items():
@@ -287,10 +296,9 @@ def test_over_a_folder_it_gives_what_it_gives_of_each(
     for key in operation.beside:
         command += [f"--{key}", key]
     called(*command, *(f"--{key}={value}" for key, value in options.items()))
-    for number, image in enumerate(PICTURES):
-        given = image if image.ndim == 3 else image[..., None]
+    for number, image in enumerate(pictures):
         beside = {key: np.atleast_3d(each) for key, each in goes_with[number].items()}
-        expected = plain(engine(operation(**options), image=given, **beside))[0]
+        expected = plain(engine(operation(**options), image=image, **beside))[0]
         if operation.gives is Kind.PICTURE:
             made = np.asarray(opened(Path(f"made/{number}.png").read_bytes()))
             assert np.array_equal(made.reshape(expected.shape), expected)

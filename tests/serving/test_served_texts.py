@@ -77,6 +77,16 @@ def test_what_cannot_be_read_is_refused_by_the_name_that_it_came_by(url, route, 
     assert said in error["message"]
 
 
+def test_a_text_of_known_words_that_is_of_no_grammar_is_drawn_with_a_note(url):
+    for route, key in (("generations", "prompt"), ("sample", "text")):
+        body = {"response_format": "b64_json", "seed": 7}
+        made = httpx.post(f"{url}/v1/images/{route}", json={key: "red left two"} | body).json()
+        (note,) = made["notes"]
+        assert note.startswith("text='red left two': all its words are known, but no such texts")
+        assert len(made["data"]) == 1
+        assert "notes" not in httpx.post(f"{url}/v1/images/{route}", json={key: TEXT} | body).json()
+
+
 def test_a_model_tells_its_words_and_their_grammar(url):
     (model,) = httpx.get(f"{url}/v1/models").json()["data"]
     assert tuple(model["words"]) == WORDS
