@@ -60,6 +60,7 @@ WRONG = [
     (f"{CLASSIFIER} --data photos", "photos: has image, but", "one folder a class"),
     (f"{CLASSIFIER} --data labelled model.classes=[x]", "model.classes=['x']", "['cat', 'dog']"),
     ("train ffdnet data.holdout=5 --data photos", "only 5 images in", "as data.holdout=1"),
+    ("train dcgan --data photos", "only 5 images in", "give more than 16, of which 16"),
     # workers, runs and their storage
     ("train dcgan --workers two", "--workers 'two'", "MIN..MAX as in 2..8"),
     ("train dcgan --workers -1", "--workers '-1'", "give a number"),

@@ -29,6 +29,7 @@ from genimg.pixels import to_bytes_range
 from jobs.cli import app
 from jobs.model import address_of, folder_of
 from jobs.runs.addressed import folder_at
+from serving.watcher import Target, target_of
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
@@ -188,6 +189,31 @@ def test_a_registry_s_own_name_comes_first(tmp_path):
     assert models.resolve("denoise") == registered
     assert models.fetch(registered).is_relative_to(tmp_path)
     assert models.resolve("deblock").number == 1
+
+
+def test_what_comes_with_genimg_keeps_its_number(tmp_path, monkeypatch):
+    """Directions of a bundled model are registered as the next version, by that name too."""
+    monkeypatch.chdir(tmp_path)
+    models = over("registry", bundled.FOLDER)
+    before = models.resolve("digits@1")
+    line = ["directions", "digits", "--samples", "512"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "registered digits@2" in done.output
+    assert "digits@1 comes with genimg as before" in done.output
+    own, still = models.resolve("digits"), models.resolve("digits@1")
+    assert (own.number, own.place) == (2, str(models.storage))
+    assert (still, still.place) == (before, str(models.beneath.storage))
+    assert address_of("digits@1", "registry") == "bundled:digits@1"
+    assert target_of(models, "digits@1") == Target(1, place=still.place)
+    assert target_of(models, "digits") == Target(2, place=own.place)
+    asked = ["--label", "1", "-n", "8", "--direction", "slant=2", "-o"]
+    with pytest.raises(InputError, match="direction"):
+        CliRunner().invoke(app, ["sample", "digits@1", *asked, "x.png"], catch_exceptions=False)
+    drawn = ["sample", "digits", *asked, "leaning.png"]
+    assert CliRunner().invoke(app, drawn, catch_exceptions=False).exit_code == 0
+    again = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "registered digits@3" in again.output
+    assert "as before" not in again.output
 
 
 def test_one_that_is_nowhere_is_told_with_those_that_are(tmp_path, monkeypatch):
