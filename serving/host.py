@@ -170,6 +170,7 @@ class Host:
             values=made.values,
             labels=made.labels,
             psnr=made.psnr,
+            plain_psnr=made.plain_psnr,
             pixels=made.pixels,
         )
 

@@ -79,6 +79,7 @@ class Answer:
     values: Any = None  # of operations that say something
     labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
     psnr: tuple[float, ...] = ()  # of what latents decode to, dB, where that was found out
+    plain_psnr: tuple[float, ...] = ()  # and that of its image's mean colour, beside it
     pixels: int = 0  # given or made, whichever are more
 
 

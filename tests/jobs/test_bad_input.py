@@ -19,6 +19,7 @@ WRONG = [
     # recipes and their keys
     ("recipes dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("recipes dcgan train.lr=-1", "train.lr=-1", "greater than 0"),
+    ("recipes dcgan los.r1", "no key begins with 'los.r1'", "did you mean 'loss.r1'?"),
     ("recipes dcgan --show-augmentation out.xyz", "cannot write images as '.xyz'", ".png"),
     ("recipes dcgan --show-augmentation out.png --data photo", "photo: no such file or folder"),
     ("serve --model dcgan --port 99999", "--port 99999", "give one below 65536"),

@@ -1,5 +1,6 @@
 """The models that come with genimg: whole, small, described, and of use."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,25 @@ def test_one_command_draws_the_digit_that_is_asked_for(tmp_path, monkeypatch):
     assert wide["1"] < 0.8 * min(wide["7"], wide["8"])
     done = CliRunner().invoke(app, ["sample", "digits", "--label", "seven", "-o", "x.png"])
     assert isinstance(done.exception, InputError)
+
+
+def test_how_near_latents_come_is_told_and_what_the_model_draws_nothing_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(photograph(), tmp_path / "photo.png")
+    line = ["sample", "digits", "--label", "3", "--seed", "0", "-o", "three.png"]
+    assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
+    for name, unlike in (("photo", True), ("three", False)):
+        line = ["invert", f"{name}.png", "-m", "digits", "--label", "3", "-o", f"{name}.jsonl"]
+        done = CliRunner().invoke(app, line, catch_exceptions=False)
+        assert ("unlike what this model draws" in done.output) == unlike, done.output
+        told = json.loads(Path(f"{name}.jsonl").read_text())
+        pixels = np.array(Image.open(f"{name}.png").convert("L").resize((32, 32), 1), float)
+        plain = 10 * np.log10(255**2 / pixels.var())
+        assert told["plain_psnr"] == pytest.approx(plain, abs=0.1)
+        assert (
+            f"{told['psnr']:.2f} dB; of their mean colours all over: {told['plain_psnr']:.2f}"
+            in (done.output)
+        )
 
 
 def test_one_command_draws_what_a_text_says(tmp_path, monkeypatch):
