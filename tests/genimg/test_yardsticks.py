@@ -147,8 +147,9 @@ def test_training_images_score_alike_in_any_order(judge):
         head.bias.copy_(-head.weight @ middle)
     by_class = seen(judge, images).probabilities.argmax(dim=1).argsort()
     scores = [
-        Yardstick(judge, Scenes(16, 3, seed=1), Images({"image": images[order]}), 200)
-        .limits()["real"]["judge_inception_score"]
+        Yardstick(judge, Scenes(16, 3, seed=1), Images({"image": images[order]}), 200).limits()[
+            "real"
+        ]["judge_inception_score"]
         for order in (torch.arange(200), by_class)
     ]
     assert scores[0] > 1.5
