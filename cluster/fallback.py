@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cluster.aliases import Aliases
+from cluster.moves import read_aliases
 from cluster.places import open_storage
 from cluster.registry import Registry
 from cluster.storage import Storage
@@ -61,8 +62,10 @@ class Fallback(Registry):
         if not there:
             return self
         own = self._committed(name)
-        meant = selector in there and selector not in own
-        return self.beneath if meant or not own else self
+        if own and selector in there and selector not in own:
+            removed = read_aliases(self.storage, name)[0].removed
+            return self if selector in removed else self.beneath
+        return self if own else self.beneath
 
 
 def over(place: str, beneath: Path) -> Registry:

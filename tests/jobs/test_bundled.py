@@ -206,9 +206,13 @@ def test_a_registry_s_own_name_comes_first(tmp_path):
     own = tmp_path / "own"
     shutil.copytree(source, own, ignore=shutil.ignore_patterns("version.json"))
     registered = Registry(models.storage).register("denoise", own, {"psnr": 1.0}, {})
-    assert models.resolve("denoise") == registered
+    assert models.resolve("denoise") == models.resolve("denoise@1") == registered
     assert models.fetch(registered).is_relative_to(tmp_path)
     assert models.resolve("deblock").number == 1
+    Registry(models.storage).register("denoise", own, {"psnr": 2.0}, {})
+    Registry(models.storage).remove("denoise@1")
+    with pytest.raises(Unknown, match="denoise has no version 1"):
+        models.resolve("denoise@1")  # nor that one in its place
 
 
 def test_what_comes_with_genimg_keeps_its_number(tmp_path, monkeypatch):
