@@ -134,7 +134,9 @@ def test_inception_score_needs_an_image_a_split() -> None:
         inception_score(torch.full((9, 2), 0.5))
 
 
-def test_diversity_is_the_mean_pairwise_distance() -> None:
+@pytest.mark.parametrize("at_once", [12, 5])
+def test_diversity_is_the_mean_pairwise_distance(monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr(distributions, "VALUES_AT_ONCE", at_once)
     items = features(1100, 12, seed=5)  # more than one block
     assert diversity(items) == pytest.approx(pdist(items.numpy()).mean() / math.sqrt(12), rel=1e-6)
 
