@@ -54,13 +54,15 @@ def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield line
     if not psnr:
         return
+    several = len(psnr) > 1
     many = f" on average, of {len(psnr):,} images from {min(psnr):.2f} to {max(psnr):.2f}"
-    beside = f"; of their mean colours all over: {np.mean(plain):.2f} dB"
+    colour = "their mean colours" if several else "its mean colour"
+    beside = f"; of {colour} all over: {np.mean(plain):.2f} dB"
     say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
-        f"{many if len(psnr) > 1 else ''}{beside if min(plain) > -math.inf else ''}")  # fmt: skip
+        f"{many if several else ''}{beside if min(plain) > -math.inf else ''}")  # fmt: skip
     unlike = int(((np.subtract(psnr, plain) < HALF) & (np.array(plain) < LEVEL)).sum())
     if unlike:
-        which = f"{unlike:,} of {len(psnr):,} images are" if len(psnr) > 1 else "the image is"
+        which = f"{unlike:,} of {len(psnr):,} images are" if several else "the image is"
         say(f"{which} unlike what this model draws: less than half of what varies in it was found")
 
 

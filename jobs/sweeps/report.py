@@ -61,12 +61,13 @@ def picture(sweep: Sweep, trials: list[Trial]) -> bytes:
     one is orange.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import EngFormatter
 
     keys = list(sweep.space)[:PANELS]
     columns = 1 + len(keys)
-    figure = Figure(figsize=(WIDTH * columns + 1, 3.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr]
+    apart = ConstrainedLayoutEngine(w_pad=0.1)
+    figure = Figure(figsize=(WIDTH * columns + 1, 3.2), layout=apart)
     axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
     ranked = sweep.ranked(trials)
     for place, trial in reversed(list(enumerate(ranked))):  # the best on top
