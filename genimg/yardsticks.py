@@ -39,7 +39,7 @@ PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
 PAIRS_AT_ONCE = 128  # of which the pixels are in memory
 NOISE_AT_ONCE = 2**22  # values
-FEWEST = 10  # training images that are judged as if generated: the inception score has ten parts
+FEWEST = 10  # training images that are judged as if generated
 
 _NOISE = int.from_bytes(b"noise")
 _ORDER = int.from_bytes(b"order")

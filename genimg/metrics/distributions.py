@@ -13,6 +13,7 @@ from torch import Tensor
 from genimg.errors import InputError
 
 VALUES_AT_ONCE = 2**14  # of each item that is compared with others
+SPLITS, LEAST_SPLIT = 10, 100  # of the inception score, and images of one
 AT_ONCE = 4096  # features of which there are copies in float64
 
 
@@ -96,13 +97,17 @@ def _factor(covariance: Tensor) -> Tensor:
     return vectors[:, kept] * values[kept].sqrt()
 
 
-def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
+def inception_score(probabilities: Tensor, splits: int | None = None) -> tuple[float, float]:
     """exp(E KL(p(y|x) || p(y))), Salimans et al. 2016: (mean, standard deviation) over splits.
 
+    splits: None: ten, but fewer where one would have less than 100 images, as the score of a split
+        is no more than its number of images
     probabilities: float [N, K], rows that add up to 1, N >= splits. Between 1 (every image looks
     alike to the classifier) and K (each is certain, all classes equally frequent). Splits are
     consecutive, so shuffle first where the images are ordered by class.
     """
+    if splits is None:
+        splits = max(1, min(SPLITS, len(probabilities) // LEAST_SPLIT))
     if len(probabilities) < splits:
         raise InputError(
             f"{len(probabilities)} images cannot be scored in {splits} splits; give {splits} or "
