@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cluster.aliases import Aliases
+from cluster.moves import read_aliases
 from cluster.places import open_storage
 from cluster.registry import Registry
 from cluster.storage import Storage
@@ -10,7 +11,11 @@ from cluster.versions import Unknown, Version, check_name, parse_reference
 
 
 class Fallback(Registry):
-    """What a registry has no version of is looked for in the one beneath; its own come first."""
+    """What a registry has no version of is looked for in the one beneath; its own come first.
+
+    A number that it has not of a name is looked for beneath too: `register` with `above` leaves
+    what is there its numbers.
+    """
 
     def __init__(self, storage: Storage, beneath: Registry) -> None:
         super().__init__(storage)
@@ -28,7 +33,7 @@ class Fallback(Registry):
             raise Unknown(message, error.given, known) from None
 
     def resolve(self, reference: str) -> Version:
-        home = self._home(parse_reference(reference)[0])
+        home = self._home(*parse_reference(reference))
         return super().resolve(reference) if home is self else home.resolve(reference)
 
     def aliases(self, name: str) -> Aliases:
@@ -47,14 +52,20 @@ class Fallback(Registry):
         beneath = version.place == str(self.beneath.storage)
         return self.beneath.address(version) if beneath else super().address(version)
 
-    def place_of(self, name: str) -> str:
-        return str(self._home(name).storage)
+    def place_of(self, reference: str) -> str:
+        return str(self._home(*parse_reference(reference)).storage)
 
-    def _home(self, name: str) -> Registry:
+    def _home(self, name: str, selector: str | int | None = None) -> Registry:
         """Looks beneath first, which is on this machine."""
         check_name("model", name)
         there = self.beneath._committed(name)
-        return self.beneath if there and not self._committed(name) else self
+        if not there:
+            return self
+        own = self._committed(name)
+        if own and selector in there and selector not in own:
+            removed = read_aliases(self.storage, name)[0].removed
+            return self if selector in removed else self.beneath
+        return self if own else self.beneath
 
 
 def over(place: str, beneath: Path) -> Registry:

@@ -80,8 +80,11 @@ class Registry:
         folder: Path,
         metrics: Mapping[str, float],
         lineage: Mapping[str, Any],
+        above: int = 0,
     ) -> Version:
         """Copy a checkpoint folder into the registry as the next version of a model.
+
+        above: its number is higher than this one, besides
 
         A registration that fails leaves no version behind, only an unused number; one that is
         killed perhaps files as well, which cluster.leftovers finds and clears.
@@ -92,7 +95,7 @@ class Registry:
             raise RegistryError(f"{folder} is not a folder with files in it; give a checkpoint")
         draft = Version(name, 0, now(), numeric(metrics), dict(lineage), files)
         encode(draft)  # what cannot be written is refused before a number is taken
-        number, claim = self._claim(name)
+        number, claim = self._claim(name, above)
         version = replace(draft, number=number)
         try:
             self.storage.upload(folder, _prefix(name, number), without=[MARKER])
@@ -134,8 +137,8 @@ class Registry:
             raise Damaged(f"{version.reference}: {file} is not as it was registered")
         return data
 
-    def place_of(self, name: str) -> str:
-        """Of the storage that a model's versions are read from."""
+    def place_of(self, reference: str) -> str:
+        """Of the storage that what a reference names is read from."""
         return str(self.storage)
 
     def address(self, version: Version) -> str:
@@ -241,11 +244,11 @@ class Registry:
         self.storage.delete(_prefix(name, number))
         self.storage.discard(_prefix(name, number))
 
-    def _claim(self, name: str) -> tuple[int, bytes]:
+    def _claim(self, name: str, above: int) -> tuple[int, bytes]:
         """The next number of a model, taken for good, and what says who took it."""
         entries = self.storage.children(f"models/{name}/versions")
         taken = [entry.removesuffix(".claim") for entry in entries]
-        number = 1 + max((int(entry) for entry in taken if entry.isdecimal()), default=0)
+        number = 1 + max([above, *(int(entry) for entry in taken if entry.isdecimal())])
         claim = json.dumps({"by": author(), "at": now()}).encode()
         while True:
             try:

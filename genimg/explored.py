@@ -75,8 +75,8 @@ class Traversed(Alike):
     """Rows of images, along each of which one latent of a point changes.
 
     dims: which latents; None: those `count` that change the image most when they go from -reach to
-        reach, by the mean square of the difference in bytes, which is found out first; refused
-        where there are too many to try
+        reach, by the mean square of the difference in bytes, which is found out first, of the first
+        MOST_TRIED: where latents have levels, of the coarse ones
     """
 
     def __init__(
@@ -94,14 +94,9 @@ class Traversed(Alike):
         self._probe: Drawn | None = None
         self._dims = dims
         if dims is None:
-            if ability.latent > MOST_TRIED:
-                raise InputError(
-                    f"dims: this model has {ability.latent} latents, too many to try them all;"
-                    " name some, as dims=0,1,2"
-                )
-            every = range(ability.latent)
+            every = range(min(ability.latent, MOST_TRIED))
             self._probe = self._along(every, torch.tensor([-reach, reach]))
-            count = min(count, ability.latent)
+            count = min(count, len(every))
         else:
             for dim in dims:
                 if dim >= ability.latent:
@@ -163,7 +158,8 @@ class Traversed(Alike):
         classes = repeated(self._point.classes, count)
 
         def result(images: np.ndarray) -> Frames:
-            return Frames(images, self._point.seeds, columns=len(values))
+            rows = tuple(f"latent {dim}" for dim in dims)
+            return Frames(images, self._point.seeds, columns=len(values), rows=rows)
 
         return of_latents(self._ability, points, classes, result, self._manner)
 

@@ -158,10 +158,14 @@ class Inverted(Fitted):
             super().put(first, made)
 
     def _best(self, made: Rows) -> Latents:
-        bytes_ = to_bytes_range(made["image"])
-        errors = squared_error(bytes_, to_bytes_range(self._row).expand_as(bytes_))
+        bytes_, wanted = to_bytes_range(made["image"]), to_bytes_range(self._row)
+        errors = squared_error(bytes_, wanted.expand_as(bytes_))
         best = int(errors.argmin())
-        least = max(float(errors[best]), 1e-4)  # or it would be infinite, which JSON has not
-        return Latents(
-            made["latent"][best : best + 1].numpy(), (round(10 * math.log10(PEAK**2 / least), 2),)
-        )
+        found = made["latent"][best : best + 1].numpy()
+        varies = wanted.double().flatten(1).var(dim=1, correction=0).mean()
+        return Latents(found, (decibels(errors[best]),), (decibels(varies),))
+
+
+def decibels(error: Tensor) -> float:
+    """PSNR of a mean square error; finite, as JSON's numbers are."""
+    return round(10 * math.log10(PEAK**2 / max(float(error), 1e-4)), 2)

@@ -102,6 +102,7 @@ class Recipe(Section):
     helpers: ClassVar[Mapping[str, str]] = {}  # other models: names -> keys that refer to them
     teachers: ClassVar[frozenset[str]] = frozenset()  # those of them that training alone needs
     objective: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the best
+    fewest_held_out: ClassVar[int] = 1  # images by which its models can be judged
 
     recipe: str
     """name of the recipe"""

@@ -34,7 +34,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Frames(Pictures):
-    """Pictures that follow one another; `seeds` are those that they go by."""
+    """Pictures that follow one another; `seeds` are those that they go by.
+
+    rows: what each row is, where they lie in rows
+    """
+
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,15 @@ class Grid(Pictures):
 
 @dataclass(frozen=True)
 class Latents:
-    """array: float32 [N, D]; psnr: of what each decodes to, dB, where that was found out"""
+    """array: float32 [N, D]
+
+    psnr: of what each decodes to, dB, where that was found out; plain_psnr: beside it that of the
+    mean colour of its image all over, of which latents that tell anything should be well above
+    """
 
     array: np.ndarray
     psnr: tuple[float, ...] = ()
+    plain_psnr: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,10 @@ PAIRS = 2048  # of images whose MS-SSIM is taken
 TRAINING_PER_SAMPLE = 6  # training images, at most, among which the nearest are looked for
 PAIRS_AT_ONCE = 128  # of which the pixels are in memory
 NOISE_AT_ONCE = 2**22  # values
-FEWEST = 10  # training images that are judged as if generated: the inception score has ten parts
+FEWEST = 10  # training images that are judged as if generated
 
 _NOISE = int.from_bytes(b"noise")
+_ORDER = int.from_bytes(b"order")
 
 Pictures = Callable[[Tensor], Tensor]  # places int64 [P] -> uint8 [P, C, H, W]
 
@@ -224,11 +225,14 @@ class Yardstick:
 
     def _of_training(self, training: Dataset, trained: Seen) -> dict[str, float]:
         chosen = training.choose(self.samples)
+        # folders are sorted by class, and the inception score is of parts that follow one another
+        order = fold(_ORDER, torch.arange(len(chosen))).argsort()
+        shuffled = (each[order.to(each.device)] for each in seen_in(self.judge, training, chosen))
 
         def pictures(places: Tensor) -> Tensor:
-            return real_images(training, chosen[places.numpy()])
+            return real_images(training, chosen[order[places].numpy()])
 
-        metrics = self._verdict(seen_in(self.judge, training, chosen), pictures).metrics
+        metrics = self._verdict(Seen(*shuffled), pictures).metrics
         unseen = authenticity(self.real.features, trained.features)
         return metrics | {"judge_authenticity": unseen.share}
 

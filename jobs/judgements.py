@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genimg.yardsticks import Verdict, Yardstick
 
 INCEPTION = "inception:"  # begins what is no model, but the file of its weights
-FEWEST = 10  # images that are judged: the inception score is a mean over ten parts
+FEWEST = 10  # images that are judged
 GRID = 64  # samples that a page shows, in so many columns:
 COLUMNS = 16
 OF_A_CLASS = 10  # samples of each class that it shows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,8 +21,8 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     """(folder, whether every byte of it was verified) of a checkpoint path, or of NAME,
     NAME@ALIAS or NAME@7 in a registry, or among the models that are bundled.
 
-    A run's folder on this machine stands for its newest checkpoint; a checkpoint in S3 is copied
-    here once.
+    A run's folder on this machine stands for its newest checkpoint, which is said, with which is
+    its best one; a checkpoint in S3 is copied here once.
     """
     from cluster.fallback import over
     from genimg import bundled
@@ -36,13 +38,33 @@ def folder_of(model: str, registry: str) -> tuple[Path, bool]:
 
         run = RunFolder(str(path.parent), path.name)
         if done := run.checkpoints():
-            return Path(run.path(done[-1])), False
+            newest = Path(run.path(done[-1]))
+            say_newest(model, newest)
+            return newest, False
     if path.is_dir() or "/" in model:
         from genimg.errors import InputError
 
         raise InputError(f"{model}: not a checkpoint folder (no {MANIFEST}) nor a run with one")
     models = over(registry, bundled.FOLDER)
     return models.fetch(models.resolve(model)), True
+
+
+@cache
+def say_newest(model: str, newest: Path) -> None:
+    """Which checkpoint a run's folder stands for, once; and the best one, by its own metric."""
+    from cluster.storage import NotFound
+    from genimg import checkpoint, recipes
+    from jobs.console import say
+    from jobs.runs.folder import RunFolder
+
+    run = RunFolder(str(newest.parents[2]), newest.parents[1].name)
+    recipe = recipes.from_json((newest / checkpoint.RECIPE).read_text())
+    seen, which = int(newest.name), ""
+    with suppress(NotFound):  # of a copy without what a training goes on from
+        best = run.best(recipe)
+        which = "; it is the best" if best == seen else f"; the best is {run.path(best)}"
+        which += "" if recipe.last_is_best else f" (by {recipe.chosen_by[0]})"
+    say(f"{model}: its newest checkpoint, of {seen:,} images{which}")
 
 
 def address_of(model: str, registry: str) -> str:

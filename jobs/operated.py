@@ -68,6 +68,8 @@ class Drawing:
                 inputs = {"image": images.load(self.source, keep_alpha=True, animated=False)}
         made: Pictures = model.engine()(operation, **inputs)
         tell_seed(operation, made.seeds)
+        if isinstance(made, Frames) and made.rows:
+            say(f"rows, from above: {', '.join(made.rows)}")
         self.write(made)
 
     def write(self, made: Pictures) -> None:

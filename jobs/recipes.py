@@ -1,27 +1,39 @@
 """`genimg recipes`: what can be trained, every key of a recipe, and how it varies its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
+from rich.markup import escape
 
 from jobs.console import run, say
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic.fields import FieldInfo
+    from rich.table import Table
 
     from genimg.recipe import Recipe
 
+OFF = ("0", "0.0", "false", "null", "[]")  # values of keys that then do nothing, or nothing special
 SHOWN, TIMES = 8, 8  # images of a sheet, and how often each is varied: even, for they mix in pairs
 LARGE = 128  # pixels, below which the images of a sheet are enlarged
 
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe, to see all its keys.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, as for `genimg train`.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE|KEYS]...",
+            help="key=value, as for `genimg train`; or which keys to see, as train or loss.r1.",
+        ),
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All keys, and what each takes, also those at 0 or off.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON.")] = False,
     augmentation: Annotated[
         Path | None,
@@ -29,32 +41,24 @@ def recipes(
     ] = None,
     data: Annotated[str, typer.Option(help="What images: scenes, a folder, s3://...")] = "scenes",
 ) -> None:
-    """List the recipes; or one recipe with all its keys, their values and meaning.
+    """List the recipes; or one recipe with its keys, their values and meaning.
+
+    Keys that are off, unless they are given, are explained with --all, or by the beginning of their
+    names; so is what each takes.
 
     With --show-augmentation, draw images of the data, and each as training may see it, from its
     beginning at the left to its end, with the masks and boxes that the recipe trains on.
 
-    Example: genimg recipes dcgan
+    Example: genimg recipes dcgan loss model.width=96
     """
-    from rich import box, print
-    from rich.markup import escape
-    from rich.table import Table
-
     from genimg import recipes
-    from genimg.section import allowed
 
-    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
     if name is None:
-        for column in ("recipe", "can", "judged by", "what it is"):
-            table.add_column(column)
-        for each, make in recipes.RECIPES.items():
-            recipe = make()
-            metric, direction = recipe.chosen_by
-            can = ", ".join(recipe.can())
-            table.add_row(each, can, f"{metric} ({direction})", recipes.summary(recipe))
-        print(table)
+        list_all()
         return
-    recipe = recipes.named(name).override([*(overrides or []), f"data.source={data!r}"])
+    parts = [word for word in words or [] if "=" not in word]
+    overrides = [word for word in words or [] if "=" in word]
+    recipe = recipes.named(name).override([*overrides, f"data.source={data!r}"])
     if augmentation:
         from genimg import images
 
@@ -65,19 +69,83 @@ def recipes(
     if json:
         typer.echo(recipe.model_dump_json(indent=2))
         return
-    table.add_column("key", no_wrap=True)
-    table.add_column("default", style="cyan", max_width=20)
-    table.add_column("takes", style="dim", max_width=32)
-    table.add_column("meaning")
-    keys = recipe.keys()
-    for key, field in keys.items():
-        if key != "recipe":
-            shown = here(recipe, key) or f"({as_override(field.get_default())})"
-            table.add_row(key, escape(shown), escape(allowed(field)), field.description or "")
-    print(f"[bold]{name}[/]  {recipes.summary(recipe)}")
+    explain(recipe, parts, every)
+
+
+def list_all() -> None:
+    """Print all recipes; what those can that follow one another, and are judged by, once."""
+    from rich import print
+
+    from genimg import recipes
+
+    table, before = columns("recipe", "what it is"), ""
+    for name, make in recipes.RECIPES.items():
+        recipe = make()
+        metric, direction = recipe.chosen_by
+        able = f"{', '.join(recipe.can())}; judged by {metric} ({direction})"
+        if able != before:
+            table.add_row("", f"\n[dim]{able}[/]")
+        before = able
+        table.add_row(f"[bold]{name}[/]", escape(recipes.summary(recipe)))
     print(table)
-    if any(here(recipe, key) is None for key in keys):
-        print("In parentheses: what there is with another model.network, which comes first.")
+
+
+def columns(*names: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    first, *others = names
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name)
+    return table
+
+
+def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
+    """Print a table of keys: those whose names begin with some parts, or every one; or else those
+    that are not off, with the names of the others."""
+    from rich import print
+
+    from genimg import recipes
+    from genimg.errors import InputError, nearest
+
+    keys = {key: field for key, field in recipe.keys().items() if key != "recipe"}
+    for part in parts:
+        if not any(key.startswith(part) for key in keys):
+            sections = {key.partition(".")[0] for key in keys}
+            raise InputError(f"no key begins with {part!r}; {nearest(part, {*keys, *sections})}")
+    elsewhere = [key for key in keys if here(recipe, key) is None]
+    off = [key for key in keys if here(recipe, key) in OFF]
+    left_out: set[str] = set()
+    if not parts and not every:
+        left_out = {*elsewhere, *off}
+    seen = [key for key in keys if key not in left_out and key.startswith(tuple(parts) or "")]
+    table = columns("key", "value", "meaning")
+    table.columns[1].max_width = 20
+    for key in seen:
+        shown = here(recipe, key) or f"({as_override(keys[key].get_default())})"
+        table.add_row(key, f"[cyan]{escape(shown)}[/]", meaning(keys[key], bool(parts) or every))
+    print(f"[bold]{recipe.recipe}[/]  {recipes.summary(recipe)}\n")
+    print(table)
+    if not left_out:
+        if any(key in elsewhere for key in seen):
+            print("\nIn parentheses: what there is with another model.network, which comes first.")
+        return
+    print(f"\n[bold]Off, unless they are given[/] (0, false, null, []): {', '.join(off)}")
+    if elsewhere:
+        print(f"\n[bold]With another model.network[/]: {', '.join(elsewhere)}")
+    again = f"genimg recipes {recipe.recipe}"
+    print(f"\nTheir meaning, and what each key takes: {again} --all; or of some: {again} {off[-1]}")
+
+
+def meaning(field: "FieldInfo", takes: bool) -> str:
+    """What a key means, as rich's markup; with what it takes, or only with its choices."""
+    from genimg.section import allowed
+
+    annotations = (field.annotation, *get_args(field.annotation))
+    choices = any(get_origin(each) is Literal for each in annotations)
+    said = f" [dim]({escape(allowed(field))})[/]" if takes or choices else ""
+    return f"{escape(field.description or '')}{said}"
 
 
 def varied_sheet(recipe: "Recipe") -> "np.ndarray":

@@ -158,7 +158,9 @@ def complete_recipe(
         source = everywhere(source)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
     here = 0 if os.environ.get("RAY_ADDRESS") else workers
-    return recipe.resolve(*told_by(recipe.data, recipe.columns, copies=here))
+    return recipe.resolve(
+        *told_by(recipe.data, recipe.columns, copies=here, fewest=recipe.fewest_held_out, warn=say)
+    )
 
 
 def run_folder(storage: str, name: str) -> RunFolder:

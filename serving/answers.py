@@ -157,7 +157,8 @@ def as_image(answer: Answer) -> Response:
 def as_values(answer: Answer) -> Response:
     """JSON with what an operation says."""
     content = {"data": answer.values, "model": answer.model, "version": answer.version}
-    content |= {"psnr": answer.psnr} if answer.psnr else {}
+    if answer.psnr:
+        content |= {"psnr": answer.psnr, "plain_psnr": answer.plain_psnr}
     return JSONResponse(content, headers=headers_of(answer))
 
 

@@ -171,6 +171,7 @@ class Host:
             labels=made.labels,
             psnr=made.psnr,
             notes=tuple(request.operation.cautions(engine.abilities[request.operation.name])),
+            plain_psnr=made.plain_psnr,
             pixels=made.pixels,
         )
 

@@ -80,6 +80,7 @@ class Answer:
     labels: tuple[str, ...] = ()  # what each image is of, where the model was told that
     psnr: tuple[float, ...] = ()  # of what latents decode to, dB, where that was found out
     notes: tuple[str, ...] = ()  # what a person should know of what was asked for
+    plain_psnr: tuple[float, ...] = ()  # and that of its image's mean colour, beside it
     pixels: int = 0  # given or made, whichever are more
 
 

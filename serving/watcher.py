@@ -34,7 +34,7 @@ def target_of(registry: Registry, reference: str) -> Target:
     Does not read the version itself, which may be damaged.
     """
     name, selector = parse_reference(reference)
-    place = registry.place_of(name)
+    place = registry.place_of(reference)
     if isinstance(selector, int):
         return Target(selector, place=place)
     if selector is None:

@@ -60,6 +60,7 @@ class Made:
     labels: tuple[str, ...]
     values: Any
     psnr: tuple[float, ...]
+    plain_psnr: tuple[float, ...]
     timings: Timings
     pixels: int
 
@@ -197,6 +198,7 @@ def finish(work: Work) -> Made:
     seeds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     psnr: tuple[float, ...] = ()
+    plain_psnr: tuple[float, ...] = ()
     match made:
         case Frames():
             output = work.request.output
@@ -219,7 +221,7 @@ def finish(work: Work) -> Made:
             height, width = made.images.shape[1:3]
             size, seeds, labels = f"{width}x{height}", made.seeds, made.labels
         case Latents():
-            values, psnr = made.array.tolist(), made.psnr
+            values, psnr, plain_psnr = made.array.tolist(), made.psnr, made.plain_psnr
         case Values():
             values = made.values
             if work.request.output.shown and made.picture is not None:
@@ -232,7 +234,7 @@ def finish(work: Work) -> Made:
         compute=1000 * (work.ended - work.begun),
         encode=1000 * (time.perf_counter() - began),
     )
-    return Made(files, format, size, seeds, labels, values, psnr, timings, work.pixels)
+    return Made(files, format, size, seeds, labels, values, psnr, plain_psnr, timings, work.pixels)
 
 
 def written(request: Request, made: Any) -> tuple[images.Format, tuple[bytes, ...]]:

@@ -21,6 +21,12 @@ def names() -> list[str]:
     return sorted(each.name for each in (FOLDER / "models").glob("*"))
 
 
+def newest(name: str) -> int:
+    """The number of a model's newest version here; 0: there is none."""
+    versions = (FOLDER / "models" / name / "versions").glob("*")
+    return max((int(each.name) for each in versions if each.name.isdecimal()), default=0)
+
+
 def model_for(operation: str, scale: int | None = None) -> str | None:
     """The model that does an operation where none is named; None where there is none."""
     if operation == "upscale":

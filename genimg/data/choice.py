@@ -3,10 +3,30 @@
 import numpy as np
 import torch
 
+from genimg.errors import InputError
 from genimg.rng import fold, seed_from, uniform
 
 RULE = 2  # raise it with every change of what is chosen; part of the fingerprint of labelled sets
 EVALUATED = 0x6576616C  # seeds which images of a larger set are evaluated
+
+
+def refuse_holdout(count: int, total: int, source: str = "", fewest: int = 1) -> None:
+    """InputError where so many images cannot be held out of all that there are.
+
+    fewest: that have to be, for what is trained on the others
+    """
+    if count < total:
+        return
+    where = f" in {source}" if source else ""
+    told = f"data.holdout={count}: there are only {total} images{where}"
+    if total <= fewest:
+        raise InputError(f"{told}; give more than {fewest}, of which {fewest} are held out")
+    raise InputError(f"{told}; hold out fewer, as data.holdout={fitting_holdout(total, fewest)}")
+
+
+def fitting_holdout(total: int, fewest: int = 1) -> int:
+    """A tenth of all images, but not below the fewest that are worth it."""
+    return max(fewest, total // 10)
 
 
 def balanced_order(count: int, labels: np.ndarray | None, seed: int) -> np.ndarray:

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from genimg.contracts import Stored
-from genimg.data.choice import RULE, balanced_choice, balanced_order
+from genimg.data.choice import RULE, balanced_choice, balanced_order, refuse_holdout
 from genimg.data.columns import COLUMNS
 from genimg.data.order import permutation
 from genimg.data.storage import Beside, Ragged, Square, Store
 from genimg.data.transfer import to_device
-from genimg.errors import InputError
 from genimg.rng import seed_from
 
 HOLDOUT = 0x686F6C64  # seeds which images are held out; the same in every training
@@ -123,11 +122,7 @@ class Images:
         A choice that depends on nothing but the count and the labels; more of them are these
         and others.
         """
-        if count >= len(self):
-            raise InputError(
-                f"data.holdout={count}: there are only {len(self)} images; hold out fewer, as"
-                f" data.holdout={max(1, len(self) // 10)}"
-            )
+        refuse_holdout(count, len(self))
         order = balanced_order(len(self), self._label_numbers(), seed_from(HOLDOUT, 0))
         return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
 

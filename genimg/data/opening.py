@@ -15,6 +15,7 @@ from genimg.contracts import Splittable
 from genimg.data import placed
 from genimg.data.bouncing import LENGTH, TEST, TRAINED_ON, Bouncing, side_of
 from genimg.data.captioned import Captioned
+from genimg.data.choice import fitting_holdout, refuse_holdout
 from genimg.data.columns import COLUMNS, refuse_missing
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
@@ -55,6 +56,8 @@ def told_by(
     wants: tuple[str, ...],
     copies: int = 1,
     memory: Memory | None = None,
+    fewest: int = 1,
+    warn: Callable[[str], None] | None = None,
 ) -> Told:
     """What recipes have to know of their data.
 
@@ -63,7 +66,8 @@ def told_by(
     classes of masks or boxes have no names they are numbered, for which these are all read.
 
     copies: processes on this machine that will hold the data, if it is held in memory; 0 where
-    they are on others. memory: this machine's, if not given.
+    they are on others. memory: this machine's, if not given. fewest: images that have to be held
+    out. warn(text) is told where that leaves fewer for the training.
     """
     if data.of_gray:
         refuse_others(data, wants)
@@ -89,10 +93,12 @@ def told_by(
         found = open_source(data.source, columns=wants)
         if copies:
             refuse_too_large(data, wants, found, copies, memory)
-    if data.holdout >= len(found):
-        raise InputError(
-            f"data.holdout={data.holdout}: there are only {len(found)} images in {data.source}; "
-            f"hold out fewer, as data.holdout={max(1, len(found) // 10)}"
+    refuse_holdout(data.holdout, len(found), data.source, fewest)
+    if warn and 2 * data.holdout > len(found) and data.holdout > fewest:
+        fitting = fitting_holdout(len(found), fewest)
+        warn(
+            f"data.holdout={data.holdout}: {len(found) - data.holdout} of {len(found)} images are"
+            f" left to train on; hold out fewer, as data.holdout={fitting}"
         )
     classes = dict(found.classes)
     for name in wants:

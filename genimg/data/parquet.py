@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genimg.contracts import Stored
 from genimg.data.arrays import Split
-from genimg.data.choice import EVALUATED, RULE
+from genimg.data.choice import EVALUATED, RULE, refuse_holdout
 from genimg.data.columns import COLUMNS, decoded, fit_values, refuse_missing
 from genimg.data.fitting import Fit
 from genimg.data.group_choice import LABELLED, choose_rows, spread
@@ -173,11 +173,7 @@ class Shards:
 
         Each class has its share of both. The two share one cache.
         """
-        if count >= len(self):
-            raise InputError(
-                f"data.holdout={count}: there are only {len(self)} images; hold out fewer, as"
-                f" data.holdout={max(1, len(self) // 10)}"
-            )
+        refuse_holdout(count, len(self))
         rows = self._rows(self._chosen_by(HOLDOUT, count))
         skipped = np.sort(np.concatenate([self._skipped, rows]))
         return self._view(None, skipped), self._view(rows, self._skipped)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from genimg.errors import InputError
 
+VALUES_AT_ONCE = 2**14  # of each item that is compared with others
+SPLITS, LEAST_SPLIT = 10, 100  # of the inception score, and images of one
 AT_ONCE = 4096  # features of which there are copies in float64
 
 
@@ -95,13 +97,17 @@ def _factor(covariance: Tensor) -> Tensor:
     return vectors[:, kept] * values[kept].sqrt()
 
 
-def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
+def inception_score(probabilities: Tensor, splits: int | None = None) -> tuple[float, float]:
     """exp(E KL(p(y|x) || p(y))), Salimans et al. 2016: (mean, standard deviation) over splits.
 
+    splits: None: ten, but fewer where one would have less than 100 images, as the score of a split
+        is no more than its number of images
     probabilities: float [N, K], rows that add up to 1, N >= splits. Between 1 (every image looks
     alike to the classifier) and K (each is certain, all classes equally frequent). Splits are
     consecutive, so shuffle first where the images are ordered by class.
     """
+    if splits is None:
+        splits = max(1, min(SPLITS, len(probabilities) // LEAST_SPLIT))
     if len(probabilities) < splits:
         raise InputError(
             f"{len(probabilities)} images cannot be scored in {splits} splits; give {splits} or "
@@ -122,12 +128,19 @@ def diversity(items: Tensor) -> float:
 
     items: any dtype [N, ...], images or features, N >= 2. In the items' own unit: 0 if all are
     equal (a collapsed generator), sqrt(2) times the standard deviation for independent noise.
+    In bounded memory beside them, however large an item is.
     """
     if len(items) < 2:
         raise InputError(f"{len(items)} image has no diversity; give 2 or more")
-    points = items.flatten(1).double()
-    points = points - points.mean(dim=0)  # cdist expands the square: less to cancel
-    total = sum(torch.cdist(block, points).sum() for block in points.split(1024))
+    points = items.flatten(1)
+    total = torch.zeros((), dtype=torch.float64, device=items.device)
+    for rows in torch.arange(len(points)).split(1024):
+        squared = torch.zeros(len(rows), len(points), dtype=torch.float64, device=items.device)
+        for some in points.split(VALUES_AT_ONCE, dim=1):
+            values = some.double()
+            values -= values.mean(dim=0)  # cdist expands the square: less to cancel
+            squared += torch.cdist(values[rows], values).square_()
+        total += squared.sqrt_().sum()
     pairs = len(points) * (len(points) - 1)
     return float(total / pairs / points.shape[1] ** 0.5)
 

@@ -27,7 +27,8 @@ class Traverse(Drawing):
     dims: str | None = Field(
         None, pattern=r"^\d{1,6}(,\d{1,6})*$", max_length=LONGEST, examples=["3,0,7"]
     )
-    """which latents, as 3,0,7; without it those that change the image most, the first foremost"""
+    """which latents, as 3,0,7; without it those that change the image most, the first foremost, of
+    the 256 first ones, which are the coarsest where there are more"""
     n: int = Field(8, ge=1)
     """how many latents, where they are not named"""
     frames: int = Field(7, ge=2)

@@ -66,6 +66,7 @@ class AdaIN(Recipe):
     helpers: ClassVar[Mapping[str, str]] = {"features": "loss.features"}
     teachers: ClassVar[frozenset[str]] = frozenset({"features"})
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("distance", "min")
+    fewest_held_out: ClassVar[int] = 2  # whose styles are exchanged
 
     styles: Literal["same", "folders"] = "same"
     """where they are from: other images of the data; or the second of its two folders, by name"""

@@ -54,6 +54,7 @@ class Synthesis(Recipe):
 
     helpers: ClassVar[Mapping[str, str]] = {"judge": "evaluation.judge"}
     objective: ClassVar[tuple[str, Literal["min", "max"]]] = ("swd", "min")
+    fewest_held_out: ClassVar[int] = FEWEST
     explored: ClassVar[tuple[str, ...]] = ("sample", "interpolate", "traverse", "vary", "decode")
     sought: ClassVar[tuple[str, ...]] = ("latent", "moments", "begun", "iterations")
     """what `inverter` takes besides"""
@@ -113,7 +114,7 @@ class Synthesis(Recipe):
         if self.data.holdout < FEWEST:
             raise ValueError(
                 f"data.holdout={self.data.holdout}: {self.recipe} is compared with at least "
-                f"{FEWEST} held-out images"
+                f"{FEWEST} held-out images; give data.holdout={FEWEST} or more"
             )
         return self
 

@@ -45,7 +45,10 @@ class Ready:
         made, name = self.plan.result(), self.job.operation
         if not isinstance(made, Latents):
             return {name: made.values[0]}
-        return {name: made.array[0].tolist()} | ({"psnr": made.psnr[0]} if made.psnr else {})
+        found = {name: made.array[0].tolist()}
+        if not made.psnr:
+            return found
+        return found | {"psnr": made.psnr[0], "plain_psnr": made.plain_psnr[0]}
 
 
 class ByEngine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,8 @@ from jobs.console import say
 from jobs.offline.job import Item, Job, chunks_of
 
 _READERS = 16  # parts that are read at a time
+HALF = 10 * math.log10(2)  # dB above its mean colour: half of an image's variance is explained
+LEVEL = 48.0  # dB of a mean colour: what varies less than by a level of 255 is plain
 _TOLD = 3  # failures that are told at the terminal
 
 
@@ -43,13 +46,24 @@ def lines_of(job: Job, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
 def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """What is told, on its way to a file; how near latents come, also at the terminal."""
     psnr: list[float] = []
+    plain: list[float] = []
     for line in told:
-        psnr += [line["psnr"]] if "psnr" in line else []
+        if "psnr" in line:
+            psnr.append(line["psnr"])
+            plain.append(line.get("plain_psnr", -math.inf))  # told by no server of before
         yield line
-    if psnr:
-        many = f"on average, of {len(psnr):,} images from {min(psnr):.2f} to {max(psnr):.2f}"
-        say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
-            f"{' ' + many if len(psnr) > 1 else ''}")  # fmt: skip
+    if not psnr:
+        return
+    several = len(psnr) > 1
+    many = f" on average, of {len(psnr):,} images from {min(psnr):.2f} to {max(psnr):.2f}"
+    colour = "their mean colours" if several else "its mean colour"
+    beside = f"; of {colour} all over: {np.mean(plain):.2f} dB"
+    say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
+        f"{many if several else ''}{beside if min(plain) > -math.inf else ''}")  # fmt: skip
+    unlike = int(((np.subtract(psnr, plain) < HALF) & (np.array(plain) < LEVEL)).sum())
+    if unlike:
+        which = f"{unlike:,} of {len(psnr):,} images are" if several else "the image is"
+        say(f"{which} unlike what this model draws: less than half of what varies in it was found")
 
 
 def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:

@@ -44,7 +44,8 @@ class Answered:
 
     def told(self) -> dict[str, Any]:
         said, name = self.answer.json(), self.job.operation
-        return {name: said["data"][0]} | ({"psnr": said["psnr"][0]} if "psnr" in said else {})
+        near = {key: said[key][0] for key in ("psnr", "plain_psnr") if key in said}
+        return {name: said["data"][0]} | near
 
 
 class ByServer:

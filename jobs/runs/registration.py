@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.console import say
+
 if TYPE_CHECKING:
     from cluster.versions import Version
     from jobs.runs.folder import RunFolder
@@ -70,13 +72,14 @@ def register_checkpoint(
     """Register a verified checkpoint folder, with its own metrics and lineage.
 
     origin: what the lineage says besides. half, card: as for genimg.compact. once: not if the last
-    version has the same files and lineage, which is given in its place. Raises InputError where a
+    version has the same files and lineage, which is given in its place. Where models of that name
+    come with genimg, its number is above theirs, which keep their own. Raises InputError where a
     training state is asked for that is not there.
     """
     from cluster.places import open_storage
     from cluster.registry import Registry
     from cluster.versions import Unknown, fingerprint
-    from genimg import checkpoint
+    from genimg import bundled, checkpoint
     from genimg.compact import compact
 
     lineage = checkpoint.read_manifest(folder).lineage | dict(origin or {})
@@ -93,4 +96,8 @@ def register_checkpoint(
                 last = models.get(name, models.numbers(name)[-1])
                 if (last.files, last.lineage) == (fingerprint(folder), lineage):
                     return last
-        return models.register(name, folder, metrics, lineage)
+        theirs = bundled.newest(name)
+        version = models.register(name, folder, metrics, lineage, above=theirs)
+    if version.number == theirs + 1 > 1:
+        say(f"{name} now means {version.reference}; {name}@{theirs} comes with genimg as before")
+    return version

@@ -131,10 +131,20 @@ def test_inception_score_is_the_mean_over_consecutive_splits() -> None:
 
 def test_inception_score_needs_an_image_a_split() -> None:
     with pytest.raises(InputError, match="9 images cannot be scored in 10 splits"):
-        inception_score(torch.full((9, 2), 0.5))
+        inception_score(torch.full((9, 2), 0.5), splits=10)
 
 
-def test_diversity_is_the_mean_pairwise_distance() -> None:
+def test_inception_score_of_few_images_is_not_held_down_by_its_splits() -> None:
+    """Of ten, one of each class and certain, ten parts of one image would score 1."""
+    assert inception_score(torch.eye(10)) == pytest.approx((10, 0))
+    probabilities = torch.rand(1050, 4, generator=torch.Generator().manual_seed(1)).softmax(1)
+    assert inception_score(probabilities[:250]) == inception_score(probabilities[:250], splits=2)
+    assert inception_score(probabilities) == inception_score(probabilities, splits=10)
+
+
+@pytest.mark.parametrize("at_once", [12, 5])
+def test_diversity_is_the_mean_pairwise_distance(monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr(distributions, "VALUES_AT_ONCE", at_once)
     items = features(1100, 12, seed=5)  # more than one block
     assert diversity(items) == pytest.approx(pdist(items.numpy()).mean() / math.sqrt(12), rel=1e-6)
 

@@ -70,10 +70,17 @@ def test_a_traversal_goes_through_its_seeds_other_latents(engines):
         assert np.array_equal(frames, engine(Decode(**label), latents=point).images)
 
 
-def test_too_many_latents_are_not_all_tried():
-    ability = Ability(lambda rows: {"image": rows["latent"]}, 1, ("latent",), latent=257, side=2)
-    with pytest.raises(InputError, match="dims: this model has 257 latents, too many to try"):
-        Traverse(seed=0).plan(ability, {})
+def test_of_too_many_latents_the_first_are_tried():
+    ability = Ability(lambda rows: {"image": rows["latent"]}, 1, ("latent",), latent=300, side=2)
+    plan = Traverse(seed=0, n=2, frames=3).plan(ability, {})
+    assert plan.count == 2 * 256 + 2 * 3
+    weights = torch.zeros(300).index_fill_(0, torch.tensor([7, 255, 256]), 0.2)
+    weights[255] = 0.3
+    for start, stop in ((0, 512), (512, 518)):
+        latent = plan.rows(start, stop)["latent"]
+        levels = (latent @ weights)[:, None, None, None].expand(-1, 1, 2, 2)
+        plan.put(start, plan.converted({"image": levels}))
+    assert plan.result().rows == ("latent 255", "latent 7")
     assert Traverse(seed=0, dims="256", frames=3).plan(ability, {}).count == 3
 
 

@@ -12,9 +12,11 @@ from annotated_folders import picture
 from PIL import Image
 
 from genimg.data import archives
+from genimg.data.opening import told_by
 from genimg.data.sources import is_parquet, open_source
 from genimg.errors import InputError
 from genimg.images import BrokenImage
+from genimg.recipe import Data
 
 TREE = (
     "train/cat/1.png",
@@ -273,3 +275,26 @@ def test_real_folders(shared_data, path, count, shape):
     assert len(source) == count
     assert source.read(0).shape == shape
     assert source.labels is None
+
+
+@pytest.mark.parametrize(("count", "fewest", "fitting"), [(30, 16, 16), (30, 1, 3), (300, 16, 30)])
+def test_what_is_held_out_of_a_small_set_is_told_with_what_would_fit(
+    tmp_path, count, fewest, fitting
+):
+    write_images(tmp_path, tuple(f"{number}.png" for number in range(count)))
+
+    def told(holdout: int) -> list[str]:
+        heard: list[str] = []
+        data = Data(source=str(tmp_path), holdout=holdout)
+        told_by(data, ("image",), fewest=fewest, warn=heard.append)
+        return heard
+
+    remedy = rf"hold out fewer, as data\.holdout={fitting}$"
+    with pytest.raises(InputError, match=rf"only {count} images in .*; {remedy}"):
+        told(count)
+    assert told(fitting) == []
+    (warning,) = told(count - 1)
+    assert warning.startswith(f"data.holdout={count - 1}: 1 of {count} images are left to train on")
+    assert warning.endswith(f"data.holdout={fitting}")
+    with pytest.raises(InputError, match=f"give more than {count}, of which {count} are held out"):
+        told_by(Data(source=str(tmp_path), holdout=count), ("image",), fewest=count)

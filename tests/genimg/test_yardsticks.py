@@ -137,6 +137,25 @@ def test_scores_of_sets_that_one_can_imagine(judge, looks):
     assert "judge_authenticity" not in without["noise"]
 
 
+def test_training_images_score_alike_in_any_order(judge):
+    """Also sorted by class, as those of folders are."""
+    images = real_images(Scenes(16, 3), range(200))
+    head = judge.networks["classifier"].to_logits
+    middle = seen(judge, images).features.mean(dim=0)
+    with torch.no_grad():  # one that is sure, and tells several classes
+        head.weight.mul_(1e5)
+        head.bias.copy_(-head.weight @ middle)
+    by_class = seen(judge, images).probabilities.argmax(dim=1).argsort()
+    scores = [
+        Yardstick(judge, Scenes(16, 3, seed=1), Images({"image": images[order]}), 200).limits()[
+            "real"
+        ]["judge_inception_score"]
+        for order in (torch.arange(200), by_class)
+    ]
+    assert scores[0] > 1.5
+    assert scores[1] == pytest.approx(scores[0], rel=0.1)
+
+
 def test_of_few_training_images_is_told_what_there_is_to_tell(judge):
     data = Scenes(16, 3, seed=1)
     images = real_images(Scenes(16, 3, seed=2), range(20))

@@ -19,6 +19,7 @@ WRONG = [
     # recipes and their keys
     ("recipes dcgna", "unknown recipe 'dcgna'", "did you mean 'dcgan'?"),
     ("recipes dcgan train.lr=-1", "train.lr=-1", "greater than 0"),
+    ("recipes dcgan los.r1", "no key begins with 'los.r1'", "did you mean 'loss.r1'?"),
     ("recipes dcgan --show-augmentation out.xyz", "cannot write images as '.xyz'", ".png"),
     ("recipes dcgan --show-augmentation out.png --data photo", "photo: no such file or folder"),
     ("serve --model dcgan --port 99999", "--port 99999", "give one below 65536"),
@@ -60,6 +61,7 @@ WRONG = [
     (f"{CLASSIFIER} --data photos", "photos: has image, but", "one folder a class"),
     (f"{CLASSIFIER} --data labelled model.classes=[x]", "model.classes=['x']", "['cat', 'dog']"),
     ("train ffdnet data.holdout=5 --data photos", "only 5 images in", "as data.holdout=1"),
+    ("train dcgan --data photos", "only 5 images in", "give more than 16, of which 16"),
     # workers, runs and their storage
     ("train dcgan --workers two", "--workers 'two'", "MIN..MAX as in 2..8"),
     ("train dcgan --workers -1", "--workers '-1'", "give a number"),

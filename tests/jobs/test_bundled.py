@@ -1,5 +1,6 @@
 """The models that come with genimg: whole, small, described, and of use."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from genimg.pixels import to_bytes_range
 from jobs.cli import app
 from jobs.model import address_of, folder_of
 from jobs.runs.addressed import folder_at
+from serving.watcher import Target, target_of
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
@@ -112,6 +114,24 @@ def test_one_command_draws_the_digit_that_is_asked_for(tmp_path, monkeypatch):
     assert isinstance(done.exception, InputError)
 
 
+def test_how_near_latents_come_is_told_and_what_the_model_draws_nothing_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(photograph(), tmp_path / "photo.png")
+    line = ["sample", "digits", "--label", "3", "--seed", "0", "-o", "three.png"]
+    assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
+    for name, unlike in (("photo", True), ("three", False)):
+        line = ["invert", f"{name}.png", "-m", "digits", "--label", "3", "-o", f"{name}.jsonl"]
+        done = CliRunner().invoke(app, line, catch_exceptions=False)
+        assert ("unlike what this model draws" in done.output) == unlike, done.output
+        told = json.loads(Path(f"{name}.jsonl").read_text())
+        pixels = np.array(Image.open(f"{name}.png").convert("L").resize((32, 32), 1), float)
+        plain = 10 * np.log10(255**2 / pixels.var())
+        assert told["plain_psnr"] == pytest.approx(plain, abs=0.1)
+        assert f"{told['psnr']:.2f} dB; of its mean colour all over: {told['plain_psnr']:.2f}" in (
+            done.output
+        )
+
+
 def test_one_command_draws_what_a_text_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for channel, colour in enumerate(("red", "green", "blue")):
@@ -189,9 +209,38 @@ def test_a_registry_s_own_name_comes_first(tmp_path):
     own = tmp_path / "own"
     shutil.copytree(source, own, ignore=shutil.ignore_patterns("version.json"))
     registered = Registry(models.storage).register("denoise", own, {"psnr": 1.0}, {})
-    assert models.resolve("denoise") == registered
+    assert models.resolve("denoise") == models.resolve("denoise@1") == registered
     assert models.fetch(registered).is_relative_to(tmp_path)
     assert models.resolve("deblock").number == 1
+    Registry(models.storage).register("denoise", own, {"psnr": 2.0}, {})
+    Registry(models.storage).remove("denoise@1")
+    with pytest.raises(Unknown, match="denoise has no version 1"):
+        models.resolve("denoise@1")  # nor that one in its place
+
+
+def test_what_comes_with_genimg_keeps_its_number(tmp_path, monkeypatch):
+    """Directions of a bundled model are registered as the next version, by that name too."""
+    monkeypatch.chdir(tmp_path)
+    models = over("registry", bundled.FOLDER)
+    before = models.resolve("digits@1")
+    line = ["directions", "digits", "--samples", "512"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "registered digits@2" in done.output
+    assert "digits@1 comes with genimg as before" in done.output
+    own, still = models.resolve("digits"), models.resolve("digits@1")
+    assert (own.number, own.place) == (2, str(models.storage))
+    assert (still, still.place) == (before, str(models.beneath.storage))
+    assert address_of("digits@1", "registry") == "bundled:digits@1"
+    assert target_of(models, "digits@1") == Target(1, place=still.place)
+    assert target_of(models, "digits") == Target(2, place=own.place)
+    asked = ["--label", "1", "-n", "8", "--direction", "slant=2", "-o"]
+    with pytest.raises(InputError, match="direction"):
+        CliRunner().invoke(app, ["sample", "digits@1", *asked, "x.png"], catch_exceptions=False)
+    drawn = ["sample", "digits", *asked, "leaning.png"]
+    assert CliRunner().invoke(app, drawn, catch_exceptions=False).exit_code == 0
+    again = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert "registered digits@3" in again.output
+    assert "as before" not in again.output
 
 
 def test_one_that_is_nowhere_is_told_with_those_that_are(tmp_path, monkeypatch):

@@ -1,9 +1,13 @@
 """What a sweep varies: which ranges are taken, and what is said of those that are not."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from tiny_recipes import tiny
 
 from genimg import recipes
@@ -11,6 +15,7 @@ from genimg.data.opening import open_dataset
 from genimg.errors import InputError
 from genimg.inference import Inference
 from jobs.sweeps.records import Trial
+from jobs.sweeps.report import divide, position
 from jobs.sweeps.space import parse_space
 
 DCGAN = recipes.named("dcgan")
@@ -146,3 +151,41 @@ def test_drawn_values_lie_in_their_range_and_make_valid_recipes(low, factor, see
     value = space["train.lr"].domain().sample(random_state=np.random.RandomState(seed))
     assert low * (1 - 1e-9) <= value <= low * factor * (1 + 1e-9)
     assert DCGAN.override([f"train.lr={value!r}"]).train.lr == value
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("train.lr=loguniform(1e-5,0.1)", ["1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+        ("train.lr=loguniform(5e-4,5e-3)", ["0.0005", "0.001", "0.002", "0.005"]),
+        ("train.lr=loguniform(0.0012,0.0019)", ["0.0012", "0.0019"]),
+        ("train.lr=loguniform(1e-9,1)", ["1e-09", "1e-07", "1e-05", "0.001", "0.1"]),
+        ("model.width=randint(16,20)", ["16", "17", "18", "19"]),
+        ("train.batch_size=choice(16,32,64,256)", ["16", "32", "64", "256"]),
+        ("loss.kind=choice(logistic,hinge,least-squares)", ["logistic", "hinge", "least-squares"]),
+        ("loss.beta1=uniform(0.0001,0.0009)", None),
+        ("train.ema_half_life=randint(10000,100000)", None),
+    ],
+)
+def test_ticks_of_a_sweeps_picture_are_apart(text, shown):
+    """In a panel of the size that they have there."""
+    _, space = parse_space(DCGAN, [text])
+    (values,) = space.values()
+    figure = Figure(figsize=(2.9, 3.2), dpi=110)
+    axis = figure.subplots()
+    axis.tick_params(labelsize="small")
+    divide(axis, values)
+    FigureCanvasAgg(figure).draw()
+    low, high = axis.get_xlim()
+    labels = [each for each in axis.get_xticklabels() if low <= each.get_position()[0] <= high]
+    if shown:
+        assert [each.get_text() for each in labels] == shown
+    boxes = [each.get_window_extent() for each in labels]
+    assert len(boxes) > 1
+    if not axis.xaxis.get_tick_params().get("labelrotation"):
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_choice_lies_where_it_is_declared():
+    _, space = parse_space(DCGAN, ["model.width=choice(32,16,64)"])
+    assert [position(space["model.width"], value) for value in (16, 64)] == [1, 2]

@@ -29,6 +29,11 @@ def printed(outcome) -> str:
     return outcome.out
 
 
+def described_in_words(outcome) -> str:
+    """What a command printed, however it is wrapped."""
+    return " ".join(printed(outcome).split())
+
+
 def test_recipes_lists_all_and_describes_one(command):
     listed = printed(command("recipes"))
     for name in RECIPES:
@@ -37,6 +42,13 @@ def test_recipes_lists_all_and_describes_one(command):
         described = printed(command(f"recipes {name}"))
         known = recipes.named(name).keys()
         assert all(key in described for key in known if key != "recipe")
+    assert "gamma of the R1 penalty" in described_in_words(command("recipes dcgan"))
+    assert "one-sided label smoothing" not in described_in_words(command("recipes dcgan"))
+    assert "(float, at least 0, below 1)" in described_in_words(command("recipes dcgan --all"))
+    some = described_in_words(command("recipes dcgan loss.smooth model.a"))
+    assert "one-sided label smoothing" in some
+    assert "model.attention (" in some
+    assert "train.lr" not in some
     text = printed(command("recipes ffdnet --json"))
     assert recipes.from_json(text) == recipes.named("ffdnet")
 
@@ -84,8 +96,12 @@ def test_train_prints_the_best_checkpoint_and_registers_it(command, tiny, home: 
 
 def test_a_run_a_checkpoint_and_a_registered_model_sample_alike(command, models: Path, home: Path):
     newest = models / "runs/dcgan/checkpoints/000000000064"
+    best = recipes.from_json((newest / "recipe.json").read_text()).chosen_by[0]
     for number, model in enumerate((models / "runs/dcgan", newest)):
-        printed(command(f"sample {model} -n 4 --seed 0 -o {number}.png"))
+        outcome = command(f"sample {model} -n 4 --seed 0 -o {number}.png")
+        printed(outcome)
+        assert ("its newest checkpoint, of 64 images; " in outcome.err) == (model != newest)
+        assert (f"(by {best})" in outcome.err) == (model != newest)
     printed(command(f"models register copy {newest}"))
     printed(command("sample copy -n 4 --seed 0 -o 2.png"))
     assert len({(home / f"{number}.png").read_bytes() for number in range(3)}) == 1

@@ -69,6 +69,7 @@ def test_how_near_latents_come_is_told_beside_them(asking, engines):
         assert answer.headers["x-psnr"] == f"{found.psnr[0]:.2f}"
         if form == "json":
             assert answer.json()["psnr"] == list(found.psnr)
+            assert answer.json()["plain_psnr"] == list(found.plain_psnr)
             assert np.array_equal(np.float32(answer.json()["data"]), found.array)
 
 
