@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import run, say
+from jobs.wording import Verbs
 
-app = typer.Typer(
+app = Verbs(
     no_args_is_help=True,
     help="""Say who may ask a server, and for what.
 

@@ -147,7 +147,9 @@ def tell_tile(operation: Operation, ability: Ability, longest: float = math.inf)
 
         side = fitting_tile(tile, ability.margin, ability.stride)
         if side != tile:
-            say(f"tile={tile}: tiles of {side} pixels are used, the next that this model works in")
+            say(
+                f"--tile {tile}: tiles of {side} pixels are used, the next that this model works in"
+            )
 
 
 @dataclass(frozen=True)
