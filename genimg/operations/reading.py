@@ -67,6 +67,7 @@ class Invert(Conditioned):
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE}
     gives: ClassVar[Kind] = Kind.LATENTS
     conditions: ClassVar[frozenset[str]] = Conditioned.conditions | {"starts", "iterations"}
+    unlike: ClassVar[float | None] = 15.0
 
     starts: int | None = Field(None, ge=1, le=64)
     """seeds with whose latents a search begins (8), for models that have no way back to them"""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cluster.places import open_storage
+from genimg.operations.reading import Invert
 from jobs.console import say
 from jobs.offline.job import Item, Job, chunks_of
 
@@ -50,6 +51,9 @@ def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         many = f"on average, of {len(psnr):,} images from {min(psnr):.2f} to {max(psnr):.2f}"
         say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
             f"{' ' + many if len(psnr) > 1 else ''}")  # fmt: skip
+        if Invert.unlike and (unlike := sum(each < Invert.unlike for each in psnr)):
+            say(f"below {Invert.unlike:g} dB ({unlike:,} of {len(psnr):,}) they show something else:"
+                " what is in the image is unlike what the model draws")  # fmt: skip
 
 
 def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:
