@@ -253,7 +253,9 @@ def choose(
     if operation and any(model.can(operation.name) for model in models):
         raise unread("none of the served models reads one", capability, operation)
     valid = ", ".join(model.id for model in models) or "there is none"
-    message = f"none of the served models can {operation.name if operation else capability}: {valid}"
+    message = (
+        f"none of the served models can {operation.name if operation else capability}: {valid}"
+    )
     raise ApiError(400, "invalid_value", message, "model")
 
 

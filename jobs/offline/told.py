@@ -52,8 +52,8 @@ def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
             f"{' ' + many if len(psnr) > 1 else ''}")  # fmt: skip
         if Invert.unlike and (unlike := sum(each < Invert.unlike for each in psnr)):
-            say(f"below {Invert.unlike:g} dB ({unlike:,} of {len(psnr):,}) they show something else:"
-                " what is in the image is unlike what the model draws")  # fmt: skip
+            say(f"below {Invert.unlike:g} dB ({unlike:,} of {len(psnr):,}) they show something"
+                " else: the image is unlike what the model draws")  # fmt: skip
 
 
 def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:

@@ -18,6 +18,7 @@ from genimg.recipe import Data
 from jobs.model import folder_of
 from jobs.offline.job import Job
 from jobs.offline.record import claim
+from jobs.offline.told import heard
 
 
 def engine_of(name: str) -> Engine:
@@ -323,3 +324,13 @@ def test_an_odd_name_is_named(command, here: Path):
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 2
     assert "a\\nb.png': no result can have such a name; rename it" in ended.err
+
+
+def test_images_that_no_latents_come_near_to_are_told(capsys):
+    lines = [{"psnr": 8.59}, {"psnr": 23.5}, {"failed": "broken"}]
+    assert list(heard(lines)) == lines
+    told = " ".join(capsys.readouterr().err.split())
+    assert "16.05 dB on average, of 2 images from 8.59 to 23.50" in told
+    assert "below 15 dB (1 of 2) they show something else" in told
+    assert list(heard(lines[1:])) == lines[1:]
+    assert "something else" not in capsys.readouterr().err
