@@ -163,9 +163,9 @@ async def _read(request: Request, max_bytes: int, lists: Sequence[str]) -> Recei
         return Received(values, names=tuple(values))
     if kind == "application/x-www-form-urlencoded" and not written_as(body):
         async with request.form(max_fields=_MAX_FIELDS) as form:  # of the body just read
-            every = _once_each(form.multi_items())
-        values = _present(every)
-        return Received(values, frozenset(values), names=tuple(every))
+            fields = _once_each(form.multi_items())
+        values = _present(fields)
+        return Received(values, frozenset(values), names=tuple(fields))
     return Received({}, file=body)
 
 
