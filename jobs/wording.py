@@ -13,9 +13,9 @@ from typer.models import CommandFunctionType
 
 from genimg.errors import InputError
 
-# `key=value: `, or `key: `, with which a message begins
+# `key=value: `, or `key: `, with which a message begins; or key.0.part
 _ABOUT = re.compile(
-    r"""(?P<key>\w+)(?:=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^:;]*))?[:;] """
+    r"""(?P<key>\w+)(?:\.(?P<part>\d[\w.]*))?(?:=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^:;]*))?[:;] """
 )
 
 
@@ -69,7 +69,10 @@ def worded(message: str, flags: dict[str, str], given: dict[str, Any]) -> str:
     """
     about = _ABOUT.match(message)
     head = ""
-    if about and about["key"] in flags:
+    if about and about["part"] and given.get(about["key"]):
+        key, message = about["key"], f"{about['part']}{message[about.end('part') :]}"
+        head = f"{flags[key]}: "
+    elif about and about["key"] in flags and not about["part"]:
         key, message = about["key"], message[about.end() :]
         value = given.get(key)
         text = about["value"] if isinstance(value, list | tuple) else repr(value)
