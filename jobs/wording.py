@@ -14,10 +14,8 @@ from typer.models import CommandFunctionType
 from genimg.errors import InputError
 
 # `key=value: `, or `key: `, with which a message begins; or key.0.part
-_ABOUT = re.compile(
-    r"""(?P<key>\w+)(?:\.(?P<part>\d[\w.]*))?(?:=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^:;]*))?[:;] """
-)
-
+_VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^:;]*"""
+_ABOUT = re.compile(rf"(?P<key>\w+)(?:\.(?P<part>\d[\w.]*))?(?:=(?P<value>{_VALUE}))?[:;] ")
 
 BARE = {"--discover": "*"}  # options that may be given without a value, and what is meant then
 
