@@ -65,6 +65,10 @@ def worded(message: str, flags: dict[str, str], given: dict[str, Any]) -> str:
     >>> worded("of=None: give one, as of=7", {"of": "--of"}, {"of": None})
     '--of: give one, as --of 7'
     """
+    if given.get("config"):  # of which all other keys are
+        flags = {key: flag for key, flag in flags.items() if given.get(key)}
+    if not flags:
+        return message
     about = _ABOUT.match(message)
     head = ""
     if about and about["part"] and given.get(about["key"]):
@@ -74,7 +78,8 @@ def worded(message: str, flags: dict[str, str], given: dict[str, Any]) -> str:
         key, message = about["key"], message[about.end() :]
         value = given.get(key)
         text = about["value"] if isinstance(value, list | tuple) else repr(value)
-        head = f"{flags[key]}: " if value in (None, True) else f"{flags[key]} {text}: "
+        said = value is not None and not isinstance(value, bool)
+        head = f"{flags[key]} {text}: " if said else f"{flags[key]}: "
     keys = "|".join(map(re.escape, flags))
     return head + re.sub(rf"(?<![\w.])({keys})=(?=\w)", lambda key: f"{flags[key[1]]} ", message)
 

@@ -119,7 +119,7 @@ def test_a_folder_of_pictures_is_of_the_format_that_is_asked_for(command, here: 
     printed(command(f"{line} --format jpeg -o jpeg"))
     assert {name[1:] for name in files("jpeg")} == {".jpg", "peration.json"}
     assert len(files("jpeg")["a.jpg"]) > len(files("same")["b.JPG"])
-    assert "there are results of a job with format=jpeg" in command(f"{line} -o jpeg").err
+    assert "there are results of a job with --format jpeg" in command(f"{line} -o jpeg").err
 
 
 def test_an_interrupted_job_says_that_the_same_command_goes_on(command, monkeypatch):

@@ -19,6 +19,7 @@ FLAGS = {"scale": "--scale", "n": "-n", "of": "--of", "to_label": "--to-label", 
         ("scale='a: b'; known: 2", {"scale": "a: b"}, "--scale 'a: b': known: 2"),
         ("scale=7.0: too much", {"scale": "7e0"}, "--scale '7e0': too much"),
         ("n=0: give more", {"n": 0}, "-n 0: give more"),
+        ("n=1: give more", {"n": 1}, "-n 1: give more"),
         ("to_label='x': no", {"to_label": "x"}, "--to-label 'x': no"),
         ("back=true: leave it out", {"back": True}, "--back: leave it out"),
         ("of=None: give one (of=7)", {"of": None}, "--of: give one (--of 7)"),
@@ -29,11 +30,14 @@ FLAGS = {"scale": "--scale", "n": "-n", "of": "--of", "to_label": "--to-label", 
         ("to_label: none such", {"to_label": None}, "--to-label: none such"),
         ("image: none is read; of=7", {}, "image: none is read; --of 7"),
         ("train.n=3: at most 2, as train.n=1", {"n": "1"}, "train.n=3: at most 2, as train.n=1"),
+        ("scale=3: x", {"config": "a.yaml"}, "scale=3: x"),  # it is that file's key
+        ("scale=3: x", {"config": "a.yaml", "scale": "3"}, "--scale '3': x"),
         ("note.txt: not an image", {}, "note.txt: not an image"),
     ],
 )
 def test_a_message_about_a_key_becomes_one_about_its_option(message, given, told):
     assert worded(message, FLAGS, given) == told
+    assert worded(message, {}, {}) == message
 
 
 def test_paragraphs_of_help_are_as_wide_as_the_terminal(command, monkeypatch):
