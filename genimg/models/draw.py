@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genimg.models.conv_vae import Level
 from genimg.models.ladder import bounded
+from genimg.models.one_level import Level
 from genimg.models.rows import Linear, in_blocks
 
 LEAST = 1e-6  # of sums that are divided by

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genimg.models.conv_vae import Level
+from genimg.models.one_level import Level
 from genimg.models.rows import Conv2d, Linear
 from genimg.models.velocity import norm, zero
 

@@ -1,4 +1,4 @@
-"""Fully connected generator and discriminator, as in the first GAN (Goodfellow et al. 2014)."""
+"""Fully connected networks: of the first GAN (Goodfellow et al. 2014), and of the first VAEs."""
 
 import itertools
 import math
@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from genimg.models.one_level import OneLevelVAE
 from genimg.models.rows import Linear
 
 SLOPE = 0.2  # of the leaky ReLU, which stands for the paper's ReLU and maxout
@@ -56,6 +57,29 @@ class Discriminator(nn.Module):
         if self.directions is None or classes is None:
             return logits
         return logits + (self.directions(classes) * features).sum(dim=1)
+
+
+class MlpVAE(OneLevelVAE):
+    """Hidden layers to the latents, and as many back (Kingma & Welling 2014; Burda et al. 2016).
+
+    `depth` of them of `width` units each way. Of `classes` above 0, which of them an image is of,
+    float32 [N, classes], is told where images are decoded.
+    """
+
+    def __init__(
+        self, latent: int, width: int, depth: int, size: int, channels: int, planes: int,
+        classes: int = 0, mixture: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(latent, mixture)
+        self.shape = (planes, size, size)
+        self.encoder = nn.Sequential(nn.Flatten(), *hidden(channels * size**2, width, depth))
+        self.to_posterior = Linear(width, 2 * latent)
+        self.decoder = hidden(latent + classes, width, depth)
+        self.to_planes = Linear(width, math.prod(self.shape))
+
+    def planes(self, latents: Tensor, classes: Tensor | None) -> Tensor:
+        rows = latents if classes is None else torch.cat([latents, classes], dim=1)
+        return self.to_planes(self.decoder(rows)).float().unflatten(1, self.shape)
 
 
 def hidden(before: int, width: int, depth: int) -> nn.Sequential:

@@ -9,10 +9,11 @@ from torch import nn
 from genimg.models.conv_vae import ConvVAE
 from genimg.models.draw import DrawVAE
 from genimg.models.ladder import LadderVAE, resolutions
+from genimg.models.mlp import MlpVAE
 from genimg.recipe import Data
 from genimg.recipes.told import ByText
 
-Autoencoder = ConvVAE | LadderVAE | DrawVAE
+Autoencoder = ConvVAE | MlpVAE | LadderVAE | DrawVAE
 
 
 class ConvModel(ByText):
@@ -22,6 +23,19 @@ class ConvModel(ByText):
     """dimensions of the latent space"""
     width: int = Field(32, ge=8, multiple_of=8)
     """channels at half the final resolution; twice and four times as many below"""
+    mixture: int = Field(0, ge=0)
+    """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
+
+
+class MlpModel(ByText):
+    network: Literal["mlp"] = "mlp"
+    """decides which of the other keys there are"""
+    latent: int = Field(50, ge=1)
+    """dimensions of the latent space"""
+    width: int = Field(400, ge=1)
+    """units of a hidden layer"""
+    depth: int = Field(2, ge=1)
+    """hidden layers of the encoder, and of the decoder"""
     mixture: int = Field(0, ge=0)
     """Gaussians that follow the latents, and of which images are drawn; 0: of the prior"""
 
@@ -50,7 +64,7 @@ class DrawModel(ByText):
     """side of the grid that is looked at, and drawn, at a step; it moves and widens"""
 
 
-AnyModel = ConvModel | LadderModel | DrawModel
+AnyModel = ConvModel | MlpModel | LadderModel | DrawModel
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -68,6 +82,8 @@ def told_autoencoder(model: AnyModel, data: Data, planes: int) -> Autoencoder:
     match model:
         case ConvModel(mixture=mixture):
             return ConvVAE(latent, width, *image, planes, classes, mixture)
+        case MlpModel(depth=depth, mixture=mixture):
+            return MlpVAE(latent, width, depth, *image, planes, classes, mixture)
         case LadderModel(blocks=blocks):
             return LadderVAE(latent, width, blocks, *image, planes, classes)
         case DrawModel(steps=steps, glimpse=patch):
@@ -77,7 +93,7 @@ def told_autoencoder(model: AnyModel, data: Data, planes: int) -> Autoencoder:
 def latents_of(model: AnyModel, data: Data) -> int:
     """Dimensions of the latents of its network."""
     match model:
-        case ConvModel(latent=latent, mixture=mixture):
+        case ConvModel(latent=latent, mixture=mixture) | MlpModel(latent=latent, mixture=mixture):
             return latent + (mixture > 0)
         case LadderModel(latent=latent, blocks=blocks):
             return latent * blocks * sum(side**2 for side in resolutions(data.size))

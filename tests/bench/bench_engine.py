@@ -1,4 +1,5 @@
-"""What an engine adds to its networks' passes; and what tiling costs, with nothing demanded."""
+"""What an engine adds to its networks' passes; and what going on with clips and tiling cost, with
+nothing demanded."""
 
 import itertools
 from typing import Any
@@ -12,6 +13,7 @@ from genimg import recipes
 from genimg.data.scenes import Scenes, render
 from genimg.engine import Engine
 from genimg.operations.drawing import Sample
+from genimg.operations.moving import Animate
 from genimg.operations.restoring import Denoise
 from genimg.passes import CHUNK
 from genimg.recipes import RECIPES
@@ -23,7 +25,10 @@ FEW = 3  # passes in it, of which one that is disturbed counts for much
 
 def measure(quick: bool) -> list[Row]:
     drawing = [name for name, recipe in RECIPES.items() if "sample" in recipe().can()]
-    return [*(sampling(name, quick) for name in drawing), tiling(quick)]
+    moving = [name for name, recipe in RECIPES.items() if "animate" in recipe().can()]
+    drawn = (sampling(name, quick) for name in drawing)
+    gone_on = (going_on(name, quick) for name in moving)
+    return [*drawn, *gone_on, tiling(quick)]
 
 
 def fresh(name: str, *overrides: str) -> Engine:
@@ -68,6 +73,38 @@ def sampling(name: str, quick: bool) -> Row:
         rounds=1 if quick else 9 if passes > FEW else 15,
         at_least=AT_LEAST,
         note="over the passes alone of its networks, and bytes",
+    )
+
+
+def going_on(name: str, quick: bool) -> Row:
+    """A clip goes on for several passes, each of which sees what the one before it has made."""
+    engine = fresh(name)
+    ability = engine.abilities["animate"]
+    (known, step), side = ability.frames, engine.recipe.data.size
+    clip = [np.asarray(each).transpose(1, 2, 0) for each in render(torch.arange(known), side, 3)]
+    passes = 1 if quick else 4
+    frames = passes * step
+
+    @torch.no_grad()
+    def bare() -> np.ndarray:
+        seen = torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2)[None].to(device())
+        seen = seen.float().div(127.5).sub(1)
+        for _ in range(passes):
+            rows: Any = {"frames": seen[:, -known:]}
+            if ability.latent:
+                rows["latent"] = torch.randn(1, ability.latent, device=device())
+            seen = torch.cat([seen, ability.compute(rows)["frames"]], dim=1)
+        levels = seen[0].add(1).mul(127.5).round().clamp(0, 255).byte()
+        return levels.permute(0, 2, 3, 1).cpu().numpy()
+
+    asked = Animate(frames=frames, seed=0 if ability.latent else None)
+    return compared(
+        f"engine: {name} goes on",
+        "frames/s",
+        lambda: rate(lambda: engine(asked, image=clip), frames),
+        lambda: rate(bare, frames),
+        rounds=1 if quick else 9,
+        note="over the passes alone of its network, a clip at a time",
     )
 
 

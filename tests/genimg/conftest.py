@@ -24,6 +24,7 @@ KINDS = {name: (name,) for name in RECIPES} | {
     "stylegan-by-class": ("stylegan", "model.conditional=true"),
     "flow-by-class": ("flow", "model.conditional=true"),
     "conv-vae-by-class": ("conv-vae", "model.conditional=true"),
+    "mlp-vae": ("iwae", "model.network=mlp", "loss.importance=2"),
     "vq-vae-by-class": ("vq-vae", "model.conditional=true"),
     "hvae-by-class": ("hvae", "model.conditional=true"),
 }

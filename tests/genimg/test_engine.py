@@ -28,7 +28,7 @@ from genimg.training.method import load_states
 from genimg.ways import spherical
 
 CPU = torch.device("cpu")
-KNOWN = {"gray": "ffdnet"}  # kinds that are called otherwise than their recipes
+KNOWN = {"mlp-vae": "iwae", "gray": "ffdnet"}  # kinds that are called otherwise than their recipes
 MADE = 110  # images that batches have
 APART = 3  # of which one in three is made alone
 

@@ -1,5 +1,7 @@
 """Networks: shapes at every size, ranges, and each image's independence of its batch."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from genimg.models.conv_vae import ConvVAE
 from genimg.models.dcgan import Discriminator, Generator
 from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.ladder import LadderVAE, resolutions
+from genimg.models.mlp import MlpVAE
 from genimg.models.restoring import RestoringNetwork, constant_maps
 
 SIZES = (16, 32, 64, 128)
@@ -107,8 +110,9 @@ def test_dcgan_without_normalisation_and_its_discriminator_look_at_each_image_al
 
 @gray_and_colour
 @pytest.mark.parametrize("size", [8, 12, 16, 20, 28, 32, 36, 44, 64, 100, 128])
-def test_conv_vae_takes_every_size_that_a_recipe_may_have(size, channels):
-    network = ConvVAE(5, 8, size, channels, 7)
+@pytest.mark.parametrize("made", [partial(ConvVAE, 5, 8), partial(MlpVAE, 5, 8, 2)])
+def test_vaes_take_every_size_that_a_recipe_may_have(made, size, channels):
+    network = made(size, channels, 7)
     images = torch.rand(2, channels, size, size) * 2 - 1
     mean, log_variance = network.encode(images)
     assert mean.shape == log_variance.shape == (2, 5)
@@ -126,8 +130,9 @@ def test_conv_vae_clamps_its_posterior_so_that_no_precision_overflows():
     assert log_variance.exp().to(torch.bfloat16).isfinite().all()
 
 
-def test_conv_vae_looks_at_each_image_alone():
-    network = ConvVAE(5, 8, 16, 3, 3)
+@pytest.mark.parametrize("made", [partial(ConvVAE, 5, 8), partial(MlpVAE, 5, 8, 2)])
+def test_vaes_look_at_each_image_alone(made):
+    network = made(16, 3, 3)
     images = torch.randn(5, 3, 16, 16)
     torch.testing.assert_close(*alone_and_in_a_batch(lambda x: network.encode(x)[0], images))
     torch.testing.assert_close(*alone_and_in_a_batch(network.decode, torch.randn(5, 5)))
