@@ -1,7 +1,7 @@
 """What operations give."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ class Grid(Pictures):
     """Pictures that lie in rows of `columns`, and are one; `seeds` are those that they go by."""
 
 
+UNLIKE = "unlike what this model draws: less than half of what varies in it was found"
+HALF = 10 * math.log10(2)  # dB above its mean colour: half of an image's variance is explained
+LEVEL = 48.0  # dB of a mean colour: what varies less than by a level of 255 is plain
+
+
 @dataclass(frozen=True)
 class Latents:
     """array: float32 [N, D]
@@ -58,6 +63,13 @@ class Latents:
     array: np.ndarray
     psnr: tuple[float, ...] = ()
     plain_psnr: tuple[float, ...] = ()
+
+
+def unlike(psnr: Sequence[float], plain: Sequence[float]) -> int:
+    """How many images are UNLIKE, by the PSNR of what was found and of their mean colours, dB."""
+    return sum(
+        ours - theirs < HALF and theirs < LEVEL for ours, theirs in zip(psnr, plain, strict=True)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The `genimg` command: every verb of jobs/ under one name."""
 
-import typer
-
 from genimg.operations import OPERATIONS
 from jobs import keys, models
 from jobs.compare import compare
@@ -17,8 +15,9 @@ from jobs.recipes import recipes
 from jobs.serve import serve
 from jobs.train import train
 from jobs.tune import tune
+from jobs.wording import Verbs
 
-app = typer.Typer(
+app = Verbs(
     help="Train, tune, keep and serve image generators and restorers on a Ray cluster.",
     no_args_is_help=True,
     add_completion=False,

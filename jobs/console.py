@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jobs.wording import Verbs
+
 console = Console(stderr=True, highlight=False)
 
 RegistryOption = Annotated[
@@ -41,7 +43,7 @@ def run(command: Callable[..., Any] | typer.Typer) -> None:
     from genimg.errors import InputError, nearest
 
     if not isinstance(command, typer.Typer):
-        app = typer.Typer(add_completion=False)
+        app = Verbs(add_completion=False)
         app.command()(command)
         command = app
     try:

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.console import run, say
+from jobs.wording import Verbs
 
-app = typer.Typer(
+app = Verbs(
     no_args_is_help=True,
     help="""Say who may ask a server, and for what.
 
@@ -58,15 +59,19 @@ def add(
     Example: genimg keys add alice --model shapes --requests 60 --days 90
     """
     from cluster import keys
+    from genimg.errors import InputError
 
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    key, text = keys.new(
-        name,
-        models=tuple(model or ()),
-        requests_per_minute=requests,
-        megapixels_per_minute=megapixels,
-        expires=expires,
-    )
+    try:
+        key, text = keys.new(
+            name,
+            models=tuple(model or ()),
+            requests_per_minute=requests,
+            megapixels_per_minute=megapixels,
+            expires=expires,
+        )
+    except keys.KeysError as error:
+        raise InputError(str(error).replace("_per_minute: ", ": ")) from None
     keys.KeyFile(file).add(key)
     say(f"the key of {name}, which is kept nowhere; servers of --keys {file} take it in seconds:")
     typer.echo(text)

@@ -12,11 +12,12 @@ from rich.table import Table
 from jobs.console import RegistryOption, run, say
 from jobs.runs.registration import WithTrainingState, register_checkpoint
 from jobs.versions import as_text, describe, figure, print_move, sentence
+from jobs.wording import Verbs
 
 if TYPE_CHECKING:
     from cluster.registry import Registry
 
-app = typer.Typer(
+app = Verbs(
     no_args_is_help=True,
     help="""Keep trained models as numbered versions, and say which one is in use.
 

@@ -14,6 +14,7 @@ import typer
 
 from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
+from genimg.errors import InputError
 from genimg.operations import Kind, Operation, Tiling
 from genimg.results import Frames, Pictures, Values
 from jobs.console import Meter, say
@@ -66,6 +67,10 @@ class Drawing:
                 inputs = {"image": moving.load(self.source)}
             else:
                 inputs = {"image": images.load(self.source, keep_alpha=True, animated=False)}
+        operation.check(inputs)
+        for name in inputs.keys() & operation.reads.keys() - ability.takes:
+            told = f"{name}: {model.name} reads none; {operation.instead[name]}"
+            raise InputError(told)
         made: Pictures = model.engine()(operation, **inputs)
         tell_seed(operation, made.seeds)
         if isinstance(made, Frames) and made.rows:
@@ -149,7 +154,9 @@ def tell_tile(operation: Operation, ability: Ability, longest: float = math.inf)
 
         side = fitting_tile(tile, ability.margin, ability.stride)
         if side != tile:
-            say(f"tile={tile}: tiles of {side} pixels are used, the next that this model works in")
+            say(
+                f"--tile {tile}: tiles of {side} pixels are used, the next that this model works in"
+            )
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ def serve(
         ),
     ] = None,
     discover: Annotated[
-        bool,
+        list[str] | None,
         typer.Option(
-            "--discover",
-            help="Serve all models of the registry in their newest versions, promoted or not, also "
-            "those that come later; each is loaded once it is asked for.",
+            metavar="[PATTERN]",
+            help="Serve what fits of the registry, also what comes later; each is loaded once it "
+            "is asked for. 'gan-*': newest versions, promoted or not; '*@production': those with "
+            "that alias. May be repeated.  \\[without a pattern: all]",
         ),
-    ] = False,
+    ] = None,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on.  \\[default: the file's, or 8000]")
     ] = None,
@@ -100,12 +101,14 @@ def serve(
     Example: genimg serve --model shapes@best --port 8000
     """
     with ctrl_c_ends():
+        from genimg.errors import InputError
         from jobs.server.config_file import builder_of
+        from jobs.server.options import as_option, read_options
 
         def read() -> ServeFile:
             return read_options(
                 config, model or [], port, host, registry, replicas, precision, keys, open,
-                log_format, discover,
+                log_format, discover or [],
             )  # fmt: skip
 
         file = read()
@@ -121,10 +124,18 @@ def serve(
         with nullcontext() if there or not ours else ray_privates.without_pandas():
             builder, kind = builder_of(file.application.import_path)
 
+        given = {"model": model, "discover": discover, "replicas": replicas, "precision": precision}
+
         def checked(file: ServeFile) -> tuple[Any, bool, list[str]]:
-            settings = kind.validated(file.application.args)
+            try:
+                settings = kind.validated(file.application.args)
+            except InputError as error:
+                raise InputError(as_option(str(error), given)) from None
             guarded = refuse_unguarded(settings, file.http_options.host)
-            return settings, guarded, references(settings)
+            served = references(settings)
+            for line in absent(settings):
+                say(line)
+            return settings, guarded, served
 
         settings, guarded, served = checked(file)
         if not there:
@@ -136,6 +147,9 @@ def serve(
     began = time.monotonic()
     every = ", ".join(served) or "nothing yet"
     resident = ", ".join(each.ref for each in settings.models if each.resident)
+    if not served:
+        patterns = ", ".join(each.names for each in settings.discover)
+        say(f"nothing in {settings.registry} fits {patterns} yet; see `genimg models list`")
     begins = f"loading {resident}" if resident else "starting"
     say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 
@@ -179,71 +193,6 @@ def serve(
         on_serve.serve_until_stopped(builder(settings), file, ready, there, looks)
 
 
-def read_options(
-    config: Path | None,
-    models: list[str],
-    port: int | None,
-    host: str | None,
-    registry: str | None,
-    replicas: str | None,
-    precision: str | None = None,
-    keys: str | None = None,
-    open: bool = False,
-    log_format: str | None = None,
-    discover: bool = False,
-) -> ServeFile:
-    """The config file with what the options say instead. Raises InputError."""
-    from cluster.places import everywhere
-    from genimg import bundled
-    from genimg.errors import InputError
-    from jobs.server.config_file import parse, read_tree, with_precision, with_replicas
-
-    if port is not None and not 0 <= port < 2**16:
-        raise InputError(f"--port {port}: there is none such; give one below {2**16}")
-    if config and models:
-        raise InputError(f"--model and --config {config} are both given; leave one of them out")
-    if config and discover:
-        raise InputError(f"--discover and --config {config} are both given; say it in the file")
-    tree: dict[str, Any] = read_tree(config) if config else {"applications": [{}]}
-    source = str(config or "options")
-    file = parse(tree, source)
-
-    args = dict(file.application.args)
-    if models:
-        args["models"] = [{"ref": reference} for reference in models]
-    elif not (config or discover):  # each is loaded once it is asked for: the first image is sooner
-        args["models"] = [{"ref": name, "resident": False} for name in bundled.names()]
-    if discover:
-        args["discover"] = ["*"]
-    default = os.environ.get("GENIMG_REGISTRY", "registry")
-    place = registry or args.get("registry") or default
-    if isinstance(place, str):  # anything else is refused, with its reason, with the settings
-        place = everywhere(place)  # replicas start in other folders
-    args["registry"] = place
-    told = args.get("jobs")
-    if isinstance(told, dict) and isinstance(told.get("storage"), str):
-        args["jobs"] = told | {"storage": everywhere(told["storage"])}
-    if replicas:
-        args["ingress"] = with_replicas(args.get("ingress"), replicas)
-    if precision:
-        for key in ("models", "discover"):
-            if key in args:
-                args[key] = with_precision(args[key], precision)
-    keys = keys or args.get("keys_file") or os.environ.get("GENIMG_KEYS_FILE")
-    if isinstance(keys, str):
-        args["keys_file"] = everywhere(keys)
-    if open:
-        args["open"] = True
-    if log_format:
-        args["log_format"] = log_format
-    if isinstance(log_file := args.get("log_file"), str):
-        args["log_file"] = everywhere(log_file)
-    http = file.http_options.model_dump()
-    http |= {key: value for key, value in (("port", port), ("host", host)) if value is not None}
-    application = file.application.model_dump() | {"args": args}
-    return parse(tree | {"http_options": http, "applications": [application]}, source)
-
-
 def references(settings: Any) -> list[str]:
     """What is served, as far as it is known before.
 
@@ -256,6 +205,24 @@ def references(settings: Any) -> list[str]:
     for model in settings.models:
         registry.resolve(model.ref)
     return [model.ref for model in settings.expanded(registry)]
+
+
+def absent(settings: Any) -> list[str]:
+    """What is said of canaries and shadows that are not there."""
+    from cluster.fallback import over
+    from cluster.versions import RegistryError
+    from genimg import bundled
+
+    registry, told = over(settings.registry, bundled.FOLDER), []
+    for model in settings.models:
+        for side, beside in model.besides().items():
+            try:
+                registry.resolve(beside.ref)
+            except RegistryError as error:
+                told.append(
+                    f"{model.ref} is served without its {side} until that is there: {error}"
+                )
+    return told
 
 
 def refuse_taken(file: ServeFile) -> None:

@@ -1,4 +1,5 @@
-"""What is known of a model version: from an engine, or from its recipe while there is none."""
+"""What is known of a model version, from an engine or from its recipe while there is none; and of
+what it was asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +13,13 @@ from cluster.registry import Registry
 from cluster.versions import Version
 from genimg import checkpoint, directions, recipes
 from genimg.contracts import Ability
-from genimg.operations import OPERATIONS
+from genimg.engine import Engine
+from genimg.operations import OPERATIONS, Operation
 from genimg.precision import Precision, resolved
 from genimg.recipe import Recipe
+from genimg.results import UNLIKE, unlike
 from serving.requests import ModelInfo
+from serving.work import Made
 
 WORDS = 200  # of a vocabulary that are told
 
@@ -83,3 +87,9 @@ def weight_of(recipe: Recipe, precision: Precision) -> int:
 
 
 _WIDTHS: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
+
+
+def notes_of(operation: Operation, engine: Engine, made: Made) -> tuple[str, ...]:
+    """What a person should know of what was asked for, and of what came of it."""
+    asked = tuple(operation.cautions(engine.abilities[operation.name]))
+    return (*asked, f"the image is {UNLIKE}") if unlike(made.psnr, made.plain_psnr) else asked

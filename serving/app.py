@@ -54,6 +54,7 @@ def create_app(
     app = FastAPI(title="genimg", version=__version__, redirect_slashes=False, lifespan=lifespan)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     routers = [openai.router(backend, limits, jobs), native.router(backend, limits, jobs)]
+    every = [*routers, *([jobs.router()] if jobs else []), page.router()]
     errors.install(
         app,
         [route.path for each in routers for route in each.routes if isinstance(route, APIRoute)],
@@ -62,7 +63,7 @@ def create_app(
     if keys:
         app.add_middleware(Keyed, keys=keys)
         documentation.guard(app, FREE)
-    app.add_middleware(Measured, meters=meters, lines=lines)
+    app.add_middleware(Measured, meters=meters, lines=lines, routers=every)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -71,7 +72,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    for router in [*routers, *([jobs.router()] if jobs else []), page.router()]:
+    for router in every:
         app.include_router(router)
 
     @app.head("/livez", include_in_schema=False)

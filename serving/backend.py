@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 from cluster.versions import parse_reference
 from genimg.errors import closest
 from genimg.operations import OPERATIONS, Operation, Tiling, restoring
-from serving.errors import BROKEN, GONE, ApiError, bad_value, cannot, model_broken, model_loading
+from serving.errors import (
+    BROKEN,
+    GONE,
+    ApiError,
+    bad_value,
+    cannot,
+    model_broken,
+    model_loading,
+    unread,
+)
 from serving.metrics import Meters
 from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request, Show
@@ -196,18 +205,23 @@ def usable(models: Sequence[ModelInfo], caller: Caller) -> list[ModelInfo]:
     return [model for model in models if caller.may_use(model)]
 
 
-def wanted_of(request: Request) -> tuple[str, int | None]:
-    """(capability, scale): what a model must be able to do for a request, and by how much it is to
-    enlarge, where the request says so."""
-    return request.operation.asks(request.files), getattr(request.operation, "scale", None)
+def wanted_of(request: Request) -> tuple[str, int | None, type[Operation]]:
+    """(capability, scale, operation): what a model must be able to do for a request, by how much it
+    is to enlarge, where the request says so, and what the capability is needed for."""
+    operation = request.operation
+    return operation.asks(request.files), getattr(operation, "scale", None), type(operation)
 
 
 def choose(
-    models: Sequence[ModelInfo], asked: str | None, capability: str, scale: int | None = None
+    models: Sequence[ModelInfo],
+    asked: str | None,
+    capability: str,
+    scale: int | None = None,
+    operation: type[Operation] | None = None,
 ) -> ModelInfo:
     """The model that answers: the one asked for, or the first with the capability.
 
-    scale: of those that enlarge the first that does so by this.
+    scale: of those that enlarge the first that does so by this; operation: as of wanted_of
     Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
     is being loaded: also where none is asked for and that may be the first, so that which of them
     answers does not depend on which was ready. One that cannot be loaded is passed over.
@@ -216,9 +230,12 @@ def choose(
         model = find(models, asked)
         if model.state == "loading":
             raise model_loading(model.id)
-        if not (model.can(capability) or model.state == "broken"):
-            raise cannot(model, capability)
-        return model
+        if model.can(capability) or model.state == "broken":
+            return model
+        if operation and model.can(operation.name):
+            readers = [each.id for each in models if each.can(capability)]
+            raise unread(f"model={model.id!r} reads none", capability, operation, readers)
+        raise cannot(model, operation.name if operation else capability)
     able, broken = [], []
     for model in in_order(models):
         if model.can(capability):
@@ -233,8 +250,12 @@ def choose(
         raise bad_value("scale", scale, f"the served models enlarge by {scales}")
     for model in broken:
         raise model_broken(model.id, model.rejected.reason if model.rejected else "")
+    if operation and any(model.can(operation.name) for model in models):
+        raise unread("none of the served models reads one", capability, operation)
     valid = ", ".join(model.id for model in models) or "there is none"
-    message = f"none of the served models can {capability}: {valid}"
+    message = (
+        f"none of the served models can {operation.name if operation else capability}: {valid}"
+    )
     raise ApiError(400, "invalid_value", message, "model")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -99,6 +99,19 @@ def cannot(model: ModelInfo, capability: str) -> ApiError:
     can = ", ".join(model.capabilities)
     message = f"model={model.id!r}: it cannot {capability}; it can: {can}"
     return ApiError(400, "invalid_value", message, "model")
+
+
+def unread(
+    why: str, capability: str, operation: type[Operation], readers: Sequence[str] = ()
+) -> ApiError:
+    """400 for a file that only models read which have a capability beside the operation's.
+
+    readers: ids of models that do
+    """
+    name = next(name for name, needs in operation.reads.items() if needs == capability)
+    other = f"name {readers[0]}, which does, or " if readers else ""
+    message = f"{name}: {why}; {other}{operation.instead[name]}"
+    return ApiError(400, "invalid_value", message, name)
 
 
 def failed() -> ApiError:

@@ -20,7 +20,7 @@ from cluster.registry import Registry
 from cluster.versions import Version, parse_reference
 from genimg import bundled
 from genimg.errors import InputError
-from serving.about import described
+from serving.about import described, notes_of
 from serving.errors import ApiError, cannot, of_input
 from serving.metrics import Meters
 from serving.model_settings import ModelSettings
@@ -66,6 +66,7 @@ class Host:
         refuse: Callable[[int], None] = lambda size: None,
         label: str = "",
         waits: Callable[[], bool] = lambda: False,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """registry: its address, or one over the models that are bundled (cluster.fallback).
         poll_s: pause before a version that was refused is tried again.
@@ -75,6 +76,7 @@ class Host:
         refuse: raises InputError where the weights of a version take too many bytes
         label: what its meters and threads are called; without one as the reference
         waits: whether no pass is to begin now
+        changed: told that `info` is another
         """
         self.settings = settings
         self.limits = limits or Limits()
@@ -82,7 +84,7 @@ class Host:
         self.cache = cache
         self.refuse = refuse
         self.label = label or settings.ref
-        self._waits = waits
+        self._waits, self._changed = waits, changed
         self._closing = threading.Event()
         self._registry = over(registry, bundled.FOLDER) if isinstance(registry, str) else registry
         self._rejected: Rejected | None = None
@@ -170,7 +172,7 @@ class Host:
             values=made.values,
             labels=made.labels,
             psnr=made.psnr,
-            notes=tuple(request.operation.cautions(engine.abilities[request.operation.name])),
+            notes=notes_of(request.operation, engine, made),
             plain_psnr=made.plain_psnr,
             pixels=made.pixels,
         )
@@ -300,7 +302,8 @@ class Host:
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")
         self._served = new  # who came before holds the old engine until answered
-        self._settled()
+        self._rejected = None
+        self._changed()
         self._meters.version.set(version.number)
         self._meters.bytes.set(new.bytes)
         self._meters.swaps.inc()
@@ -309,11 +312,14 @@ class Host:
         )
 
     def _settled(self) -> None:
-        self._rejected = None
+        if self._rejected:
+            self._rejected = None
+            self._changed()
 
     def refused(self, number: int, reason: str) -> None:
         """A version that should be served cannot be."""
         self._rejected = Rejected(number, reason)
+        self._changed()
         self._meters.refused.inc()
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+from fastapi import APIRouter
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.logs import ID, Lines
@@ -26,9 +30,19 @@ class Measured:
     state). So do lines: no address, no path, nothing that a request or its answer holds.
     """
 
-    def __init__(self, app: ASGIApp, meters: Meters, lines: Lines | None = None) -> None:
-        """lines: where a line for each request goes; None: nowhere."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        meters: Meters,
+        lines: Lines | None = None,
+        routers: Sequence[APIRouter] = (),
+    ) -> None:
+        """lines: where a line for each request goes; None: nowhere.
+
+        routers: those that the app includes, whose routes its own do not tell
+        """
         self.app = app
+        self.routers = routers
         self.meters = meters
         self.lines = lines
 
@@ -70,7 +84,7 @@ class Measured:
             raise
         finally:
             seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "none")
+            route = getattr(scope.get("route") or self.route_of(scope), "path", "none")
             model = state.get("model", "")
             self.meters.requests.labels(route, model, status).inc()
             self.meters.seconds.labels(route).observe(seconds)
@@ -86,6 +100,11 @@ class Measured:
                 fields |= {"total_ms": round(1000 * seconds, 1), "gone": gone or status == GONE}
                 self.lines.write(fields)
                 ID.reset(token)
+
+    def route_of(self, scope: Scope) -> BaseRoute | None:
+        """That of a request which was turned away before it was looked for."""
+        routes = chain(*(router.routes for router in self.routers), scope["app"].routes)
+        return next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
 
 
 def request_id(scope: Scope) -> str:

@@ -47,7 +47,8 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
     @routes.get("/v1/operations")
     async def operations() -> dict[str, Any]:
         """What can be done: each operation's options as JSON Schema, what it takes and gives, the
-        options (`conditions`) that only some models honour, and the most of some that are taken."""
+        options (`conditions`) that only some models honour, and the most of some that are taken;
+        what only models read that can something else, too (`reads`), and what to do `instead`."""
         return {
             "data": [
                 {
@@ -58,6 +59,8 @@ def router(backend: Backend, limits: Limits, jobs: Jobs | None = None) -> APIRou
                     "optional": sorted(operation.optional),
                     "gives": operation.gives,
                     "shows": operation.shows,
+                    "reads": operation.reads,
+                    "instead": operation.instead,
                     "conditions": sorted(operation.conditions),
                     "options": operation.model_json_schema(),
                     "limits": {

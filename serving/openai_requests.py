@@ -10,6 +10,7 @@ from genimg.operations import Operation, Tiling
 from genimg.operations.drawing import MOST_STEPS, Interpolate, Sample, drawn_seed
 from genimg.operations.exploring import Vary
 from genimg.operations.moving import Animate
+from genimg.operations.reading import Encode
 from genimg.operations.restoring import Inpaint
 from serving.backend import Backend, choose, find, made_for, wanted_of
 from serving.errors import ApiError, bad_value
@@ -124,6 +125,7 @@ async def variations_of(backend: Backend, wanted: Variations, came: Received) ->
     if wanted.moves:
         return await animations(backend, wanted, came)
     refuse(wanted, ("frame_count", "frame_duration_ms"), _ONLY_GIF)
+    await able(backend, wanted, Encode)  # no latents, nor a seed, can be given in its place here
     options = {name: getattr(wanted, name) for name in ("n", "seed", "strength")}
     files = {"image": _images(came)[0]}
     return [Request(Vary.model_validate(options), files, output_of(wanted))]

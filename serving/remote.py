@@ -260,6 +260,8 @@ class ComposedBackend:
         return await self._known()
 
     async def _known(self) -> list[ModelInfo]:
+        if not self.remote:
+            return await self.local.models()
         infos = {info.id: info for info in await self.local.models()}
         infos |= {ref: remote.info or loading(ref) for ref, remote in self.remote.items()}
         named = [model.ref for model in self.settings.models]

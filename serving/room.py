@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ class Room:
         self.busy: Counter[Host] = Counter()  # requests under way
         self.leaving: set[Host] = set()  # in memory, but not asked any more
         self.shadows: set[Host] = set()  # in memory, asked or not
+        self._told: tuple[float, list[ModelInfo]] | None = None  # until when, time.monotonic()
         self.closed = threading.Event()
 
     def hosts(self) -> list[Host]:
@@ -41,12 +43,24 @@ class Room:
             return [slot.host for slot in self.slots.values() if slot.host]
 
     def infos(self) -> list[ModelInfo]:
-        """Of all but what is beside others."""
+        """Of all but what is beside others; made anew only where something has changed, for every
+        request asks."""
         with self.lock:
-            fixed = self.fixed()
-            return [self._told(slot, fixed) for slot in self.slots.values() if not slot.side]
+            now = time.monotonic()
+            if self._told is None or now >= self._told[0]:
+                refusals = (slot.refusal.again_at for slot in self.slots.values() if slot.refusal)
+                until = min((at for at in refusals if at > now), default=math.inf)
+                fixed = self.fixed()
+                infos = [self._info(slot, fixed) for slot in self.slots.values() if not slot.side]
+                self._told = until, infos
+            return self._told[1].copy()
 
-    def _told(self, slot: Slot, fixed: int) -> ModelInfo:
+    def changed(self) -> None:
+        """What is told of a model is another now. Called behind the change, in any thread."""
+        with self.lock:
+            self._told = None
+
+    def _info(self, slot: Slot, fixed: int) -> ModelInfo:
         reason = None if slot.host else self.too_large(slot.bytes, fixed)
         info = slot.told(reason)
         canary, shadow = slot.model.canary, slot.model.shadow
@@ -155,6 +169,7 @@ class Room:
         slot.info, slot.target = replace(host.info(), state="asleep"), None
         slot.host, slot.good = None, host.version
         self.leaving.add(host)
+        self.changed()
         return host
 
     def give(self, slot: Slot, host: Host) -> None:
@@ -162,6 +177,7 @@ class Room:
         load, slot.load, slot.host = slot.load, None, host
         if slot.side == SHADOW:
             self.shadows.add(host)
+        self.changed()
         host.show()
         if load and not load.done.done():
             if load.waiting:

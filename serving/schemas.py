@@ -120,12 +120,29 @@ def parsed(
     """The parameters that came; None is as good as absent.
 
     also_known: keys that the route reads itself, to be named where an unknown one is near.
-    Raises ApiError 400 naming the parameter, what was given and what to do instead.
+    Raises ApiError 400 naming the parameter, what was given and what to do instead; of an unknown
+    name first, also where it came with nothing, and of a file that is missing second.
     """
-    known = [*_fields(schema), *also_known]
+    fields = _fields(schema)
+    for key in came.names:
+        if key not in fields and key not in also_known:
+            raise _unknown(key, came.values.get(key), fields, also_known)
+    if came.missing:
+        raise came.missing
     if came.query:
-        _checked(schema, came.query, (), limits, known)
-    return _checked(schema, came.values, came.values.keys() - came.texts, limits, known)
+        _checked(schema, came.query, (), limits)
+    return _checked(schema, came.values, came.values.keys() - came.texts, limits)
+
+
+def _unknown(
+    key: str, value: object, fields: Collection[str], also_known: Collection[str]
+) -> ApiError:
+    head = key.partition("[")[0]
+    if head in fields:  # as forms have the parts of an object
+        message = f"{key}={shown(value)}: {head} has no parts here; leave it out"
+        return ApiError(400, "invalid_value", message, head)
+    message = f"unknown parameter {key!r}; {nearest(key, [*fields, *also_known])}"
+    return ApiError(400, "unknown_parameter", message, key)
 
 
 def _checked(
@@ -133,22 +150,13 @@ def _checked(
     values: Mapping[str, Any],
     typed: Collection[str],
     limits: Limits,
-    known: Collection[str],
 ) -> Schema:
     """typed: which values are JSON's; the others are texts, and converted."""
     given = {key: value for key, value in values.items() if value is not None}
     fields = _fields(schema)
     for key, value in given.items():
-        field = fields.get(key)
-        head = key.partition("[")[0]
-        if field is None and head in fields:  # as forms have the parts of an object
-            message = f"{key}={shown(value)}: {head} has no parts here; leave it out"
-            raise ApiError(400, "invalid_value", message, head)
-        if field is None:
-            message = f"unknown parameter {key!r}; {nearest(key, known)}"
-            raise ApiError(400, "unknown_parameter", message, key)
         if key in typed:
-            _refuse_another_type(key, value, field.annotation)
+            _refuse_another_type(key, value, fields[key].annotation)
     try:
         wanted = schema.model_validate(given)
     except ValidationError as error:

@@ -76,6 +76,7 @@ class Shelf:
                     self.room.slots[model.ref].model = model
                 for host in self.room.hosts():
                     host.limits = settings.limits
+                self.room.changed()
             self._begun = True
             self.begin_besides()
             self.room.settle()
@@ -120,12 +121,14 @@ class Shelf:
             slot.model, self.registry, settings.limits, settings.poll_s, self.meters,
             self.device, first=first, refuse=refuse, label=slot.key,
             waits=self.room.computes if slot.side == SHADOW else lambda: False,
+            changed=self.room.changed,
         )  # fmt: skip
 
     def replace(self, slots: dict[str, Slot]) -> None:
         """Serve other models from the next request on. The lock is held."""
         gone = [slot for ref, slot in self.room.slots.items() if slots.get(ref) is not slot]
         self.room.slots = slots
+        self.room.changed()
         self.room.leave(gone)
 
     def infos(self) -> list[ModelInfo]:
@@ -267,6 +270,7 @@ class Shelf:
         if slot.info is None and self.room.memory is not None:
             with suppress(Exception):  # which is told where it is loaded
                 slot.look(self.registry, self.device, self.settings.poll_s)
+            self.room.changed()
         if reason := self.room.too_large(slot.bytes):
             if slot.side:
                 self._refused(slot, InputError(reason))
@@ -275,6 +279,7 @@ class Shelf:
     def _refused(self, slot: Slot, error: Exception) -> Refusal:
         with self.room.lock:
             refusal = slot.refuse(slot.target, error, self.settings.poll_s)
+            self.room.changed()
         logger.warning("%s: cannot be loaded (%s)", slot.key, refusal.reason)
         self.meters.refused.labels(slot.key).inc()
         return refusal

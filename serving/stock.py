@@ -88,6 +88,7 @@ class Stock:
         except Exception as error:  # a version may be broken in any way; /v1/models tells it
             self.shelf.meters.refused.labels(slot.key).inc()
             logger.warning("%s: is refused (%s)", slot.key, error)
+        self.shelf.room.changed()
 
     def _discover(self) -> None:
         """Add what has come, and let go what has gone."""

@@ -42,6 +42,8 @@ class Received:
     )  # all of it: what does not count is right too
     beside: Mapping[str, bytes] = field(default_factory=dict)  # further files, by parameter
     more: tuple[bytes, ...] = ()  # images that came after `file`, in a list
+    names: tuple[str, ...] = ()  # of all that came, in forms and queries also of what is absent
+    missing: ApiError | None = None  # where there is no file, and one is needed
 
 
 def keys_of(operation: type[Operation]) -> tuple[str, ...]:
@@ -72,11 +74,13 @@ async def received(
     needed: whether it must come.
 
     In queries and forms `null` and the empty string mean absent. Where query and body both have a
-    parameter, the body's counts; within one of them it is given once. Raises ApiError: 413 above
+    parameter, the body's counts; within one of them it is given once. That a file is missing is
+    told by `schemas.parsed`, behind what was named in its place. Raises ApiError: 413 above
     `max_bytes`, unread where Content-Length says so; 408 where the body is not there after
     `upload_s`; 415 for an image in no format that is read; 400 for anything else.
     """
-    query = _present(_once_each(request.query_params.multi_items()))
+    asked = _once_each(request.query_params.multi_items())
+    query = _present(asked)
     limit = asyncio.timeout(limits.upload_s)  # or slow clients could take all places
     try:
         async with limit:
@@ -89,11 +93,12 @@ async def received(
         raise ApiError(408, "request_timeout", message, headers=headers) from None
     texts = came.texts | (query.keys() - came.values)
     values = {**query, **came.values}
+    names = (*came.names, *asked)
     if not keys:
         if came.file:
             message = "the body has neither parameters as JSON nor a form; send one of these"
             raise ApiError(415, "unsupported_media_type", message)
-        return Received(values, texts, query=query)
+        return Received(values, texts, query=query, names=names)
     others: dict[str, bytes] = {}
     for key in beside:
         if key in values:
@@ -111,15 +116,16 @@ async def received(
     for key, value in given:
         found += [read(key, each, key in texts) for each in _listed(key, value)]
     if not found and not needed:
-        return Received(values, texts, query=query, beside=others)
+        return Received(values, texts, query=query, beside=others, names=names)
+    query = {key: value for key, value in query.items() if key not in keys}
     if not found or not found[0]:
         none = "there are no latents" if keys == LATENTS_KEYS else "there is no image"
         message = f"{none}; send it as form field `{keys[0]}`, as the body, or in JSON"
-        raise ApiError(400, f"missing_{keys[0]}", message, keys[0])
+        missing = ApiError(400, f"missing_{keys[0]}", message, keys[0])
+        return Received(values, texts, None, query, others, names=names, missing=missing)
     if keys != LATENTS_KEYS and not all(map(written_as, found)):
         raise unsupported()
-    query = {key: value for key, value in query.items() if key not in keys}
-    return Received(values, texts, found[0], query, others, tuple(found[1:]))
+    return Received(values, texts, found[0], query, others, tuple(found[1:]), names)
 
 
 async def _read(request: Request, max_bytes: int, lists: Sequence[str]) -> Received:
@@ -146,17 +152,20 @@ async def _read(request: Request, max_bytes: int, lists: Sequence[str]) -> Recei
         for name in lists:
             if several := [v for key, v in every if key == name and v not in ("null", "")]:
                 values[name] = several
-        return Received(values, frozenset(values))
+        names = tuple(key for key, _ in items)
+        return Received(values, frozenset(values), names=names)
     body = await request.body()
     if not body:
         return Received({})
     # curl calls JSON and images a form where it is not told what they are
     if kind == "application/json" or kind.endswith("+json") or body[:64].lstrip()[:1] == b"{":
-        return Received({key: value for key, value in _object(body).items() if value is not None})
+        values = {key: value for key, value in _object(body).items() if value is not None}
+        return Received(values, names=tuple(values))
     if kind == "application/x-www-form-urlencoded" and not written_as(body):
         async with request.form(max_fields=_MAX_FIELDS) as form:  # of the body just read
-            values = _present(_once_each(form.multi_items()))
-        return Received(values, frozenset(values))
+            fields = _once_each(form.multi_items())
+        values = _present(fields)
+        return Received(values, frozenset(values), names=tuple(fields))
     return Received({}, file=body)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -126,6 +126,11 @@ class Vary(Conditioned, Seeded):
     takes: ClassVar[Mapping[str, Kind]] = {"image": Kind.PICTURE, "latents": Kind.LATENTS}
     optional: ClassVar[frozenset[str]] = frozenset({"image", "latents"})
     gives: ClassVar[Kind] = Kind.PICTURES
+    reads: ClassVar[Mapping[str, str]] = {"image": "encode"}
+    instead: ClassVar[Mapping[str, str]] = {
+        "image": "give latents that `invert` has found of it, or the seed of one of the model's own"
+        " (of=7)"
+    }
 
     n: int = Field(1, ge=1)
     """how many images"""
@@ -134,26 +139,31 @@ class Vary(Conditioned, Seeded):
     of: int | None = Field(None, ge=0, le=LAST_SEED)
     """the seed of the image that they are near, where neither image nor latents are given"""
 
-    def asks(self, given: Collection[str]) -> str:
-        return "encode" if "image" in given else self.name
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        from genimg.errors import InputError, listed
+
+        given = [name for name in self.takes if inputs.get(name) is not None]
+        if not given and self.of is None:
+            raise InputError(
+                "of: neither an image nor latents are given; give one of them, or the seed of an"
+                " image (of=7)"
+            )
+        if self.of is not None and given:
+            raise InputError(f"of={self.of}: give either that or {listed(given)}, not both")
+        if len(given) > 1:
+            raise InputError("latents: give either these or an image, not both")
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Plan:
         from genimg.errors import InputError
         from genimg.explored import near, point_of
         from genimg.plans import Varied
 
+        self.check(inputs)
         image, given = inputs.get("image"), inputs.get("latents")
-        if [image is None, given is None, self.of is None].count(False) != 1:
-            raise InputError(
-                f"of={self.of}: give one of an image, latents, or the seed of an image (of=7)"
-            )
         seeds, manner = self.seeds_of(self.n), self.manner(ability)
         if image is None:
             point = point_of(ability, manner, given, self.of or 0)
             return near(ability, point, seeds, self.strength, manner)
         if "image" not in ability.takes:
-            raise InputError(
-                "image: this model reads none; give latents that `invert` has found of it, or the"
-                " seed of one of the model's own (of=7)"
-            )
+            raise InputError(f"image: this model reads none; {self.instead['image']}")
         return Varied(ability, image, seeds, self.strength, manner.shift)

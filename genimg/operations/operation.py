@@ -37,6 +37,9 @@ class Operation(Section):
     gives: ClassVar[Kind] = Kind.PICTURE
     shows: ClassVar[bool] = False  # a picture can show the values that it gives
     conditions: ClassVar[frozenset[str]] = frozenset()  # options that only some models honour
+    reads: ClassVar[Mapping[str, str]] = {}  # of what it takes what only some models read: those
+    # that can do this operation too
+    instead: ClassVar[Mapping[str, str]] = {}  # what to do about each of these with others
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Plan:
         """What is to be computed for these inputs. Raises InputError where they cannot be used."""
@@ -64,7 +67,7 @@ class Operation(Section):
 
     def asks(self, given: Collection[str]) -> str:
         """The operation that a model must be able to do for this one on given inputs."""
-        return self.name
+        return next((self.reads[name] for name in given if name in self.reads), self.name)
 
     def remedy(self, condition: str, ability: Ability) -> str:
         """What to do about one of `conditions` that models of an ability do not honour."""

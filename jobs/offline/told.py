@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from cluster.places import open_storage
+from genimg.results import UNLIKE, unlike
 from jobs.console import say
 from jobs.offline.job import Item, Job, chunks_of
 
 _READERS = 16  # parts that are read at a time
-HALF = 10 * math.log10(2)  # dB above its mean colour: half of an image's variance is explained
-LEVEL = 48.0  # dB of a mean colour: what varies less than by a level of 255 is plain
 _TOLD = 3  # failures that are told at the terminal
 
 
@@ -60,10 +59,9 @@ def heard(told: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     beside = f"; of {colour} all over: {np.mean(plain):.2f} dB"
     say(f"PSNR of what the latents decode to: {np.mean(psnr):.2f} dB"
         f"{many if several else ''}{beside if min(plain) > -math.inf else ''}")  # fmt: skip
-    unlike = int(((np.subtract(psnr, plain) < HALF) & (np.array(plain) < LEVEL)).sum())
-    if unlike:
-        which = f"{unlike:,} of {len(psnr):,} images are" if several else "the image is"
-        say(f"{which} unlike what this model draws: less than half of what varies in it was found")
+    if count := unlike(psnr, plain):
+        which = f"{count:,} of {len(psnr):,} images are" if several else "the image is"
+        say(f"{which} {UNLIKE}")
 
 
 def as_text(told: Iterable[dict[str, Any]], name: str, suffix: str) -> str:

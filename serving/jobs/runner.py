@@ -27,6 +27,7 @@ from serving.settings import JobSettings
 logger = logging.getLogger(__name__)
 
 BEATS = 10  # signs of life in the time of a lease
+RESTS = 0.3  # of a lease, for which a job that has shown a sign of life is not looked at
 FENCE = 0.7  # of a lease, after which a runner without a sign stops its work
 SWEEP_S = 300.0  # between two looks at all that is kept
 
@@ -45,6 +46,7 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._computing: dict[str, asyncio.Event] = {}  # set: look at the record now
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}  # signs of life, and since when
+        self._rest: dict[str, float] = {}  # until when those that give some are not looked at
         self._ours: set[str] = set()  # models
         self._foreign: set[str] = set()  # jobs that none of them can do
         self._woken = asyncio.Event()
@@ -112,12 +114,15 @@ class Runner:
     async def _watch(self, ids: list[str]) -> None:
         """Look after jobs that somebody is, or was, at work on."""
         self._seen = {id: seen for id, seen in self._seen.items() if id in ids}
+        self._rest = {id: until for id, until in self._rest.items() if id in ids}
         for id in ids:
-            if id in self._tasks:
+            if id in self._tasks or time.monotonic() < self._rest.get(id, 0.0):
                 continue
             with suppress(NotFound):
                 job = await asyncio.to_thread(self.store.load, id)
                 if self._seen.get(id, (None,))[0] != job.sign:
+                    if id in self._seen:
+                        self._rest[id] = time.monotonic() + RESTS * self.settings.lease_s
                     self._seen[id] = job.sign, time.monotonic()
                 idle = time.monotonic() - self._seen[id][1]
                 free = not job.runner or idle >= self.settings.lease_s

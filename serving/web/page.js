@@ -88,12 +88,15 @@ async function look() {
 
 /** What takes an image: `restore`, which does to most photos what they need, or the first of all. */
 function forPhotos() {
-  const able = page.operations.filter((each) => imageOf(each) && modelsFor(each).length);
+  const able = page.operations.filter((each) => imageOf(each) && modelsFor(each).some((model) => isRead(each, imageOf(each), model)));
   return able.find((each) => each.name === "restore") ?? able[0];
 }
 
 const imageOf = (operation) =>
   Object.keys(operation.takes).find((key) => ["picture", "frames"].includes(operation.takes[key]));
+
+/** Whether a model reads what an operation takes. */
+const isRead = (operation, key, model) => !operation.reads[key] || model.capabilities.includes(operation.reads[key]);
 
 const modelsFor = (operation) =>
   page.models.filter((each) => ["ready", "asleep"].includes(each.state) && each.capabilities.includes(operation.name));
@@ -116,12 +119,17 @@ function choose(operation) {
   form();
 }
 
+/** The model in the form. */
+function modelInUse() {
+  const models = modelsFor(page.operation);
+  return models.find((each) => each.id === page.typed.model) ?? models[0];
+}
+
 function form() {
   const operation = page.operation;
-  const models = modelsFor(operation);
-  const model = models.find((each) => each.id === page.typed.model) ?? models[0];
+  const [models, model] = [modelsFor(operation), modelInUse()];
   page.painter = null;
-  $("files").replaceChildren(...Object.entries(operation.takes).map(([key, kind]) => dropZone(key, kind)));
+  $("files").replaceChildren(...Object.entries(operation.takes).map(([key, kind]) => isRead(operation, key, model) ? dropZone(key, kind) : unread(key, model)));
   const fields = [modelField(models, model)];
   // What is an operation's own comes last in its schema, and first here.
   for (const [name, schema] of Object.entries(operation.options.properties ?? {}).reverse()) {
@@ -248,6 +256,8 @@ function dropZone(key, kind) {
   return zone;
 }
 
+const unread = (key, model) => make("p", { className: "hint" }, `${key}: ${model.id} reads none; ${page.operation.instead[key]}`);
+
 /** A file as a field has it, by its name. */
 function listOf({ blob, name }) {
   const list = new DataTransfer();
@@ -272,7 +282,8 @@ function give(key, blob, name = blob.name ?? "image.png") {
 
 /** A file that was dropped or pasted: for the operation in view, or the one for photos. */
 function giveAny(blob) {
-  if (!imageOf(page.operation)) {
+  const key = imageOf(page.operation);
+  if (!key || !isRead(page.operation, key, modelInUse())) {
     const other = forPhotos();
     if (!other) return;
     choose(other);
@@ -404,7 +415,8 @@ async function go(work = ask) {
   if (page.running) return;
   const operation = page.operation;
   const files = {};
-  for (const key of Object.keys(operation.takes)) if (page.files[key]) files[key] = page.files[key];
+  const given = Object.keys(operation.takes).filter((key) => page.files[key] && isRead(operation, key, modelInUse()));
+  for (const key of given) files[key] = page.files[key];
   const painted = "mask" in operation.takes && (await page.painter?.mask());
   if (painted) files.mask = { blob: painted, name: "mask.png" };
   const missing = Object.keys(operation.takes).find((key) => !files[key] && operation.takes[key] !== "mask" && !operation.optional.includes(key));
@@ -417,7 +429,7 @@ async function go(work = ask) {
 function complain(message, param) {
   $("problem").textContent = message;
   for (const each of document.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
-  $(`option-${param}`)?.setAttribute("aria-invalid", "true");
+  ($(`option-${param}`) ?? $(`file-${param}`))?.setAttribute("aria-invalid", "true");
 }
 
 /** Do something that takes long: shown with its seconds, cancelled by the button or Esc. */
@@ -600,7 +612,8 @@ function comparison(before, after) {
   const both = make("div", { className: "compare" }, old, made);
   const split = make("input", { type: "range", className: "split", min: "0", max: "100", value: "50", "aria-label": "How much of the image is shown as it was, percent" });
   split.oninput = () => { made.style.clipPath = `inset(0 0 0 ${split.value}%)`; };
-  made.onload = () => enlarge(made, both);
+  const sized = make("div", { className: "sized" }, both, split);
+  made.onload = () => enlarge(made, sized);
   const drag = (event) => {
     if (event.type !== "pointerdown" && !event.buttons) return;
     const box = both.getBoundingClientRect();
@@ -610,7 +623,7 @@ function comparison(before, after) {
   };
   both.onpointerdown = both.onpointermove = drag;
   split.oninput();
-  return make("div", {}, both, split);
+  return make("div", {}, sized);
 }
 
 function gallery(told) {
@@ -676,7 +689,6 @@ async function player(blob, src) {
   }
   if (frames.length < 2) return still;
   const canvas = make("canvas", { width: frames[0].displayWidth, height: frames[0].displayHeight, role: "img", "aria-label": "animation" });
-  enlarge({ naturalWidth: canvas.width, classList: canvas.classList }, canvas);
   const place = make("input", { type: "range", className: "split", min: "0", max: String(frames.length - 1), value: "0", "aria-label": "frame" });
   const draw = () => canvas.getContext("2d").drawImage(frames[Number(place.value)], 0, 0);
   const toggle = pressable("Pause", () => play(!timer));
@@ -695,7 +707,9 @@ async function player(blob, src) {
   place.oninput = () => { play(false); draw(); };
   draw();
   setTimeout(() => play(!matchMedia("(prefers-reduced-motion: reduce)").matches));
-  return make("div", {}, canvas, place, make("div", { className: "row" }, toggle));
+  const sized = make("div", { className: "sized" }, canvas, place);
+  enlarge({ naturalWidth: canvas.width, classList: canvas.classList }, sized);
+  return make("div", {}, sized, make("div", { className: "row" }, toggle));
 }
 
 // History, and the command that does it again

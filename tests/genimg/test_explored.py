@@ -106,8 +106,8 @@ def test_what_is_near_a_seed_is_of_its_length_and_its_class(engines, kind):
 
 def test_variations_are_asked_for_in_one_way(engines):
     for options, inputs, told in (
-        ({}, {}, "give one of an image, latents"),
-        ({"of": 3}, {"image": picture(9, 9, 3)}, "of=3: give one of"),
+        ({}, {}, "of: neither an image nor latents are given; give one of them"),
+        ({"of": 3}, {"image": picture(9, 9, 3)}, "of=3: give either that or image, not both"),
         ({}, {"image": picture(9, 9, 3)}, "image: this model reads none; give latents"),
     ):
         with pytest.raises(InputError) as caught:

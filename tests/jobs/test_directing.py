@@ -51,7 +51,11 @@ def test_what_has_no_directions_is_told_before_anything_is_drawn(command, here, 
 def test_what_no_direction_can_be_found_of_is_told_before_anything_is_drawn(command, here: Path):
     shutil.copytree(here / "registry/models/dcgan/versions/00001", "own")
     for recipe, more, told in (
-        (tiny("flow"), "--samples 100", "samples=100: too few for 768 latents; give 3072 or more"),
+        (
+            tiny("flow"),
+            "--samples 100",
+            "--samples 100: too few for 768 latents; give 3072 or more",
+        ),
         (tiny("dcgan", "data.stack=true"), "--judge judge", "--judge judge: tells classes of each"),
     ):
         recipe.save(here / "own/recipe.json")

@@ -85,9 +85,9 @@ def test_a_mix_is_of_no_class(command, home: Path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("sample pets --label dgo", "label='dgo': unknown class 'dgo'; did you mean 'dog'?"),
+        ("sample pets --label dgo", "--label 'dgo': unknown class 'dgo'; did you mean 'dog'?"),
         ("sample pets --label cat=none", "the share of cat is 'none'; give a number above 0"),
-        ("sample pets --steps 0", "steps='0': input should be greater than or equal to 1"),
+        ("sample pets --steps 0", "--steps '0': input should be greater than or equal to 1"),
         ("interpolate pets --label dgo", "did you mean 'dog'?"),
         (f"{FLOW} --data {{home}}/pets/cat", "one folder a class"),
     ],

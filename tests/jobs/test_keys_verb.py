@@ -43,7 +43,7 @@ def test_the_life_of_a_key(command, tmp_path: Path):
         ("keys list", ["there is no keys.json in"]),
         ("keys revoke alice", ["keys.json has no key 'alice'; it has none"]),
         ("keys add 'a b'", ["name: "]),
-        ("keys add a --requests 0", ["requests_per_minute: ", "greater than or equal to 1"]),
+        ("keys add a --requests 0", ["--requests 0: ", "greater than or equal to 1"]),
         ("keys add a --keys odd.json", ["odd.json: not keys: "]),
         ("keys add a --keys ftp://x/y", ["ftp:// is not supported"]),
     ],

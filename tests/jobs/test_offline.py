@@ -18,6 +18,7 @@ from genimg.recipe import Data
 from jobs.model import folder_of
 from jobs.offline.job import Job
 from jobs.offline.record import claim
+from jobs.offline.told import heard
 
 
 def engine_of(name: str) -> Engine:
@@ -71,7 +72,7 @@ def test_results_of_one_job_are_not_taken_for_those_of_another(command, here: Pa
     times = {path: path.stat().st_mtime_ns for path in (here / "clean").rglob("*.png")}
     ended = command("denoise photos -o clean --sigma 30 -m ffdnet")
     assert ended.code == 2
-    assert "there are results of a job with sigma=25.0, and this one has 30.0" in ended.err
+    assert "there are results of a job with --sigma 25.0, and this one has 30.0" in ended.err
     assert "--overwrite" in ended.err
     assert files("clean") == before
     assert (
@@ -106,7 +107,7 @@ def test_a_folder_of_pictures_is_of_the_format_that_is_asked_for(command, here: 
         Image.open(here / "photos/01.png").convert("RGB").save(here / "mixed" / name)
     line = "denoise mixed --sigma 25 --tile 2 -m ffdnet"
     ended = command(f"{line} --format same --save-quality 80 -o same")
-    assert "tile=2: tiles of " in ended.err
+    assert "--tile 2: tiles of " in ended.err
     assert printed(ended) == "same\n"
     kinds = {"a.png": "PNG", "b.JPG": "JPEG", "c.webp": "WEBP", "d.png": "PNG", "e.tiff": "TIFF"}
     kinds |= {"b.bmp": "BMP"}
@@ -118,7 +119,7 @@ def test_a_folder_of_pictures_is_of_the_format_that_is_asked_for(command, here: 
     printed(command(f"{line} --format jpeg -o jpeg"))
     assert {name[1:] for name in files("jpeg")} == {".jpg", "peration.json"}
     assert len(files("jpeg")["a.jpg"]) > len(files("same")["b.JPG"])
-    assert "there are results of a job with format=jpeg" in command(f"{line} -o jpeg").err
+    assert "there are results of a job with --format jpeg" in command(f"{line} -o jpeg").err
 
 
 def test_an_interrupted_job_says_that_the_same_command_goes_on(command, monkeypatch):
@@ -294,7 +295,7 @@ def test_a_job_of_nothing_but_failures_stands_in_nobodys_way(command, here: Path
     images.save(np.zeros((9, 9, 3), np.uint8), here / "bad/one.png")
     (here / "bad/two.png").write_bytes(b"no image")
     assert command("classify bad -o told.json --top 2 -m judge").code == 1
-    assert "top=2" in command("classify bad -o told.json --top 1 -m judge").err
+    assert "--top 2" in command("classify bad -o told.json --top 1 -m judge").err
 
 
 def test_the_precision_of_a_job_is_that_in_which_it_began(command, here: Path):
@@ -304,7 +305,7 @@ def test_the_precision_of_a_job_is_that_in_which_it_began(command, here: Path):
     assert record["precision"] in ("float32", "bfloat16")
     other = "float32" if record["precision"] == "bfloat16" else "bfloat16"
     ended = command(f"denoise photos -o clean --sigma 25 -m ffdnet --precision {other}")
-    assert "precision=" in ended.err
+    assert "--precision " in ended.err
     shutil.copy("photos/01.png", "photos/broken.png")
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert "20 of 21 are done already" in ended.err
@@ -323,3 +324,14 @@ def test_an_odd_name_is_named(command, here: Path):
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 2
     assert "a\\nb.png': no result can have such a name; rename it" in ended.err
+
+
+def test_images_that_no_latents_come_near_to_are_told(capsys):
+    far, near = ({"psnr": psnr, "plain_psnr": 8.0} for psnr in (8.59, 23.5))
+    lines = [far, near, {"failed": "broken"}]
+    assert list(heard(lines)) == lines
+    told = " ".join(capsys.readouterr().err.split())
+    assert "16.05 dB on average, of 2 images from 8.59 to 23.50" in told
+    assert "1 of 2 images are unlike what this model draws" in told
+    assert list(heard(lines[1:])) == lines[1:]
+    assert "unlike" not in capsys.readouterr().err

@@ -69,15 +69,17 @@ OPTIONS = [
     ("--model dcgna", "there is no model 'dcgna'", "did you mean 'dcgan'?"),
     ("--model dcgan@bset", "dcgan has no alias 'bset'", "did you mean 'best'?"),
     ("--model dcgan@4", "dcgan has no version 4", "known: 1"),
-    ("--model dcgan@", "'dcgan@'", "NAME, NAME@ALIAS or NAME@7"),
+    ("--model dcgan@", "--model 'dcgan@'", "NAME, NAME@ALIAS or NAME@7"),
+    ("--discover *@7", "--discover '*@7': behind the @ give an alias", "gan-*@production"),
+    ("--discover 'a b' --open", "--discover 'a b': give a NAME with * and ? in it"),
     ("--model dcgan --model dcgan", "dcgan is given twice", "leave one out"),
     ("--model dcgan --registry elsewhere", "there is no model 'dcgan' in", "elsewhere"),
     ("--model dcgan --registry s3://never-made", "there is no bucket 'never-made'"),
-    ("--model dcgan --precision half", "models.0.precision='half'", "'float32' or 'bfloat16'"),
-    ("--model dcgan --log-format xml", "log_format='xml'", "'json' or 'text'"),
+    ("--model dcgan --precision half", "--precision 'half'", "'float32' or 'bfloat16'"),
+    ("--model dcgan --log-format xml", "--log-format 'xml'", "'json' or 'text'"),
     ("--model dcgan --replicas two", "--replicas 'two'", "MIN..MAX as in 1..4"),
     ("--model dcgan --replicas -1", "--replicas '-1'", "give a number"),
-    ("--model dcgan --replicas 0", "ingress.replicas=0", "greater than or equal to 1"),
+    ("--model dcgan --replicas 0", "--replicas '0'", "greater than or equal to 1"),
     ("--model dcgan --replicas 4..1", "min_replicas=4 is more than max_replicas=1"),
     (
         "--model dcgan --open --host 192.0.2.254",
@@ -305,11 +307,12 @@ def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
 
 
 def test_what_is_to_be_found_needs_no_name(place):
-    from jobs.serve import read_options, references
+    from jobs.serve import references
+    from jobs.server.options import read_options
     from serving.settings import Settings
 
     def settings(*models: str) -> Settings:
-        file = read_options(None, [*models], None, None, None, None, "float32", discover=True)
+        file = read_options(None, [*models], None, None, None, None, "float32", discover=["*"])
         return Settings.validated(file.application.args)
 
     assert settings().models == ()
@@ -321,9 +324,28 @@ def test_what_is_to_be_found_needs_no_name(place):
     assert {each.precision for each in named.models} == {"float32"}
 
 
+@pytest.mark.parametrize("side", ["canary", "shadow"])
+def test_a_version_beside_another_that_is_not_there_is_told_at_the_start(
+    place, command, capsys, side
+):
+    beside = {"version": "next", "share": 0.5}
+    content = with_args(models=[{"ref": "dcgan@best", side: beside}])
+    (place / "serve.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --config serve.yaml")
+    told = capsys.readouterr().err
+    assert f"dcgan@best is served without its {side} until that is there: dcgan has no" in told
+
+
+def test_a_pattern_that_nothing_fits_is_told_at_the_start(place, command, capsys):
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --discover '*@production'")
+    assert "fits *@production yet; see `genimg models list`" in capsys.readouterr().err
+
+
 def test_without_a_name_what_comes_with_genimg_is_loaded_once_it_is_asked_for(place):
     from genimg import bundled
-    from jobs.serve import read_options
+    from jobs.server.options import read_options
     from serving.settings import Settings
 
     def resident(*models: str) -> dict[str, bool]:
@@ -337,7 +359,7 @@ def test_without_a_name_what_comes_with_genimg_is_loaded_once_it_is_asked_for(pl
 
 
 def test_the_storage_of_jobs_lies_where_the_command_was_started(place):
-    from jobs.serve import read_options
+    from jobs.server.options import read_options
 
     (place / "serve.yaml").write_text(yaml.safe_dump(with_args(jobs={"storage": "mine"})))
     file = read_options(place / "serve.yaml", [], None, None, None, None)

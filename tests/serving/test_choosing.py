@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from serving.backend import choose, made_for
+from genimg.operations.exploring import Vary
+from serving.backend import choose, made_for, wanted_of
 from serving.errors import ApiError
-from serving.requests import ModelInfo
+from serving.requests import ModelInfo, Request
 
 
 def ready(name: str, *capabilities: str, scale: int = 1) -> ModelInfo:
@@ -49,6 +50,27 @@ def test_what_restores_any_damage_comes_before_what_restores_some():
             restoring(*infos)
         assert caught.value.status == 503
     assert restoring(both[0], loading("restore"), asked="deblock") == "deblock"
+
+
+def test_a_model_that_does_not_read_what_is_given_is_told_with_what_to_give_it():
+    drawing = ready("digits", "sample", "vary", "decode", "invert")
+    reading, other = ready("vae", "vary", "encode"), ready("denoiser", "denoise")
+    wanted = wanted_of(Request(Vary(), {"image": b""}))
+    every = [other, drawing, reading]
+    assert choose(every, None, *wanted).id == "vae"
+    assert choose(every, "digits", *wanted_of(Request(Vary(of=3)))).id == "digits"
+    for infos, asked, param, told in (
+        (every, "digits", "image", "image: model='digits' reads none; name vae, which does, or give"
+         " latents that `invert` has found of it, or the seed of one of the model's own (of=7)"),
+        ([drawing], "digits", "image", "image: model='digits' reads none; give latents that"),
+        ([drawing], None, "image", "image: none of the served models reads one; give latents that"),
+        (every, "denoiser", "model", "model='denoiser': it cannot vary; it can: denoise"),
+        ([other], None, "model", "none of the served models can vary: denoiser"),
+    ):  # fmt: skip
+        with pytest.raises(ApiError) as caught:
+            choose(infos, asked, *wanted)
+        assert (caught.value.status, caught.value.param) == (400, param)
+        assert caught.value.message.startswith(told)
 
 
 def test_a_scale_that_none_enlarges_by_is_told_with_those_there_are():

@@ -66,6 +66,24 @@ def test_what_a_dead_runner_held_is_begun_again_by_another_and_not_before(tmp_pa
     asyncio.run(scenario())
 
 
+def test_a_job_that_another_computes_is_read_less_often_than_it_shows_signs_of_life(tmp_path):
+    async def scenario() -> None:
+        store, reads = store_at(tmp_path), []
+        job = new(store)
+        load = store.load
+        watching = runner_of(store, Computing())
+        async with working(runner_of(store_at(tmp_path), Computing(1000, 0.01))):
+            await until(lambda: load(job.id).state == "running")
+            store.load = lambda id: reads.append(id) or load(id)
+            async with working(watching):
+                await until(lambda: len(reads) >= 2)  # from when on it is known to live
+                before, seen = load(job.id).beat, len(reads)
+                await until(lambda: load(job.id).beat >= before + 20)
+                assert 1 <= len(reads) - seen <= 10
+
+    asyncio.run(scenario())
+
+
 def test_a_job_that_ends_its_processes_is_told_as_failed(tmp_path):
     async def scenario() -> None:
         store = store_at(tmp_path, attempts=2)

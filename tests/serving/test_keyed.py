@@ -98,6 +98,10 @@ def test_without_a_key_nothing_is_answered_but_what_is_free(client, alice):
         assert client.request(method, path, headers=bearer(alice)).status_code != 401
         wrong = client.request(method, path, headers=bearer(f"{alice}x"))
         assert wrong.status_code == answer.status_code
+    shown = client.get("/metrics", headers=bearer(alice)).text
+    told = set(re.findall(r'http_requests_total{model="",route="(.*?)",status="401"}', shown))
+    mine = {path for path in paths if path not in FREE and path != "/v1/models/{id}"}
+    assert told == mine | {"/v1/models/{id:path}", "none"}
 
 
 def test_a_job_is_that_of_its_key_alone_and_of_models_that_it_may_use(client, file, alice):
@@ -222,6 +226,10 @@ def test_a_key_has_its_requests_of_a_minute(client, file, alice):
         assert answer.headers["x-ratelimit-remaining-requests"] == str(left)
     refused = client.post(SAMPLE)
     assert refused.status_code == 429
+    shown = client.get("/metrics", headers=bearer(alice)).text
+    assert re.search(
+        rf'http_requests_total{{model="",route="{SAMPLE}",status="429"}} [1-9]', shown
+    )  # though it was turned away before its route was looked for
     assert 55 <= int(refused.headers["retry-after"]) <= 61
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     error = form_of(refused)

@@ -169,6 +169,8 @@ def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page,
     assert (
         page.locator(".after").evaluate("made => made.style.clipPath") == "inset(0px 0px 0px 10%)"
     )
+    image, slider = page.locator(".compare").bounding_box(), split.bounding_box()
+    assert (image["x"], image["width"]) == (slider["x"], slider["width"])
     made = downloaded(page, "Download")
     assert Image.open(io.BytesIO(made)).size == (64, 48)
     page.click("#again summary")
@@ -239,6 +241,28 @@ def test_what_is_refused_is_said_where_it_was_typed(page, photo):
     page.locator("#option-sigma[aria-invalid=true]").wait_for()
     assert "sigma='-3'" in page.inner_text("#problem")
     assert page.locator("#history li").count() == 0
+
+
+@in_a_browser
+def test_a_model_that_reads_no_image_says_what_it_takes_instead(page, photo):
+    page.click("#do-vary")
+    assert "image: shapes@production reads none; give latents" in page.inner_text("#files")
+    assert page.locator("#file-image").count() == 0
+    page.click("#go")
+    page.locator("#option-of[aria-invalid=true]").wait_for()
+    assert "of: neither an image nor latents are given" in page.inner_text("#problem")
+    page.set_input_files("#file-latents", photo)  # which is no such file
+    page.click("#go")
+    page.locator("#file-latents[aria-invalid=true]").wait_for()
+    page.evaluate(
+        """(bytes) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+        }""",
+        list(photo.read_bytes()),
+    )
+    page.locator("#do-denoise[aria-current=true]").wait_for()  # which takes it
 
 
 @in_a_browser

@@ -29,9 +29,11 @@ from serving.about import looked_up
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.host import Host
+from serving.metrics import Meters
 from serving.model_settings import ModelSettings
 from serving.requests import ModelInfo, Request
 from serving.settings import Settings
+from serving.slots import Slot
 from serving.watcher import target_of
 
 A, B, C = ({"ref": f"{name}", "resident": False} for name in "abc")
@@ -70,6 +72,24 @@ def backend(models, registry):
 
 async def asked(backend: LocalBackend, model: str | None, n: int = 1) -> str:
     return (await backend.call(model, Request(Sample(n=n, seed=1)))).model
+
+
+def test_what_is_told_of_models_is_made_anew_where_it_has_changed_or_a_pause_is_over():
+    shelf = room.Room(Meters())
+    slot = Slot(ModelSettings(ref="a", resident=False), info=ModelInfo("a", "a", "asleep", 1))
+    shelf.slots["a"] = slot
+    assert shelf.infos()[0].state == "asleep"
+    slot.refuse(None, InputError("it is broken"), 0.2)
+    shelf.changed()
+    (info,) = shelf.infos()
+    assert (info.state, info.rejected.reason) == ("broken", "it is broken")
+    assert shelf.infos()[0] is info
+    shelf.infos().clear()  # a copy
+    until(lambda: shelf.infos()[0].state == "asleep")
+    assert shelf.infos()[0].rejected == info.rejected
+    slot.refusal = None
+    shelf.changed()
+    assert shelf.infos() == [slot.info]
 
 
 def loaded(backend: LocalBackend) -> list[str]:

@@ -178,6 +178,17 @@ def test_a_canary_that_cannot_be_loaded_leaves_all_to_the_other_until_it_can(
     assert why(one) == ""
 
 
+def test_versions_beside_that_are_not_there_are_told(backend):
+    one = backend(canary={"version": 9, "share": 0.5}, shadow={"version": "next"}, comes=False)
+    app = create_app(one, meters=one.meters)
+    until(lambda: states(one) == {"broken"})
+    with running(app) as url, httpx.Client(base_url=url) as client:
+        (model,) = client.get("/v1/models").json()["data"]
+    assert "shapes has no version 9" in model["canary"]["rejected"]["reason"]
+    assert "shapes has no alias 'next'" in model["shadow"]["rejected"]["reason"]
+    assert model["state"] == "ready"
+
+
 def test_what_a_canary_cannot_do_or_fails_to_the_other_does(backend, models, tmp_path, monkeypatch):
     again(models, tmp_path, "denoiser", to="shapes")
     one = backend(canary={"version": 3, "share": 1})

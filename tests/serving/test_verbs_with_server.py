@@ -216,7 +216,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(command: Command, front, 
         (f"denoise photos -o clean -m denoiser --workers 2 {there}", "--workers 2: with --server"),
         (f"{one} --precision float32 {there}", "--precision float32: with --server"),
         (f"{one} --registry models {there}", "--registry models: with --server"),
-        (f"{one} --sigma 300 {there}", "sigma='300'"),
+        (f"{one} --sigma 300 {there}", "--sigma '300'"),
         (f"{one} --save-quality 9 {there}", "png is lossless"),
         (f"denoise none.png -o a.png {there}", "none.png: no such file"),
         (f"{one} --server localhost:8000", "give a URL, as http://localhost:8000"),
@@ -233,7 +233,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(command: Command, front, 
 
 def test_what_the_server_refuses_is_told_in_its_words(command: Command, front, there, local):
     for words, told in (
-        ("denoise photos -o clean -m denoiser@9", "model='denoiser@9': no such model is served"),
+        ("denoise photos -o clean -m denoiser@9", "--model 'denoiser@9': no such model is served"),
         ("denoise photos -o clean -m shapes", "it cannot denoise"),
         ("sample shapes@production --label cat -o a.png", "takes no label"),
         ("sample shapes@production -n 40 --label cat -o drawn", "takes no label"),
