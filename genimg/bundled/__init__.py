@@ -12,7 +12,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 _MODELS = {each: each for each in ("denoise", "deblock", "inpaint", "restore")} | {
-    "animate": "mover"
+    "animate": "mover",
+    "translate": "masks-to-scenes",
 }
 
 

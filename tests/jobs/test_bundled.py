@@ -23,6 +23,7 @@ from genimg.degradations.noise import Noise
 from genimg.degradations.resampling import bicubic
 from genimg.engine import Engine, trained
 from genimg.errors import InputError
+from genimg.masks import palette
 from genimg.metrics.fidelity import psnr
 from genimg.models.upscaling import fold
 from genimg.moving import decode, encode
@@ -34,8 +35,9 @@ from serving.watcher import Target, target_of
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
-DRAW = {"digits", "painter", "mover"}
-RESTORERS = [name for name in bundled.names() if name not in DRAW]
+BY_CLASS = {"digits"}
+OTHERS = {"painter", "mover", "masks-to-scenes", "stylise"}
+RESTORERS = [name for name in bundled.names() if name not in BY_CLASS | OTHERS]
 
 
 def photograph() -> torch.Tensor:
@@ -191,13 +193,34 @@ def test_each_is_whole_and_has_a_card(name):
     assert not (folder / checkpoint.TRAINING).exists()
 
 
+def test_a_mask_is_painted_where_it_says(tmp_path, monkeypatch):
+    """Of either kind of file, and alike; what is no mask is refused."""
+    monkeypatch.chdir(tmp_path)
+    mask = np.zeros((64, 80), np.uint8)
+    mask[10:34, 8:32], mask[30:58, 44:72] = 2, 2
+    gray, indexed = Image.fromarray(mask), Image.fromarray(mask)
+    indexed.putpalette(palette().flatten().tolist())
+    for name, image in (("gray", gray), ("indexed", indexed)):
+        image.save(f"{name}.png")
+        done = CliRunner().invoke(app, ["translate", f"{name}.png", "-o", f"{name}-scene.png"])
+        assert done.exit_code == 0, done.output
+    scene = np.asarray(Image.open("gray-scene.png").convert("RGB")).astype(float)
+    assert scene.shape == (64, 80, 3)
+    assert np.array_equal(scene, np.asarray(Image.open("indexed-scene.png").convert("RGB")))
+    inside, outside = scene[mask > 0].mean(axis=0), scene[mask == 0].mean(axis=0)
+    assert np.abs(inside - outside).max() > 40
+    wrong = CliRunner().invoke(app, ["translate", "gray-scene.png", "-o", "x.png"])
+    assert wrong.exit_code != 0
+    assert "classes that were learnt" in str(wrong.exception)
+
+
 def test_all_together_are_small():
     size = {
         name: sum(path.stat().st_size for path in (bundled.FOLDER / "models" / name).rglob("*.*"))
         for name in bundled.names()
     }
-    assert sum(size[name] for name in RESTORERS) < 16e6
-    assert sum(size.values()) - sum(size[name] for name in RESTORERS) < 12e6
+    for names, most in ((RESTORERS, 16e6), (BY_CLASS, 12e6), (OTHERS, 8e6)):
+        assert sum(size.get(name, 0) for name in names) < most
 
 
 def test_a_registry_s_own_name_comes_first(tmp_path):
