@@ -185,6 +185,8 @@ def evaluate(
         judged = judge_images(engine, model, yardstick, registry, workers, drawn_by)
         metrics, others = metrics | judged.verdict.metrics, yardstick.limits()
         protocol["judge"] = {"model": judge, **yardstick.protocol()}
+        if "text" in recipe.wants:
+            protocol["judge"]["texts"] = "of the images that it is compared with"
         classes = judged.classes(yardstick)
     brief = without_repeats(recipe, metrics) if isinstance(recipe, Restoring) else metrics
     table = Table({"model": brief, **others})

@@ -99,6 +99,7 @@ def judge_images(
     from genimg.engine import Engine
     from genimg.errors import InputError
     from genimg.operations.drawing import Sample
+    from jobs.told import drawn_by_captions
 
     if yardstick.learnt_from and yardstick.truth is None:
         raise InputError("--gan-train: the data has classes that the judge does not tell")
@@ -109,7 +110,14 @@ def judge_images(
         def progress(done: int, _: int) -> None:
             meter.update(done, {})
 
-        if workers:
+        if "text" in engine.recipe.wants:
+            if workers:
+                raise InputError(
+                    f"--workers {workers}: {name} draws by text, which they are not told; leave"
+                    " them out"
+                )
+            drawn = drawn_by_captions(engine, name, yardstick.data, count, progress)
+        elif workers:
             from jobs.drawn_on_ray import draw
             from jobs.model import address_of
 

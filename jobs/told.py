@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genimg.contracts import Dataset
     from genimg.engine import Engine
     from genimg.recipe import Recipe
+    from genimg.results import Pictures
 
+AT_ONCE = 512  # images that are drawn before it is told
 COMBINATIONS = ("seen", "held-out")
 
 
@@ -33,6 +36,35 @@ def reader_named(judge: str, registry: str, precision: str, engine: Engine) -> E
     detector = model.engine()
     refuse_detector(engine, detector, f"--judge {judge}")
     return detector
+
+
+def drawn_by_captions(
+    engine: Engine, name: str, data: Dataset, count: int, progress: Callable[[int, int], None]
+) -> Pictures:
+    """Images of seeds 0 to count - 1, each by the caption of one of the images that stand for a
+    dataset, over and over where these are fewer. InputError where there are no captions.
+
+    progress: told how many are drawn, and of how many
+    """
+    import numpy as np
+
+    from genimg.errors import InputError
+    from genimg.recipes.synthesis import Synthesis
+    from genimg.results import Pictures
+
+    recipe = engine.recipe
+    assert isinstance(recipe, Synthesis), "others draw nothing"
+    if "text" not in data.columns:
+        raise InputError(f"{name} draws by text, and the data tells none; give captions")
+    chosen = data.choose(count)
+    parts = []
+    for start in range(0, count, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, count))
+        texts = recipe.texts(data, chosen[np.array(numbers) % len(chosen)])
+        images = recipe.generated(engine.inference, numbers, texts=texts)
+        parts.append(images.permute(0, 2, 3, 1).cpu().numpy())
+        progress(numbers.stop, count)
+    return Pictures(np.concatenate(parts), tuple(range(count)))
 
 
 def judged_by_text(
