@@ -60,9 +60,10 @@ def compare(
     from genimg.errors import InputError
     from genimg.recipes.restoring import Restoring
     from genimg.yardsticks import Yardstick
-    from jobs.judgements import judge_images, load_judge, split_of, told, write
+    from jobs.judged_pages import write
+    from jobs.judgements import judge_images, load_judge, split_of
     from jobs.model import Model
-    from jobs.tables import Table, as_json, tell
+    from jobs.tables import Table, as_json, tell, told
 
     part = split_of(split)
     if twice := sorted({name for name in models if models.count(name) > 1}):
@@ -120,9 +121,8 @@ def compare_restorers(
     models: "list[Model]", recipes: "list[Recipe]", data: str, split: "Split", json: bool
 ) -> None:
     """Print what restorers score, beside the damaged images."""
-    from jobs.judgements import told
     from jobs.restorers import side_by_side
-    from jobs.tables import Table, as_json, tell
+    from jobs.tables import Table, as_json, tell, told
 
     metrics, damaged, protocol = side_by_side(models, recipes, data, split)
     names = list(next(iter(metrics.values())))
@@ -162,7 +162,7 @@ def opened(
     from jobs.judgements import held_out_of, set_apart, training_images
 
     recipe = engines[0].recipe.override([f"data.source={data!r}"])
-    wants = max((each.recipe.columns for each in engines), key=len)  # labels, if one draws by class
+    wants = tuple(dict.fromkeys(name for each in engines for name in each.recipe.columns))
     several = [
         held_out_of(model.folder, engine.recipe)
         for model, engine in zip(models, engines, strict=True)

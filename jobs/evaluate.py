@@ -92,20 +92,19 @@ def evaluate(
     from genimg.errors import InputError
     from genimg.recipes.restoring import Restoring
     from genimg.yardsticks import Yardstick
+    from jobs.judged_pages import write
     from jobs.judgements import (
         held_out_of,
         judge_images,
         load_judge,
         set_apart,
         split_of,
-        told,
         training_images,
-        write,
     )
     from jobs.model import folder_of, with_helpers
     from jobs.restorers import opened_for, restored, without_repeats
     from jobs.runs.addressed import helpers_of
-    from jobs.tables import Table, as_json, tell
+    from jobs.tables import Table, as_json, tell, told
     from jobs.told import judged_by_text, reader_named
 
     part = split_of(split)

@@ -137,3 +137,23 @@ def finite(tree: Any) -> Any:
     if isinstance(tree, Sequence) and not isinstance(tree, str):
         return [finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def told(protocol: Mapping[str, Any]) -> str:
+    """How something was measured, in a line; of fingerprints and digests their beginnings."""
+    brief = {
+        name: value[:12] if name.endswith(("fingerprint", "digest")) else value
+        for name, value in flat(protocol).items()
+    }
+    return "; ".join(f"{name}: {value}" for name, value in brief.items())
+
+
+def flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """With what is nested under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": each for inner, each in value.items()}
+        else:
+            found[name] = value
+    return found

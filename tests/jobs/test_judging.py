@@ -17,8 +17,9 @@ from genimg import judges, recipes
 from genimg.checkpoint import read_manifest
 from genimg.errors import InputError
 from genimg.judging import BETTER
-from jobs.judgements import set_apart, told
+from jobs.judgements import set_apart
 from jobs.restorers import refuse_other_protocol
+from jobs.tables import told
 
 LIMITS = ["real", "noise", "repeated"]
 # the others are of stacked images, and of models that draw by class
