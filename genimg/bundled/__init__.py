@@ -13,6 +13,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 _MODELS = {each: each for each in ("denoise", "deblock", "inpaint", "restore")} | {
     "animate": "mover",
+    "stylise": "stylise",
     "translate": "masks-to-scenes",
 }
 

@@ -214,6 +214,25 @@ def test_a_mask_is_painted_where_it_says(tmp_path, monkeypatch):
     assert "classes that were learnt" in str(wrong.exception)
 
 
+def test_a_photograph_takes_on_a_style_by_one_command(tmp_path, monkeypatch):
+    """It becomes bluer beside a blue cloth, and still shows what it showed."""
+    monkeypatch.chdir(tmp_path)
+    photo = data.astronaut()[:192, 100:300]
+    cloth = np.full((96, 128, 3), (30, 60, 200), np.uint8)
+    cloth[::6] = cloth[1::6] = (220, 220, 240)
+    Image.fromarray(photo).save("photo.png")
+    Image.fromarray(cloth).save("cloth.png")
+    line = ["stylise", "photo.png", "--style", "cloth.png", "-o", "new.png"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    made = np.asarray(Image.open("new.png").convert("RGB")).astype(float)
+    assert made.shape == photo.shape
+    blueness = [image[..., 2].mean() - image[..., 0].mean() for image in (photo, made)]
+    assert blueness[1] > blueness[0] + 20
+    gray = [image.mean(axis=2).ravel() for image in (photo, made)]
+    assert np.corrcoef(gray)[0, 1] > 0.8
+
+
 def test_all_together_are_small():
     size = {
         name: sum(path.stat().st_size for path in (bundled.FOLDER / "models" / name).rglob("*.*"))
