@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def split(address: str) -> tuple[str, str]:
     """(the storage that it is in, its key there) of a file or folder, by its full address."""
     place, _, key = address.rstrip("/").rpartition("/")
     return place or "/", key
+
+
+def settled(place: str) -> str:
+    """As `everywhere`, but of a path without links and `..`: two that are equal are one place."""
+    place = everywhere(place)
+    return place if "://" in place or place.startswith("s3:") else os.path.realpath(place)
 
 
 def everywhere(place: str) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genimg.contracts import Ability, Rows
+from genimg.deep_holes import deep_in
 from genimg.errors import InputError
 from genimg.plans import Kept
 from genimg.results import Pictures
@@ -37,8 +38,8 @@ class Tiled(Kept):
     strength: 0 gives the image (enlarged, if that is what is done), 1 what was computed
     ensemble: the mean of what becomes of each tile in its eight symmetries; all planes of a tile
         come four times as it stands, and then four times lying
-    mask: float32 [H, W], 0 to 1: what is to be replaced; the network sees nothing of that, and all
-        else comes back as it was
+    mask: float32 [H, W], 0 to 1: what is to be replaced; the network sees nothing of that, but of
+        wide holes a smooth guess of their inside, and all else comes back as it was
 
     The image's bytes are kept and those of the result, and as floats only the tiles of a pass. The
     result is given once: with it the image is let go.
@@ -69,6 +70,7 @@ class Tiled(Kept):
         self._ability, self._strength, self._mask = ability, strength, mask
         self._colour, self._alpha = image[..., :channels], image[..., channels:]
         self._peak = int(np.iinfo(image.dtype).max)
+        self._deep = None if mask is None else deep_in(self._colour, mask)
         self._planes = channels if ability.channels == 1 else 1
         most = WIDE_TILE if ability.margin > FAR else TILE
         if ability.held:
@@ -102,7 +104,7 @@ class Tiled(Kept):
         every = [self._turn(row) for row in range(start, stop)]
         rows = {"image": stacked([turned(self._cut(number), turn) for number, turn in every])}
         if self._mask is not None:
-            holes = [turned(self._holes(number), turn) for number, turn in every]
+            holes = [turned(self._unknown(number), turn) for number, turn in every]
             rows["mask"] = stacked(holes).ceil().long()
         for name, value in self._constants.items():
             rows[name] = torch.full((stop - start,), value)
@@ -142,7 +144,7 @@ class Tiled(Kept):
     def forget(self) -> None:
         """Let the image go: who encodes the result need not have it in memory as well."""
         self._colour = self._alpha = np.empty((0, 0, 0), self._made.dtype)
-        self._mask = None
+        self._mask = self._deep = None
 
     def _keep(self, number: int, image: Tensor) -> None:
         """What was made of a tile, float32 [C, h, w], goes to its place."""
@@ -191,12 +193,16 @@ class Tiled(Kept):
 
     def _cut(self, number: int, whole: bool = False) -> Tensor:
         """float32 [C, h, w] in [-1, 1]: one tile. whole: also what the network may not see."""
-        pixels = self._colour[self._within(number)].copy()  # turned ones may lie backwards
+        within = self._within(number)
+        pixels = self._colour[within].copy()  # turned ones may lie backwards
+        if self._deep and not whole:
+            places = self._deep.places[within]
+            pixels[places] = self._deep.guess[within][places]
         planes = torch.from_numpy(pixels).permute(2, 0, 1)[self._place(number)[1]]
         floats = planes.to(torch.float32)
         floats = floats.div_(self._peak / 2).sub_(1)
         if self._mask is not None and not whole:
-            floats = floats.masked_fill(self._holes(number) > 0, 0.0)
+            floats = floats.masked_fill(self._unknown(number) > 0, 0.0)
         missing = len(floats) < self._ability.channels
         return floats.expand(self._ability.channels, -1, -1) if missing else floats
 
@@ -204,6 +210,14 @@ class Tiled(Kept):
         """float32 [h, w]: the mask of a tile."""
         assert self._mask is not None, "asked for where there is one"
         return torch.from_numpy(self._mask[self._within(number)])
+
+    def _unknown(self, number: int) -> Tensor:
+        """float32 [h, w]: what of a tile's mask the network is told, which is given a guess of what
+        lies deep in it."""
+        holes, deep = self._holes(number), self._deep
+        if deep is None:
+            return holes
+        return holes.masked_fill(torch.from_numpy(deep.places[self._within(number)]), 0.0)
 
 
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:

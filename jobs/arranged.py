@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast, get_args
 
-from cluster.places import everywhere
+from cluster.places import everywhere, settled
 from genimg import images
 from genimg.data.remote import is_remote
 from genimg.errors import InputError, nearest
 from genimg.operations import DRAWN, Kind, Operation
 from jobs.console import refuse_blocked
-from jobs.offline.inputs import latents_in, listed, refuse_same_names
+from jobs.offline.inputs import latents_in, listed, refuse_among_sources, refuse_same_names
 from jobs.offline.job import Form, Source, Written, rows_for
 from jobs.operated import MOVING, TOLD, Asked, Drawing, Many, Single
 
@@ -100,7 +100,7 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         if quality is not None and kind not in ("jpeg", "webp"):
             raise InputError(f"--save-quality {quality}: {kind} is lossless; leave it out")
         refuse_blocked(Path(output).parent)
-        if not asked.overwrite and everywhere(output) == everywhere(asked.sources[0]):
+        if not asked.overwrite and settled(output) == settled(asked.sources[0]):
             raise InputError(f"-o {output}: is the image itself; name another, or --overwrite")
         for name, place in asked.beside.items():
             if not Path(place).is_file():
@@ -113,16 +113,13 @@ def restoring(operation: Operation, asked: Asked) -> Single | Many:
         raise InputError(f"-o {output}: give a folder, as {why}")
     if not is_remote(output):
         refuse_blocked(Path(output))
-    target = everywhere(output).rstrip("/") + "/"
-    for source in asked.sources:
-        if target.startswith(everywhere(source).rstrip("/") + "/"):
-            raise InputError(f"-o {output}: lies in {source}, whose images are read; name another")
     for name, place in asked.beside.items():
         if not (is_remote(place) or Path(place).exists()):
             raise InputError(f"--{name} {place}: no such file or folder")
     format = written(operation, asked)
     sources, items = listed(asked.sources)
     refuse_same_names(sources, items, output, format)
+    refuse_among_sources(sources, items, output, format)
     rows = rows_for(len(items), asked.workers)
     return Many(asked, "pictures", sources, items, len(items), rows, format)
 

@@ -37,12 +37,17 @@ def degrade(
     """
     import torch
 
-    from cluster.places import open_storage
+    from cluster.places import open_storage, settled
     from genimg.data.remote import is_remote
     from genimg.degradations.holes import Holes
     from genimg.errors import InputError
     from genimg.rng import fold
-    from jobs.offline.inputs import bytes_at, listed, refuse_same_names
+    from jobs.offline.inputs import (
+        bytes_at,
+        listed,
+        refuse_among_sources,
+        refuse_same_names,
+    )
     from jobs.offline.job import key_of
     from jobs.offline.making import in_a_line
     from jobs.offline.record import FAILURES, write_failures
@@ -55,7 +60,11 @@ def degrade(
         if not is_remote(place):
             refuse_blocked(Path(place))
     places, items = listed(sources)
-    refuse_same_names(places, items, output)
+    for place in filter(None, (output, masks)):
+        refuse_same_names(places, items, place)
+        refuse_among_sources(places, items, place)
+    if masks and settled(masks) == settled(output):
+        raise InputError(f"--masks {masks}: is -o too, and masks have the images' names")
     made, holes = open_storage(output), open_storage(masks) if masks else None
     failed: list[list[str]] = []
     with Meter("degrade", len(items)) as meter:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from genimg.recipe import Data, Recipe
     from genimg.yardsticks import Verdict, Yardstick
 
-INCEPTION = "inception:"  # begins what is no model, but the file of its weights
 FEWEST = 10  # images that are judged
 
 JUDGE = "A classifier's model, which looks at a generator's images; or inception:FILE."
@@ -147,7 +146,7 @@ def load_judge(
     """
     from genimg.judges import InceptionJudge
     from genimg.judging import refuse_judge
-    from jobs.model import Model
+    from jobs.model import INCEPTION, Model
 
     for engine in models.values():
         engine.recipe.need("sample", engine.abilities)

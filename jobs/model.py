@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from genimg.engine import Engine
     from genimg.recipe import Recipe
 
+INCEPTION = "inception:"  # begins what is no model, but the file of its weights
+
 
 def folder_of(model: str, registry: str) -> tuple[Path, bool]:
     """(folder, whether every byte of it was verified) of a checkpoint path, or of NAME,

@@ -22,8 +22,7 @@ def reader_named(judge: str, registry: str, precision: str, engine: Engine) -> E
     InputError where it is of no use.
     """
     from genimg.faithfulness import refuse_detector
-    from jobs.judgements import INCEPTION
-    from jobs.model import Model
+    from jobs.model import INCEPTION, Model
 
     if judge.startswith(INCEPTION):
         return None

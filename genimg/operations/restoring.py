@@ -112,9 +112,10 @@ class Colourise(Tiling):
     name: ClassVar[str] = "colourise"
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Tiled:
-        from genimg.pixels import in_colour
+        from genimg.pixels import converted, in_colour
 
-        return super().plan(ability, {**inputs, "image": in_colour(inputs["image"])})
+        gray = converted(inputs["image"], 1)  # what colours it has are no hint, and not learnt from
+        return super().plan(ability, {**inputs, "image": in_colour(gray)})
 
     def pixel(self, inputs: Mapping[str, Any]) -> Any:
         from genimg.pixels import in_colour

@@ -13,6 +13,8 @@ from genimg.metrics.multiscale import WEIGHTS, ms_ssim, smallest
 
 More = Literal["ms_ssim", "psnr_b"]
 
+EXACT = 100.0  # dB of what is restored to the last bit, so that means stay finite
+
 
 class Looked(NamedTuple):
     """How a restorer is judged.
@@ -50,12 +52,14 @@ class Looked(NamedTuple):
             )
 
     def compared(self, made: Tensor, clean: Tensor) -> Tensor:
-        """float64 [N, measures] of uint8 [N, C, H, W]."""
+        """float64 [N, measures] of uint8 [N, C, H, W]; decibels are at most EXACT."""
         if self.planes == "luma" and clean.shape[1] == 3:  # rounded, as MATLAB's rgb2ycbcr of bytes
             made, clean = luma(made).round(), luma(clean).round()
-        values = [psnr(made, clean, self.border), ssim(made, clean, self.border)]
+        nearest = psnr(made, clean, self.border).clamp(max=EXACT)
+        values = [nearest, ssim(made, clean, self.border)]
         for name in self.more:
-            values += [
-                psnr_b(made, clean) if name == "psnr_b" else ms_ssim(made, clean, self.border)
-            ]
+            if name == "psnr_b":
+                values.append(psnr_b(made, clean).clamp(max=EXACT))
+            else:
+                values.append(ms_ssim(made, clean, self.border))
         return torch.stack(values, dim=1)

@@ -1,7 +1,8 @@
 """Restorers of damage that a recipe lists: JPEG, blur, missing pixels, low resolution, any mixture.
 
 genimg train deblocker data.channels=1 --data BSDS400
-genimg train upscaler model.scale=4 --data BSDS400
+genimg train upscaler 'degradations=[{kind: shrink, scale: 4}]' evaluation.border=4 \\
+    'evaluation.tests={shrunk: [{kind: shrink, scale: 4}]}' --data BSDS400
 genimg train restorer 'degradations=[{kind: blur}, {kind: noise, high: 30}]' --data PHOTOS
 genimg train restorer degradations=[] pairs=true --data FOLDER_WITH_input_AND_target
 """
@@ -76,6 +77,13 @@ class Evaluate(Section):
     """measures beside PSNR and SSIM: ms_ssim (161 pixels or more), psnr_b (gray or luma; JPEG)"""
 
 
+TOLD: Mapping[str, frozenset[str]] = {
+    "denoise": frozenset({"sigma"}), "deblock": frozenset({"quality"}),
+    "inpaint": frozenset({"mask"}),
+}  # fmt: skip
+"""What the operation of a task can be told; those of others tell nothing."""
+
+
 class Restorer(Restoring):
     helpers: ClassVar[Mapping[str, str]] = {"start": "start", "features": "loss.features"}
     teachers: ClassVar[frozenset[str]] = frozenset({"start", "features"})
@@ -115,10 +123,10 @@ class Restorer(Restoring):
                 f"data.size={self.data.size}: cannot be shrunk by {self.scale}; use a multiple"
             )
         for key, every in (("degradations", self.degradations), *self.evaluation.tests.items()):
-            if scale_of(every) != self.scale and (every or not self.pairs):
+            if scale_of(every) != self.scale:
                 raise ValueError(f"{key}: shrinks by {scale_of(every)}, others by {self.scale}")
             missing = set(self.tells) - {TELLS.get(each.kind) for each in every}
-            if missing and every:
+            if missing:
                 raise ValueError(f"{key}: nothing in it tells {' or '.join(sorted(missing))}")
         colour = self.data.channels == 3 and self.evaluation.planes != "luma"
         if colour and "psnr_b" in self.evaluation.more:
@@ -126,8 +134,12 @@ class Restorer(Restoring):
         if self.task == "colourise" and self.data.channels == 1:
             raise ValueError("task=colourise: gray images have no colours; set data.channels=3")
         refuse_single(self.model, self.data.size, self.train.batch_size)
-        if ("mask" in self.tells) != (self.task == "inpaint"):
-            raise ValueError(f"task={self.task}: `inpaint` tells a mask, and no other task does")
+        can = TOLD.get(self.task, frozenset())
+        if wrong := [each for each in self.tells if each not in can or self.tells.count(each) > 1]:
+            most = f"{self.task} may be told {min(can)}, once" if can else "nobody can tell it"
+            raise ValueError(f"tells={[*self.tells]}: {wrong[0]}: {most}; leave the others out")
+        if self.task == "inpaint" and not self.tells:
+            raise ValueError("tells=[]: inpaint is told where to; set tells=[mask]")
         return self
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.places import everywhere, open_storage, split
+from cluster.places import everywhere, open_storage, settled, split
 from cluster.storage import NotFound, Storage, StorageError, check_key
 from genimg import images
 from genimg.data.remote import is_remote
@@ -77,6 +77,24 @@ def refuse_same_names(
                 " rename one of them"
             )
         taken.add(key)
+
+
+def refuse_among_sources(
+    sources: Sequence[Source], items: Sequence[Item], output: str, format: Written = "png"
+) -> None:
+    """InputError where results would come to lie among the images that are read, or take the place
+    of one, by whatever way both are named."""
+    target = settled(output).rstrip("/")
+    for source in sources:
+        inside = f"{target}/".startswith(settled(source.place).rstrip("/") + "/")
+        if inside and not source.file:
+            raise InputError(
+                f"-o {output}: lies in {source.named}, whose images are read; name another"
+            )
+    for item in items:
+        source = sources[item[0]]
+        if source.file and settled(f"{target}/{key_of(item, format)}") == settled(source.named):
+            raise InputError(f"-o {output}: {source.named} would be replaced; name another folder")
 
 
 def files_of(job: Job, item: Item) -> dict[str, bytes]:

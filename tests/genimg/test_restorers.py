@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+import re
 
 import numpy as np
 import pytest
@@ -269,3 +271,38 @@ def test_classical_methods_are_asked_only_for_what_they_undo():
     made = report(recipe, Inference(recipe.networks()), opened(recipe), classical=False)
     assert set(made.means()) == {"model", "damaged"}
     assert "psnr_jpeg" in made.means()["damaged"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "told"),
+    [
+        ("restorer", ["tells=[sigma]"], "tells=['sigma']: sigma: nobody can tell it"),
+        ("deblurrer", ["tells=[sigma]"], "tells=['sigma']: sigma: nobody can tell it"),
+        (
+            "restorer",
+            ["task=denoise", "tells=[sigma,sigma]", "degradations=[{kind: noise}]"],
+            "denoise may be told sigma, once",
+        ),
+        ("inpainter", ["pairs=true", "evaluation.tests={a: []}"], "a: nothing in it tells mask"),
+        ("upscaler", ["pairs=true", "evaluation.tests={a: []}"], "a: shrinks by 1, others by 2"),
+    ],
+)
+def test_what_could_not_be_done_with_a_model_is_refused_before_it_is_trained(name, overrides, told):
+    every = overrides
+    if "task=denoise" in overrides:
+        every = [*overrides, "evaluation.tests={a: [{kind: noise}]}"]
+    elif "tells=[sigma]" in overrides:
+        noise = "[{kind: noise}]"
+        every = [*overrides, f"degradations={noise}", f"evaluation.tests={{a: {noise}}}"]
+    with pytest.raises(InputError, match=re.escape(told)):
+        tiny(name, *every)
+
+
+def test_an_image_that_is_restored_exactly_leaves_means_finite():
+    looked = Looked(images=4, more=("psnr_b",))
+    clean = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    made = clean.clone()
+    made[1, 0, 5, 5] ^= 1
+    exact, nearly = looked.compared(made, clean).unbind()
+    assert exact[:2].tolist() == [EXACT, 1.0]
+    assert nearly[0] == pytest.approx(10 * math.log10(255**2 * 32 * 32))

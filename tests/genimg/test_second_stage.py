@@ -75,7 +75,10 @@ def test_a_first_stage_of_another_network_is_refused_by_name(first, told):
 def test_a_first_stage_of_another_recipe_may_have_the_same_network():
     recipe = tiny("restorer", "start=x")
     recipe.refuse_helper("start", tiny("colouriser"))
-    told = tiny("restorer", "start=x", "tells=[sigma]", "evaluation.tests={a: [{kind: noise}]}")
+    told = tiny(
+        "restorer", "start=x", "task=denoise", "tells=[sigma]", "degradations=[{kind: noise}]",
+        "evaluation.tests={a: [{kind: noise}]}",
+    )  # fmt: skip
     told.refuse_helper("start", tiny("drunet", "model.blocks=1", "model.width=8"))
 
 

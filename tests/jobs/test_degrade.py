@@ -71,3 +71,19 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(command, argu
     assert ended.code == 2
     assert told in ended.err
     assert not Path("made").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("degrade photos -o photos", "-o photos: lies in photos, whose images are read"),
+        ("degrade photos/01.png -o photos", "photos/01.png would be replaced"),
+        ("degrade photos -o holes --masks holes", "--masks holes: is -o too"),
+    ],
+)
+def test_no_image_that_is_read_is_replaced(command, line, told):
+    before = files("photos")
+    ended = command(f"{line} --degradations '[{{kind: holes, low: 0.3, high: 0.3}}]'")
+    assert ended.code == 2
+    assert told in " ".join(ended.err.split())
+    assert files("photos") == before

@@ -238,6 +238,9 @@ def test_decoded_latents_become_a_file_each(command, here: Path, tmp_path: Path)
 def test_refused_before_anything_is_written(command, here: Path):
     for arguments, told in (
         ("denoise photos -o photos -m ffdnet", "lies in photos, whose images are read"),
+        ("denoise photos -o photos/../photos -m ffdnet", "lies in photos, whose images are read"),
+        ("denoise photos/01.png photos/02.png -o photos -m ffdnet", "01.png would be replaced"),
+        ("denoise photos/01.png -o photos/../photos/01.png -m ffdnet", "is the image itself"),
         ("denoise photos -o ./photos/clean -m ffdnet", "lies in photos, whose images are read"),
         ("denoise photos -o clean.png -m ffdnet", "give a folder, as the source is one"),
         ("denoise photos -o clean -m ffdnet --workers 0", "--workers 0: at least 1"),
