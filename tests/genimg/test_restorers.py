@@ -20,7 +20,7 @@ from genimg.inference import Inference, to_floats
 from genimg.metrics.fidelity import psnr, ssim
 from genimg.operations import OPERATIONS
 from genimg.pixels import to_bytes_range
-from genimg.recipes.looked import Looked
+from genimg.recipes.looked import EXACT, Looked
 from genimg.recipes.report import report, sheet_of
 from genimg.recipes.restorer import Restorer
 from genimg.recipes.restoring import enlarged, maps_of, pair_of
