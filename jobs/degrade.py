@@ -31,7 +31,8 @@ def degrade(
     """Damage images: noise, blur, JPEG, shrinking, holes, light, gray, in the order of the list.
 
     Every image becomes a PNG of its name, of 8 bits and without alpha, in the colours of its ICC
-    profile; what cannot be read is listed, and the rest done. With `exact: true` JPEG is that of libjpeg itself.
+    profile; what cannot be read is listed, and the rest done. With `exact: true` JPEG is that of
+    libjpeg itself.
 
     Example: genimg degrade photos -o noisy --degradations '[{kind: noise, low: 25, high: 25}]'
     """
