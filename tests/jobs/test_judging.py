@@ -128,11 +128,11 @@ def test_a_protocol_is_told_in_a_line_without_long_digests():
     assert told(protocol) == brief
 
 
-def test_infinite_values_are_null_in_json(command, home: Path):
+def test_what_is_exact_has_a_hundred_decibels(command, home: Path):
     line = "evaluate ffdnet evaluation.sigmas=[0] --data scenes"
     told = printed(command(f"{line} --json"))
     assert "Infinity" not in told
-    assert json.loads(told)["beside"]["damaged"]["psnr_0"] is None  # nothing was
+    assert json.loads(told)["beside"]["damaged"]["psnr_0"] == 100  # nothing was
     rows = [row.split()[0] for row in printed(command(line)).splitlines()]
     assert rows == ["model", "psnr_0", "ssim_0"]  # `psnr` of one damage is the same
 

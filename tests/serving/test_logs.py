@@ -48,7 +48,7 @@ def test_a_request_is_one_line_of_json_with_its_id(tmp_path):
         "model": "m", "version": 3, "pixels": 16, "queue_ms": 1.0, "compute_ms": 2,
         "encode_ms": 3, "bytes_in": len(body), "bytes_out": 5, "gone": False,
     }  # fmt: skip
-    assert (two["status"], two["error"], two["route"]) == (401, "invalid_api_key", "none")
+    assert (two["status"], two["error"], two["route"]) == (401, "invalid_api_key", "/v1/models")
     assert two["request_id"] == ("two" * 99)[:128]
     assert not any(each in file.read_text() for each in (text, "987654", "spy", "127.0.0.1"))
 

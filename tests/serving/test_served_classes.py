@@ -112,7 +112,12 @@ def test_steps_and_guidance_are_options_of_both_dialects(ai, engine, client):
     [
         ("generations", {"prompt": "dsic"}, "prompt", "did you mean 'disc'?"),
         ("generations", {"prompt": "a: b"}, "prompt", "known: "),
-        ("generations", {"prompt": "cat", "label": "disc"}, "prompt", "takes no prompt; leave it"),
+        (
+            "generations",
+            {"prompt": "cat", "label": "disc"},
+            "prompt",
+            "takes no text; it draws by label",
+        ),
         ("generations", {"prompt": "disc", "model": "plain"}, "prompt", "takes no prompt"),
         ("generations", {"label": "dsic"}, "label", "did you mean 'disc'?"),
         ("generations", {"prompt": "disc," * 20_000}, "prompt", "at most 65536 characters"),
