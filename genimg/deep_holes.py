@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genimg.models.filling import refined
+
 CELL = 4  # pixels of a side, of which there is one mean
 REACH = 5  # cells around a known pixel within which nothing is deep
-COARSER = 0.02  # how much a level trusts the next coarser one, as in genimg.models.filling
 _BAND = 64  # rows of cells whose pixels are in memory as floats
 
 
@@ -50,22 +51,15 @@ def deep_in(image: np.ndarray, mask: np.ndarray) -> Deep | None:
 def continued(sums: Tensor) -> Tensor:
     """float32 [C, h, w]: what is known, continued smoothly over all cells.
 
-    By normalised averaging, coarse to fine (Knutsson and Westin 1993), from a single mean on.
+    As genimg.models.filling does, but from a single mean on.
 
     sums: [C + 1, h, w], of each cell those of its known pixels, and how many there are
     """
-    levels = [sums[None]]
+    levels = [sums[None] / CELL**2]
     while max(levels[-1].shape[-2:]) > 1:
         pooled = F.avg_pool2d(levels[-1], 2, ceil_mode=True, count_include_pad=False)
         levels.append(pooled)
-    guess = levels[-1][:, :-1] / levels[-1][:, -1:]
-    for level in reversed(levels):
-        if guess.shape[-2:] != level.shape[-2:]:
-            size = level.shape[-2:]
-            guess = F.interpolate(guess, size=size, mode="bilinear", align_corners=False)
-        mean = F.avg_pool2d(level, 3, stride=1, padding=1) / CELL**2
-        guess = (mean[:, :-1] + COARSER * guess) / (mean[:, -1:] + COARSER)
-    return guess[0]
+    return refined(levels, levels[-1][:, :-1] / levels[-1][:, -1:])[0]
 
 
 def _sums(image: np.ndarray, known: np.ndarray) -> Tensor:

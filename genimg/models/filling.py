@@ -1,5 +1,7 @@
 """A first guess of what a mask marks, for a network that has to know less by itself then."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,10 +48,18 @@ def first_guess(images: Tensor, mask: Tensor) -> Tensor:
     levels = [both]
     for _ in range(HALVINGS):
         levels.append(F.avg_pool2d(levels[-1], 2))
-    guess = torch.zeros_like(levels[-1][:, :-1])
+    return refined(levels, torch.zeros_like(levels[-1][:, :-1]))
+
+
+def refined(levels: Sequence[Tensor], guess: Tensor) -> Tensor:
+    """A guess [N, C, h, w] at the coarsest level, made finer by what is known at each.
+
+    levels: each half as large as the one before, [N, C + 1, ...]: values times their known share,
+        and that share
+    """
     for level in reversed(levels):
-        if guess.shape[-1] != level.shape[-1]:
-            guess = F.interpolate(guess, scale_factor=2, mode="bilinear", align_corners=False)
+        if guess.shape[-2:] != (size := level.shape[-2:]):
+            guess = F.interpolate(guess, size=size, mode="bilinear", align_corners=False)
         near = F.avg_pool2d(level, 3, stride=1, padding=1)
         guess = (near[:, :-1] + COARSER * guess) / (near[:, -1:] + COARSER)
     return guess
