@@ -131,8 +131,9 @@ def opened(data: bytes | BinaryIO, max_pixels: int) -> Image.Image:
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
         image: Image.Image = Image.open(file, formats=READABLE)
-    except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels
-        raise TooLarge(f"too many pixels ({error})") from None
+    except Image.DecompressionBombError:  # above a limit of Pillow's own
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise TooLarge(f"more than {most:,} pixels") from None
     except UnidentifiedImageError:
         file.seek(0)
         if file.read(4).startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):

@@ -228,9 +228,14 @@ def parse_value(key: str, text: str) -> Any:
 
 
 def of_its_kind(kinds: Mapping[str, type[Section]]) -> Callable[[Any], Any]:
-    """Reads a tree of keys as the section of its `kind`, so that errors are about its own keys."""
+    """Reads a tree of keys as the section of its `kind`, so that errors are about its own keys.
+
+    A kind's name alone is one with all its keys as they come.
+    """
 
     def read(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"kind": value}
         if not isinstance(value, Mapping):
             return value
         if "kind" not in value:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from genimg.contracts import Ability, Rows
@@ -77,6 +78,9 @@ class Tiled(Kept):
             most = HELD // ability.held
         down, across = tiles_of((height, width), tile, ability.margin, ability.stride, most)
         self._places = list(itertools.product(down, across))
+        if mask is not None:  # what has no holes comes back as it was
+            holes = [(y, x) for y, x in self._places if mask[y.a : y.b, x.a : x.b].any()]
+            self._places = holes or self._places[:1]
         height, width = down[0].stop - down[0].start, across[0].stop - across[0].start
         self._constants: dict[str, float] = {}
         self._turns = SYMMETRIES if ensemble else 1
@@ -86,6 +90,8 @@ class Tiled(Kept):
         self._shape = height, width
         self.pixels = height * width
         self._made = np.empty((rows, columns, channels), image.dtype)
+        if mask is not None:
+            self._made[:] = self._colour
 
     def told(self, **constants: float) -> Tiled:
         """This plan, with columns in which all its rows are alike."""
@@ -138,7 +144,7 @@ class Tiled(Kept):
         return self._with_alpha(self._made.copy())
 
     def _with_alpha(self, made: np.ndarray) -> np.ndarray:
-        alpha = enlarged(self._alpha, self._ability.scale)
+        alpha = smoothly_enlarged(self._alpha, self._ability.scale)
         return np.concatenate([made, alpha], axis=2) if alpha.shape[2] else made
 
     def forget(self) -> None:
@@ -223,6 +229,19 @@ class Tiled(Kept):
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
     """[H, W, C] with each pixel as many times down and across."""
     return image.repeat(scale, 0).repeat(scale, 1) if scale > 1 else image
+
+
+def smoothly_enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
+    """[H, W, 0 or 1], its edges as smooth as those of what is enlarged beside it."""
+    if scale == 1 or not alpha.size:
+        return enlarged(alpha, scale)
+    height, width = alpha.shape[:2]
+    plane = Image.fromarray(alpha[..., 0])
+    plane = plane if alpha.dtype == np.uint8 else plane.convert("F")
+    sides = width * scale, height * scale
+    made = np.asarray(plane.resize(sides, Image.Resampling.BICUBIC))
+    made = made.round().clip(0, np.iinfo(alpha.dtype).max) if made.dtype != alpha.dtype else made
+    return made.astype(alpha.dtype, copy=False)[..., None]
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:

@@ -45,6 +45,7 @@ def degrade(
     from genimg.rng import fold
     from jobs.offline.inputs import (
         bytes_at,
+        is_image,
         listed,
         refuse_among_sources,
         refuse_same_names,
@@ -58,6 +59,8 @@ def degrade(
     if masks is not None and not any(isinstance(each, Holes) for each in every):
         raise InputError(f"--masks {masks}: nothing of the list makes holes")
     for place in filter(None, (output, masks)):
+        if is_image(place):
+            raise InputError(f"{place}: a folder is wanted, for the images keep their names")
         if not is_remote(place):
             refuse_blocked(Path(place))
     places, items = listed(sources)

@@ -109,12 +109,17 @@ def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
     from genimg import recipes
     from genimg.errors import InputError, nearest
 
-    keys = {key: field for key, field in recipe.keys().items() if key != "recipe"}
+    own = recipe.keys()
+    keys = {key: field for key, field in own.items() if key != "recipe"}
+    listed = {key: kinds for key, field in keys.items() if (kinds := keys_of_kinds(key, field))}
+    for key, kinds in listed.items():
+        if any(part.startswith(key) for part in parts):
+            keys |= kinds
     for part in parts:
         if not any(key.startswith(part) for key in keys):
             sections = {key.partition(".")[0] for key in keys}
             raise InputError(f"no key begins with {part!r}; {nearest(part, {*keys, *sections})}")
-    elsewhere = [key for key in keys if here(recipe, key) is None]
+    elsewhere = [key for key in own if here(recipe, key) is None]
     off = [key for key in keys if here(recipe, key) in OFF]
     left_out: set[str] = set()
     if not parts and not every:
@@ -123,10 +128,14 @@ def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
     table = columns("key", "value", "meaning")
     table.columns[1].max_width = 20
     for key in seen:
-        shown = here(recipe, key) or f"({as_override(keys[key].get_default())})"
+        default = as_override(keys[key].get_default())
+        shown = here(recipe, key) or (f"({default})" if key in elsewhere else default)
         table.add_row(key, f"[cyan]{escape(shown)}[/]", meaning(keys[key], bool(parts) or every))
     print(f"[bold]{recipe.recipe}[/]  {recipes.summary(recipe)}\n")
     print(table)
+    if not any(key in kinds for kinds in listed.values() for key in seen):
+        for key in [key for key in listed if key in seen]:
+            print(f"\nKeys of each kind: genimg recipes {recipe.recipe} {key}")
     if not left_out:
         if any(key in elsewhere for key in seen):
             print("\nIn parentheses: what there is with another model.network, which comes first.")
@@ -136,6 +145,26 @@ def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
         print(f"\n[bold]With another model.network[/]: {', '.join(elsewhere)}")
     again = f"genimg recipes {recipe.recipe}"
     print(f"\nTheir meaning, and what each key takes: {again} --all; or of some: {again} {off[-1]}")
+
+
+def keys_of_kinds(key: str, field: "FieldInfo") -> dict[str, "FieldInfo"]:
+    """{key.kind.name: field} of a key that is a list of sections, each of its kind; else empty."""
+    if get_origin(field.annotation) is not tuple:
+        return {}
+    return {
+        f"{key}.{section.model_fields['kind'].default}.{name}": each
+        for section in sections_in(field.annotation)
+        if "kind" in section.model_fields
+        for name, each in section.model_fields.items()
+        if name != "kind"
+    }
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """All that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in sections_in(part)]
 
 
 def meaning(field: "FieldInfo", takes: bool) -> str:

@@ -17,6 +17,7 @@ from genimg.data.bouncing import LENGTH, TEST, TRAINED_ON, Bouncing, side_of
 from genimg.data.captioned import Captioned
 from genimg.data.choice import fitting_holdout, refuse_holdout
 from genimg.data.columns import COLUMNS, refuse_missing
+from genimg.data.listing import PAIRS
 from genimg.data.loading import load_images, numbered
 from genimg.data.machine import Memory
 from genimg.data.memory import Images
@@ -91,6 +92,7 @@ def told_by(
         found = open_shards(data, wants, "train")
     else:
         found = open_source(data.source, columns=wants)
+        refuse_pairs(data, wants, found)
         if copies:
             refuse_too_large(data, wants, found, copies, memory)
     refuse_holdout(data.holdout, len(found), data.source, fewest)
@@ -176,6 +178,7 @@ def open_dataset(
         refuse_kinds(data.source, images.classes["label"])
         return Unpaired(images)
     source = open_source(data.source, split, wants)
+    refuse_pairs(data, wants, source)
     refuse_too_large(data, wants, source, local_workers(), memory, loading=True)
     images, broken = load_images(
         source,
@@ -200,6 +203,19 @@ def refuse_others(data: Data, wants: tuple[str, ...]) -> None:
         key, what, has = "bounce", "bouncing", ("image", "frames")
     remedy = f"leave data.{key} out, or do without the rest"
     refuse_missing(f"{what} images", has, wants, remedy)
+
+
+def refuse_pairs(data: Data, wants: tuple[str, ...], source: Source) -> None:
+    """InputError for pairs of which only the half would be seen that is damaged, or to be changed.
+
+    As when a restorer learns that input/ is what clean images look like.
+    """
+    if wants == ("image",) and "target" in source.columns:
+        before, after = PAIRS["target"]
+        raise InputError(
+            f"{data.source}: has pairs, {before}/ and {after}/, and this recipe looks at single"
+            f" images; give {data.source.rstrip('/')}/{after}, or of a restorer pairs=true"
+        )
 
 
 def of_each(data: Data) -> tuple[str, ...]:

@@ -14,30 +14,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from genimg.degradations.noise import Noise as GaussianNoise
-from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.restoring import RestoringNetwork
 from genimg.recipe import Data
 from genimg.recipes.looked import Looked
-from genimg.recipes.networks import DRUNetModel, network_of
+from genimg.recipes.networks import DnCNNModel, DRUNetModel, FFDNetModel, network_of
 from genimg.recipes.restoring import Restoring
 from genimg.schedule import Train
 from genimg.section import Section
 
 Kind = Literal["absolute", "squared"]
-
-
-class FFDNetModel(Section):
-    width: int = Field(64, ge=8)
-    """channels of the inner convolutions"""
-    blocks: int = Field(7, ge=1)
-    """residual blocks of two convolutions, all at half resolution"""
-
-
-class DnCNNModel(Section):
-    width: int = Field(64, ge=8)
-    """channels of the inner convolutions"""
-    depth: int = Field(20, ge=3)
-    """convolutions; 17 suffice for a single noise level"""
 
 
 class Loss(Section):
@@ -67,6 +52,7 @@ class Denoiser(Restoring):
     tells: ClassVar[bool] = True  # whether its network is told the noise level
 
     noise: Noise = Noise()
+    model: FFDNetModel | DRUNetModel | DnCNNModel
     loss: Loss = Loss()
     evaluation: Evaluate = Evaluate()
 
@@ -90,6 +76,9 @@ class Denoiser(Restoring):
     def looked(self) -> Looked:
         return Looked(self.evaluation.images, self.evaluation.seed)
 
+    def restorer(self) -> RestoringNetwork:
+        return network_of(self.model, self.data.channels, len(self.told), scale=1)
+
     def damage(self) -> tuple[GaussianNoise]:
         return (GaussianNoise(low=self.noise.low, high=self.noise.high),)
 
@@ -107,24 +96,15 @@ class Denoiser(Restoring):
 class FFDNetDenoiser(Denoiser):
     model: FFDNetModel = FFDNetModel()
 
-    def restorer(self) -> FFDNet:
-        return FFDNet(self.model.width, self.model.blocks, self.data.channels)
-
 
 class DRUNetDenoiser(Denoiser):
     model: DRUNetModel = DRUNetModel()
-
-    def restorer(self) -> RestoringNetwork:
-        return network_of(self.model, self.data.channels, maps=1, scale=1)
 
 
 class DnCNNDenoiser(Denoiser):
     tells: ClassVar[bool] = False
 
     model: DnCNNModel = DnCNNModel()
-
-    def restorer(self) -> DnCNN:
-        return DnCNN(self.model.width, self.model.depth, self.data.channels)
 
 
 def ffdnet() -> FFDNetDenoiser:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from genimg.models.denoising import DnCNN, FFDNet
 from genimg.models.drunet import DRUNet
 from genimg.models.gated import GatedUNet
 from genimg.models.nafnet import NAFNet
@@ -22,6 +23,24 @@ class PlainModel(Section):
     """residual blocks of two 3x3 convolutions"""
     unshuffle: Literal[1, 2, 4] = 2
     """at which part of the resolution it computes: 2 a half; of low resolution images all: 1"""
+
+
+class FFDNetModel(Section):
+    network: Literal["ffdnet"] = "ffdnet"
+    """decides which of the other keys there are"""
+    width: int = Field(64, ge=8)
+    """channels of the inner convolutions"""
+    blocks: int = Field(7, ge=1)
+    """residual blocks of two convolutions, all at half resolution"""
+
+
+class DnCNNModel(Section):
+    network: Literal["dncnn"] = "dncnn"
+    """decides which of the other keys there are"""
+    width: int = Field(64, ge=8)
+    """channels of the inner convolutions"""
+    depth: int = Field(20, ge=3)
+    """convolutions; 17 suffice for a single noise level"""
 
 
 class DRUNetModel(Section):
@@ -97,7 +116,10 @@ class ResNetModel(Section):
     """residual blocks of two 3x3 convolutions, at the lowest resolution"""
 
 
-AnyModel = PlainModel | DRUNetModel | NAFNetModel | EDSRModel | GatedModel | UNetModel | ResNetModel
+AnyModel = (
+    PlainModel | FFDNetModel | DnCNNModel | DRUNetModel | NAFNetModel | EDSRModel | GatedModel
+    | UNetModel | ResNetModel
+)  # fmt: skip
 Model = Annotated[AnyModel, Field(discriminator="network")]
 
 
@@ -110,6 +132,10 @@ def network_of(model: AnyModel, channels: int, maps: int, scale: int) -> Restori
             )
         case EDSRModel():
             return EDSR(model.width, model.blocks, channels, scale, maps=maps)
+        case FFDNetModel():
+            return FFDNet(model.width, model.blocks, channels, maps)
+        case DnCNNModel():
+            return DnCNN(model.width, model.depth, channels, maps)
         case DRUNetModel():
             return DRUNet(model.width, model.depth, model.blocks, channels, maps)
         case NAFNetModel():

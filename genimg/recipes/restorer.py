@@ -1,7 +1,7 @@
 """Restorers of damage that a recipe lists: JPEG, blur, missing pixels, low resolution, any mixture.
 
 genimg train deblocker data.channels=1 --data BSDS400
-genimg train upscaler 'degradations=[{kind: shrink, scale: 4}]' evaluation.border=4 \\
+genimg train upscaler 'degradations=[{kind: shrink, scale: 4}]' \\
     'evaluation.tests={shrunk: [{kind: shrink, scale: 4}]}' --data BSDS400
 genimg train restorer 'degradations=[{kind: blur}, {kind: noise, high: 30}]' --data PHOTOS
 genimg train restorer degradations=[] pairs=true --data FOLDER_WITH_input_AND_target
@@ -64,15 +64,16 @@ Name = Annotated[str, BeforeValidator(as_name)]
 
 class Evaluate(Section):
     tests: dict[Name, tuple[Degradation, ...]] = Field(min_length=1)
-    """damage that it is judged by, by names in which its metrics end"""
+    """damage that it is judged by, by names in which its metrics end; pairs that are learnt from as
+    they are (degradations=[]) are judged as they are too"""
     images: int = Field(100, ge=1)
     """whole held-out images, at most"""
     seed: int = Field(0, ge=0, lt=2**63)
     """decides the damage"""
     planes: Literal["all", "luma"] = "all"
     """what is compared: all channels, or of colour images the luma of BT.601 in 16 to 235"""
-    border: int = Field(0, ge=0)
-    """pixels that are cut off all around before"""
+    border: int | None = Field(None, ge=0)
+    """pixels that are cut off all around before; left out: as many as an image is enlarged by"""
     more: tuple[More, ...] = ()
     """measures beside PSNR and SSIM: ms_ssim (161 pixels or more), psnr_b (gray or luma; JPEG)"""
 
@@ -165,7 +166,8 @@ class Restorer(Restoring):
     @property
     def looked(self) -> Looked:
         ours = self.evaluation
-        return Looked(ours.images, ours.seed, ours.planes, ours.border, ours.more)
+        border = self.scale * (self.scale > 1) if ours.border is None else ours.border
+        return Looked(ours.images, ours.seed, ours.planes, border, ours.more)
 
     def restorer(self) -> RestoringNetwork:
         network = network_of(self.model, self.data.channels, len(self.tells), self.scale)
@@ -175,7 +177,11 @@ class Restorer(Restoring):
         return self.degradations
 
     def tests(self) -> Mapping[str, Sequence[Degradation]]:
-        return self.evaluation.tests
+        return self.evaluation.tests if self.degradations else {"pairs": ()}
+
+    def idle(self) -> Mapping[str, str]:
+        why = "with degradations=[] pairs are judged as they come"
+        return {} if self.degradations else {"evaluation.tests": why}
 
     def loss_of(self, restored: Tensor, clean: Tensor) -> Tensor:
         return self.loss.between(restored, clean)
@@ -295,7 +301,7 @@ def upscaler() -> Restorer:
         data=PATCHES,
         degradations=(shrink,),
         model=PlainModel(unshuffle=1),
-        evaluation=Evaluate(tests={"shrunk": (shrink,)}, planes="luma", border=2),
+        evaluation=Evaluate(tests={"shrunk": (shrink,)}, planes="luma"),
         train=TRAIN,
     )
 

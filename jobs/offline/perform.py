@@ -13,6 +13,7 @@ from jobs.offline.record import done_before, forget
 
 if TYPE_CHECKING:
     from jobs.offline.making import Maker
+    from jobs.offline.worker import Tick
 
 
 def perform(
@@ -33,12 +34,14 @@ def perform(
     if done:
         say(f"{done:,} of {count:,} are done already")
     failed: list[list[str]] = []
+    broken = 0
     with Meter(job.operation, count) as meter:
 
-        def tick(more: int) -> None:
-            nonlocal done
+        def tick(more: int, failures: int = 0) -> None:
+            nonlocal done, broken
             done += more
-            meter.update(done, {"failed": len(failed)} if failed else {})
+            broken += failures
+            meter.update(done, {"failed": broken} if broken else {})
 
         with closing(outcomes_of(job, chunks, here, workers, tick)) as outcomes:
             for outcome in outcomes:
@@ -46,7 +49,8 @@ def perform(
                     forget(job)
                     raise InputError(outcome.refused)
                 failed += outcome.failed
-                tick(0 if workers is None else outcome.count + len(outcome.failed))
+                if workers is not None:
+                    tick(outcome.count + len(outcome.failed), len(outcome.failed))
     return failed
 
 
@@ -55,7 +59,7 @@ def outcomes_of(
     chunks: Sequence[Chunk],
     here: Callable[[Job], Maker],
     workers: int | None,
-    tick: Callable[[int], None],
+    tick: Tick,
 ) -> Generator[Outcome, None, None]:
     if not chunks:
         return

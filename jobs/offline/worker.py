@@ -17,9 +17,15 @@ from jobs.offline.job import Chunk, Item, Job, Outcome
 from jobs.offline.making import Done, Failure, Image, Maker, in_a_line
 from jobs.offline.streams import ahead
 
+Tick = Callable[..., None]  # (things that are done, of which these failed)
+
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 ASKED = 16  # results of which the storage is asked at a time
 BEHIND = 2  # images that are computed, and not written yet
+
+
+def untold(done: int, failed: int = 0) -> None:
+    pass
 
 
 class Worker:
@@ -31,8 +37,9 @@ class Worker:
         self.operation = job.asked
         self.output = open_storage(job.output)
 
-    def __call__(self, chunk: Chunk, tick: Callable[[int], None] = lambda count: None) -> Outcome:
-        """Do what of a chunk is not done yet. tick: told of things as they are done."""
+    def __call__(self, chunk: Chunk, tick: Tick = untold) -> Outcome:
+        """Do what of a chunk is not done yet. tick: told of things as they are done,
+        and of how many of these failed."""
         try:
             if self.job.form == "shards":
                 return self.shard(chunk, tick)
@@ -48,7 +55,7 @@ class Worker:
 
     # images that are read
 
-    def pictures(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+    def pictures(self, chunk: Chunk, tick: Tick) -> Outcome:
         """Each image becomes a picture."""
         missing = self.missing(chunk.items)
         tick(len(chunk) - len(missing))
@@ -56,13 +63,12 @@ class Worker:
         with ThreadPoolExecutor(CODERS) as coders:
             made = self.maker.of_items(missing, coders)
             for end in ahead(self.written, made, coders, BEHIND):
-                failed += (
-                    [[self.job.what(end.item), end.reason]] if isinstance(end, Failure) else []
-                )
-                tick(1)
+                if isinstance(end, Failure):
+                    failed.append([self.job.what(end.item), end.reason])
+                tick(1, isinstance(end, Failure))
         return self.outcome(chunk, failed)
 
-    def told(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+    def told(self, chunk: Chunk, tick: Tick) -> Outcome:
         """What is told of images becomes lines of one file; those that are there already stay."""
         there, lines = self.lines_of(chunk.key)
         what = self.job.what
@@ -76,7 +82,7 @@ class Worker:
                     lines[what(end.item)] = {"error": end.reason}
                 else:
                     lines[what(end.item)] = end.told()
-                tick(1)
+                tick(1, isinstance(end, Failure))
         if missing or there != list(map(what, chunk.items)):  # images may have come and gone
             every = [{"file": what(item)} | lines[what(item)] for item in chunk.items]
             text = "".join(json.dumps(line) + "\n" for line in every)
@@ -113,7 +119,7 @@ class Worker:
 
     # images that are drawn
 
-    def drawn(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+    def drawn(self, chunk: Chunk, tick: Tick) -> Outcome:
         """Each image that is drawn becomes a file."""
         key = self.job.key
         missing = {n for n in range(chunk.start, chunk.stop) if not self.is_done(key(n))}
@@ -128,7 +134,7 @@ class Worker:
                 tick(1)
         return self.outcome(chunk, [])
 
-    def shard(self, chunk: Chunk, tick: Callable[[int], None]) -> Outcome:
+    def shard(self, chunk: Chunk, tick: Tick) -> Outcome:
         """The images that are drawn become rows of a shard, those of one class each with labels."""
         if self.is_done(chunk.key):
             tick(len(chunk))

@@ -145,6 +145,17 @@ def test_a_layout_that_can_be_read_in_two_ways_is_refused(tmp_path, paths, reaso
         told_by(Data(source=str(tmp_path), size=8, holdout=1), ("image",))
 
 
+def test_half_of_a_pair_is_not_taken_for_the_whole(tmp_path):
+    pairs(tmp_path)
+    data = Data(source=str(tmp_path), size=8, holdout=1)
+    for opened in (told_by, open_dataset):
+        with pytest.raises(InputError, match=r"has pairs, input/ and target/.*/target, or of a"):
+            opened(data, ("image",))
+    assert told_by(data, ("image", "target")).classes == {"label": ("a", "b")}
+    clean = data.model_copy(update={"source": str(tmp_path / "target")})
+    assert len(open_dataset(clean, ("image",))) > 0
+
+
 def test_folders_of_one_of_these_names_are_classes_as_ever(tmp_path):
     for path in ("images/1.png", "cats/1.png", "target/2.png"):
         write(tmp_path / path, images.encode(picture(0, 8, 8)))

@@ -65,7 +65,7 @@ def test_one_wrong_byte_never_escapes_as_another_error(position, value):
 @pytest.mark.parametrize("side", [10_000, 20_000])  # below and above Pillow's own limit
 def test_huge_image_is_refused_from_its_header(side):
     header_only = png_of(side, side, 8, 2, b"")  # its pixels are missing: decoding would say so
-    with pytest.raises(BrokenImage, match=r"more than 64,000,000|too many pixels"):
+    with pytest.raises(BrokenImage, match=r"more than 64,000,000"):
         images.decode(header_only)
 
 

@@ -133,6 +133,37 @@ def test_strength_mixes_and_alpha_passes_through():
     assert np.abs(half[..., :3] - (full[..., :3].astype(float) + image[..., :3]) / 2).max() <= 1
 
 
+@pytest.mark.parametrize(("kind", "most"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_edges_of_alpha_are_enlarged_smoothly(kind, most):
+    alpha = np.zeros((6, 8), kind)
+    alpha[:, 4:] = most
+    image = np.dstack([np.full((6, 8), 7, kind), alpha])
+
+    def twice(rows: Rows) -> Rows:
+        return {"image": rows["image"].repeat_interleave(2, 2).repeat_interleave(2, 3)}
+
+    enlarged = made(Ability(twice, 1, scale=2), image, 1)[..., 1]
+    assert enlarged.dtype == kind
+    assert enlarged.shape == (12, 16)
+    assert (enlarged[:, :6] == 0).all()
+    assert (enlarged[:, 10:] == most).all()
+    across = enlarged[5].astype(int)
+    assert (np.diff(across) >= 0).all()
+    assert {0, most} < {*across.tolist()}
+
+
+def test_tiles_without_holes_are_not_computed():
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    mask = np.zeros((96, 96), np.float32)
+    mask[70:75, 80:90] = 1
+    assert Tiled(shifted(), image, tile=16, mask=mask).count == 4  # on a corner of four
+    assert Tiled(shifted(), image, tile=16, mask=np.ones_like(mask)).count == 49
+    filled = made(shifted(), image, 1, tile=16, mask=mask)
+    changed = (filled != image).any(axis=2)
+    assert changed[70:75, 80:90].any()
+    assert not changed[mask == 0].any()
+
+
 def shifted() -> Ability:
     """A network that moves what it sees a pixel to the right, as if it were mirrored there."""
 

@@ -273,14 +273,17 @@ def test_classical_methods_are_asked_only_for_what_they_undo():
     assert "psnr_jpeg" in made.means()["damaged"]
 
 
+NOISY = ["degradations=[{kind: noise}]", "evaluation.tests={a: [{kind: noise}]}"]
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "told"),
     [
-        ("restorer", ["tells=[sigma]"], "tells=['sigma']: sigma: nobody can tell it"),
-        ("deblurrer", ["tells=[sigma]"], "tells=['sigma']: sigma: nobody can tell it"),
+        ("restorer", ["tells=[sigma]", *NOISY], "tells=['sigma']: sigma: nobody can tell it"),
+        ("deblurrer", ["tells=[sigma]", *NOISY], "tells=['sigma']: sigma: nobody can tell it"),
         (
             "restorer",
-            ["task=denoise", "tells=[sigma,sigma]", "degradations=[{kind: noise}]"],
+            ["task=denoise", "tells=[sigma,sigma]", *NOISY],
             "denoise may be told sigma, once",
         ),
         ("inpainter", ["pairs=true", "evaluation.tests={a: []}"], "a: nothing in it tells mask"),
@@ -288,14 +291,32 @@ def test_classical_methods_are_asked_only_for_what_they_undo():
     ],
 )
 def test_what_could_not_be_done_with_a_model_is_refused_before_it_is_trained(name, overrides, told):
-    every = overrides
-    if "task=denoise" in overrides:
-        every = [*overrides, "evaluation.tests={a: [{kind: noise}]}"]
-    elif "tells=[sigma]" in overrides:
-        noise = "[{kind: noise}]"
-        every = [*overrides, f"degradations={noise}", f"evaluation.tests={{a: {noise}}}"]
     with pytest.raises(InputError, match=re.escape(told)):
-        tiny(name, *every)
+        tiny(name, *overrides)
+
+
+def test_a_kind_of_damage_may_stand_alone():
+    short = tiny("restorer", "degradations=[noise, {kind: jpeg, low: 5}]")
+    assert short == tiny("restorer", "degradations=[{kind: noise}, {kind: jpeg, low: 5}]")
+    with pytest.raises(InputError, match="kind='nois': did you mean 'noise'"):
+        tiny("restorer", "degradations=[nois]")
+
+
+def test_pairs_alone_are_judged_as_they_come():
+    recipe = tiny("restorer", "degradations=[]", "pairs=true")
+    assert recipe.tests() == {"pairs": ()}
+    assert "evaluation.tests" in recipe.idle()
+    assert tiny("restorer", "pairs=true").tests() == tiny("restorer").tests()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_as_many_pixels_are_cut_off_as_an_image_is_enlarged_by(scale):
+    shrinks = f"[{{kind: shrink, scale: {scale}}}]"
+    every = ["data.size=96", f"degradations={shrinks}", f"evaluation.tests={{x: {shrinks}}}"]
+    upscaler = recipes.named("upscaler").override(every)
+    assert upscaler.looked.border == scale
+    assert upscaler.override(["evaluation.border=0"]).looked.border == 0
+    assert recipes.named("deblocker").looked.border == 0
 
 
 def test_an_image_that_is_restored_exactly_leaves_means_finite():

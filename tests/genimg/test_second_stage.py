@@ -83,6 +83,28 @@ def test_a_first_stage_of_another_recipe_may_have_the_same_network():
 
 
 @pytest.mark.parametrize(
+    ("first", "tells", "model"),
+    [("ffdnet", "[sigma]", ["model.blocks=1"]), ("dncnn", "[]", ["model.depth=4"])],
+)
+def test_denoisers_are_first_stages_too(first, tells, model):
+    model = [f"model.network={first}", "model.width=8", *model]
+    told = [f"tells={tells}", "degradations=[{kind: noise}]"]
+    recipe = recipes.named("restorer").override([
+        *model, *told, "evaluation.tests={a: [{kind: noise}]}", "task=denoise", "start=x",
+        "loss.adversarial=0.01", "data.size=16", "train.batch_size=2",
+    ])  # fmt: skip
+    theirs = tiny(first)
+    recipe.refuse_helper("start", theirs)
+    network = started(theirs).networks["restorer"]
+    method = begun(recipe, network)
+    first_weights = network.state_dict()
+    mine = method.networks["restorer"].state_dict()
+    assert all(torch.equal(mine[name], each) for name, each in first_weights.items())
+    trained(recipe, method, 1)
+    assert not all(torch.equal(mine[name], each) for name, each in first_weights.items())
+
+
+@pytest.mark.parametrize(
     ("overrides", "told"),
     [
         (["loss.perceptual=1"], "loss: perceptual=1: needs features, a classifier"),

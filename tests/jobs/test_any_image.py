@@ -136,7 +136,7 @@ def test_what_is_no_whole_image_is_refused_in_a_line():
     whole = file_of(Image.fromarray(noise(64, 64)), "PNG")
     broken = {
         "truncated": whole[: len(whole) // 2],
-        "too many pixels": png_of(60_000, 60_000, 8, 2, bytes(100_000)),  # which it has not
+        "more than 64,000,000 pixels": png_of(60_000, 60_000, 8, 2, bytes(100_000)),
         "given.png": b"",
         "not an image in": b"what is no image at all",
     }

@@ -45,6 +45,9 @@ def test_recipes_lists_all_and_describes_one(command):
     assert "gamma of the R1 penalty" in described_in_words(command("recipes dcgan"))
     assert "one-sided label smoothing" not in described_in_words(command("recipes dcgan"))
     assert "(float, at least 0, below 1)" in described_in_words(command("recipes dcgan --all"))
+    kinds = described_in_words(command("recipes restorer degradations.jpeg"))
+    assert "degradations.jpeg.subsample true keep chroma" in kinds
+    assert "noise" not in kinds.partition("key value meaning")[2]
     some = described_in_words(command("recipes dcgan loss.smooth model.a"))
     assert "one-sided label smoothing" in some
     assert "model.attention (" in some
