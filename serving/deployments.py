@@ -5,6 +5,7 @@ annotation to check the arguments, which is why annotations are not postponed in
 """
 
 import asyncio
+import gc
 import json
 import logging
 from collections import deque
@@ -98,6 +99,8 @@ async def load(backend: LocalBackend, placement: Placement) -> None:
 
             torch.set_num_threads(max(1, int(placement.num_cpus)))
         backend.load()
+        gc.collect()
+        gc.freeze()  # what stays is not looked through again and again, while nobody is answered
 
     await asyncio.to_thread(loaded)
     for model in await backend.models():
