@@ -233,7 +233,8 @@ def test_it_is_painted_without_a_mouse(page, photo):
 def test_what_is_refused_is_said_where_it_was_typed(page, photo):
     page.click("#do-denoise")
     page.click("#go")
-    assert "image: give one" in page.inner_text("#problem")
+    told = page.locator("#problem", has_text="image: give one")
+    sync_api.expect(told).to_be_in_viewport()  # however long the form is
     page.set_input_files("#file-image", photo)
     page.fill("#option-sigma", "-3")
     page.locator("#form").evaluate("form => { form.noValidate = true; }")
