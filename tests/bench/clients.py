@@ -61,8 +61,7 @@ def latency(port: int, requests: int) -> float:
 
 
 def wrk(port: int, seconds: int, place: str) -> float:
-    """Answered requests a second, of clients that ask without a pause. Raises where one was an
-    error."""
+    """Answered requests a second, of clients that ask without a pause; errors are no answers."""
     return _wrk(port, seconds, place, SCRIPT, CLIENTS)[0]
 
 
@@ -88,9 +87,11 @@ def _wrk(
         ],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "Non-2xx" not in printed, printed
     words = {line.split()[0]: line.split()[-1] for line in printed.splitlines() if line.split()}
-    return float(words["Requests/sec:"]), _seconds(words["50%"]), _seconds(words["99%"])
+    asked = int(re.findall(r"(\d+) requests in", printed)[0])
+    refused = int(words.get("Non-2xx", 0))  # as BentoML what would be late
+    rate = float(words["Requests/sec:"]) * (1 - refused / max(asked, 1))
+    return rate, _seconds(words["50%"]), _seconds(words["99%"])
 
 
 def _seconds(text: str) -> float:
