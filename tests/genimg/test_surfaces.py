@@ -235,6 +235,28 @@ def test_cylinders_show_their_picture_and_their_cap(angle):
     assert made[..., 3].sum() / 255 == pytest.approx(area, rel=0.01)
 
 
+@pytest.mark.parametrize("tilt", [50, -50])
+def test_ends_of_cylinders_turn_with_them_and_are_never_mirrored(tilt):
+    """By where points of a picture come to lie that is glued onto the end that is seen."""
+    turn, rotate, above = 70, 20, math.copysign(1, tilt)
+    layer = Cylinder(
+        image="x", x=60, y=45, radius=30, height=10, tilt=tilt, rotate=rotate, turn=turn, ambient=1
+    )
+    made = seen(layer, PLACES, PLACES)
+    uv = np.random.default_rng(0).uniform(0.2, 0.8, (200, 2))
+
+    def there(uv: np.ndarray) -> np.ndarray:
+        right, down = (60 * (uv - 0.5)).T
+        out, theta = above * down, math.radians(turn)
+        points = np.stack([
+            right * math.cos(theta) + out * math.sin(theta), np.full_like(right, -above * 5),
+            out * math.cos(theta) - right * math.sin(theta),
+        ], -1)  # fmt: skip
+        return (60, 45) + on_solid(points, tilt, rotate)[:, :2]
+
+    assert compared(made, there, uv, SOLID) > 50
+
+
 def test_light_falls_by_lamberts_law_from_where_it_comes():
     ball = {"image": "x", "x": 60, "y": 45, "radius": 40, "rotate": 70}
     layer = Sphere(**ball, azimuth=90, elevation=30, ambient=0.2)
