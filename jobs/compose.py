@@ -90,6 +90,7 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
     """Compose images into a folder or prefix that has nothing yet, with what is known of them."""
     from cluster.places import open_storage
     from genimg import images, masks
+    from genimg.composition.layer import BACKGROUND
     from genimg.data.archives import ANNOTATIONS, CAPTIONS, CLASSES
     from genimg.data.listing import PAIRS
     from genimg.data.remote import is_remote
@@ -129,7 +130,7 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
         kinds = [{"id": n, "name": name} for n, name in enumerate(composer.classes, start=1)]
         coco = {"images": listed, "annotations": annotated, "categories": kinds}
         storage.write(f"{ANNOTATIONS}.json", json.dumps(coco).encode())
-        storage.write(CLASSES, "\n".join(["background", *composer.classes, ""]).encode())
+        storage.write(CLASSES, "\n".join([BACKGROUND, *composer.classes, ""]).encode())
     if composer.scene.captioned:
         storage.write(CAPTIONS, "".join(json.dumps(line) + "\n" for line in captions).encode())
     if failed:
