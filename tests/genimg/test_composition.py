@@ -1,5 +1,7 @@
 """Scenes: what is seen of layers, and that masks, boxes and captions tell just that."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +244,26 @@ def test_mosaics_are_laid_of_the_nearest_tiles(tmp_path):
     assert np.array_equal(made, shown[::6, ::6].repeat(5, axis=0).repeat(5, axis=1))
     tinted = composed({"background": mosaic | {"tint": 1}}, tmp_path).image
     assert np.array_equal(tinted, near[::6, ::6].repeat(5, axis=0).repeat(5, axis=1))
+
+
+MANY_CELLS = """
+import resource, torch
+from genimg.composition.gathered import nearest_of
+wanted, looks = torch.arange(200_000.0)[:, None] / 402, torch.arange(500.0)[:, None]
+nearest_of(wanted[:9], looks)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = nearest_of(wanted, looks)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+assert (looks[found] - wanted).abs().max() < 0.501
+"""
+
+
+def test_many_cells_are_compared_with_many_tiles_in_little_memory():
+    """Together their distances take 400 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_CELLS], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 100 << 10  # KiB
 
 
 def test_kinds_say_what_they_are():
