@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from torch import nn
 
+from genimg.augmentations.geometry import KEPT
 from genimg.data.beside import BYTES
 from genimg.models.text import TextReader
 from genimg.recipe import Data
@@ -76,6 +77,11 @@ def refuse_untrue(data: Data) -> None:
         raise ValueError(
             f"data.augment={data.augment}: mirrors images of which texts say what is on the left;"
             " leave it out"
+        )
+    if data.translate > KEPT * data.size:
+        raise ValueError(
+            f"data.translate={data.translate}: shifts objects out of sight that texts tell of; give"
+            f" {int(KEPT * data.size)} or less"
         )
     for number, each in enumerate(data.augmentations):
         if untrue := each.belies(data.size):

@@ -164,6 +164,7 @@ def varied(kind: str) -> str:
         ("flow", [*SCENES, varied("{kind: elastic, strength: 4}")], "strength=4 moves"),
         ("flow", [*SCENES, varied("{kind: cutout}")], "0: kind=cutout: it hides objects, and what"),
         ("flow", [*SCENES, varied("{kind: light, saturation: [0, 1]}")], "gray"),
+        ("flow", [*SCENES, "data.translate=8"], "data.translate=8: shifts .*; give 3 or less"),
         ("flow", ["model.vocabulary=[a]"], "only with model.text=true"),
         ("dcgan", [*SCENES, "loss.pack=2"], "or model.text"),
         ("vq-vae", ["model.text=true"], "unknown key 'model.text'"),
