@@ -165,6 +165,16 @@ def varied(kind: str) -> str:
         ("flow", [*SCENES, varied("{kind: cutout}")], "0: kind=cutout: it hides objects, and what"),
         ("flow", [*SCENES, varied("{kind: light, saturation: [0, 1]}")], "gray"),
         ("flow", [*SCENES, "data.translate=8"], "data.translate=8: shifts .*; give 3 or less"),
+        (
+            "flow",
+            [*SCENES, "data.augmentations=[{kind: affine}, {kind: perspective}]"],
+            "one after the other they turn what is left of .* by up to 21 degrees",
+        ),
+        (
+            "flow",
+            [*SCENES, "data.translate=2", varied("{kind: affine, rotate: 1, translate: 0.1}")],
+            "data.translate=2:, beside data.augmentations, shifts objects out of sight",
+        ),
         ("flow", ["model.vocabulary=[a]"], "only with model.text=true"),
         ("dcgan", [*SCENES, "loss.pack=2"], "or model.text"),
         ("vq-vae", ["model.text=true"], "unknown key 'model.text'"),
