@@ -160,6 +160,8 @@ def open_dataset(
     """
     if data.of_gray:
         refuse_others(data, wants)
+        if split == "test" and not divided(layer(data), of_each(data)):
+            split = "train"  # it is no test set: who was trained on it can tell by its fingerprint
         gray = open_dataset(layer(data), of_each(data), split, device, warn, memory)
         if data.stack:
             return Stacked(gray)
@@ -195,6 +197,16 @@ def open_dataset(
     for name, reason in zip(broken.names, broken.reasons, strict=True):
         warn(f"skipped {name}: {reason}")
     return images.to(device) if fits(images, torch.device(device)) else images
+
+
+def divided(data: Data, wants: tuple[str, ...]) -> bool:
+    """Whether there are test images that are none of those to train on."""
+    if data.source == SCENES:
+        return True
+    if is_parquet(data.source):
+        train, test = (open_shards(data, wants, split) for split in ("train", "test"))
+        return train.fingerprint != test.fingerprint
+    return open_source(data.source, columns=wants).has_split
 
 
 def refuse_others(data: Data, wants: tuple[str, ...]) -> None:
