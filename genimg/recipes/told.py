@@ -14,6 +14,7 @@ from genimg.data.beside import BYTES
 from genimg.models.text import TextReader
 from genimg.recipe import Data
 from genimg.section import Section
+from genimg.texts import words_in
 
 
 class ByClass(Section):
@@ -68,6 +69,12 @@ class ByText(ByClass):
             )
         if self.vocabulary and not self.text:
             raise ValueError("model.vocabulary: only with model.text=true")
+        for word in self.vocabulary:
+            if words_in(word) != [word]:
+                raise ValueError(
+                    f"model.vocabulary: {word!r} is never read; words are of small letters, digits"
+                    " and all that is not ASCII, one each"
+                )
         return self
 
 

@@ -175,6 +175,8 @@ def varied(kind: str) -> str:
             [*SCENES, "data.translate=2", varied("{kind: affine, rotate: 1, translate: 0.1}")],
             "data.translate=2:, beside data.augmentations, shifts objects out of sight",
         ),
+        ("flow", [*SCENES, "model.vocabulary=[a, Red]"], "model.vocabulary: 'Red' is never read"),
+        ("flow", [*SCENES, "model.vocabulary=[light blue]"], "'light blue' is never read"),
         ("flow", ["model.vocabulary=[a]"], "only with model.text=true"),
         ("dcgan", [*SCENES, "loss.pack=2"], "or model.text"),
         ("vq-vae", ["model.text=true"], "unknown key 'model.text'"),
