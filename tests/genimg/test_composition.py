@@ -248,22 +248,20 @@ def test_mosaics_are_laid_of_the_nearest_tiles(tmp_path):
 
 MANY_CELLS = """
 import resource, torch
+from pathlib import Path
 from genimg.composition.gathered import nearest_of
 wanted, looks = torch.arange(200_000.0)[:, None] / 402, torch.arange(500.0)[:, None]
 nearest_of(wanted[:9], looks)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = nearest_of(wanted, looks)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-assert (looks[found] - wanted).abs().max() < 0.501
+lines = Path("/proc/self/status").read_text().splitlines()
+taken = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
+resource.setrlimit(resource.RLIMIT_DATA, (taken + (150 << 20),) * 2)
+assert (looks[nearest_of(wanted, looks)] - wanted).abs().max() < 0.501
 """
 
 
 def test_many_cells_are_compared_with_many_tiles_in_little_memory():
-    """Together their distances take 400 MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", MANY_CELLS], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 100 << 10  # KiB
+    """Together their distances take 400 MB, and there are 150."""
+    subprocess.run([sys.executable, "-c", MANY_CELLS], check=True)
 
 
 def test_kinds_say_what_they_are():

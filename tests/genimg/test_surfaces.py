@@ -62,6 +62,15 @@ def test_what_is_moved_by_whole_pixels_keeps_its_pixels():
     np.testing.assert_allclose(odd[place[0] :, place[1] :][:63, :77], PHOTO[:63, :77], atol=1e-3)
 
 
+def test_a_picture_of_odd_sides_moves_on_by_the_pixels_that_its_middle_does():
+    for rotate in (0, 90):
+        places = []
+        for x in range(20, 26):
+            made = seen(Paste(image="x", x=x, y=x, rotate=rotate), PHOTO[:5, :7])
+            places.append(np.argwhere(made[..., 3] > 254)[0])
+        assert (np.diff(places, axis=0) == 1).all()
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_right_angles_are_counterclockwise_and_exact(quarters):
     made = seen(Paste(image="x", x=50, y=42, rotate=90 * quarters), PHOTO)
