@@ -246,6 +246,18 @@ def test_mosaics_are_laid_of_the_nearest_tiles(tmp_path):
     assert np.array_equal(tinted, near[::6, ::6].repeat(5, axis=0).repeat(5, axis=1))
 
 
+def test_files_that_changed_since_another_scene_are_read_anew(tmp_path):
+    for level, names in ((9, "a"), (90, "ab")):
+        for name in names:
+            flat = np.full((4, 4, 3), level, np.uint8)
+            images.save(flat, tmp_path / f"{name}.png")
+        shown = {composed({"background": "."}, tmp_path, each).image[0, 0, 0] for each in range(9)}
+        assert shown == {level}
+        collage = {"kind": "collage", "paths": ["."], "width": 9, "height": 4, "columns": 2,
+                   "rows": 1, "gap": 1, "colour": "#000"}  # fmt: skip
+        assert (composed({"background": collage}, tmp_path).image > 0).sum() == 3 * 2 * 6
+
+
 MANY_CELLS = """
 import resource, torch
 from pathlib import Path
