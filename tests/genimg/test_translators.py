@@ -14,6 +14,7 @@ from genimg.metrics.fidelity import psnr, ssim
 from genimg.models.translating import TranslatingResNet, TranslatingUNet
 from genimg.operations.translating import Translate
 from genimg.pixels import to_bytes_range, to_tensor
+from genimg.recipes.looked import EXACT
 from genimg.training.translation import both
 
 
@@ -36,6 +37,15 @@ def test_translations_are_judged_beside_the_truth(name):
     shown, columns = recipe.preview(Inference(networks), data)
     assert shown.shape == (24, 3, 16, 16)
     assert columns == 6
+
+
+def test_what_is_translated_to_the_last_bit_is_scored_by_a_number():
+    """That JSON has: a gray image has no colours to be given, and a ResNet begins as it is."""
+    recipe = tiny("cyclegan", "task=gray", "data.channels=1")
+    data = open_dataset(recipe.data, recipe.wants, "test")
+    networks = {name: network.eval() for name, network in recipe.networks().items()}
+    measured = recipe.evaluate(Inference(networks), data)
+    assert (measured["psnr"], measured["ssim"]) == (EXACT, 1)
 
 
 def test_the_best_is_chosen_by_pairs_by_distributions_or_by_the_judge():
