@@ -20,6 +20,7 @@ from genimg.errors import InputError
 from genimg.inference import to_floats
 from genimg.judging import AT_ONCE
 
+SIDE = 28  # of MNIST's digits, pixels
 STRAY = 0.05  # of the brightness, which may be elsewhere
 DARK = 8  # of 255: what is not brighter is taken for the ground
 
@@ -56,7 +57,7 @@ def read_at(
     """Classes that are read in each image, in the order in which it is said what stands there."""
     read = [[-1] * len(stands) for stands in said]
     ability, data = classifier.abilities["classify"], classifier.recipe.data
-    inner = data.size * 28 // 32 if data.fit == "pad" else data.size  # of MNIST's in 32 pixels
+    inner = min(SIDE, data.size) if data.fit == "pad" else data.size  # as it has learnt them
     for place in PLACES:
         asked = [
             (number, which)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genimg.errors import InputError
 from genimg.images import Channels
+from genimg.pillow_arrays import narrowed
 from genimg.results import in_rows
 
 _LUMA = (19595, 38470, 7471)  # 65536 times BT.601's red, green and blue, as Pillow has them
@@ -37,12 +38,17 @@ def converted(image: np.ndarray, channels: Channels) -> np.ndarray:
     return np.concatenate([colour, image[..., colours:]], axis=2)
 
 
+def in_bytes(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 of any shape as uint8, rounded."""
+    return narrowed(image) if image.dtype == np.uint16 else image
+
+
 def in_colour(image: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 [H, W, 1 to 4] as uint8 [H, W, 3 or 4]: gray as RGB, alpha as it was."""
+    """uint8 or uint16 [H, W, 1 to 4] as uint8 [H, W, 3 or 4], as files of colours have it: gray as
+    RGB, alpha as it was."""
+    image = in_bytes(image)
     if image.shape[2] >= 3:
         return image
-    if image.dtype == np.uint16:  # files of colours have 8 bits
-        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return image[..., [0, 0, 0, 1] if image.shape[2] == 2 else [0, 0, 0]]
 
 

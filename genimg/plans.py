@@ -14,7 +14,7 @@ from genimg.contracts import Ability, Rows
 from genimg.data.fitting import laid, placed
 from genimg.errors import InputError
 from genimg.inference import latents
-from genimg.pixels import to_bytes_range, with_channels
+from genimg.pixels import in_bytes, to_bytes_range, with_channels
 from genimg.results import Latents, Pictures, Values
 
 
@@ -113,8 +113,7 @@ class Varied(Fitted):
 
 def opaque(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 1 or 3] of uint8 or uint16 [H, W, 1 to 4]."""
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
+    image = in_bytes(image)
     return np.ascontiguousarray(image[..., : image.shape[2] - (image.shape[2] in (2, 4))])
 
 

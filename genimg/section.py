@@ -105,10 +105,11 @@ def problem(error: ValidationError, section: type[BaseModel]) -> Problem:
     if first["type"] == "missing":
         return Problem(key, "give it", kind="missing")
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        one = yaml.safe_dump(value, default_flow_style=True) if isinstance(value, dict) else value
+        reason = f"give a list, as [{str(one).strip()}]"
     if isinstance(value, dict | BaseModel):
         return Problem(key, reason, kind="several")
-    if first["type"] == "tuple_type":
-        reason = f"give a list, as [{value}]"
     if first["type"] == "string_pattern_mismatch":  # no person wants to read the pattern
         fields = (each.model_fields.get(str(path[-1])) for each in sections)
         examples = [text for field in fields if field for text in field.examples or ()]

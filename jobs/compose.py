@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.console import Meter, refuse_blocked, run
+from jobs.console import Meter, refuse_blocked, run, say
 
 if TYPE_CHECKING:
     from genimg.composition import Composed, Composer
@@ -90,7 +90,6 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
     """Compose images into a folder or prefix that has nothing yet, with what is known of them."""
     from cluster.places import open_storage
     from genimg import images, masks
-    from genimg.data.archives import ANNOTATIONS, CAPTIONS, CLASSES
     from genimg.data.listing import PAIRS
     from genimg.data.remote import is_remote
     from genimg.errors import InputError
@@ -104,40 +103,73 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
     if storage.list(""):
         raise InputError(f"-o {output}: there are files already; empty it, or give another folder")
     of_images, of_masks = PAIRS["mask"]
-    listed: list[dict[str, Any]] = []
-    annotated: list[dict[str, Any]] = []
-    captions: list[dict[str, str]] = []
+    told = Told(composer)
     failed: list[list[str]] = []
-    with Meter("compose", count) as meter:
-        for number in range(count):
-            name = f"{number:06d}.png"
-            try:
-                made = composed(composer, seed, number)
-            except InputError as error:
-                failed.append([name, in_a_line(error)])
-            else:
-                storage.write(f"{of_images}/{name}", images.encode(made.image))
-                if composer.classes:
-                    mask = masks.encode(made.mask[..., None])
-                    storage.write(f"{of_masks}/{name}", mask)
-                height, width = made.mask.shape
-                listed.append({"id": number, "file_name": name, "width": width, "height": height})
-                annotated += annotations(made, number, len(annotated) + 1)
-                captions.append({"file_name": name, "text": made.caption})
-            meter.update(number + 1, {"failed": len(failed)} if failed else {})
-    if composer.classes:
-        kinds = [{"id": n, "name": name} for n, name in enumerate(composer.classes, start=1)]
-        coco = {"images": listed, "annotations": annotated, "categories": kinds}
-        storage.write(f"{ANNOTATIONS}.json", json.dumps(coco).encode())
-        storage.write(CLASSES, "\n".join(["background", *composer.classes, ""]).encode())
-    if composer.scene.captioned:
-        storage.write(CAPTIONS, "".join(json.dumps(line) + "\n" for line in captions).encode())
+    stopped, name = False, ""
+    try:
+        with Meter("compose", count) as meter:
+            for number in range(count):
+                name = f"{number:06d}.png"
+                try:
+                    made = composed(composer, seed, number)
+                except InputError as error:
+                    failed.append([name, in_a_line(error)])
+                else:
+                    storage.write(f"{of_images}/{name}", images.encode(made.image))
+                    if composer.classes:
+                        mask = masks.encode(made.mask[..., None])
+                        storage.write(f"{of_masks}/{name}", mask)
+                    told.add(made, number, name)
+                meter.update(number + 1, {"failed": len(failed)} if failed else {})
+    except KeyboardInterrupt:
+        stopped = True
+        if name != told.last:  # of which there may be a half
+            for folder in (of_images, of_masks):
+                storage.delete(f"{folder}/{name}")
+    for note, text in told.notes().items():
+        storage.write(note, text.encode())
     if failed:
         write_failures(storage, failed)
     tell(failed, f"{output}/{FAILURES}" if failed else "")
-    typer.echo(f"{output}: {len(listed):,} images")
+    typer.echo(f"{output}: {len(told.images):,} images")
+    if stopped:
+        say(f"interrupted: these are whole, the other {count - len(told.images):,} are missing")
+        raise KeyboardInterrupt
     if failed:
         raise typer.Exit(1)
+
+
+class Told:
+    """What is known of images that were composed."""
+
+    def __init__(self, composer: "Composer") -> None:
+        self.composer = composer
+        self.images: list[dict[str, Any]] = []
+        self.things: list[dict[str, Any]] = []
+        self.captions: list[dict[str, str]] = []
+        self.last = ""
+
+    def add(self, made: "Composed", number: int, name: str) -> None:
+        height, width = made.mask.shape
+        self.images.append({"id": number, "file_name": name, "width": width, "height": height})
+        self.things += annotations(made, number, len(self.things) + 1)
+        self.captions.append({"file_name": name, "text": made.caption})
+        self.last = name
+
+    def notes(self) -> dict[str, str]:
+        """{name of a file: what it holds}."""
+        from genimg.composition.layer import BACKGROUND
+        from genimg.data.archives import ANNOTATIONS, CAPTIONS, CLASSES
+
+        names, found = self.composer.classes, {}
+        if names:
+            kinds = [{"id": n, "name": name} for n, name in enumerate(names, start=1)]
+            coco = {"images": self.images, "annotations": self.things, "categories": kinds}
+            found[f"{ANNOTATIONS}.json"] = json.dumps(coco)
+            found[CLASSES] = "\n".join([BACKGROUND, *names, ""])
+        if self.composer.scene.captioned:
+            found[CAPTIONS] = "".join(json.dumps(line) + "\n" for line in self.captions)
+        return found
 
 
 def annotations(made: "Composed", image: int, first: int) -> list[dict[str, Any]]:

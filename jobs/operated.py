@@ -15,7 +15,7 @@ import typer
 from cluster.places import everywhere, open_storage, split
 from genimg import images, moving
 from genimg.errors import InputError
-from genimg.operations import Kind, Operation, Tiling
+from genimg.operations import AnySize, Kind, Operation
 from genimg.results import Frames, Pictures, Values
 from jobs.console import Meter, say
 from jobs.model import address_of
@@ -115,9 +115,9 @@ class Single:
         if format and operation.gives is Kind.PICTURE:
             height, width = (ability.scale * side for side in pixels.shape[:2])
             images.refuse_sides(format, width, height)
-        if format and isinstance(operation, Tiling):
+        if format and isinstance(operation, AnySize):
             # what it cannot hold is refused now
-            images.encode(operation.pixel(inputs), format, self.quality)
+            images.encode(operation.pixel(ability, inputs), format, self.quality)
         tell_tile(operation, ability, max(pixels.shape[:2]))
         engine = model.engine()
         with ExitStack() as stack:

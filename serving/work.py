@@ -16,7 +16,7 @@ from genimg import images, moving
 from genimg.contracts import Plan
 from genimg.engine import Engine
 from genimg.errors import InputError
-from genimg.operations import DRAWN, Kind, Operation, Tiling
+from genimg.operations import DRAWN, AnySize, Kind, Operation
 from genimg.pixels import on_white, painted
 from genimg.results import Frames, Grid, Latents, Pictures, Values
 from genimg.tiled import SYMMETRIES
@@ -133,9 +133,9 @@ def planned(request: Request, engine: Engine, limits: Limits, most: int) -> Work
     }
     if "markup" in inputs:
         inputs["mask"] = painted(inputs.pop("markup"))
-    if isinstance(operation, Tiling):
+    if isinstance(operation, AnySize):
         # a format that cannot hold what it gives is refused now
-        pixel = operation.pixel(inputs)
+        pixel = operation.pixel(engine.abilities[operation.name], inputs)
         if request.output.background == "transparent" and pixel.shape[2] not in (2, 4):
             reason = "the image that comes of this has no transparency; leave it out"
             raise bad_value("background", "transparent", reason)

@@ -21,7 +21,7 @@ Zoom = Annotated[float, Field(gt=0, le=4)]
 
 # Of two objects that texts tell of the first lies at most 26 degrees off the way that is said, and
 # up to 45 that is true
-_ASIDE, _TAKEN = math.radians(26), math.radians(45)
+ASIDE, TAKEN = math.radians(26), math.radians(45)
 WHERE = "what is left of something, or above it, elsewhere"
 KEPT = 0.2  # share of the side by which images may be shifted before an object may be lost
 NEAR, FAR = 1.4, 0.7  # zooms likewise: to be lost, and to be seen again behind the border
@@ -51,6 +51,16 @@ class Warp:
 class Geometric(Strength):
     """One kind that moves pixels. Masks and boxes move with them."""
 
+    @property
+    def turns(self) -> float:
+        """Radians, at most, by which the way from one object to another is turned."""
+        return 0.0
+
+    @property
+    def shifts(self) -> float:
+        """Share of the side, at most, by which all is shifted."""
+        return 0.0
+
     @abstractmethod
     def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         """Of images of `size` pixels a side, for keys int64 [N], on their device.
@@ -73,11 +83,19 @@ class Affine(Geometric):
     translate: float = Field(0.0, ge=0, le=1)
     """share of the side, at most, each way"""
 
+    @property
+    def turns(self) -> float:
+        leaning = math.atan(math.tan(ASIDE) + math.tan(math.radians(self.shear)))
+        return leaning - ASIDE + math.radians(self.rotate)
+
+    @property
+    def shifts(self) -> float:
+        return self.translate
+
     def belies(self, size: int) -> str:
-        leaning = math.atan(math.tan(_ASIDE) + math.tan(math.radians(self.shear)))
-        if leaning + math.radians(self.rotate) >= _TAKEN:
+        if ASIDE + self.turns >= TAKEN:
             return f"rotate={self.rotate:g} and shear={self.shear:g} turn {WHERE}"
-        if self.translate > KEPT or self.zoom[1] > NEAR:
+        if self.shifts > KEPT or self.zoom[1] > NEAR:
             return f"translate={self.translate:g} and zoom={[*self.zoom]} move objects out of sight"
         return f"zoom={[*self.zoom]} shows objects twice" if self.zoom[0] < FAR else ""
 
@@ -111,9 +129,12 @@ class Perspective(Geometric):
     corners: float = Field(0.1, ge=0, lt=0.25)
     """share of the side by which corners move, at most, each way"""
 
+    @property
+    def turns(self) -> float:
+        return math.atan(2 * self.corners)  # where all move to the same side
+
     def belies(self, size: int) -> str:
-        turned = _ASIDE + math.atan(2 * self.corners)  # where all move to the same side
-        return f"corners={self.corners:g} turn {WHERE}" if turned >= _TAKEN else ""
+        return f"corners={self.corners:g} turn {WHERE}" if ASIDE + self.turns >= TAKEN else ""
 
     def warp(self, keys: Tensor, size: int, part: Tensor) -> Warp:
         moves = (uniform(fold(keys, word("corners")), (4, 2)) * 2 - 1) * self.corners

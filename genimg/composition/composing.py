@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from PIL import ImageOps
 from torch import Tensor
 
-from genimg.composition.gathered import on_white, resampled_by
+from genimg.composition.gathered import on_white, resampled_by, tiles_of
 from genimg.composition.layer import Layer
+from genimg.composition.pictures import files_at, named_at, rgba_of
 from genimg.composition.poisson import cloned, eroded
 from genimg.composition.scene import Scene
 from genimg.composition.surfaces import Surface, Window, rendered
@@ -55,6 +56,8 @@ class Composer:
         """base: the folder that paths are relative to. Raises InputError for what is missing."""
         self.scene = scene
         self.base = base.absolute()
+        for known in (files_at, named_at, rgba_of, tiles_of):  # files may have changed since
+            known.cache_clear()
         for picture in scene.pictures():
             picture.check(self.base)
         self.classes = scene.classes()

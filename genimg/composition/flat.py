@@ -64,7 +64,7 @@ class Paste(Layer):
         corners += torch.tensor(centre, dtype=torch.float64)
         if scale == 1 and rotate % 90 == 0:
             low = corners.amin(dim=0)
-            corners += low.round() - low
+            corners += (low + 0.5).floor() - low  # half a pixel always goes the same way
         return [on_corners(Texture(picture), corners)]
 
 

@@ -27,6 +27,8 @@ from genimg.rng import fold, uniform
 
 PARTS = 3  # a side of a tile, by whose colours it is chosen
 MOST_TILES = 20_000
+MOST_LAID = 2**28  # pixels of all tiles together
+_DISTANCES = 2**22  # between cells and tiles that are in memory
 
 
 class Collage(Picture):
@@ -109,6 +111,11 @@ class Mosaic(Picture):
         count = len(files_at(base, self.tiles))
         if count > MOST_TILES:
             raise InputError(f"{self.tiles}: has {count:,} images; at most {MOST_TILES:,} are laid")
+        if count * self.tile**2 > MOST_LAID:
+            raise InputError(
+                f"{self.tiles}: {count:,} images of tile={self.tile} are more than {MOST_LAID:,}"
+                " pixels; make it smaller"
+            )
 
     def rows(self, height: int, width: int) -> int:
         return max(1, round(self.columns * height / width))
@@ -121,8 +128,7 @@ class Mosaic(Picture):
         cut = np.asarray(small).reshape(rows, PARTS, columns, PARTS, 3)
         wanted = torch.from_numpy(cut.swapaxes(1, 2).reshape(rows * columns, -1)).float()
         tiles, looks = tiles_of(base, self.tiles, self.tile)
-        away = torch.cdist(wanted, looks, compute_mode="donot_use_mm_for_euclid_dist")
-        chosen = tiles[away.argmin(dim=1)]
+        chosen = tiles[nearest_of(wanted, looks)]
         if self.tint:
             chosen = chosen.astype(np.float32)
             mean = wanted.view(len(wanted), -1, 3).mean(dim=1).numpy()[:, None, None]
@@ -133,16 +139,30 @@ class Mosaic(Picture):
         return np.dstack([flat, np.full(flat.shape[:2], 255, np.uint8)])
 
 
+def nearest_of(wanted: Tensor, looks: Tensor) -> Tensor:
+    """int64 [N]: which of looks [T, D] is the nearest to each of [N, D]; of equal ones the first.
+
+    A part of them at a time: there may be a million cells, and thousands of tiles.
+    """
+    found = torch.empty(len(wanted), dtype=torch.int64)  # results kept between would part memory
+    parts = max(1, _DISTANCES // len(looks))
+    for few, into in zip(wanted.split(parts), found.split(parts), strict=True):
+        away = torch.cdist(few, looks, compute_mode="donot_use_mm_for_euclid_dist")
+        torch.argmin(away, dim=1, out=into)
+    return found
+
+
 @lru_cache(maxsize=4)
 def tiles_of(base: Path, path: str, side: int) -> tuple[np.ndarray, Tensor]:
     """(tiles uint8 [T, side, side, 3], their colours float32 [T, 3 PARTS²]) of a folder."""
-    tiles, looks = [], []
-    for file in files_at(base, path):
+    files = files_at(base, path)
+    tiles, looks = np.empty((len(files), side, side, 3), np.uint8), []
+    for number, file in enumerate(files):
         image = on_white(rgba_of(file))
         tile = ImageOps.fit(image, (side, side), resampled_by(image))
-        tiles.append(np.asarray(tile))
+        tiles[number] = np.asarray(tile)
         looks.append(np.asarray(tile.resize((PARTS, PARTS), Image.Resampling.BOX)).reshape(-1))
-    return np.stack(tiles), torch.from_numpy(np.stack(looks)).float()
+    return tiles, torch.from_numpy(np.stack(looks)).float()
 
 
 def on_white(picture: np.ndarray) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from genimg.composition.gathered import Collage, Mosaic
@@ -15,6 +15,21 @@ from genimg.composition.pictures import File, Picture, Plain, from_text
 from genimg.composition.surfaces import Surface
 from genimg.ranges import Chance, Range, draw
 from genimg.section import of_its_kind
+
+BACKGROUND = "background"  # what masks call class 0
+
+
+def _line(text: str) -> str:
+    if text != text.strip() or len(text.splitlines()) != 1:
+        raise ValueError("give words in one line, without space around them")
+    return text
+
+
+def _label(text: str) -> str:
+    if _line(text) == BACKGROUND:
+        raise ValueError("masks call class 0 so, where nothing with a label is seen; give another")
+    return text
+
 
 PICTURES: dict[str, type[Picture]] = {
     each.model_fields["kind"].default: each for each in (File, Plain, Collage, Mosaic)
@@ -30,6 +45,8 @@ AnyPicture = Annotated[
 Place = Annotated[float, Field(ge=-100_000, le=100_000)]
 Point = tuple[Place, Place]
 Degrees = Annotated[float, Field(ge=-360, le=360)]
+Line = Annotated[str, Field(min_length=1, max_length=100)]
+Label = Annotated[Line, AfterValidator(_label)]
 Count = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -41,7 +58,7 @@ class Layer(Chance):
 
     image: AnyPicture
     """its picture: a file, one of a folder, a colour as #c8c8c8, or the keys of a picture"""
-    label: str | None = Field(None, min_length=1, max_length=100)
+    label: Label | None = None
     """its class in masks, boxes and captions; without one it only hides what lies below"""
     caption: str | None = Field(None, min_length=1, max_length=100)
     """what captions call it, as "a red cup"; left out: a, or an, and its label"""

@@ -132,7 +132,7 @@ class Cylinder(Solid):
     height: Range[Length]
     """pixels, along its axis"""
     cap: AnyPicture = Plain(colour="#c8c8c8")
-    """the picture that its ends are cut out of"""
+    """the picture that its ends are cut out of, and turn with; at turn=0 it stands upright"""
 
     def pictures(self) -> Sequence[Picture]:
         return self.image, self.cap
@@ -158,7 +158,9 @@ class Cylinder(Solid):
         def end(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             above = math.copysign(1, sine)
             out = (y + above * height / 2 * cosine) / sine
-            uv = torch.stack([x, out], -1) / (2 * radius) + 0.5
+            places = turned(torch.stack([x, out], -1), -turn)
+            places[..., 1] *= above  # from below what is in front is up
+            uv = places / (2 * radius) + 0.5
             facing = torch.tensor([0, -above * cosine, above * sine], dtype=torch.float64)
             return uv, facing.expand(*x.shape, 3), x * x + out * out < radius * radius
 

@@ -123,7 +123,7 @@ class Images:
         and others.
         """
         refuse_holdout(count, len(self))
-        order = balanced_order(len(self), self._label_numbers(), seed_from(HOLDOUT, 0))
+        order = order_held_out(self._label_numbers(), len(self))
         return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
 
     def _label_numbers(self) -> np.ndarray | None:
@@ -141,6 +141,11 @@ class Images:
 
     def _on_device(self, rows: np.ndarray) -> Tensor:
         return to_device(torch.from_numpy(rows), self.device)
+
+
+def order_held_out(labels: np.ndarray | None, count: int) -> np.ndarray:
+    """int64: a permutation of `count` images, of which the first are held out."""
+    return balanced_order(count, labels, seed_from(HOLDOUT, 0))
 
 
 def _digest(stores: Mapping[str, Store], classes: Mapping[str, tuple[str, ...]]) -> str:

@@ -50,8 +50,7 @@ def captions(read: Read, notes: Iterable[str], names: Sequence[str]) -> list[str
                 continue
             try:
                 told = json.loads(line)
-                name, text = str(told["file_name"]), str(told["text"])
-                text.encode()  # half of a pair of surrogates is no character
+                name, text = str(told["file_name"]), as_text(told["text"])
             except (ValueError, KeyError, TypeError):
                 raise InputError(
                     f'{note}: line {number} is not of the form {{"file_name": "1.png",'
@@ -59,6 +58,15 @@ def captions(read: Read, notes: Iterable[str], names: Sequence[str]) -> list[str
                 ) from None
             index.put(texts, note, name, text)
     return index.complete(texts, files, "text")
+
+
+def as_text(value: Any) -> str:
+    """A text, or a number as one; ValueError for anything else: null is none, and no word."""
+    if type(value) not in (str, int, float):
+        raise ValueError(f"{value!r} is no text")
+    text = str(value)
+    text.encode()  # half of a pair of surrogates is no character
+    return text
 
 
 def boxes(

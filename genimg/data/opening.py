@@ -27,7 +27,7 @@ from genimg.data.room import local_workers, refuse_too_large
 from genimg.data.scenes import DRAWN, Scenes
 from genimg.data.sources import Source, Split, is_parquet, open_source
 from genimg.data.stacked import Stacked
-from genimg.data.unpaired import KINDS, Unpaired, refuse_kinds
+from genimg.data.unpaired import KINDS, Unpaired, refuse_division, refuse_kinds
 from genimg.errors import InputError
 from genimg.images import BrokenImage
 from genimg.texts import vocabulary_of
@@ -84,7 +84,11 @@ def told_by(
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
     if "other" in wants and not is_parquet(data.source):  # in shards it is a column
-        refuse_kinds(data.source, told_by(data, KINDS, copies, memory).classes["label"])
+        names = told_by(data, KINDS, copies, memory, max(2, fewest), warn).classes["label"]
+        refuse_kinds(data.source, names)
+        labels = open_source(data.source, columns=KINDS).labels
+        assert labels is not None, "they were told"
+        refuse_division(labels, names, data.holdout)
         return Told({})
     found: Shards | Source
     streamed = is_parquet(data.source)
@@ -156,6 +160,8 @@ def open_dataset(
     """
     if data.of_gray:
         refuse_others(data, wants)
+        if split == "test" and not divided(layer(data), of_each(data)):
+            split = "train"  # it is no test set: who was trained on it can tell by its fingerprint
         gray = open_dataset(layer(data), of_each(data), split, device, warn, memory)
         if data.stack:
             return Stacked(gray)
@@ -191,6 +197,16 @@ def open_dataset(
     for name, reason in zip(broken.names, broken.reasons, strict=True):
         warn(f"skipped {name}: {reason}")
     return images.to(device) if fits(images, torch.device(device)) else images
+
+
+def divided(data: Data, wants: tuple[str, ...]) -> bool:
+    """Whether there are test images that are none of those to train on."""
+    if data.source == SCENES:
+        return True
+    if is_parquet(data.source):
+        train, test = (open_shards(data, wants, split) for split in ("train", "test"))
+        return train.fingerprint != test.fingerprint
+    return open_source(data.source, columns=wants).has_split
 
 
 def refuse_others(data: Data, wants: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from genimg.contracts import Stored
 from genimg.data.choice import balanced_choice
 from genimg.data.listing import SPLITS
-from genimg.data.memory import Images, shuffled
+from genimg.data.memory import Images, order_held_out, shuffled
 from genimg.errors import InputError
 from genimg.rng import fold, seed_from
 
@@ -39,13 +39,7 @@ class Unpaired:
         assert images.labels is not None, "which kind an image is of"
         names, labels = images.classes["label"], images.labels.cpu().numpy()
         self._images = images
-        self._kinds = [np.flatnonzero(labels == kind) for kind in range(2)]
-        for name, rows in zip(names, self._kinds, strict=True):
-            if not len(rows):
-                raise InputError(
-                    f"none of {len(images)} images is of {name}; give more of that, or change"
-                    " data.holdout"
-                )
+        self._kinds = kinds_in(labels, names)
         self.channels, self.size = images.channels, images.size
         about = f"{images.fingerprint} unpaired"
         self.fingerprint = hashlib.sha256(about.encode()).hexdigest()
@@ -89,6 +83,25 @@ class Unpaired:
         """(the others, `count` images of both kinds together), each with its share of both."""
         rest, kept = self._images.hold_out(count)
         return Unpaired(rest), Unpaired(kept)
+
+
+def kinds_in(labels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+    """Places of both kinds among labels int64 [N]; InputError where there is none of one."""
+    kinds = [np.flatnonzero(labels == kind) for kind in range(2)]
+    for name, rows in zip(names, kinds, strict=True):
+        if not len(rows):
+            raise InputError(
+                f"none of {len(labels)} images is of {name}; give more of that, or change"
+                " data.holdout"
+            )
+    return kinds
+
+
+def refuse_division(labels: np.ndarray, names: Sequence[str], count: int) -> None:
+    """InputError where `count` images that are held out, or the others, are of one kind alone."""
+    order = order_held_out(labels, len(labels))
+    for part in (order[count:], order[:count]):
+        kinds_in(labels[part], names)
 
 
 def refuse_kinds(where: str, classes: tuple[str, ...]) -> None:

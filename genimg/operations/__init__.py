@@ -8,6 +8,7 @@ from genimg.operations.moving import Animate
 from genimg.operations.operation import DRAWN, Kind, Operation
 from genimg.operations.reading import Classify, Encode, Invert, Reconstruct
 from genimg.operations.restoring import (
+    AnySize,
     Colourise,
     Deblock,
     Deblur,
@@ -56,4 +57,4 @@ def restoring(names: Iterable[str]) -> list[str]:
     return [name for name in names if issubclass(OPERATIONS[name], Tiling)]
 
 
-__all__ = ["DRAWN", "OPERATIONS", "Kind", "Operation", "Tiling", "restoring"]
+__all__ = ["DRAWN", "OPERATIONS", "AnySize", "Kind", "Operation", "Tiling", "restoring"]

@@ -30,6 +30,10 @@ class AnySize(Operation):
             return tile
         raise ValueError("give 'auto', 0 (off) or a number of pixels")
 
+    def pixel(self, ability: Ability, inputs: Mapping[str, Any]) -> Any:
+        """[1, 1, C]: a pixel of the depth and the channels that the result will have."""
+        return inputs["image"][:1, :1]
+
 
 class Tiling(AnySize):
     """Restore an image as the model was made to: of mixed damage, or by the one thing it can do.
@@ -48,10 +52,6 @@ class Tiling(AnySize):
         from genimg.tiled import Tiled
 
         return Tiled(ability, inputs["image"], self.tile, self.strength, self.ensemble)
-
-    def pixel(self, inputs: Mapping[str, Any]) -> Any:
-        """[1, 1, C]: a pixel of the depth and the channels that the result will have."""
-        return inputs["image"][:1, :1]
 
 
 class Denoise(Tiling):
@@ -117,10 +117,10 @@ class Colourise(Tiling):
         gray = converted(inputs["image"], 1)  # what colours it has are no hint, and not learnt from
         return super().plan(ability, {**inputs, "image": in_colour(gray)})
 
-    def pixel(self, inputs: Mapping[str, Any]) -> Any:
+    def pixel(self, ability: Ability, inputs: Mapping[str, Any]) -> Any:
         from genimg.pixels import in_colour
 
-        return in_colour(super().pixel(inputs))
+        return in_colour(super().pixel(ability, inputs))
 
 
 class Upscale(Tiling):
@@ -163,8 +163,8 @@ class Inpaint(Tiling):
     def check(self, inputs: Mapping[str, Any]) -> None:
         self.marked(inputs)
 
-    def pixel(self, inputs: Mapping[str, Any]) -> Any:
-        pixel = super().pixel(inputs)
+    def pixel(self, ability: Ability, inputs: Mapping[str, Any]) -> Any:
+        pixel = super().pixel(ability, inputs)
         filled = inputs.get("mask") is None and pixel.shape[2] in (2, 4)
         return pixel[..., :-1] if filled else pixel
 

@@ -34,12 +34,21 @@ class Stylise(AnySize):
     """how far it goes from the image as the model draws it (0) to the style (1)"""
 
     def plan(self, ability: Ability, inputs: Mapping[str, Any]) -> Stylised:
-        from genimg.pixels import converted
         from genimg.stylised import Stylised
 
         mask = self.checked(inputs)
-        image, style = (converted(inputs[name], ability.channels) for name in ("image", "style"))
+        image, style = (self.seen(ability, inputs[name]) for name in ("image", "style"))
         return Stylised(ability, image, style, self.tile, self.strength, mask)
+
+    def pixel(self, ability: Ability, inputs: Mapping[str, Any]) -> Any:
+        return self.seen(ability, super().pixel(ability, inputs))
+
+    @staticmethod
+    def seen(ability: Ability, image: np.ndarray) -> np.ndarray:
+        """An image in the channels of the model, and its alpha."""
+        from genimg.pixels import converted, in_colour
+
+        return in_colour(image) if ability.channels == 3 else converted(image, 1)
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         self.checked(inputs)

@@ -16,6 +16,7 @@ from genimg.metrics.fidelity import psnr
 from genimg.models.text import asked
 from genimg.pixels import to_bytes_range
 from genimg.recipes.autoencoders import autoencoder_in
+from genimg.recipes.looked import EXACT
 from genimg.training.autoencoding import PIXELS, POSTERIOR, Binarise, binarised
 
 
@@ -91,6 +92,7 @@ def scores(
 
     made = inference.columns(encode, rows)
     fidelity = psnr(to_bytes_range(made.pop("mean")), to_bytes_range(rows["image"]))
+    fidelity.clamp_(max=EXACT)
     count = len(made)
     first: dict[str, Tensor] = {}
     weights = torch.empty(0)

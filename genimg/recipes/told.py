@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from torch import nn
 
+from genimg.augmentations.geometry import ASIDE, KEPT, TAKEN, WHERE, Geometric
 from genimg.data.beside import BYTES
 from genimg.models.text import TextReader
 from genimg.recipe import Data
 from genimg.section import Section
+from genimg.texts import words_in
 
 
 class ByClass(Section):
@@ -66,6 +69,12 @@ class ByText(ByClass):
             )
         if self.vocabulary and not self.text:
             raise ValueError("model.vocabulary: only with model.text=true")
+        for word in self.vocabulary:
+            if words_in(word) != [word]:
+                raise ValueError(
+                    f"model.vocabulary: {word!r} is never read; words are of small letters, digits"
+                    " and all that is not ASCII, one each"
+                )
         return self
 
 
@@ -83,6 +92,19 @@ def refuse_untrue(data: Data) -> None:
                 f"data.augmentations.{number}: kind={each.kind}: {untrue}, and what texts say of"
                 " these images would not be true any more; give less, or leave it out"
             )
+    moving = [each for each in data.augmentations if isinstance(each, Geometric)]
+    if ASIDE + (turned := sum(each.turns for each in moving)) >= TAKEN:
+        raise ValueError(
+            f"data.augmentations: one after the other they turn {WHERE}, by up to"
+            f" {math.degrees(turned):.0f} degrees, and texts of these images tell where; give less,"
+            " or leave some out"
+        )
+    if data.translate / data.size + sum(each.shifts for each in moving) > KEPT:
+        besides = ", beside data.augmentations," if moving else ""
+        raise ValueError(
+            f"data.translate={data.translate}:{besides} shifts objects out of sight that texts tell"
+            f" of; give {int(KEPT * data.size)} or less in all"
+        )
 
 
 def untrue_sides(data: Data, vocabulary: Collection[str]) -> Iterator[str]:

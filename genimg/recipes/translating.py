@@ -25,6 +25,7 @@ from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserst
 from genimg.models.restoring import RestoringNetwork
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
+from genimg.recipes.looked import EXACT
 from genimg.recipes.networks import Model, network_of, refuse_single, scales_of
 from genimg.recipes.recognition import named_classes
 from genimg.recipes.tasks import TASKS
@@ -228,10 +229,10 @@ class Translator(Recipe):
 
 
 def scores(made: Tensor, truth: Tensor) -> Tensor:
-    """float64 [N, 2]: PSNR and SSIM of uint8 [N, C, H, W]; there may be none."""
+    """float64 [N, 2]: PSNR, EXACT at most, and SSIM of uint8 [N, C, H, W]; there may be none."""
     if not len(made):
         return torch.empty(0, 2, dtype=torch.float64, device=made.device)
-    return torch.stack([psnr(made, truth), ssim(made, truth)], dim=1)
+    return torch.stack([psnr(made, truth).clamp(max=EXACT), ssim(made, truth)], dim=1)
 
 
 def agreement(inference: Inference, images: Tensor, masks: Tensor) -> float:

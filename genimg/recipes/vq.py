@@ -23,6 +23,7 @@ from genimg.models.quantised import QuantisedAutoencoder
 from genimg.models.velocity import GROUPS
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
+from genimg.recipes.looked import EXACT
 from genimg.recipes.synthesis import Evaluate, Synthesis
 from genimg.recipes.told import ByClass
 from genimg.schedule import Train
@@ -168,7 +169,8 @@ class VQVAE(Synthesis):
             few = chosen[piece.start : piece.stop]
             real = real_images(data, few, inference.device)
             rows: Rows = {"image": to_floats(real, inference.device)}
-            parts.append(psnr(to_bytes_range(inference.rows(compute, rows)["image"]), real))
+            made = to_bytes_range(inference.rows(compute, rows)["image"])
+            parts.append(psnr(made, real).clamp(max=EXACT))
         fidelity = inference.gather(torch.cat(parts)).mean().item()
         return super().evaluate(inference, data) | {"psnr": fidelity}
 

@@ -107,15 +107,23 @@ def files_of(job: Job, item: Item) -> dict[str, bytes]:
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
     for what, place in job.beside.items():
-        single = is_image(place)
+        files[what] = bytes_beside(place, item, what)
+    return files
+
+
+def bytes_beside(place: str, item: Item, what: str) -> bytes:
+    """What goes with an image: a file that goes with all, or in a folder that of its name, or of
+    the PNG that results of such a name are. Raises InputError, saying what it is."""
+    where = [split(place)] if is_image(place) else [(place, item[1]), (place, key_of(item))]
+    for folder, name in where:
         try:
-            files[what] = bytes_at(*(split(place) if single else (place, key_of(item))))
+            return bytes_at(folder, name)
         except (FileNotFoundError, NotFound):
-            there = place if single else key_of(item)
-            raise InputError(f"{what}: there is no {there}") from None
+            continue
         except OSError as error:
             raise InputError(f"{what}: {error.strerror or error}") from None
-    return files
+    missing = place if is_image(place) else " or ".join(dict.fromkeys(name for _, name in where))
+    raise InputError(f"{what}: there is no {missing}")
 
 
 def bytes_at(place: str, name: str) -> bytes:

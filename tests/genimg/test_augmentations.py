@@ -298,6 +298,7 @@ def test_any_number_of_workers_sees_the_same_images():
         ("[{kind: affine, rotate: 200}]", r"rotate=200: input should be less than or equal to 180"),
         ("[{kind: affine, zoom: [1.2, 0.8]}]", r"a range has its smallest value first"),
         ("[{kind: perspective, corners: 0.25}]", r"corners=0\.25"),
+        ("{kind: affine, rotate: 9}", r"give a list, as \[\{kind: affine, rotate: 9\}\]"),
     ],
 )
 def test_what_is_wrong_in_a_list_is_named(listed, message):

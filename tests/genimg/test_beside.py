@@ -196,9 +196,13 @@ def test_notes_that_are_wrong_or_incomplete_are_refused(tmp_path):
     told = json.dumps(first | {"text": odd}, ensure_ascii=False)
     source = open_source(replaced(folder, "captions.jsonl", "\n".join([told, *lines[1:]])))
     assert odd in [source.read(number, "text") for number in range(len(source))]
-    half = json.dumps(first | {"text": "\ud83d"})
-    with pytest.raises(InputError, match=r"captions\.jsonl: line 1 is not of the form"):
-        open_source(replaced(folder, "captions.jsonl", "\n".join([half, *lines[1:]])))
+    for text in ("\ud83d", None, ["a", "b"], True):
+        wrong = json.dumps(first | {"text": text})
+        with pytest.raises(InputError, match=r"captions\.jsonl: line 1 is not of the form"):
+            open_source(replaced(folder, "captions.jsonl", "\n".join([wrong, *lines[1:]])))
+    seven = json.dumps(first | {"text": 7})
+    source = open_source(replaced(folder, "captions.jsonl", "\n".join([seven, *lines[1:]])))
+    assert "7" in [source.read(number, "text") for number in range(len(source))]
     replaced(folder, "captions.jsonl", "\n".join(lines))
     told = json.loads((folder / "annotations.json").read_text())
     for change, reason in (

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from test_parquet import write_numbered
 from test_stacked import numbered
 from tiny_recipes import tiny
 
@@ -20,6 +21,7 @@ from genimg.data.opening import open_dataset
 from genimg.data.scenes import Scenes
 from genimg.errors import InputError
 from genimg.metrics.motion import constant_velocity, copy_last, displacements
+from genimg.recipe import Data
 from genimg.rng import uniform
 
 KEYS = torch.arange(40) * 7919
@@ -103,6 +105,22 @@ def test_a_recipe_asks_for_moving_digits_and_tests_on_test_digits(tmp_path):
         tiny("conv-mixer", "data.bounce=true")
     with pytest.raises(InputError, match=r"has image and frames, but wanted .*; leave data.bounce"):
         open_dataset(recipe.data, ("image", "label"))
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_of_digits_that_are_not_divided_only_those_that_were_held_out_are_judged_on(
+    tmp_path, shards
+):
+    """As of other data, which is known by its fingerprint to be what a model was trained on."""
+    source = tmp_path / "gray.npz"
+    if shards:
+        source = write_numbered(tmp_path / "shards", 60)
+    else:
+        np.savez(source, x=np.full((60, 28, 28), 9, np.uint8))
+    about = Data(source=str(source), bounce=True, channels=1, size=64)
+    wants = ("image", "frames")
+    train, test = (open_dataset(about, wants, split) for split in ("train", "test"))
+    assert train.fingerprint == test.fingerprint
 
 
 def test_scenes_move_on_from_their_image():

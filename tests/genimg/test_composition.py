@@ -1,5 +1,7 @@
 """Scenes: what is seen of layers, and that masks, boxes and captions tell just that."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +244,36 @@ def test_mosaics_are_laid_of_the_nearest_tiles(tmp_path):
     assert np.array_equal(made, shown[::6, ::6].repeat(5, axis=0).repeat(5, axis=1))
     tinted = composed({"background": mosaic | {"tint": 1}}, tmp_path).image
     assert np.array_equal(tinted, near[::6, ::6].repeat(5, axis=0).repeat(5, axis=1))
+
+
+def test_files_that_changed_since_another_scene_are_read_anew(tmp_path):
+    for level, names in ((9, "a"), (90, "ab")):
+        for name in names:
+            flat = np.full((4, 4, 3), level, np.uint8)
+            images.save(flat, tmp_path / f"{name}.png")
+        shown = {composed({"background": "."}, tmp_path, each).image[0, 0, 0] for each in range(9)}
+        assert shown == {level}
+        collage = {"kind": "collage", "paths": ["."], "width": 9, "height": 4, "columns": 2,
+                   "rows": 1, "gap": 1, "colour": "#000"}  # fmt: skip
+        assert (composed({"background": collage}, tmp_path).image > 0).sum() == 3 * 2 * 6
+
+
+MANY_CELLS = """
+import resource, torch
+from pathlib import Path
+from genimg.composition.gathered import nearest_of
+wanted, looks = torch.arange(200_000.0)[:, None] / 402, torch.arange(500.0)[:, None]
+nearest_of(wanted[:9], looks)
+lines = Path("/proc/self/status").read_text().splitlines()
+taken = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
+resource.setrlimit(resource.RLIMIT_DATA, (taken + (150 << 20),) * 2)
+assert (looks[nearest_of(wanted, looks)] - wanted).abs().max() < 0.501
+"""
+
+
+def test_many_cells_are_compared_with_many_tiles_in_little_memory():
+    """Together their distances take 400 MB, and there are 150."""
+    subprocess.run([sys.executable, "-c", MANY_CELLS], check=True)
 
 
 def test_kinds_say_what_they_are():

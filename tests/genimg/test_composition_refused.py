@@ -36,6 +36,10 @@ ONE, QUAD = {"kind": "paste", "image": "#ff0000"}, {"kind": "quad", "image": "x"
             "no convex quadrilateral",
         ),
         ({"layers": [QUAD | {"corners": [[0, 0]]}]}, "corners"),
+        ({"layers": [ONE | {"label": "a\nb"}]}, r"label='a\nb': give words in one line"),
+        ({"layers": [ONE | {"label": "a\u2028b"}]}, "give words in one line"),  # to classes.txt
+        ({"layers": [ONE | {"label": " "}]}, "label=' ': give words in one line, without space"),
+        ({"layers": [ONE | {"label": "background"}]}, "masks call class 0 so"),
         (
             {"layers": [{"kind": "mesh", "image": "x", "points": [[[0, 0], [9, 0]], [[0, 9]]]}]},
             "points: rows of 1 and 2",

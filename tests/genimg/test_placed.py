@@ -99,16 +99,20 @@ def test_what_few_classes_cannot_do_is_refused():
         )  # fmt: skip
 
 
-def by_level() -> SimpleNamespace:
-    """A classifier that tells classes of `levels` by the brightest pixel."""
+def by_level(size: int = 32, fit: str = "pad", side: int | None = None) -> SimpleNamespace:
+    """A classifier that tells classes of `levels` by the brightest pixel, if they have that side:
+    about, for what is looked at is two pixels wider than they are."""
 
     def rows(compute: object, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert given["image"].shape[2:] == (size, size)
+        widths = (given["image"][:, 0] > -0.9).any(dim=1).sum(dim=1)
+        assert side is None or (widths - side * 28 / 30).abs().max() < 2, widths
         levels = ((given["image"].amax(dim=(1, 2, 3)) + 1) * 127.5 / 20).round().long() - 1
         return {"scores": torch.eye(len(NAMES))[levels.clamp(0, 9)]}
 
     return SimpleNamespace(
         abilities={"classify": SimpleNamespace(compute=None, classes=NAMES)},
-        recipe=SimpleNamespace(data=SimpleNamespace(size=32, fit="pad", channels=1)),
+        recipe=SimpleNamespace(data=SimpleNamespace(size=size, fit=fit, channels=1)),
         inference=SimpleNamespace(rows=rows),
         device=torch.device("cpu"),
     )
@@ -127,6 +131,18 @@ def test_what_stands_as_said_is_read_so_and_what_does_not_is_not():
     corners = [i for i, each in enumerate(said) if len(each) == 1]
     assert (stray([said[i] for i in corners], more[corners]) > 0.05).all()
     assert (stray(said, torch.zeros_like(images)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "side"), [(28, "pad", 28), (20, "pad", 20), (64, "pad", 28), (40, "resize", 40)]
+)
+def test_digits_are_read_as_large_as_the_classifier_has_learnt_mnists(size, fit, side):
+    data = placed()
+    images = data.fetch(MANY[:40], torch.from_numpy(MANY[:40]))["image"]
+    said = [read(text) for text in texts_of(data, MANY[:40])]
+    alone = [i for i, each in enumerate(said) if len(each) == 1]
+    reader = by_level(size, fit, side)
+    assert scores(reader, [said[i] for i in alone], images[alone])["digit"] == 1
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -62,6 +62,15 @@ def test_what_is_moved_by_whole_pixels_keeps_its_pixels():
     np.testing.assert_allclose(odd[place[0] :, place[1] :][:63, :77], PHOTO[:63, :77], atol=1e-3)
 
 
+def test_a_picture_of_odd_sides_moves_on_by_the_pixels_that_its_middle_does():
+    for rotate in (0, 90):
+        places = []
+        for x in range(20, 26):
+            made = seen(Paste(image="x", x=x, y=x, rotate=rotate), PHOTO[:5, :7])
+            places.append(np.argwhere(made[..., 3] > 254)[0])
+        assert (np.diff(places, axis=0) == 1).all()
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_right_angles_are_counterclockwise_and_exact(quarters):
     made = seen(Paste(image="x", x=50, y=42, rotate=90 * quarters), PHOTO)
@@ -233,6 +242,28 @@ def test_cylinders_show_their_picture_and_their_cap(angle):
     a, b = 24, 24 * math.sin(math.radians(abs(tilt)))
     area = 48 * 40 * math.cos(math.radians(tilt)) + math.pi * a * b
     assert made[..., 3].sum() / 255 == pytest.approx(area, rel=0.01)
+
+
+@pytest.mark.parametrize("tilt", [50, -50])
+def test_ends_of_cylinders_turn_with_them_and_are_never_mirrored(tilt):
+    """By where points of a picture come to lie that is glued onto the end that is seen."""
+    turn, rotate, above = 70, 20, math.copysign(1, tilt)
+    layer = Cylinder(
+        image="x", x=60, y=45, radius=30, height=10, tilt=tilt, rotate=rotate, turn=turn, ambient=1
+    )
+    made = seen(layer, PLACES, PLACES)
+    uv = np.random.default_rng(0).uniform(0.2, 0.8, (200, 2))
+
+    def there(uv: np.ndarray) -> np.ndarray:
+        right, down = (60 * (uv - 0.5)).T
+        out, theta = above * down, math.radians(turn)
+        points = np.stack([
+            right * math.cos(theta) + out * math.sin(theta), np.full_like(right, -above * 5),
+            out * math.cos(theta) - right * math.sin(theta),
+        ], -1)  # fmt: skip
+        return (60, 45) + on_solid(points, tilt, rotate)[:, :2]
+
+    assert compared(made, there, uv, SOLID) > 50
 
 
 def test_light_falls_by_lamberts_law_from_where_it_comes():

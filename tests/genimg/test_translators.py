@@ -14,6 +14,7 @@ from genimg.metrics.fidelity import psnr, ssim
 from genimg.models.translating import TranslatingResNet, TranslatingUNet
 from genimg.operations.translating import Translate
 from genimg.pixels import to_bytes_range, to_tensor
+from genimg.recipes.looked import EXACT
 from genimg.training.translation import both
 
 
@@ -36,6 +37,15 @@ def test_translations_are_judged_beside_the_truth(name):
     shown, columns = recipe.preview(Inference(networks), data)
     assert shown.shape == (24, 3, 16, 16)
     assert columns == 6
+
+
+def test_what_is_translated_to_the_last_bit_is_scored_by_a_number():
+    """That JSON has: a gray image has no colours to be given, and a ResNet begins as it is."""
+    recipe = tiny("cyclegan", "task=gray", "data.channels=1")
+    data = open_dataset(recipe.data, recipe.wants, "test")
+    networks = {name: network.eval() for name, network in recipe.networks().items()}
+    measured = recipe.evaluate(Inference(networks), data)
+    assert (measured["psnr"], measured["ssim"]) == (EXACT, 1)
 
 
 def test_the_best_is_chosen_by_pairs_by_distributions_or_by_the_judge():
@@ -142,15 +152,21 @@ def test_a_translation_in_tiles_is_that_of_the_whole(network):
     assert np.abs(engine(Translate(tile=tile), image=image).images - whole).max() <= 1
 
 
-def test_an_image_is_brought_to_the_channels_of_the_model():
+def test_an_image_is_brought_to_the_channels_of_the_model_and_keeps_its_alpha():
     gray = np.random.default_rng(0).integers(0, 256, (20, 20, 1), np.uint8)
     engine = two_ways()
     expected = engine(Translate(), image=gray.repeat(3, axis=2)).images
     assert expected.shape == (1, 20, 20, 3)
     with_alpha = np.concatenate([gray, gray // 2], axis=2)
-    deep = with_alpha.astype(np.uint16) * 257
     assert np.array_equal(engine(Translate(), image=gray).images, expected)
-    assert np.array_equal(engine(Translate(), image=deep).images, expected)
+    deep = gray // 2 * np.uint16(257) + np.uint16(129)  # that is rounded up
+    brighter = engine(Translate(), image=gray // 2 + 1).images
+    assert np.array_equal(engine(Translate(), image=deep).images, brighter)
+    made = engine(Translate(), image=with_alpha).images
+    assert np.array_equal(made, np.concatenate([expected, gray[None] // 2], axis=3))
+    for image, channels in ((gray, 3), (deep, 3), (with_alpha, 4)):
+        pixel = Translate().pixel(engine.abilities["translate"], {"image": image})
+        assert (pixel.dtype, pixel.shape) == (np.uint8, (1, 1, channels))
 
 
 def test_a_mask_is_taken_as_it_was_learnt_and_one_of_other_colours_is_refused():
@@ -168,7 +184,9 @@ def test_a_mask_is_taken_as_it_was_learnt_and_one_of_other_colours_is_refused():
     assert np.array_equal(engine(Translate(), image=numbers[..., None]).images, made)
     alpha = np.full((16, 16, 1), 9, np.uint8)
     with_alpha = np.concatenate([masks.palette()[numbers], alpha], axis=2)
-    assert np.array_equal(engine(Translate(), image=with_alpha).images[..., :3], made)
+    assert np.array_equal(engine(Translate(), image=with_alpha).images, made)
+    pixel = Translate().pixel(engine.abilities["translate"], {"image": with_alpha})
+    assert pixel.shape == (1, 1, 3)
     other = masks.palette()[numbers]
     other[:8] = (200, 0, 0)
     for image, told in (

@@ -103,6 +103,27 @@ def test_two_folders_are_two_kinds_by_their_names_and_splits_lie_on_top(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("kinds", "holdout", "told"),
+    [
+        ({"a": 5, "b": 7}, 1, r"none of 1 images is of .; give more of that, or change data\.hold"),
+        ({"a": 5, "b": 7}, 11, r"none of 1 images is of ."),
+        ({"a": 1, "b": 7}, 3, r"none of [35] images is of a"),
+        ({"a": 5, "b": 7}, 12, r"only 12 images in .*; hold out fewer, as data\.holdout=2"),
+    ],
+)
+def test_a_division_that_leaves_one_kind_alone_is_refused_before_anything_is_decoded(
+    tmp_path, kinds, holdout, told
+):
+    about = Data(source=str(folder(tmp_path / "set", kinds)), size=16, holdout=holdout)
+    with pytest.raises(InputError, match=told):
+        told_by(about, WANTS)
+    about = about.model_copy(update={"holdout": 2})
+    if kinds["a"] > 1:  # as the remedy says
+        assert told_by(about, WANTS) == Told({})
+        open_dataset(about, WANTS).hold_out(2)
+
+
+@pytest.mark.parametrize(
     ("kinds", "told"),
     [
         ({"a": 3, "b": 3, "c": 3}, "its folders are a, b, c, but two are wanted, one for each"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cluster.fallback import over
 from cluster.registry import Registry
 from cluster.versions import Unknown
-from genimg import bundled, checkpoint
+from genimg import bundled, checkpoint, images
 from genimg.compact import CARD, compact
 from genimg.data.grids import FRAMES
 from genimg.data.scenes import Scenes
@@ -231,6 +231,18 @@ def test_a_photograph_takes_on_a_style_by_one_command(tmp_path, monkeypatch):
     assert blueness[1] > blueness[0] + 20
     gray = [image.mean(axis=2).ravel() for image in (photo, made)]
     assert np.corrcoef(gray)[0, 1] > 0.8
+
+
+def test_what_is_gray_and_of_sixteen_bits_takes_on_a_style_in_colour(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep = np.arange(40 * 30, dtype=np.uint16).reshape(30, 40) * 50
+    Image.fromarray(deep).save("deep.png")
+    images.save(data.astronaut()[:40, :40], Path("style.png"))
+    for name in ("made.png", "made.jpg"):
+        line = ["stylise", "deep.png", "--style", "style.png", "-o", name]
+        done = CliRunner().invoke(app, line, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert images.load(name).shape == (30, 40, 3)
 
 
 def test_all_together_are_small():

@@ -79,6 +79,24 @@ def test_what_cannot_be_composed_is_listed_and_the_rest_done(command):
     assert not {f"images/{name}" for name in failed} & set(source.names)
 
 
+def test_what_is_composed_before_an_interrupt_is_whole(command, monkeypatch):
+    """Also where it comes between an image and its mask."""
+    written = masks.encode
+
+    def interrupted(mask: np.ndarray) -> bytes:
+        if len(list(Path("made/images").iterdir())) > 3:
+            raise KeyboardInterrupt
+        return written(mask)
+
+    monkeypatch.setattr(masks, "encode", interrupted)
+    ended = command("compose scene.json -n 12 -o made")
+    assert ended.code not in (0, None)
+    assert "interrupted: these are whole, the other 9 are missing" in ended.err
+    source = open_source("made")
+    assert set(source.columns) == {"image", "mask", "boxes", "text"}
+    assert len(source) == 3
+
+
 def test_the_scene_of_the_docs_is_composed(command):
     text = PAGE.partition("`scene.json`:")[2].partition("\n\n    {")[2]
     lines = ["    {" + text.split("\n")[0], *text.split("\n")[1:]]

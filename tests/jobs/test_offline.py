@@ -13,9 +13,11 @@ from PIL import Image
 from genimg import images
 from genimg.data.opening import open_dataset
 from genimg.engine import Engine
+from genimg.errors import InputError
 from genimg.operations.restoring import Denoise
 from genimg.recipe import Data
 from jobs.model import folder_of
+from jobs.offline.inputs import bytes_beside
 from jobs.offline.job import Job
 from jobs.offline.record import claim
 from jobs.offline.told import heard
@@ -327,6 +329,17 @@ def test_an_odd_name_is_named(command, here: Path):
     ended = command("denoise photos -o clean --sigma 25 -m ffdnet")
     assert ended.code == 2
     assert "a\\nb.png': no result can have such a name; rename it" in ended.err
+
+
+def test_what_goes_with_an_image_has_its_name_or_that_of_its_result(tmp_path: Path):
+    for name in ("a.jpg", "b/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for item, found in ((0, "a.jpg"), b"a.jpg"), ((0, "b/c.jpg"), b"b/c.png"):
+        assert bytes_beside(str(tmp_path), item, "style") == found
+    assert bytes_beside(str(tmp_path / "a.jpg"), (0, "d.png"), "style") == b"a.jpg"
+    with pytest.raises(InputError, match=r"style: there is no d\.jpg or d\.png"):
+        bytes_beside(str(tmp_path), (0, "d.jpg"), "style")
 
 
 def test_images_that_no_latents_come_near_to_are_told(capsys):
