@@ -24,7 +24,7 @@ def classifier(channels: int = 3) -> Whitened:
     """Whose normalisation is not the identity, as one that has learnt."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        network = Whitened(8, 2, channels, 4, "gelu")
+        network = Whitened(8, 2, channels, classes=4)
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 for values in (layer.weight, layer.bias, layer.running_mean):

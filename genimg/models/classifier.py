@@ -27,7 +27,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] -> the penultimate layer, float [N, features].
+        """Images [N, C, H, W] -> the penultimate layer, float [N, features], non-negative.
 
         FID and similar metrics are computed on these.
         """

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from genimg.models.restoring import receptive_field
 from genimg.models.rows import Conv2d
-from genimg.models.whitened import ACTIVATIONS, GROWTH, Activation, Whitened
+from genimg.models.whitened import GROWTH, Whitened
 from genimg.moments import exchanged, moments
 
 STAGES = len(GROWTH)
@@ -22,10 +22,9 @@ class Encoder(nn.Module):
     filters are random (He et al. 2015), which see textures too (Ustyuzhaninov et al. 2017).
     """
 
-    def __init__(self, width: int, patch: int, channels: int, activation: Activation) -> None:
+    def __init__(self, width: int, patch: int, channels: int) -> None:
         super().__init__()
-        classifier = Whitened(width, patch, channels, 1, activation)
-        self.activate = ACTIVATIONS[activation]
+        classifier = Whitened(width, patch, channels, classes=1)
         self.widths = [growth * width for growth in GROWTH]
         self.patch = patch
         self.whitening = classifier.whitening
@@ -54,7 +53,7 @@ class Encoder(nn.Module):
         seen: list[Tensor] = []
         maps = self.whitening(images)
         for stage in self.stages[:stages]:
-            maps = stage(self.activate(maps))
+            maps = stage(F.relu(maps))
             seen.append(maps)
         return seen
 
@@ -84,12 +83,11 @@ class Stylist(nn.Module):
     """
 
     def __init__(
-        self, width: int, patch: int, activation: Activation, depth: int, decoder: int, skips: bool,
-        channels: int,
-    ) -> None:  # fmt: skip
+        self, width: int, patch: int, depth: int, decoder: int, skips: bool, channels: int
+    ) -> None:
         super().__init__()
         self.depth, self.skips = depth, skips
-        self.encoder = Encoder(width, patch, channels, activation)
+        self.encoder = Encoder(width, patch, channels)
         stages = self.encoder.widths[:depth]
         self.widths = [channels, *stages] if skips else stages[-1:]
         self.features = sum(self.widths)

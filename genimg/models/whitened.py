@@ -1,7 +1,6 @@
 """A classifier that looks at whitened patches, which it need not learn to see: the better judge."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,6 @@ from genimg.models.rows import Conv2d, Linear
 
 GROWTH = (1, 4, 4)  # channels of the stages, in widths
 LEAST = 1e-4  # of the largest variance: what is below is taken for noise
-Activation = Literal["relu", "gelu"]
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 AT_ONCE = 64  # images whose patches are in memory together
 
 
@@ -28,33 +25,30 @@ class Whitened(Classifier):
     patch: side of the patches that are whitened, pixels
     """
 
-    def __init__(
-        self, width: int, patch: int, channels: int, classes: int, activation: Activation = "relu"
-    ) -> None:
+    def __init__(self, width: int, patch: int, channels: int, classes: int) -> None:
         super().__init__(channels)
-        self.activate = ACTIVATIONS[activation]
         self.whitening = Whitening(channels, patch)
         before = self.whitening.out_channels
         stages: list[nn.Module] = []
         for growth in GROWTH:
             after = growth * width
-            stages.append(stage(before, after, activation))
+            stages.append(stage(before, after))
             before = after
         self.stages = nn.Sequential(*stages)
         self.to_logits = Linear(before, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        return self.stages(self.activate(self.whitening(images))).amax(dim=(2, 3)).float()
+        return self.stages(F.relu(self.whitening(images))).amax(dim=(2, 3)).float()
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """As Classifier's, behind pooling: half, a quarter and an eighth of the image's sides."""
         seen: list[Tensor] = []
-        images = self.activate(self.whitening(images))
+        images = F.relu(self.whitening(images))
         for each in self.stages:
             assert isinstance(each, nn.Sequential)
             maps = each[:-1](images)
             seen.append(maps)
-            images = self.activate(maps)
+            images = F.relu(maps)
         return seen
 
 
@@ -117,22 +111,13 @@ def smallest(side: int, patch: int) -> int:
     return max(1, (side - patch + 1) // 2 ** len(GROWTH))
 
 
-def stage(before: int, after: int, activation: Activation) -> nn.Sequential:
-    activate = nn.ReLU if activation == "relu" else nn.GELU
+def stage(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
-        through(before, after),
+        Conv2d(before, after, 3, padding=1, bias=False),
         Halve(),
         BatchNorm2d(after),
-        activate(),
-        through(after, after),
+        nn.ReLU(inplace=True),
+        Conv2d(after, after, 3, padding=1, bias=False),
         BatchNorm2d(after),
-        activate(),
+        nn.ReLU(inplace=True),
     )
-
-
-def through(before: int, after: int) -> Conv2d:
-    """3x3, of which as many filters as there are maps give these on at first (section 3.3)."""
-    layer = Conv2d(before, after, 3, padding=1, bias=False)
-    with torch.no_grad():
-        nn.init.dirac_(layer.weight[:before])
-    return layer

@@ -17,7 +17,7 @@ from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
 from genimg.models.classifier import Classifier as Network
 from genimg.models.classifier import Plain
-from genimg.models.whitened import Activation, Whitened, smallest
+from genimg.models.whitened import Whitened, smallest
 from genimg.recipe import Data, Recipe, with_network
 from genimg.schedule import Train
 from genimg.section import Section
@@ -43,8 +43,6 @@ class WhitenedModel(Section):
     """channels of the first stage; the others, and the features, are four times as many"""
     patch: int = Field(2, ge=1, le=5)
     """side of the patches that its first layer whitens, pixels"""
-    activation: Activation = "relu"
-    """behind each normalisation"""
     classes: tuple[str, ...] = ()
     """names of the classes; empty: taken from the data"""
 
@@ -109,8 +107,8 @@ class Classifier(Recipe):
         match self.model:
             case PlainModel(width=width, features=features):
                 return Plain(width, features, channels, classes)
-            case WhitenedModel(width=width, patch=patch, activation=activation):
-                return Whitened(width, patch, channels, classes, activation)
+            case WhitenedModel(width=width, patch=patch):
+                return Whitened(width, patch, channels, classes)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"classifier": self.classifier()}
@@ -215,7 +213,6 @@ def classifier() -> Classifier:
     return Classifier(
         recipe="classifier",
         data=Data(size=32, channels=3, translate=2, holdout=2_000),
-        model=WhitenedModel(activation="gelu"),
         train=Train(
             images=550_000, batch_size=128, optimizer="muon", lr=0.01, weight_decay=0.5,
             warmup=5_000, decay="linear", ema_half_life=2_000, checkpoint_every=100_000,

@@ -20,7 +20,7 @@ from genimg.contracts import Ability, Dataset, Rows
 from genimg.errors import InputError
 from genimg.inference import Inference, to_floats
 from genimg.models.styling import STAGES, Stylist
-from genimg.models.whitened import Activation, Whitened
+from genimg.models.whitened import Whitened
 from genimg.moments import content_distance, exchange, exchanged, moments, style_distance
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
@@ -40,8 +40,6 @@ class Model(Section):
     """channels of the encoder's first stage, as of the classifier's; of the others four times"""
     patch: int = Field(2, ge=1, le=5)
     """side of the patches that the encoder's first layer whitens, as the classifier's, pixels"""
-    activation: Activation = "relu"
-    """behind the encoder's normalisations, as the classifier's"""
     depth: int = Field(2, ge=1, le=STAGES)
     """stage of the encoder whose features take on the style: the deeper, the larger its patterns"""
     decoder: int = Field(32, ge=8)
@@ -130,7 +128,6 @@ class AdaIN(Recipe):
             "data.channels": (helper.data.channels, self.data.channels),
             "model.width": (helper.model.width, self.model.width),
             "model.patch": (helper.model.patch, self.model.patch),
-            "model.activation": (helper.model.activation, self.model.activation),
         }
         differ = [f"{key}={its} (here {mine})" for key, (its, mine) in both.items() if its != mine]
         if differ:
@@ -148,8 +145,8 @@ class AdaIN(Recipe):
 
     def stylist(self) -> Stylist:
         model = self.model
-        encoder = (model.width, model.patch, model.activation)
-        return Stylist(*encoder, model.depth, model.decoder, model.skips, self.data.channels)
+        shape = (model.width, model.patch, model.depth, model.decoder, model.skips)
+        return Stylist(*shape, self.data.channels)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"stylist": self.stylist()}
@@ -292,7 +289,6 @@ def adain() -> AdaIN:
     return AdaIN(
         recipe="adain",
         data=Data(size=64, channels=3, fit="crop", augment="flip", holdout=50),
-        model=Model(activation="gelu"),
         train=Train(
             images=200_000, batch_size=8, lr=1e-3, warmup=1_600, decay="cosine",
             ema_half_life=2_000, clip_norm=1.0, checkpoint_every=20_000,

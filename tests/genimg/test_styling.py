@@ -95,14 +95,13 @@ def test_distances_by_their_equations():
 # networks
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("patch", [1, 2, 3])
-def test_an_encoder_sees_what_a_classifier_sees(patch, activation):
-    network = Whitened(8, patch, 3, 4, activation).eval()
+def test_an_encoder_sees_what_a_classifier_sees(patch):
+    network = Whitened(8, patch, 3, classes=4).eval()
     for values in network.state_dict().values():
         if values.is_floating_point():
             nn.init.uniform_(values, 0.5, 1)
-    encoder = Encoder(8, patch, 3, activation)
+    encoder = Encoder(8, patch, 3)
     encoder.take(network)
     images = maps(2, 3, 16, 24)
     padded = F.pad(images, (0, patch - 1, 0, patch - 1), mode="replicate")
@@ -133,7 +132,7 @@ def test_an_encoder_has_nothing_to_learn_and_never_changes():
 @pytest.mark.parametrize("skips", [False, True])
 def test_no_pixel_depends_on_anything_beyond_the_margin(depth, skips):
     torch.manual_seed(0)
-    stylist = Stylist(8, 3, "gelu", depth, 8, skips, 3).eval()
+    stylist = Stylist(8, 3, depth, 8, skips, 3).eval()
     nn.init.normal_(stylist.decoder.tail.weight)
     length = 2 * stylist.margin + 5 * stylist.stride
     images = maps(1, 3, stylist.stride, length).requires_grad_()

@@ -76,20 +76,19 @@ def test_the_filters_are_those_of_the_first_batch_and_stay():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [4, 8, 28, 32, 50, 64])
-@pytest.mark.parametrize(("activation", "least"), [("relu", 0.0), ("gelu", -0.17)])
-def test_logits_are_of_features_at_any_size(side, channels, activation, least):
-    network = Whitened(8, 2, channels, 4, activation).eval()
+def test_logits_are_of_non_negative_features_at_any_size(side, channels):
+    network = Whitened(8, 2, channels, 4).eval()
     images = torch.randn(3, channels, side, side)
     features = network.features(images)
     assert features.shape == (3, 32)
-    assert features.min() >= least
+    assert features.min() >= 0
     torch.testing.assert_close(network(images), network.to_logits(features))
     alone = torch.cat([network(image[None]) for image in images])
     torch.testing.assert_close(alone, network(images), rtol=1e-4, atol=1e-5)
 
 
 def test_maps_are_those_before_the_last_activation_of_each_stage():
-    network = Whitened(8, 2, 3, 4, "gelu").eval()
+    network = Whitened(8, 2, 3, 4).eval()
     images = torch.rand(2, 3, 21, 30) * 2 - 1
     seen: list[torch.Tensor] = []
     norms = [stage[5] for stage in network.stages]
@@ -101,15 +100,6 @@ def test_maps_are_those_before_the_last_activation_of_each_stage():
     assert [list(each.shape) for each in maps] == [[2, 8, 10, 14], [2, 32, 5, 7], [2, 32, 2, 3]]
     for got, each in zip(maps, expected, strict=True):
         torch.testing.assert_close(got, each)
-
-
-def test_filters_give_on_what_they_see_at_first():
-    network = Whitened(8, 2, 3, 4)
-    for stage in network.stages:
-        for layer in (stage[0], stage[4]):
-            maps = torch.randn(2, layer.in_channels, 6, 6)
-            given = min(layer.in_channels, layer.out_channels)
-            torch.testing.assert_close(layer(maps)[:, :given], maps[:, :given])
 
 
 def test_a_recipe_of_before_is_of_the_plain_network():
