@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -92,9 +92,14 @@ def refuse_non_finite(method: Method) -> None:
     for name, network in method.networks.items():
         moments = [t for state in method.optimizers[name].state.values() for t in state.values()]
         tensors = [*network.parameters(), *network.buffers(), *moments]
-        largest = torch._foreach_norm([t for t in tensors if t.is_floating_point()], ord=math.inf)
-        if not torch.stack([value.float() for value in largest]).isfinite().all():
+        floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+        # the largest value takes fifteen times as long as the norm, which may overflow
+        if not any(are_finite(torch._foreach_norm(floats, order)) for order in (2, math.inf)):
             raise Diverged(f"the weights of the {name} are not finite at {method.seen:,} images")
+
+
+def are_finite(values: Sequence[Tensor]) -> bool:
+    return bool(torch.stack([value.float() for value in values]).isfinite().all())
 
 
 class Window:

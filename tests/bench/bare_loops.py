@@ -274,7 +274,12 @@ def autoencoding(recipe: Any, autocast: Any) -> Callable[..., Tensor]:
                 seen = tuple(each.repeat_interleave(count, dim=0) for each in seen)
                 images = images.repeat_interleave(count, dim=0)
             noise = torch.randn(len(images), network.latent, device=images.device)
-            made, levels = network.draw(seen, noise, None)
+            told = None
+            if "text" in rows:
+                told = network.reader(rows["text"].long())
+                kept = torch.rand(len(told), device=told.device) >= wanted.drop
+                told = told * kept.view(-1, *[1] * (told.dim() - 1))
+            made, levels = network.draw(seen, noise, told)
         made = made.float()
         levels = [[each.float() for each in level] for level in levels]
         log_sigma = network.log_sigma

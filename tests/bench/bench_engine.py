@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from made_data import CLASSES
 from measuring import Row, compared, device, rate
 
 from genimg import recipes
-from genimg.data.scenes import Scenes, render
+from genimg.data.beside import BYTES
+from genimg.data.scenes import render
 from genimg.engine import Engine
 from genimg.operations.drawing import Sample
 from genimg.operations.moving import Animate
@@ -34,7 +36,7 @@ def measure(quick: bool) -> list[Row]:
 def fresh(name: str, *overrides: str) -> Engine:
     """An engine with initial weights: they take as long as trained ones."""
     recipe = recipes.named(name).override(overrides)
-    recipe = recipe.resolve(Scenes.classes)
+    recipe = recipe.resolve(CLASSES)
     networks = recipe.networks()
     for network in networks.values():
         network.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -56,6 +58,8 @@ def sampling(name: str, quick: bool) -> Row:
             if kinds:
                 chosen = torch.randint(kinds, (CHUNK,), device=device())
                 rows["classes"] = F.one_hot(chosen, kinds).float()
+            if "text" in ability.takes:  # none
+                rows["text"] = torch.zeros(CHUNK, BYTES, dtype=torch.int64, device=device())
             made = ability.compute(rows)["image"]
             levels = made.add(1).mul(127.5).round().clamp(0, 255).byte()
             images[done] = levels.permute(0, 2, 3, 1).cpu().numpy()

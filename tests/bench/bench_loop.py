@@ -82,7 +82,7 @@ def prepared(name: str, quick: bool, *overrides: str) -> tuple[Any, dict[str, Te
     keys = ["data.channels=1", "data.translate=0", *gray, *overrides]
     keys += ["train.batch_size=8"] if quick else []
     recipe = recipes.named(name).override(keys)
-    recipe = recipe.resolve(Scenes.classes)
+    recipe = recipe.resolve(made_data.CLASSES)
     clips = "frames" in recipe.wants  # of which each is as large as twenty images
     count = 640 if quick else made_data.MNIST // 10 if clips else made_data.MNIST
     columns = made_data.columns(recipe.wants, recipe.data.size, count)

@@ -10,10 +10,12 @@ from pyarrow import fs
 from torch import Tensor
 
 from genimg import images
+from genimg.data.captioned import Captioned
 from genimg.data.scenes import Scenes, render
 from genimg.data.shard_writing import write_shard
 
 MNIST = 60_000  # images
+CLASSES = {**Captioned.classes, **Scenes.classes}  # with the words of captions
 _DIFFERENT = 6_000  # scenes that are drawn, and then repeated: time depends on the number only
 
 
@@ -22,7 +24,8 @@ def columns(
 ) -> dict[str, Tensor]:
     """Columns of `count` scenes, as they are stored."""
     different = np.arange(min(count, _DIFFERENT))
-    stored = Scenes(size, channels, wants).fetch(different, torch.from_numpy(different))
+    scenes = (Captioned if "text" in wants else Scenes)(size, channels, wants)
+    stored = scenes.fetch(different, torch.from_numpy(different))
     times = -(-count // len(different))
     return {
         name: column.repeat(times, *[1] * (column.dim() - 1))[:count]
