@@ -240,8 +240,9 @@ def smoothly_enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
     plane = plane if alpha.dtype == np.uint8 else plane.convert("F")
     sides = width * scale, height * scale
     made = np.asarray(plane.resize(sides, Image.Resampling.BICUBIC))
-    made = made.round().clip(0, np.iinfo(alpha.dtype).max) if made.dtype != alpha.dtype else made
-    return made.astype(alpha.dtype, copy=False)[..., None]
+    if made.dtype != alpha.dtype:  # floats
+        made = made.round().clip(0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)
+    return made[..., None]
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:

@@ -105,27 +105,32 @@ def write_all(composer: "Composer", output: str, count: int, seed: int) -> None:
     of_images, of_masks = PAIRS["mask"]
     told = Told(composer)
     failed: list[list[str]] = []
-    stopped, name = False, ""
+    stopped = False
+
+    def write(number: int) -> None:
+        name = f"{number:06d}.png"
+        try:
+            made = composed(composer, seed, number)
+        except InputError as error:
+            failed.append([name, in_a_line(error)])
+            return
+        try:
+            storage.write(f"{of_images}/{name}", images.encode(made.image))
+            if composer.classes:
+                storage.write(f"{of_masks}/{name}", masks.encode(made.mask[..., None]))
+            told.add(made, number, name)
+        except KeyboardInterrupt:  # there may be a half of it
+            for folder in (of_images, of_masks):
+                storage.delete(f"{folder}/{name}")
+            raise
+
     try:
         with Meter("compose", count) as meter:
             for number in range(count):
-                name = f"{number:06d}.png"
-                try:
-                    made = composed(composer, seed, number)
-                except InputError as error:
-                    failed.append([name, in_a_line(error)])
-                else:
-                    storage.write(f"{of_images}/{name}", images.encode(made.image))
-                    if composer.classes:
-                        mask = masks.encode(made.mask[..., None])
-                        storage.write(f"{of_masks}/{name}", mask)
-                    told.add(made, number, name)
+                write(number)
                 meter.update(number + 1, {"failed": len(failed)} if failed else {})
     except KeyboardInterrupt:
         stopped = True
-        if name != told.last:  # of which there may be a half
-            for folder in (of_images, of_masks):
-                storage.delete(f"{folder}/{name}")
     for note, text in told.notes().items():
         storage.write(note, text.encode())
     if failed:
@@ -147,14 +152,12 @@ class Told:
         self.images: list[dict[str, Any]] = []
         self.things: list[dict[str, Any]] = []
         self.captions: list[dict[str, str]] = []
-        self.last = ""
 
     def add(self, made: "Composed", number: int, name: str) -> None:
         height, width = made.mask.shape
         self.images.append({"id": number, "file_name": name, "width": width, "height": height})
         self.things += annotations(made, number, len(self.things) + 1)
         self.captions.append({"file_name": name, "text": made.caption})
-        self.last = name
 
     def notes(self) -> dict[str, str]:
         """{name of a file: what it holds}."""

@@ -112,9 +112,9 @@ def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
     own = recipe.keys()
     keys = {key: field for key, field in own.items() if key != "recipe"}
     listed = {key: kinds for key, field in keys.items() if (kinds := keys_of_kinds(key, field))}
-    for key, kinds in listed.items():
-        if any(part.startswith(key) for part in parts):
-            keys |= kinds
+    opened = [key for key in listed if any(part.startswith(key) for part in parts)]
+    for key in opened:
+        keys |= listed[key]
     for part in parts:
         if not any(key.startswith(part) for key in keys):
             sections = {key.partition(".")[0] for key in keys}
@@ -133,8 +133,8 @@ def explain(recipe: "Recipe", parts: Sequence[str], every: bool) -> None:
         table.add_row(key, f"[cyan]{escape(shown)}[/]", meaning(keys[key], bool(parts) or every))
     print(f"[bold]{recipe.recipe}[/]  {recipes.summary(recipe)}\n")
     print(table)
-    if not any(key in kinds for kinds in listed.values() for key in seen):
-        for key in [key for key in listed if key in seen]:
+    for key in listed:
+        if key in seen and not opened:
             print(f"\nKeys of each kind: genimg recipes {recipe.recipe} {key}")
     if not left_out:
         if any(key in elsewhere for key in seen):

@@ -83,15 +83,11 @@ def told_by(
     path = Path(data.source)
     if not is_remote(data.source) and not path.exists() and get_close_matches(path.name, [SCENES]):
         raise InputError(f"{path}: no such file or folder; did you mean {SCENES!r}?")
-    if "other" in wants and not is_parquet(data.source):  # in shards it is a column
-        names = told_by(data, KINDS, copies, memory, max(2, fewest), warn).classes["label"]
-        refuse_kinds(data.source, names)
-        labels = open_source(data.source, columns=KINDS).labels
-        assert labels is not None, "they were told"
-        refuse_division(labels, names, data.holdout)
-        return Told({})
     found: Shards | Source
     streamed = is_parquet(data.source)
+    of_kinds = "other" in wants and not streamed  # in shards it is a column
+    if of_kinds:
+        wants, fewest = KINDS, max(2, fewest)
     if streamed:
         found = open_shards(data, wants, "train")
     else:
@@ -122,6 +118,10 @@ def told_by(
     labels = found.labels if "label" in wants else None
     if labels is None:
         return Told(classes)
+    if of_kinds:
+        refuse_kinds(data.source, classes["label"])
+        refuse_division(labels, classes["label"], data.holdout)
+        return Told({})
     return Told(classes, frequencies(np.bincount(labels, minlength=len(classes["label"]))))
 
 
@@ -206,7 +206,7 @@ def divided(data: Data, wants: tuple[str, ...]) -> bool:
     if is_parquet(data.source):
         train, test = (open_shards(data, wants, split) for split in ("train", "test"))
         return train.fingerprint != test.fingerprint
-    return open_source(data.source, columns=wants).has_split
+    return open_source(data.source, "test", wants).has_split
 
 
 def refuse_others(data: Data, wants: tuple[str, ...]) -> None:

@@ -11,9 +11,12 @@ from torch import Tensor
 from genimg.errors import InputError
 from genimg.similarity import K1, K2, WINDOW, window_mean
 
-__all__ = ["PEAK", "WINDOW", "mean_similarity", "psnr", "squared_error", "ssim"]
+__all__ = [
+    "EXACT", "PEAK", "WINDOW", "finite_psnr", "mean_similarity", "psnr", "squared_error", "ssim",
+]  # fmt: skip
 
 PEAK = 255.0
+EXACT = 100.0  # dB that identical images count for where means are taken of them
 
 _BYTES = 2**22  # compared at a time: bounds the memory of the differences
 _SIDE = 128  # windows that a block has along each side: a block stays in a processor's cache
@@ -29,6 +32,11 @@ def psnr(a: Tensor, b: Tensor, crop: int = 0) -> Tensor:
     bounded. Raises InputError if the shapes differ, or if no pixel is left.
     """
     return 10 * torch.log10(PEAK**2 / squared_error(*cropped(a, b, crop)))
+
+
+def finite_psnr(a: Tensor, b: Tensor, crop: int = 0) -> Tensor:
+    """As psnr, EXACT at most: so means stay finite, and scores numbers that JSON has."""
+    return psnr(a, b, crop).clamp(max=EXACT)
 
 
 def ssim(a: Tensor, b: Tensor, crop: int = 0) -> Tensor:

@@ -12,11 +12,10 @@ from genimg import rng
 from genimg.contracts import Dataset, Rows
 from genimg.inference import Inference, to_floats
 from genimg.losses import Likelihood, gaussian_kl, gaussian_log_ratio
-from genimg.metrics.fidelity import psnr
+from genimg.metrics.fidelity import finite_psnr
 from genimg.models.text import asked
 from genimg.pixels import to_bytes_range
 from genimg.recipes.autoencoders import autoencoder_in
-from genimg.recipes.looked import EXACT
 from genimg.training.autoencoding import PIXELS, POSTERIOR, Binarise, binarised
 
 
@@ -91,8 +90,7 @@ def scores(
         }
 
     made = inference.columns(encode, rows)
-    fidelity = psnr(to_bytes_range(made.pop("mean")), to_bytes_range(rows["image"]))
-    fidelity.clamp_(max=EXACT)
+    fidelity = finite_psnr(to_bytes_range(made.pop("mean")), to_bytes_range(rows["image"]))
     count = len(made)
     first: dict[str, Tensor] = {}
     weights = torch.empty(0)

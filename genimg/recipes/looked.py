@@ -8,12 +8,10 @@ from torch import Tensor
 from genimg.errors import InputError
 from genimg.metrics.blocking import psnr_b
 from genimg.metrics.colour import luma
-from genimg.metrics.fidelity import WINDOW, psnr, ssim
+from genimg.metrics.fidelity import EXACT, WINDOW, finite_psnr, ssim
 from genimg.metrics.multiscale import WEIGHTS, ms_ssim, smallest
 
 More = Literal["ms_ssim", "psnr_b"]
-
-EXACT = 100.0  # dB of what is restored to the last bit, so that means stay finite
 
 
 class Looked(NamedTuple):
@@ -55,8 +53,7 @@ class Looked(NamedTuple):
         """float64 [N, measures] of uint8 [N, C, H, W]; decibels are at most EXACT."""
         if self.planes == "luma" and clean.shape[1] == 3:  # rounded, as MATLAB's rgb2ycbcr of bytes
             made, clean = luma(made).round(), luma(clean).round()
-        nearest = psnr(made, clean, self.border).clamp(max=EXACT)
-        values = [nearest, ssim(made, clean, self.border)]
+        values = [finite_psnr(made, clean, self.border), ssim(made, clean, self.border)]
         for name in self.more:
             if name == "psnr_b":
                 values.append(psnr_b(made, clean).clamp(max=EXACT))

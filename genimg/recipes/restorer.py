@@ -166,7 +166,8 @@ class Restorer(Restoring):
     @property
     def looked(self) -> Looked:
         ours = self.evaluation
-        border = self.scale * (self.scale > 1) if ours.border is None else ours.border
+        cut = self.scale if self.scale > 1 else 0
+        border = cut if ours.border is None else ours.border
         return Looked(ours.images, ours.seed, ours.planes, border, ours.more)
 
     def restorer(self) -> RestoringNetwork:

@@ -19,13 +19,12 @@ from genimg.data.columns import ready
 from genimg.errors import InputError
 from genimg.inference import Inference, to_floats
 from genimg.judging import Seen, judged, refuse_judge, seen
-from genimg.metrics.fidelity import WINDOW, psnr, ssim
+from genimg.metrics.fidelity import WINDOW, finite_psnr, ssim
 from genimg.metrics.segmentation import confusion, mean_iou
 from genimg.metrics.sliced_wasserstein import DIRECTIONS, PATCH, sliced_wasserstein
 from genimg.models.restoring import RestoringNetwork
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Recipe
-from genimg.recipes.looked import EXACT
 from genimg.recipes.networks import Model, network_of, refuse_single, scales_of
 from genimg.recipes.recognition import named_classes
 from genimg.recipes.tasks import TASKS
@@ -232,7 +231,7 @@ def scores(made: Tensor, truth: Tensor) -> Tensor:
     """float64 [N, 2]: PSNR, EXACT at most, and SSIM of uint8 [N, C, H, W]; there may be none."""
     if not len(made):
         return torch.empty(0, 2, dtype=torch.float64, device=made.device)
-    return torch.stack([psnr(made, truth).clamp(max=EXACT), ssim(made, truth)], dim=1)
+    return torch.stack([finite_psnr(made, truth), ssim(made, truth)], dim=1)
 
 
 def agreement(inference: Inference, images: Tensor, masks: Tensor) -> float:

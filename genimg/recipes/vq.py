@@ -17,13 +17,12 @@ from torch import nn
 from genimg.contracts import Ability, Dataset, Rows
 from genimg.errors import InputError
 from genimg.inference import Inference, real_images, to_floats
-from genimg.metrics.fidelity import psnr
+from genimg.metrics.fidelity import finite_psnr
 from genimg.models.prior import HEAD, CausalPrior
 from genimg.models.quantised import QuantisedAutoencoder
 from genimg.models.velocity import GROUPS
 from genimg.pixels import to_bytes_range
 from genimg.recipe import Data, Recipe
-from genimg.recipes.looked import EXACT
 from genimg.recipes.synthesis import Evaluate, Synthesis
 from genimg.recipes.told import ByClass
 from genimg.schedule import Train
@@ -169,8 +168,7 @@ class VQVAE(Synthesis):
             few = chosen[piece.start : piece.stop]
             real = real_images(data, few, inference.device)
             rows: Rows = {"image": to_floats(real, inference.device)}
-            made = to_bytes_range(inference.rows(compute, rows)["image"])
-            parts.append(psnr(made, real).clamp(max=EXACT))
+            parts.append(finite_psnr(to_bytes_range(inference.rows(compute, rows)["image"]), real))
         fidelity = inference.gather(torch.cat(parts)).mean().item()
         return super().evaluate(inference, data) | {"psnr": fidelity}
 

@@ -24,10 +24,6 @@ ASKED = 16  # results of which the storage is asked at a time
 BEHIND = 2  # images that are computed, and not written yet
 
 
-def untold(done: int, failed: int = 0) -> None:
-    pass
-
-
 class Worker:
     """Does chunks of a job, one at a time."""
 
@@ -37,7 +33,7 @@ class Worker:
         self.operation = job.asked
         self.output = open_storage(job.output)
 
-    def __call__(self, chunk: Chunk, tick: Tick = untold) -> Outcome:
+    def __call__(self, chunk: Chunk, tick: Tick = lambda *counts: None) -> Outcome:
         """Do what of a chunk is not done yet. tick: told of things as they are done,
         and of how many of these failed."""
         try:

@@ -85,8 +85,9 @@ def in_precision(place: str, precision: str, rounds: int, quick: bool, alone: bo
             latencies.append([])
             for each in servers:
                 with each.going():
-                    wrk(each.port, 1, place)  # warm
-                    rates[-1].append(wrk(each.port, seconds, place))
+                    refuses = each is not servers[0]  # as BentoML does
+                    wrk(each.port, 1, place, refuses)  # warm
+                    rates[-1].append(wrk(each.port, seconds, place, refuses))
                     latencies[-1].append(latency(each.port, requests))
                     if each is servers[0] and alone:
                         rate = SOME * rates[-1][0]

@@ -60,9 +60,10 @@ def latency(port: int, requests: int) -> float:
     return statistics.median(times)
 
 
-def wrk(port: int, seconds: int, place: str) -> float:
-    """Answered requests a second, of clients that ask without a pause; errors are no answers."""
-    return _wrk(port, seconds, place, SCRIPT, CLIENTS)[0]
+def wrk(port: int, seconds: int, place: str, refuses: bool = False) -> float:
+    """Answered requests a second, of clients that ask without a pause. Raises where one was an
+    error, unless the server `refuses` what would be late: that is no answer."""
+    return _wrk(port, seconds, place, SCRIPT, CLIENTS, refuses)[0]
 
 
 def latencies_at(rate: float, port: int, seconds: int, place: str) -> tuple[float, float, float]:
@@ -76,7 +77,7 @@ def latencies_at(rate: float, port: int, seconds: int, place: str) -> tuple[floa
 
 
 def _wrk(
-    port: int, seconds: int, place: str, text: str, clients: int
+    port: int, seconds: int, place: str, text: str, clients: int, refuses: bool = False
 ) -> tuple[float, float, float]:
     script = Path(place, "seeds.lua")
     script.write_text(text)
@@ -89,7 +90,8 @@ def _wrk(
     ).stdout  # fmt: skip
     words = {line.split()[0]: line.split()[-1] for line in printed.splitlines() if line.split()}
     asked = int(re.findall(r"(\d+) requests in", printed)[0])
-    refused = int(words.get("Non-2xx", 0))  # as BentoML what would be late
+    refused = int(words.get("Non-2xx", 0))
+    assert refuses or not refused, printed
     rate = float(words["Requests/sec:"]) * (1 - refused / max(asked, 1))
     return rate, _seconds(words["50%"]), _seconds(words["99%"])
 

@@ -17,10 +17,10 @@ from genimg.degradations import degrade
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.inference import Inference, to_floats
-from genimg.metrics.fidelity import psnr, ssim
+from genimg.metrics.fidelity import EXACT, psnr, ssim
 from genimg.operations import OPERATIONS
 from genimg.pixels import to_bytes_range
-from genimg.recipes.looked import EXACT, Looked
+from genimg.recipes.looked import Looked
 from genimg.recipes.report import report, sheet_of
 from genimg.recipes.restorer import Restorer
 from genimg.recipes.restoring import enlarged, maps_of, pair_of

@@ -10,11 +10,10 @@ from genimg.data.opening import open_dataset
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.inference import Inference
-from genimg.metrics.fidelity import psnr, ssim
+from genimg.metrics.fidelity import EXACT, psnr, ssim
 from genimg.models.translating import TranslatingResNet, TranslatingUNet
 from genimg.operations.translating import Translate
 from genimg.pixels import to_bytes_range, to_tensor
-from genimg.recipes.looked import EXACT
 from genimg.training.translation import both
 
 
