@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genimg.contracts import Ability, Rows
+from genimg.contracts import Ability, Plan, Rows
 from genimg.errors import InputError
 from genimg.inference import classes_of, latents
 from genimg.passes import CHUNK
@@ -92,10 +92,13 @@ class Drawn(Alike):
         result: Callable[[np.ndarray], Pictures],
         manner: Manner = PLAIN,
         column: Literal["latent", "seed"] = "latent",
+        seeds: Sequence[int] = (),
+        truncation: float = 1.0,
     ) -> None:
         """rows_of(start, stop): with latents, or with seeds and truncations of these
 
         column: which of the two
+        seeds, truncation: where the rows say no more than these
         """
         self.count = count
         self.key = (ability.latent, column, manner.steps, manner.guidance)
@@ -108,6 +111,7 @@ class Drawn(Alike):
         self._manner = manner
         self._result = result
         self._images: np.ndarray | None = None
+        self.seeds, self.truncation = seeds, truncation
 
     def rows(self, start: int, stop: int) -> Rows:
         first, last, rows = self._made
@@ -139,6 +143,23 @@ class Drawn(Alike):
         return self._result(self._images)
 
 
+def seeded(parts: Sequence[tuple[Plan, int, int]]) -> Rows | None:
+    """Rows start to stop of each plan, one after the other, made at once; None where any says more
+    than seeds. Of many requests for an image each this saves most of what is done beside drawing.
+    """
+    seeds: list[int] = []
+    truncations: list[float] = []
+    for plan, start, stop in parts:
+        if not (isinstance(plan, Drawn) and plan.seeds):
+            return None
+        seeds += plan.seeds[start:stop]
+        truncations += [plan.truncation] * (stop - start)
+    return {
+        "seed": torch.tensor(seeds, dtype=torch.int64),
+        "truncation": torch.tensor(truncations, dtype=torch.float32),
+    }
+
+
 def drawn(
     ability: Ability, seeds: Sequence[int], truncation: float = 1.0, manner: Manner = PLAIN
 ) -> Drawn:
@@ -157,7 +178,11 @@ def drawn(
     def result(images: np.ndarray) -> Pictures:
         return Pictures(images, tuple(seeds), manner.labels(ability, len(seeds), seeds))
 
-    return Drawn(ability, rows_of, len(seeds), result, manner, "latent" if whole else "seed")
+    column: Literal["latent", "seed"] = "latent" if whole else "seed"
+    told = whole or ability.classes or manner.columns(ability, 1)  # more than seeds
+    return Drawn(
+        ability, rows_of, len(seeds), result, manner, column, () if told else seeds, truncation
+    )
 
 
 def decoded(ability: Ability, given: np.ndarray, manner: Manner = PLAIN) -> Drawn:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genimg import checkpoint, directions, recipes, rng
 from genimg.contracts import Plan, Rows
 from genimg.directions import steered
+from genimg.drawn import seeded
 from genimg.errors import InputError
 from genimg.inference import Inference, latents, prepared
 from genimg.operations import Operation
@@ -169,11 +170,9 @@ class Engine:
 
         most: rows in it, where they may be other than `self.most` says
         """
-        rows = self.rows(
-            name,
-            self.drawn(name, joined([plan.rows(start, stop) for plan, start, stop in parts])),
-            most or self.most(parts[0][0]),
-        )
+        told = seeded(parts)
+        told = told or joined([plan.rows(start, stop) for plan, start, stop in parts])
+        rows = self.rows(name, self.drawn(name, told), most or self.most(parts[0][0]))
         rows = parts[0][0].converted(rows)
         done = 0
         for plan, start, stop in parts:

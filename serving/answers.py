@@ -23,6 +23,7 @@ from serving.requests import Answer, Request, Timings
 
 T = TypeVar("T")
 
+_SOON_S = 0.1  # up to which nobody looks whether the client waits: most answers take no longer
 EXPOSED = (  # to scripts of other sites
     "X-Model-Id", "X-Model-Version", "X-Precision", "X-Seed", "X-PSNR",
     "Server-Timing",
@@ -85,8 +86,11 @@ async def waited(
     Raises ApiError 504 after `timeout_s` since a time of the event loop (None: now), and
     ClientDisconnect.
     """
-    this = asyncio.current_task()
+    this, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert this is not None
+    began = loop.time() if since is None else since
+    limit = asyncio.timeout(None)
+    gone: asyncio.Future[None] | None = None
     left = False
 
     def leave(watching: asyncio.Future[None]) -> None:
@@ -95,13 +99,19 @@ async def waited(
             left = True
             this.cancel()
 
-    gone = asyncio.ensure_future(_gone(http))
-    gone.add_done_callback(leave)
-    began = asyncio.get_running_loop().time() if since is None else since
-    limit = asyncio.timeout_at(began + timeout_s)
+    def look() -> None:
+        nonlocal gone
+        limit.reschedule(began + timeout_s)
+        gone = asyncio.ensure_future(_gone(http))
+        gone.add_done_callback(leave)
+
     try:
         async with limit:
-            return await work
+            looking = loop.call_at(began + min(timeout_s, _SOON_S), look)
+            try:
+                return await work
+            finally:
+                looking.cancel()
     except TimeoutError:
         if not limit.expired():
             raise
@@ -113,8 +123,9 @@ async def waited(
         this.uncancel()
         raise ClientDisconnect from None
     finally:
-        gone.remove_done_callback(leave)
-        gone.cancel()
+        if gone:
+            gone.remove_done_callback(leave)
+            gone.cancel()
 
 
 async def _gone(http: HttpRequest) -> None:

@@ -39,6 +39,7 @@ from serving.settings import Settings, places
 logger = logging.getLogger(__name__)
 
 INGRESS = "ingress"
+_OBJECTS = 10_000  # more than are made for requests that wait together, which end by themselves
 _TELL_S = 0.5  # between two signs of how much is done
 
 
@@ -101,6 +102,7 @@ async def load(backend: LocalBackend, placement: Placement) -> None:
         backend.load()
         gc.collect()
         gc.freeze()  # what stays is not looked through again and again, while nobody is answered
+        gc.set_threshold(_OBJECTS)
 
     await asyncio.to_thread(loaded)
     for model in await backend.models():

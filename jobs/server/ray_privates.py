@@ -45,6 +45,8 @@ def set_flags(within: bool) -> None:
         os.environ.setdefault(name, value)
     if within:  # a node that could be joined by no other has no other address than 127.0.0.1
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Four are its default; more than there are processors take turns.
+        os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(min(4, os.cpu_count() or 4)))
     able = sys.platform == "linux" and haproxy()
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1" if able else "0")
 
