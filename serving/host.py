@@ -24,6 +24,7 @@ from serving.about import described, notes_of
 from serving.errors import ApiError, cannot, of_input
 from serving.metrics import Meters
 from serving.model_settings import ModelSettings
+from serving.openmp import alone, let_threads_go
 from serving.partials import watched
 from serving.passes import FULL, Passes, Tell, closed
 from serving.requests import Answer, ModelInfo, Rejected, Request, Show
@@ -99,8 +100,8 @@ class Host:
         self._meters = (meters or Meters()).for_model(self.label)
         self._small, self._large = (
             Passes[Work, Made](
-                self._compute, finish, coders, settings.max_queue,
-                f"{kind} {self.label}", self._meters.batch.observe,
+                self._compute, alone(finish), coders, settings.max_queue,
+                f"{kind} {self.label}", self._meters.batch.observe, let_threads_go,
             )
             for kind, coders in (
                 ("engine", self._coders), ("large works of", self._large_coders)
@@ -254,7 +255,7 @@ class Host:
         return sum(pixels(*each) for each in self._small.pending() + self._large.pending())
 
     async def _coded(self, function: Callable[[], T], coders: Executor) -> T:
-        return await asyncio.get_running_loop().run_in_executor(coders, function)
+        return await asyncio.get_running_loop().run_in_executor(coders, alone(function))
 
     def _compute(self, parts: list[tuple[Work, int, int]]) -> None:
         while self._waits() and not self._closing.is_set():
@@ -265,7 +266,7 @@ class Host:
         return self._registry.fetch(version, self.cache)
 
     def _made(self, version: Version, folder: Path) -> Served:
-        return load(version, folder, self.settings, self.device, self.refuse)
+        return alone(load)(version, folder, self.settings, self.device, self.refuse)
 
     def _settle(self) -> None:
         """What may come after the first requests, of one host after the other; until then one may
@@ -297,7 +298,7 @@ class Host:
 
     def _take_over(self, new: Served) -> None:
         version, old = new.version, self.served
-        new.engine.settle()
+        alone(new.engine.settle)()
         lost = [each for each in old.engine.abilities if each not in new.engine.abilities]
         if lost:
             raise InputError(f"it cannot {', '.join(lost)}, as version {old.version.number} can")

@@ -40,6 +40,7 @@ Part = tuple[Item, int, int]  # rows start to stop of a work
 Tell = Callable[[float], None]  # told how much is done, 0 to 1, in any thread
 
 FULL = "queue_full"  # code of an error
+_REST_S = 1.0  # without anything to do, after which a thread rests
 UNFINISHED = 4  # passes whose results may be finished at a time, or wait for it
 
 
@@ -81,15 +82,18 @@ class Passes(Generic[Item, Result]):
         max_queue: int,
         name: str = "passes",
         observe: Callable[[int], None] = lambda rows: None,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         """max_queue: weight that may wait; observe: told the rows of each pass as it starts.
 
         finish: gives a work's result once all its rows are computed, and runs on `finisher`.
+        rest: called by the thread that computes, once there is nothing more to do for a while.
         """
         self.compute = compute
         self.finish = finish
         self.finisher = finisher
         self.observe = observe
+        self.rest = rest
         self._shares = Shares[_Entry[Item, Result]](max_queue)
         self._closed = False
         self._unfinished = threading.Semaphore(UNFINISHED)
@@ -210,11 +214,14 @@ class Passes(Generic[Item, Result]):
 
     def _next(self) -> list[tuple[_Entry[Item, Result], int, int]]:
         """The next pass, waited for; none once this is closed."""
+        rests = False
         with self._changed:
             while not self._closed:
                 if parts := self._take():
                     return parts
-                self._changed.wait()
+                if not self._changed.wait(None if rests else _REST_S):
+                    rests = True
+                    self.rest()
         return []
 
     def _take(self) -> list[tuple[_Entry[Item, Result], int, int]]:
