@@ -67,7 +67,8 @@ def read_at(
         ]
         for start in range(0, len(asked), AT_ONCE):
             few = asked[start : start + AT_ONCE]
-            seen = centred(window(images[[number for number, _ in few]], place))
+            few_images = images[[number for number, _ in few]]
+            seen = centred(window(few_images, place), side_of(images.shape[-1]))
             seen = F.interpolate(seen, (inner, inner), mode="bilinear", antialias=True)
             border = data.size - inner
             seen = F.pad(seen, [border // 2, border - border // 2] * 2)
@@ -90,14 +91,12 @@ def window(images: Tensor, place: str) -> Tensor:
     return images[..., rows, columns]
 
 
-def centred(images: Tensor) -> Tensor:
-    """float32 [N, 1, s, s] of uint8 [N, 1, h, w]: the s x s pixels, s the smaller side, about their
-    centre of mass, what lies beyond the borders black."""
-    height, width = images.shape[-2:]
-    side = min(height, width)
+def centred(images: Tensor, side: int) -> Tensor:
+    """float32 [N, 1, side, side] of uint8 [N, 1, h, w]: the pixels about their centre of mass, what
+    lies beyond the borders black."""
     mass = images[:, 0].float()
     whole = mass.sum(dim=(1, 2)).clamp_min(1)
-    steps = torch.arange(max(height, width), device=images.device)
+    steps = torch.arange(max(*mass.shape[1:], side), device=images.device)
 
     def places(sums: Tensor) -> Tensor:
         """int64 [N, side], in what is padded, of sums along the other side [N, pixels]."""
