@@ -67,8 +67,8 @@ def read_at(
         ]
         for start in range(0, len(asked), AT_ONCE):
             few = asked[start : start + AT_ONCE]
-            few_images = images[[number for number, _ in few]]
-            seen = centred(window(few_images, place), side_of(images.shape[-1]))
+            cut = window(images[[number for number, _ in few]], place)
+            seen = centred(cut, side_of(images.shape[-1]))
             seen = F.interpolate(seen, (inner, inner), mode="bilinear", antialias=True)
             border = data.size - inner
             seen = F.pad(seen, [border // 2, border - border // 2] * 2)
