@@ -73,7 +73,7 @@ def drawing(operation: Operation, asked: Asked) -> Drawing | Many:
         raise InputError(f"--columns {asked.columns}: only with one picture, not with a folder")
     if not is_remote(output):
         refuse_blocked(Path(output))
-    count = getattr(operation, "n", 0) if source is None else len(latents_in(str(source)))
+    count = operation.option("n", 0) if source is None else len(latents_in(str(source)))
     form: Form = "pictures" if asked.shard_rows is None else "shards"
     latents = () if source is None else (Source(str(source), everywhere(str(source)), file=True),)
     return Many(asked, form, latents, (), count, asked.shard_rows or rows_for(count, asked.workers))

@@ -255,7 +255,7 @@ def bundled_model(operation: Operation, sources: Sequence[str]) -> str:
     """The model that comes with genimg for an operation, or InputError."""
     from genimg.errors import InputError
 
-    scale = getattr(operation, "scale", None)
+    scale = operation.option("scale")
     if operation.name == "denoise" and len(sources) == 1 and is_gray(sources[0]):
         say("model: denoise-gray, as the image is gray; -m names another")
         return "denoise-gray"

@@ -138,8 +138,8 @@ class Single:
 
 def tell_seed(operation: Operation, seeds: Sequence[int]) -> None:
     """The seed with which the same will come again, where it was drawn at random."""
-    named = getattr(operation, "seeds", None)
-    if seeds and not named and getattr(operation, "seed", 0) in (-1, None):
+    named = operation.option("seeds")
+    if seeds and not named and operation.option("seed", 0) in (-1, None):
         say(f"drawn at random: --seed {seeds[0]}")
 
 

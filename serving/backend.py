@@ -209,7 +209,7 @@ def wanted_of(request: Request) -> tuple[str, int | None, type[Operation]]:
     """(capability, scale, operation): what a model must be able to do for a request, by how much it
     is to enlarge, where the request says so, and what the capability is needed for."""
     operation = request.operation
-    return operation.asks(request.files), getattr(operation, "scale", None), type(operation)
+    return operation.asks(request.files), operation.option("scale"), type(operation)
 
 
 def choose(

@@ -19,8 +19,8 @@ def lot_of(request: Request) -> float:
     if request.lot is not None:
         return request.lot
     operation = request.operation
-    seed = getattr(operation, "seed", 0)
-    if seed is not None and seed < 0 and not getattr(operation, "seeds", None):
+    seed = operation.option("seed", 0)
+    if seed is not None and seed < 0 and not operation.option("seeds"):
         return random.random()
     asked = hashlib.sha256(f"{operation.name} {operation.model_dump_json()}".encode())
     for name, data in sorted(request.files.items()):

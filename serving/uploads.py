@@ -79,7 +79,8 @@ async def received(
     `max_bytes`, unread where Content-Length says so; 408 where the body is not there after
     `upload_s`; 415 for an image in no format that is read; 400 for anything else.
     """
-    asked = _once_each(request.query_params.multi_items())
+    queried = request.scope.get("query_string")  # most often there is none
+    asked = _once_each(request.query_params.multi_items()) if queried else {}
     query = _present(asked)
     limit = asyncio.timeout(limits.upload_s)  # or slow clients could take all places
     try:

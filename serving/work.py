@@ -89,9 +89,9 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
     if operation.drawn > limits.max_images:
         key = "n" if hasattr(operation, "n") else "frames"
-        key = "seeds" if operation.gives is Kind.GRID and getattr(operation, "seeds", None) else key
+        key = "seeds" if operation.gives is Kind.GRID and operation.option("seeds") else key
         raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
-    tile: Any = getattr(operation, "tile", "auto")
+    tile = operation.option("tile", "auto")
     if tile != "auto" and tile > limits.max_tile:
         raise bad_value("tile", tile, f"at most {limits.max_tile} pixels, or 'auto'")
 
@@ -112,10 +112,10 @@ def weight(request: Request, limits: Limits) -> int:
                 raise bad_value("latents", f"{total} rows", f"at most {limits.max_images}")
             continue
         width, height = _read(images.size, data, name, max_pixels=limits.max_pixels)
-        if getattr(operation, "tile", None) == 0 and max(width, height) > limits.max_tile:
+        if operation.option("tile") == 0 and max(width, height) > limits.max_tile:
             reason = f"only images of up to {limits.max_tile} pixels a side are restored at once"
             raise bad_value("tile", 0, f"{reason}; this one is {width}x{height}; use 'auto'")
-        if getattr(operation, "ensemble", False):
+        if operation.option("ensemble"):
             width *= SYMMETRIES
         total += 1 + int(width * height) // 1_000_000
     return max(total, operation.drawn)

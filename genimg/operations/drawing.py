@@ -74,7 +74,8 @@ class Conditioned(Operation):
     """steps of a standard deviation, as thickness=1.5,slant=-1, for models that know directions"""
 
     def suits(self, ability: Ability) -> None:
-        self.manner(ability)
+        if self.label or self.text or self.direction:
+            self.manner(ability)
 
     def cautions(self, ability: Ability) -> Iterator[str]:
         from genimg.texts import off_grammar

@@ -166,7 +166,7 @@ class Worker:
     def classes(self) -> tuple[str, ...]:
         """Names of the model's classes, where each image that is drawn is of one of them."""
         classes = self.maker.classes()
-        label = getattr(self.operation, "label", None)
+        label = self.operation.option("label")
         of_one = label in classes if label else isinstance(self.operation, Drawing)
         return classes if of_one else ()
 
