@@ -100,10 +100,10 @@ def refuse_untrue(data: Data) -> None:
             " or leave some out"
         )
     if data.translate / data.size + sum(each.shifts for each in moving) > KEPT:
-        besides = ", beside data.augmentations," if moving else ""
+        which = f"data.translate={data.translate}" + (" with data.augmentations" if moving else "")
         raise ValueError(
-            f"data.translate={data.translate}:{besides} shifts objects out of sight that texts tell"
-            f" of; give {int(KEPT * data.size)} or less in all"
+            f"{which}: objects are shifted out of sight that texts tell of; give"
+            f" {int(KEPT * data.size)} pixels or less in all"
         )
 
 

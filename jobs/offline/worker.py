@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from cluster.places import open_storage
 from cluster.storage import StorageError
@@ -17,11 +17,15 @@ from jobs.offline.job import Chunk, Item, Job, Outcome
 from jobs.offline.making import Done, Failure, Image, Maker, in_a_line
 from jobs.offline.streams import ahead
 
-Tick = Callable[..., None]  # (things that are done, of which these failed)
-
 CODERS = 2  # threads that decode and encode; the libraries let other threads run meanwhile
 ASKED = 16  # results of which the storage is asked at a time
 BEHIND = 2  # images that are computed, and not written yet
+
+
+class Tick(Protocol):
+    """Told how many more things are done, and how many of these failed."""
+
+    def __call__(self, more: int, failures: int = 0, /) -> None: ...
 
 
 class Worker:
@@ -33,7 +37,7 @@ class Worker:
         self.operation = job.asked
         self.output = open_storage(job.output)
 
-    def __call__(self, chunk: Chunk, tick: Tick = lambda *counts: None) -> Outcome:
+    def __call__(self, chunk: Chunk, tick: Tick = lambda more, failures=0: None) -> Outcome:
         """Do what of a chunk is not done yet. tick: told of things as they are done,
         and of how many of these failed."""
         try:

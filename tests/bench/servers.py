@@ -47,7 +47,8 @@ class Server:
             os.killpg(self.running.pid, signal.SIGKILL)
 
     def _all(self, sign: int) -> None:
-        import psutil  # comes with ray, which jobs.train has imported
+        import ray  # noqa: F401  (psutil comes with it)
+        import psutil  # isort: skip
 
         with suppress(psutil.NoSuchProcess):
             first = psutil.Process(self.running.pid)

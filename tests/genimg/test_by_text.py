@@ -164,7 +164,11 @@ def varied(kind: str) -> str:
         ("flow", [*SCENES, varied("{kind: elastic, strength: 4}")], "strength=4 moves"),
         ("flow", [*SCENES, varied("{kind: cutout}")], "0: kind=cutout: it hides objects, and what"),
         ("flow", [*SCENES, varied("{kind: light, saturation: [0, 1]}")], "gray"),
-        ("flow", [*SCENES, "data.translate=8"], "data.translate=8: shifts .*; give 3 or less"),
+        (
+            "flow",
+            [*SCENES, "data.translate=8"],
+            "data.translate=8: objects .*; give 3 pixels or",
+        ),
         (
             "flow",
             [*SCENES, "data.augmentations=[{kind: affine}, {kind: perspective}]"],
@@ -173,7 +177,7 @@ def varied(kind: str) -> str:
         (
             "flow",
             [*SCENES, "data.translate=2", varied("{kind: affine, rotate: 1, translate: 0.1}")],
-            "data.translate=2:, beside data.augmentations, shifts objects out of sight",
+            "data.translate=2 with data.augmentations: objects are shifted out of sight",
         ),
         ("flow", [*SCENES, "model.vocabulary=[a, Red]"], "model.vocabulary: 'Red' is never read"),
         ("flow", [*SCENES, "model.vocabulary=[light blue]"], "'light blue' is never read"),
