@@ -173,10 +173,9 @@ class Recipe(Section):
         abilities: those of a model; without them those that any has.
         """
         ability = self.need(operation.name, abilities)
-        for name in sorted(operation.conditions - ability.conditions):
-            if (value := getattr(operation, name)) not in (None, ""):
-                remedy = operation.remedy(name, ability)
-                raise InputError(f"{name}={value!r}: this {self.recipe} takes no {name}; {remedy}")
+        for name in sorted(operation.told() - ability.conditions):
+            value, remedy = operation.option(name), operation.remedy(name, ability)
+            raise InputError(f"{name}={value!r}: this {self.recipe} takes no {name}; {remedy}")
         operation.suits(ability)
         return ability
 

@@ -205,11 +205,13 @@ def usable(models: Sequence[ModelInfo], caller: Caller) -> list[ModelInfo]:
     return [model for model in models if caller.may_use(model)]
 
 
-def wanted_of(request: Request) -> tuple[str, int | None, type[Operation]]:
-    """(capability, scale, operation): what a model must be able to do for a request, by how much it
-    is to enlarge, where the request says so, and what the capability is needed for."""
+def wanted_of(request: Request) -> tuple[str, int | None, type[Operation], frozenset[str]]:
+    """(capability, scale, operation, told): what a model must be able to do for a request, by how
+    much it is to enlarge, where the request says so, what the capability is needed for, and the
+    options given that only some models honour."""
     operation = request.operation
-    return operation.asks(request.files), operation.option("scale"), type(operation)
+    asks, scale = operation.asks(request.files), operation.option("scale")
+    return asks, scale, type(operation), operation.told()
 
 
 def choose(
@@ -218,10 +220,12 @@ def choose(
     capability: str,
     scale: int | None = None,
     operation: type[Operation] | None = None,
+    told: Collection[str] = (),
 ) -> ModelInfo:
-    """The model that answers: the one asked for, or the first with the capability.
+    """The model that answers: the one asked for, or the first with the capability that honours what
+    it is told; where none does the first, which then says so.
 
-    scale: of those that enlarge the first that does so by this; operation: as of wanted_of
+    scale: of those that enlarge the first that does so by this; operation, told: as of wanted_of
     Raises ApiError: 404 for an unknown one, 400 for one without the capability, 503 for one that
     is being loaded: also where none is asked for and that may be the first, so that which of them
     answers does not depend on which was ready. One that cannot be loaded is passed over.
@@ -236,15 +240,19 @@ def choose(
             readers = [each.id for each in models if each.can(capability)]
             raise unread(f"model={model.id!r} reads none", capability, operation, readers)
         raise cannot(model, operation.name if operation else capability)
-    able, broken = [], []
+    able, broken, deaf = [], [], []
     for model in in_order(models):
         if model.can(capability):
             if model.state == "broken":
                 broken.append(model)
-            elif scale in (None, model.scale):
-                return model
-            else:
+            elif scale not in (None, model.scale):
                 able.append(model)
+            elif operation and not model.honours_all(operation.name, told):
+                deaf.append(model)
+            else:
+                return model
+    if deaf:
+        return deaf[0]
     if able:
         scales = " and ".join(sorted({str(model.scale) for model in able}))
         raise bad_value("scale", scale, f"the served models enlarge by {scales}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +42,13 @@ async def drawings(backend: Backend, wanted: Generations) -> list[Request]:
         raise bad_value("background", wanted.background, "no model draws transparent images")
     kind: type[Operation] = Interpolate if wanted.moves else Sample
     prompt = wanted.prompt.strip()
-    info = None
-    if wanted.moves or (prompt and not wanted.label) or wanted.quality in STEPS:
-        info = await able(backend, wanted, kind)
     taken = kind.model_fields.keys() & Generations.model_fields.keys()
     options: dict[str, Any] = {name: getattr(wanted, name) for name in taken}
     if prompt:
-        options["label" if info and info.classes and not wanted.label else "text"] = prompt
+        options["text" if wanted.label else await _said_by(prompt, backend, wanted, kind)] = prompt
+    info = None
+    if wanted.moves or wanted.quality in STEPS:
+        info = await able(backend, wanted, kind, kind.model_validate(options).told())
     if info and wanted.quality in STEPS and wanted.steps is None and _in_steps(info):
         options["steps"] = steps_of(wanted.quality, info)
     if not (wanted.moves or wanted.stream):
@@ -56,6 +56,21 @@ async def drawings(backend: Backend, wanted: Generations) -> list[Request]:
     options |= {"frames": wanted.frame_count} if wanted.moves else {"n": 1}
     one = kind.model_validate(options)
     return [Request(_of_seed(one, seed), output=output_of(wanted)) for seed in seeds_of(wanted)]
+
+
+async def _said_by(
+    prompt: str, backend: Backend, wanted: Generations, operation: type[Operation]
+) -> str:
+    """The option that a prompt is: `label`, of models that draw by class, or `text`. Where no model
+    is named it is that of the first that has such a class, or takes texts."""
+    first = await able(backend, wanted, operation)
+    parts = {prompt, *(part.partition("=")[0].strip() for part in prompt.split(","))}
+    for each in await backend.models() if wanted.model is None else ():
+        if each.can(operation.name) and not parts.isdisjoint(each.classes):
+            return "label"
+        if each.honours_all(operation.name, ["text"]):
+            return "text"
+    return "label" if first.classes else "text"
 
 
 def sketches(request: Request, info: ModelInfo, count: int) -> list[Request]:
@@ -189,11 +204,14 @@ def output_of(wanted: OpenAI) -> Output:
     )
 
 
-async def able(backend: Backend, wanted: OpenAI, operation: type[Operation]) -> ModelInfo:
+async def able(
+    backend: Backend, wanted: OpenAI, operation: type[Operation], told: Collection[str] = ()
+) -> ModelInfo:
     """The model that answers, which can do an operation. Of gif its format is to blame where none
-    can."""
+    can. told: options that it should honour"""
     try:
-        return choose(await backend.models(), wanted.model, operation.name)
+        models = await backend.models()
+        return choose(models, wanted.model, operation.name, operation=operation, told=told)
     except ApiError as error:
         if wanted.moves and error.status == 400:
             raise bad_value("output_format", wanted.output_format, error.message) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,6 +150,10 @@ class ModelInfo:
 
     def can(self, capability: str) -> bool:
         return capability in self.capabilities
+
+    def honours_all(self, operation: str, options: Collection[str]) -> bool:
+        """Options of those that only some models honour."""
+        return not options or set(options).issubset(self.honours.get(operation, ()))
 
 
 def given_or_made(operation: Operation, given: int, drawn: int, side: int, scale: int) -> int:

@@ -76,6 +76,10 @@ class Operation(Section):
         """The operation that a model must be able to do for this one on given inputs."""
         return next((self.reads[name] for name in given if name in self.reads), self.name)
 
+    def told(self) -> frozenset[str]:
+        """Those of `conditions` that are given."""
+        return frozenset(name for name in self.conditions if self.option(name) not in (None, ""))
+
     def remedy(self, condition: str, ability: Ability) -> str:
         """What to do about one of `conditions` that models of an ability do not honour."""
         return "leave it out"

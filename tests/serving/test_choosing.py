@@ -1,12 +1,16 @@
 """Which of several served models answers: the first that can, whichever of them are ready."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from genimg.operations.drawing import Sample
 from genimg.operations.exploring import Vary
 from serving.backend import choose, made_for, wanted_of
 from serving.errors import ApiError
+from serving.openai_requests import drawings
+from serving.openai_schemas import Generations
 from serving.requests import ModelInfo, Request
 
 
@@ -71,6 +75,28 @@ def test_a_model_that_does_not_read_what_is_given_is_told_with_what_to_give_it()
             choose(infos, asked, *wanted)
         assert (caught.value.status, caught.value.param) == (400, param)
         assert caught.value.message.startswith(told)
+
+
+def test_what_only_some_models_honour_is_done_by_one_of_them():
+    digits = replace(ready("digits", "sample"), honours={"sample": ("label",)}, classes=("1", "2"))
+    painter = replace(ready("painter", "sample"), honours={"sample": ("steps", "text")})
+    every = [digits, painter]
+
+    def chosen(infos: list[ModelInfo], model: str | None = None, **options: object) -> str:
+        return choose(infos, model, *wanted_of(Request(Sample(**options)))).id
+
+    assert chosen(every, text="a red star") == "painter"
+    assert chosen(every, text="a red star", model="digits") == "digits"  # which refuses it
+    assert chosen(every, label="2", steps=4) == "digits"  # likewise: none honours both
+    assert chosen(every) == "digits"
+
+    def drawn(**wanted: object) -> Sample:
+        return asyncio.run(drawings(Served(*every), Generations(**wanted)))[0].operation
+
+    assert drawn(prompt="a red star").text == "a red star"
+    assert drawn(prompt="2").label == "2"
+    assert drawn(prompt="1=3,2=1").label == "1=3,2=1"
+    assert drawn(prompt="3", model="digits").label == "3"  # which says what classes there are
 
 
 def test_a_scale_that_none_enlarges_by_is_told_with_those_there_are():
