@@ -8,6 +8,10 @@ const FILES = { picture: "image/*", frames: "image/*", mask: "image/*", latents:
 const POLL_MS = 2000; // between two looks at models that are being loaded
 const KEY = "genimg-key"; // in sessionStorage, which ends with the tab
 const JOB_MS = 1000; // between two looks at a job
+const SEEDS = 100_000; // of which one is drawn where none is given: short enough to be told
+const FEW = 40; // classes or words of a model that are named beside their field
+const FIRST = ["text", "label"]; // options that stand before the others
+const RARE = ["ensemble", "tile", "truncation", "guidance", "steps", "direction", "square", "reach", "alone", "starts", "iterations"];
 
 const page = {
   operations: [],
@@ -21,6 +25,14 @@ const page = {
   shown: null, // the answer in view
   past: [],
   as: "curl",
+  more: false, // whether the rarer options are in view
+};
+
+/** What is offered, in the groups that it is looked for in. */
+const GROUPS = {
+  "Change a photo": (each) => each.gives === "picture",
+  Draw: (each) => ["pictures", "frames", "grid"].includes(each.gives),
+  "Look into": (each) => ["values", "latents"].includes(each.gives),
 };
 
 /** An element with properties (or attributes, where it has no such property) and children. */
@@ -71,19 +83,19 @@ async function look() {
   const [operations, models] = await Promise.all(answers.map(async (each) => (await each.json()).data));
   Object.assign(page, { operations, models });
   const able = operations.filter((each) => modelsFor(each).length);
-  $("operations").replaceChildren(
-    ...able.map((each) => make("li", {}, pressable(each.name, () => choose(each), { id: `do-${each.name}` }))),
-  );
+  const entry = (each) => make("li", {}, pressable(each.name, () => choose(each), { id: `do-${each.name}`, title: each.description }));
+  const groups = Object.entries(GROUPS).map(([name, fits]) => [name, able.filter(fits)]).filter(([, fitting]) => fitting.length);
+  $("operations").replaceChildren(...groups.flatMap(([name, fitting]) => [make("h2", {}, name), make("ul", { "aria-label": name }, ...fitting.map(entry))]));
   const waiting = models.filter((each) => each.state === "loading").map((each) => each.id);
   $("loading").textContent = waiting.length ? `Loading ${waiting.join(", ")}…` : "";
   if (waiting.length) setTimeout(look, POLL_MS);
   const kept = able.find((each) => each.name === page.operation?.name);
   if (kept) mark();
-  else if (able.length) choose(able[0]);
+  else if (groups.length) choose(groups[0][1][0]);
   else if (!waiting.length) $("loading").textContent = "No model is served.";
   const photos = forPhotos();
   $("empty").textContent = photos ? `Drop a photo anywhere here, or paste one, to ${photos.name} it. Or choose what to do, and Go.` : "";
-  $("empty").hidden = !photos || !$("answer").hidden;
+  $("empty").hidden = !photos || !$("answer").hidden || Object.keys(page.files).length > 0;
 }
 
 /** What takes an image: `restore`, which does to most photos what they need, or the first of all. */
@@ -129,24 +141,45 @@ function form() {
   const operation = page.operation;
   const [models, model] = [modelsFor(operation), modelInUse()];
   page.painter = null;
-  $("files").replaceChildren(...Object.entries(operation.takes).map(([key, kind]) => isRead(operation, key, model) ? dropZone(key, kind) : unread(key, model)));
-  const fields = [modelField(models, model)];
-  // What is an operation's own comes last in its schema, and first here.
-  for (const [name, schema] of Object.entries(operation.options.properties ?? {}).reverse()) {
+  const files = [];
+  const options = [];
+  const rare = []; // of both
+  for (const [key, kind] of Object.entries(operation.takes)) {
+    const read = isRead(operation, key, model);
+    const place = read && kind === "latents" && operation.optional.includes(key) ? rare : files;
+    place.push(read ? dropZone(key, kind) : unread(key, model));
+  }
+  for (const [name, schema] of inOrder(operation.options.properties ?? {})) {
     const honoured = model.honours?.[operation.name] ?? [];
     if (operation.conditions.includes(name) && !honoured.includes(name)) continue;
     if (name === "to_label" && !model.classes.length) continue;
-    fields.push(optionField(name, schema, operation, model));
+    (RARE.includes(name) ? rare : options).push(optionField(name, schema, operation, model));
   }
-  $("options").replaceChildren(...fields);
+  $("files").replaceChildren(...files);
+  $("options").replaceChildren(modelField(models, model), ...options, ...(rare.length ? [more(rare)] : []));
   $("badge").textContent = `${model.id}, version ${model.version}`;
+}
+
+/** Options as they are shown. What is an operation's own comes last in its schema, and first here. */
+function inOrder(properties) {
+  const own = Object.entries(properties).reverse();
+  const first = own.filter(([name]) => FIRST.includes(name));
+  return [...first, ...own.filter((each) => !first.includes(each))];
+}
+
+/** What few ask for, out of sight until somebody does. */
+function more(fields) {
+  const details = make("details", { id: "more", open: page.more }, make("summary", {}, "More options"), ...fields);
+  details.ontoggle = () => { page.more = details.open; };
+  return details;
 }
 
 function modelField(models, model) {
   const select = make("select", { id: "option-model", onchange: () => { page.typed.model = select.value; form(); } });
   select.append(...models.map((each) => make("option", { value: each.id, selected: each === model }, each.id)));
   const broken = model.rejected && `version ${model.rejected.version} is refused: ${model.rejected.reason}`;
-  return field("model", select, broken || "");
+  const drawn = GROUPS.Draw(page.operation) && model.size ? `its images are of ${model.size} x ${model.size} pixels` : "";
+  return field("model", select, broken || drawn);
 }
 
 function field(name, input, hint, ...beside) {
@@ -171,8 +204,16 @@ function kindOf(schema, limit) {
   return { kind: number.type, least: number.minimum ?? number.exclusiveMinimum, most };
 }
 
+/** What an option means: of this model, so that "for models that ..." goes without saying. */
+function meaning(name, schema, model) {
+  const told = (schema.description ?? "").replace(/, for models that [^;]*/, "");
+  const known = { text: model.words, label: model.classes }[name] ?? [];
+  return known.length && known.length <= FEW ? `${told}; known: ${known.join(", ")}` : told;
+}
+
 function optionField(name, schema, operation, model) {
   const id = `option-${name}`;
+  const hint = meaning(name, schema, model);
   const known = kindOf(schema, operation.limits[name]);
   const typed = page.typed[name];
   const keep = (input, value) => () => { page.typed[name] = value(); input.removeAttribute("aria-invalid"); };
@@ -181,13 +222,13 @@ function optionField(name, schema, operation, model) {
   if (known.kind === "boolean") {
     input = make("input", { type: "checkbox", id, checked: typed ?? schema.default === true });
     input.onchange = keep(input, () => input.checked);
-    return field(name, input, schema.description ?? "");
+    return field(name, input, hint);
   }
   if (known.kind === "choice") {
     input = make("select", { id });
     input.append(...known.words.map((each) => make("option", { selected: String(each) === String(typed ?? unset) }, String(each))));
     input.onchange = keep(input, () => input.value);
-    return field(name, input, schema.description ?? "");
+    return field(name, input, hint);
   }
   const shown = name === "seed" ? (page.seed ?? "") : (typed ?? "");
   const numeric = known.kind === "integer" || known.kind === "number";
@@ -213,7 +254,7 @@ function optionField(name, schema, operation, model) {
     input.setAttribute("list", list.id);
     beside.push(list);
   }
-  return field(name, input, schema.description ?? "", ...beside);
+  return field(name, input, hint, ...beside);
 }
 
 function keepSeed(seed, write = true) {
@@ -228,7 +269,8 @@ function optionsTyped() {
   const options = {};
   for (const [name, schema] of Object.entries(page.operation.options.properties ?? {})) {
     if (!$(`option-${name}`)) continue;
-    const value = name === "seed" ? page.seed : page.typed[name];
+    const random = page.operation.gives === "pictures" ? Math.floor(Math.random() * SEEDS) : null;
+    const value = name === "seed" ? (page.seed ?? random) : page.typed[name];
     if (value === undefined || value === null || value === "") continue;
     const known = kindOf(schema, Infinity);
     const number = known.kind === "integer" || known.kind === "number" || (known.numeric && /^-?[\d.]+$/.test(value));
@@ -277,6 +319,7 @@ function preview(key, given) {
 function give(key, blob, name = blob.name ?? "image.png") {
   if (page.files[key]) URL.revokeObjectURL(page.files[key].url);
   page.files[key] = { blob, name, url: URL.createObjectURL(blob) };
+  $("empty").hidden = true;
   form();
 }
 
@@ -309,6 +352,7 @@ class Painter {
     this.element = make("div", {}, make("div", { className: "canvas" }, image, this.canvas), tools);
     image.onload = () => {
       [this.canvas.width, this.canvas.height] = [image.naturalWidth, image.naturalHeight];
+      this.canvas.parentElement.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
       this.at = [image.naturalWidth >> 1, image.naturalHeight >> 1];
       this.size = Math.max(2, Math.round(Math.max(...this.at) / 10));
       resize(1);
@@ -351,7 +395,7 @@ class Painter {
   draw(cursor = false) {
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.paint(context, "#e8590c");
+    this.paint(context, "#ff00c8"); // which few photos have
     if (!cursor) return;
     context.strokeStyle = "#1c7ed6";
     context.lineWidth = Math.max(1, this.size / 8);
@@ -417,29 +461,37 @@ async function go(work = ask) {
   const files = {};
   const given = Object.keys(operation.takes).filter((key) => page.files[key] && isRead(operation, key, modelInUse()));
   for (const key of given) files[key] = page.files[key];
-  const painted = "mask" in operation.takes && (await page.painter?.mask());
-  if (painted) files.mask = { blob: painted, name: "mask.png" };
   const missing = Object.keys(operation.takes).find((key) => !files[key] && operation.takes[key] !== "mask" && !operation.optional.includes(key));
   complain("");
   if (missing) return complain(`${missing}: give one: drop it here, paste it, or choose a file`);
   const asked = { operation, model: $("option-model").value, options: optionsTyped(), files };
-  await during((signal) => work(asked, signal));
+  const painter = "mask" in operation.takes ? page.painter : null;
+  const model = modelInUse();
+  await during(async (signal) => {
+    const painted = await painter?.mask();
+    if (painted) files.mask = { blob: painted, name: "mask.png" };
+    const said = await work(asked, signal);
+    if (work === ask) model.state = "ready";
+    return said;
+  }, model.state === "asleep" ? `loading ${model.id}, working` : "working");
 }
 
 function complain(message, param) {
   $("problem").textContent = message;
   for (const each of document.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
-  ($(`option-${param}`) ?? $(`file-${param}`))?.setAttribute("aria-invalid", "true");
+  const blamed = $(`option-${param}`) ?? $(`file-${param}`);
+  blamed?.setAttribute("aria-invalid", "true");
+  if (blamed?.closest("details")) blamed.closest("details").open = true;
 }
 
 /** Do something that takes long: shown with its seconds, cancelled by the button or Esc. */
-async function during(work) {
+async function during(work, what = "working") {
   page.running = new AbortController();
   const began = performance.now();
-  const tick = setInterval(() => { $("progress").textContent = `working, ${((performance.now() - began) / 1000).toFixed(0)} s`; }, 500);
+  const tick = setInterval(() => { $("progress").textContent = `${what}, ${((performance.now() - began) / 1000).toFixed(0)} s`; }, 500);
   $("go").disabled = $("later").disabled = true;
   $("cancel").hidden = false;
-  $("progress").textContent = "working";
+  $("progress").textContent = what;
   try {
     const said = await work(page.running.signal);
     $("progress").textContent = said ?? `done in ${((performance.now() - began) / 1000).toFixed(1)} s`;
@@ -577,6 +629,9 @@ async function show(told) {
   })));
   $("actions").replaceChildren(...actions);
   line();
+  await Promise.allSettled([...$("result").querySelectorAll("img")].map((each) => each.decode()));
+  const { top } = $("answer").getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) $("answer").scrollIntoView(); // as on a phone, below the form
 }
 
 const EXTENSIONS = { "image/jpeg": "jpg", "image/tiff": "tif", "application/x-npy": "npy" };
@@ -609,9 +664,13 @@ function enlarge(image, element) {
 
 function comparison(before, after) {
   const [old, made] = [make("img", { src: before, alt: "before" }), make("img", { src: after, alt: "after", className: "after" })];
-  const both = make("div", { className: "compare" }, old, made);
+  const tags = ["before", "after"].map((each) => make("span", { ariaHidden: "true" }, each)); // it is their alt
+  const both = make("div", { className: "compare" }, old, made, ...tags);
   const split = make("input", { type: "range", className: "split", min: "0", max: "100", value: "50", "aria-label": "How much of the image is shown as it was, percent" });
-  split.oninput = () => { made.style.clipPath = `inset(0 0 0 ${split.value}%)`; };
+  split.oninput = () => {
+    made.style.clipPath = `inset(0 0 0 ${split.value}%)`;
+    both.style.setProperty("--split", `${split.value}%`);
+  };
   const sized = make("div", { className: "sized" }, both, split);
   made.onload = () => enlarge(made, sized);
   const drag = (event) => {
@@ -786,10 +845,11 @@ function line() {
 
 function keys(event) {
   const typing = event.target.matches("input:not([type=range], [type=checkbox]), select, textarea");
+  const command = event.ctrlKey || event.metaKey; // Cmd, of a Mac
   if (event.key === "Escape" && page.running) page.running.abort();
-  else if (event.ctrlKey && event.key === "Enter") go();
-  else if (event.ctrlKey && event.key === "z" && !typing && page.painter) page.painter.undo();
-  else if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  else if (command && event.key === "Enter") go();
+  else if (command && event.key === "z" && !typing && page.painter) page.painter.undo();
+  else if (typing || command || event.altKey) return;
   else if (event.key === "[") page.painter?.resize(1 / 1.25);
   else if (event.key === "]") page.painter?.resize(1.25);
   else if (event.key === "h") $("help").showModal();
@@ -806,7 +866,15 @@ $("form").onsubmit = (event) => { event.preventDefault(); go(); };
 $("later").onclick = () => go(begin);
 $("cancel").onclick = () => page.running?.abort();
 $("help-button").onclick = () => $("help").showModal();
-$("copy").onclick = async () => { await navigator.clipboard.writeText($("line").textContent); $("copy").textContent = "Copied"; setTimeout(() => { $("copy").textContent = "Copy"; }, 1500); };
+$("copy").onclick = async () => {
+  if (navigator.clipboard) await navigator.clipboard.writeText($("line").textContent);
+  else { // over plain HTTP from another machine
+    getSelection().selectAllChildren($("line"));
+    document.execCommand("copy");
+  }
+  $("copy").textContent = "Copied";
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+};
 for (const each of document.querySelectorAll("[data-as]")) each.onclick = () => { page.as = each.dataset.as; line(); };
 document.addEventListener("keydown", keys);
 document.addEventListener("keyup", (event) => { if (event.key === "o") bare(false); });

@@ -146,6 +146,7 @@ def test_a_grid_is_drawn_and_one_of_it_varied(page):
 
 @in_a_browser
 def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page, photo, tmp_path):
+    page.locator("#do-denoise[aria-current=true]").wait_for()  # what a photo is for comes first
     page.click("#do-sample")
     assert "to denoise it" in page.text_content("#empty")
     data = page.evaluate_handle(
@@ -174,6 +175,11 @@ def test_a_photo_is_dropped_and_denoised_and_the_copied_line_does_the_same(page,
     made = downloaded(page, "Download")
     assert Image.open(io.BytesIO(made)).size == (64, 48)
     page.click("#again summary")
+    # As over plain HTTP from another machine, where browsers have no navigator.clipboard.
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.click("#copy")
+    page.locator("#copy", has_text="Copied").wait_for()
+    assert page.evaluate("getSelection().toString()") == page.locator("#line").text_content()
     line = shlex.split(page.locator("#line").text_content())
     assert line[0] == "curl"
     if shutil.which("curl"):
@@ -241,6 +247,12 @@ def test_what_is_refused_is_said_where_it_was_typed(page, photo):
     page.click("#go")
     page.locator("#option-sigma[aria-invalid=true]").wait_for()
     assert "sigma='-3'" in page.inner_text("#problem")
+    page.fill("#option-sigma", "")
+    page.click("#more summary")
+    page.fill("#option-tile", "-5")
+    page.click("#more summary")
+    page.click("#go")
+    page.locator("#option-tile[aria-invalid=true]").wait_for()  # which is in sight again
     assert page.locator("#history li").count() == 0
 
 
@@ -273,6 +285,7 @@ def test_what_takes_long_is_cancelled(page, tmp_path):
     page.set_input_files("#file-image", tmp_path / "large.png")
     page.locator("output", has_text="brush of").wait_for()
     page.locator(".canvas canvas").click()
+    page.click("#more summary")
     page.check("#option-ensemble")
     page.click("#go")
     page.click("#cancel")
@@ -288,6 +301,7 @@ def test_a_job_is_cancelled_and_another_ends_in_the_background(page, site, tmp_p
     page.set_input_files("#file-image", tmp_path / "large.png")
     page.locator("output", has_text="brush of").wait_for()
     page.locator(".canvas canvas").click()
+    page.click("#more summary")
     page.check("#option-ensemble")
     page.click("#later")
     large = page.locator("#jobs li", has_text="inpaint")
@@ -327,6 +341,9 @@ def test_everybody_can_use_it(page, photo):
         assert found.violations_count == 0, found.generate_report()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("scrollTo(0, 0)")
+    page.click("#go")
+    sync_api.expect(page.locator(".compare")).to_be_in_viewport()  # though it is below the form
 
 
 def test_it_asks_nobody_else_and_holds_nothing_inline(client: httpx.Client):
