@@ -86,8 +86,15 @@ def list_(file: FileOption = "keys.json") -> None:
     from cluster import keys
 
     table = Table()
-    for heading in ("name", "begins with", "models", "requests/min", "megapixels/min", "expires"):
-        table.add_column(heading, overflow="fold")
+    for heading in (
+        "name",
+        "begins with",
+        "models",
+        "requests a minute",
+        "megapixels a minute",
+        "expires",
+    ):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "begins with")
     for key in keys.KeyFile(file).read():
         expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M} UTC"
         limits = (key.requests_per_minute, key.megapixels_per_minute)

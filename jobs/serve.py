@@ -149,7 +149,9 @@ def serve(
     resident = ", ".join(each.ref for each in settings.models if each.resident)
     if not served:
         patterns = ", ".join(each.names for each in settings.discover)
-        say(f"nothing in {settings.registry} fits {patterns} yet; see `genimg models list`")
+        is_there = "://" in settings.registry or Path(settings.registry).is_dir()
+        where = settings.registry if is_there else f"{settings.registry}, which is not there yet,"
+        say(f"nothing in {where} fits {patterns} yet; see `genimg models list`")
     begins = f"loading {resident}" if resident else "starting"
     say(f"{begins}{'' if there else ', on a Ray that starts here'}")
 

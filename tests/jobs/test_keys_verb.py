@@ -15,7 +15,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GENIMG_KEYS_FILE", raising=False)
 
 
-def test_the_life_of_a_key(command, tmp_path: Path):
+def test_the_life_of_a_key(command, monkeypatch: pytest.MonkeyPatch):
     may = "--model shapes --model denoiser@production --requests 60 --megapixels 1.5 --days 30"
     made = command(f"keys add alice {may}")
     assert made.code == 0
@@ -33,6 +33,8 @@ def test_the_life_of_a_key(command, tmp_path: Path):
     assert "which is past" in listed
     assert text not in listed
     assert key.sha256 not in listed
+    monkeypatch.setenv("COLUMNS", "80")
+    assert f"genimg_{key.id}_" in command("keys list").out  # on a line, as it is looked for
     assert command("keys revoke alice").code == 0
     assert [each["name"] for each in json.loads(Path("keys.json").read_text())["keys"]] == ["bob"]
 

@@ -341,6 +341,9 @@ def test_a_pattern_that_nothing_fits_is_told_at_the_start(place, command, capsys
     with pytest.raises(AssertionError, match="Ray was about to be started"):
         command("serve --discover '*@production'")
     assert "fits *@production yet; see `genimg models list`" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="Ray was about to be started"):
+        command("serve --discover --registry regisrty")
+    assert "regisrty, which is not there yet, fits *" in capsys.readouterr().err
 
 
 def test_without_a_name_what_comes_with_genimg_is_loaded_once_it_is_asked_for(place):
