@@ -161,6 +161,7 @@ def serve(
         say(f"serving {every} at {url} after {time.monotonic() - began:.0f} s")
         for each in settings.discover:
             say(f"  and what else comes into {settings.registry} as {each.names}")
+        say(f"  open {url}/ in a browser, or")
         for line in examples(url, able, guarded):
             say(f"  {line}")
         say("Ctrl-C stops it")

@@ -144,10 +144,11 @@ function form() {
   const files = [];
   const options = [];
   const rare = []; // of both
+  const isUnread = (key) => !isRead(operation, key, model);
+  const instead = Object.keys(operation.takes).some(isUnread); // of which latents may be given
   for (const [key, kind] of Object.entries(operation.takes)) {
-    const read = isRead(operation, key, model);
-    const place = read && kind === "latents" && operation.optional.includes(key) ? rare : files;
-    place.push(read ? dropZone(key, kind) : unread(key, model));
+    const place = kind === "latents" && operation.optional.includes(key) && !instead ? rare : files;
+    place.push(isUnread(key) ? unread(key, model) : dropZone(key, kind));
   }
   for (const [name, schema] of inOrder(operation.options.properties ?? {})) {
     const honoured = model.honours?.[operation.name] ?? [];

@@ -85,6 +85,7 @@ def models(server: RayServer) -> Registry:
 def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     said = server.log.read_text()
     assert f"serving {PRODUCTION}, shapes@2, denoiser at {server.url} after" in said
+    assert f"open {server.url}/ in a browser" in said
     lines = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     assert len(lines) == 2
     (tmp_path / "noisy.png").write_bytes(file_of(pixels(20, 30, 3)))
