@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -59,8 +60,8 @@ class _File(BaseModel):
     @model_validator(mode="after")
     def each_once(self) -> Self:
         for what in ("name", "id"):
-            given = [getattr(key, what) for key in self.keys]
-            if twice := sorted({each for each in given if given.count(each) > 1}):
+            given = Counter(getattr(key, what) for key in self.keys)  # there may be thousands
+            if twice := sorted(each for each, times in given.items() if times > 1):
                 raise ValueError(f"the {what} {', '.join(twice)} is given twice")
         return self
 
@@ -84,6 +85,8 @@ class KeyFile:
             if any(each.name == key.name for each in keys):
                 reason = f"has a key {key.name!r} already; revoke it, or name another"
                 raise KeysError(f"{self.address} {reason}")
+            if any(each.id == key.id for each in keys):  # of thousands two may have drawn the same
+                raise KeysError(f"{self.address} has a key that begins alike; make another")
             return (*keys, key)
 
         self._change(with_it)

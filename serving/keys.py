@@ -52,6 +52,7 @@ class Keys:
         self._pixels: dict[str, Window] = defaultdict(Window)
         self._readable = True
         self._by_id: dict[str, Key] = {}
+        self._by_name: dict[str, Key] = {}
         self._keep(read())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch keys", daemon=True)
@@ -70,7 +71,7 @@ class Keys:
 
     def named(self, name: str) -> Key | None:
         """The key of a name, if there still is one."""
-        return next((key for key in self._by_id.values() if key.name == name), None)
+        return self._by_name.get(name)
 
     def take_place(self, key: Key) -> None:
         """Count a request as under way, until `give_place`. Raises ApiError 429."""
@@ -127,10 +128,12 @@ class Keys:
         return max(1, limit // self.replicas)
 
     def _keep(self, keys: Iterable[Key]) -> None:
-        before = {key.name for key in self._by_id.values()}
+        before = self._by_name
+        keys = tuple(keys)
         self._by_id = {key.id: key for key in keys}
-        self.meters.keys.set(len(self._by_id))
-        for name in before - {key.name for key in self._by_id.values()}:
+        self._by_name = {key.name: key for key in keys}
+        self.meters.keys.set(len(keys))
+        for name in before.keys() - self._by_name.keys():
             self._forget(name)
 
     def _forget(self, name: str) -> None:

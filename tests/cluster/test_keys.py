@@ -103,6 +103,36 @@ def test_keys_that_are_made_at_once_are_all_kept(file: str):
     assert {found(file, text).name for text in texts} == {f"key-{i}" for i in range(12)}
 
 
+def test_no_two_keys_begin_alike(file: str):
+    alice = keys.new("alice")[0]
+    KeyFile(file).add(alice)
+    with pytest.raises(KeysError, match="a key that begins alike; make another"):
+        KeyFile(file).add(keys.new("bob")[0].model_copy(update={"id": alice.id}))
+    assert KeyFile(file).read() == (alice,)
+
+
+class Compared(str):
+    """A text that counts how often it is compared with others."""
+
+    count = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_of_thousands_of_keys_each_is_not_compared_with_each():
+    one, many = keys.new("alice")[0], 1000
+    each = [
+        one.model_copy(update={"name": Compared(f"key-{i}"), "id": Compared(f"{i:08x}")})
+        for i in range(many)
+    ]
+    keys._File.model_construct(keys=tuple(each)).each_once()
+    assert Compared.count < 10 * many
+
+
 def test_an_expired_key_says_so(file: str):
     now = datetime.now(UTC)
     assert found(file, made(file, "old", expires=now - timedelta(seconds=1))).expired
