@@ -211,6 +211,7 @@ class Passes(Generic[Item, Result]):
         while parts := self._next():
             self.observe(sum(stop - start for _, start, stop in parts))
             self._run(parts)
+            del parts  # or what they hold would stay until the next pass
 
     def _next(self) -> list[tuple[_Entry[Item, Result], int, int]]:
         """The next pass, waited for; none once this is closed."""

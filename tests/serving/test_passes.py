@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import weakref
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -404,6 +405,28 @@ def test_what_fails_after_it_had_to_make_room_is_no_unseen_error():
         return unseen
 
     assert asyncio.run(scenario()) == []
+
+
+def test_nothing_of_a_work_stays_behind_its_result():
+    """It may hold a large image, and the next may come tomorrow."""
+
+    async def scenario() -> None:
+        queue = Queue(Gate(open=True))
+        works = [Rows(1)]
+        seen = weakref.ref(works[0])
+        assert await queue.submit(works.pop, 1) == 2
+        for _ in range(1000):
+            if seen() is None:
+                break
+            await asyncio.sleep(0.005)
+        assert seen() is None
+        await asyncio.to_thread(queue.close)
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 def test_whoever_holds_most_of_a_full_queue_makes_room():

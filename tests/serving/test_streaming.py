@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 
 import httpx
 import numpy as np
@@ -13,6 +15,7 @@ from live_server import file_of, opened, pixels, running, until
 from genimg.operations import OPERATIONS
 from serving.app import create_app
 from serving.errors import ApiError
+from serving.partials import watched
 from serving.requests import Answer, ModelInfo, Partial, Timings
 from serving.settings import Limits
 
@@ -64,6 +67,25 @@ def test_what_is_drawn_in_steps_comes_by_ever_more_of_them(ai, engines, partials
     for event, each in zip(events, [*steps, 8], strict=True):
         made = engines["flow"](OPERATIONS["sample"](seed=7, steps=each)).images[0]
         assert np.array_equal(image_of(event), made)
+
+
+def test_an_image_that_was_shown_meanwhile_does_not_wait_for_garbage(ai, monkeypatch):
+    plans = []
+
+    def seen(work, *how):
+        plans.append(weakref.ref(work.plan))
+        return watched(work, *how)
+
+    monkeypatch.setattr("serving.host.watched", seen)
+    ask = {"model": "upscaler", "image": file_of(pixels(100, 100, 3)), "prompt": ""}
+    gc.disable()
+    try:
+        for _ in range(2):
+            ask |= {"stream": True, "partial_images": 2, "extra_body": {"tile": 64}}
+            assert [*ai.images.edit(**ask)][-1].type == "image_edit.completed"
+        until(lambda: len(plans) == 2 and not any(plan() for plan in plans), patience=10)
+    finally:
+        gc.enable()
 
 
 def test_of_fewer_steps_than_partials_each_comes_once(ai):
