@@ -94,8 +94,8 @@ async def waited(
     left = False
 
     def leave(watching: asyncio.Future[None]) -> None:
-        nonlocal left
-        if not watching.cancelled() and watching.exception() is None:
+        nonlocal left  # unless the answer came at the same time, behind which others are awaited
+        if watching is gone and not watching.cancelled() and watching.exception() is None:
             left = True
             this.cancel()
 
@@ -124,8 +124,8 @@ async def waited(
         raise ClientDisconnect from None
     finally:
         if gone:
-            gone.remove_done_callback(leave)
             gone.cancel()
+            gone = None
 
 
 async def _gone(http: HttpRequest) -> None:
