@@ -6,14 +6,18 @@ import random
 import socket
 
 BLOCK = 100  # ports of a server: three that are always used, the others for replicas
+# Ray gives none anew before 150 s, and passes over what others listen on: many replicas, or those
+# that end again and again, go on in the next blocks.
+MOST = 10 * BLOCK
 
 
 def free_block() -> int:
     """The first of a hundred ports, on the first three of which nobody listens.
 
-    Between the ports of Ray's workers and those that the kernel gives to clients.
+    They, and MOST from there on, are between those of Ray's workers and those that the kernel gives
+    to clients.
     """
-    starts = list(range(20_000, 32_000, BLOCK))
+    starts = list(range(20_000, 32_000 - MOST, BLOCK))
     random.shuffle(starts)
     return next(start for start in starts if not any(refusal_at("", start + i) for i in range(3)))
 

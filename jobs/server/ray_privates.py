@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genimg.errors import InputError
-from jobs.server.ports import BLOCK, free_block
+from jobs.server.ports import MOST, free_block
 
 # Ray Serve reads these when it is imported, and its processes when they start.
 FLAGS = {
@@ -117,7 +117,7 @@ def private_places(upload_s: float, host: str | None = None, pandas: bool = True
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(base + 1),
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 2),
             "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(base + 3),
-            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + BLOCK),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + MOST),
             # HAProxy on the same machine learns at once that a replica stops.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "GENIMG_UPLOAD_S": str(math.ceil(upload_s)),

@@ -248,6 +248,18 @@ def test_where_serve_listens_itself_haproxy_is_told_nothing(with_haproxy, host):
         assert inside("here") == "here"
 
 
+def test_there_are_ports_for_many_replicas_and_none_of_those_that_clients_are_given():
+    from jobs.server.ray_privates import private_places
+
+    for _ in range(20):
+        with private_places(60):
+            first, last = (
+                int(os.environ[f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT"])
+                for end in ("MIN", "MAX")
+            )
+        assert 20_000 < first < last - 500 < last <= 32_000
+
+
 @pytest.mark.parametrize("path", [None, "/nowhere"])
 def test_what_starts_there_does_without_pandas_and_what_starts_later_does_not(monkeypatch, path):
     from jobs.server.ray_privates import private_places, without_pandas
