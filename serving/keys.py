@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from cluster import keys as stored
 from cluster.keys import Key
@@ -133,14 +133,15 @@ class Keys:
         self._by_id = {key.id: key for key in keys}
         self._by_name = {key.name: key for key in keys}
         self.meters.keys.set(len(keys))
-        for name in before.keys() - self._by_name.keys():
-            self._forget(name)
+        if gone := before.keys() - self._by_name.keys():
+            self._forget(gone)
 
-    def _forget(self, name: str) -> None:
-        """Nothing stays of a key that is gone: they may change every hour."""
-        self._requests.pop(name, None)
-        self._pixels.pop(name, None)
-        self.meters.drop_key(name)
+    def _forget(self, names: Collection[str]) -> None:
+        """Nothing stays of keys that are gone: they may change every hour."""
+        for name in names:
+            self._requests.pop(name, None)
+            self._pixels.pop(name, None)
+        self.meters.drop_keys(names)
 
     def _watch(self) -> None:
         while not self._stop.wait(self.poll_s):

@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 from live_server import file_of, made_key, pixels, running, served, until
+from prometheus_client.metrics import MetricWrapperBase
 from test_app import Told, form_of
 
 from cluster import keys as stored
@@ -400,12 +401,36 @@ def test_nothing_stays_of_keys_that_are_gone():
     keys.take_place(key)
     keys.take_request(key)
     keys.take_pixels(key, 1)
-    keys.meters.key_requests.labels(key.name, 200).inc()
+    for name in ("first", "third"):
+        keys.meters.key_requests.labels(name, 200).inc()
+        keys.meters.key_requests.labels(name, 429).inc()
+        keys.meters.key_refusals.labels(name, "queue_full").inc()
     keys.give_place(key)
     assert b"first" in shown()
     known[:] = [stored.new("second")[0]]
     until(lambda: b"first" not in shown())
+    assert shown().count(b'key="third"') == 6
     assert [*keys.busy, *keys._requests, *keys._pixels] == []
+    keys.close()
+
+
+def test_many_keys_that_go_at_once_are_looked_for_in_one_go(monkeypatch):
+    known = [stored.new(f"key-{i}")[0] for i in range(100)]
+    keys = Keys(lambda: known)
+    for key in known:
+        keys.meters.key_requests.labels(key.name, 200).inc()
+    looks: list[str] = []
+
+    def counting(name: str):
+        how = getattr(MetricWrapperBase, name)
+        return lambda *of: (looks.append(name), how(*of))[1]
+
+    for name in ("collect", "remove_by_labels"):
+        monkeypatch.setattr(MetricWrapperBase, name, counting(name))
+    known.clear()
+    keys._look()
+    assert len(looks) < 10
+    assert b"key-" not in keys.meters.exposition()
     keys.close()
 
 
