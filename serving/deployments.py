@@ -21,7 +21,7 @@ from cluster.changes import publish
 from cluster.keys import is_loopback, remedy
 from genimg.errors import InputError
 from serving import exposition, following, listening, logs
-from serving.autoscaling import MEGAPIXELS, ByMegapixels
+from serving.autoscaling import JOBS, MEGAPIXELS, ByMegapixels, ByRequests
 from serving.backend import LocalBackend
 from serving.errors import ApiError
 from serving.exposition import Counted
@@ -80,11 +80,14 @@ def placed(deployment: Any, placement: Placement, most: int, settings: Settings)
             "look_back_period_s": 10,
             "upscale_delay_s": 5,
         }
-        if target := placement.autoscaling.target_megapixels:
-            options["autoscaling_config"]["policy"] = {
-                "policy_function": f"{ByMegapixels.__module__}:{ByMegapixels.__name__}",
-                "policy_kwargs": {"target": target},
-            }
+        megapixels = placement.autoscaling.target_megapixels
+        policy = ByMegapixels if megapixels else ByRequests
+        options["autoscaling_config"]["policy"] = {
+            "policy_function": f"{policy.__module__}:{policy.__name__}",
+            "policy_kwargs": {
+                "target": megapixels or placement.autoscaling.target_ongoing_requests
+            },
+        }
     return deployment.options(**options)
 
 
@@ -146,10 +149,11 @@ class _Ingress:
         settings, seen = await asyncio.to_thread(following.newest, settings)
         self.backend = ComposedBackend(settings, handles)
         self.meters = self.backend.local.meters
+        self.jobs = Jobs(settings, self.backend, self.meters)
         self.renewing = await asyncio.to_thread(
             Renewing, settings, self.backend, self.meters,
             lambda settings: guard(settings, self.meters),
-            Jobs(settings, self.backend, self.meters), self._exposition,
+            self.jobs, self._exposition,
         )  # fmt: skip
         await load(self.backend.local, settings.ingress)
         mine = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
@@ -168,7 +172,7 @@ class _Ingress:
         return Counted(replica(), self.meters.families())
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        return {MEGAPIXELS: self.backend.local.megapixels}
+        return {MEGAPIXELS: self.backend.local.megapixels, JOBS: self.jobs.runner.left}
 
     async def check_health(self) -> None:
         await self.backend.local.check_health()

@@ -52,6 +52,7 @@ class Runner:
         self._woken = asyncio.Event()
         self._watch_at = 0.0
         self._reachable = True
+        self.left = 0  # jobs that are not over, but for those that none of our models can do
 
     def wake(self, id: str = "") -> None:
         """Look at once: for what waits, or whether a job of ours was cancelled."""
@@ -104,6 +105,8 @@ class Runner:
         for id in waiting:
             if id not in self._foreign and id not in self._tasks and self._has_room():
                 await self._take(id)
+        if self.settings.at_once:
+            self.left = len({*waiting, *underway} - self._foreign)
 
     async def _served(self) -> set[str]:
         return {model.id for model in await self.backend.models()}

@@ -1,10 +1,10 @@
-"""Replicas follow the megapixels that they have, whatever requests those are of."""
+"""Replicas follow the megapixels that they have, whatever requests those are of, or requests."""
 
 from dataclasses import dataclass, field
 
 import pytest
 
-from serving.autoscaling import ByMegapixels
+from serving.autoscaling import ByMegapixels, ByRequests
 
 
 @dataclass
@@ -13,6 +13,8 @@ class Context:
 
     aggregated_metrics: dict[str, dict[str, float]] | None = field(default_factory=dict)
     total_num_requests: float = 0.0
+    current_num_replicas: int = 1
+    target_num_replicas: int = 1
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,21 @@ def test_a_replica_for_each_target_of_megapixels(told, requests, replicas):
 def test_where_no_replica_has_told_anything_yet_one_stays_for_who_asks():
     assert ByMegapixels(4.0)(Context(None, 2)) == (1, {})
     assert ByMegapixels(4.0)(Context(None)) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("requests", "running", "replicas"),
+    [(9, 2, 4.5), (9, 1, 4.5), (1, 4, 1), (3, 1, 1.5), (0, 4, 0), (0, 0, 1), (5, 0, 1)],
+)
+def test_a_replica_for_each_target_of_requests_as_serve_itself_has_it(requests, running, replicas):
+    assert ByRequests(2.0)(Context({}, requests, running)) == (replicas, {})
+
+
+@pytest.mark.parametrize("policy", [ByMegapixels(4.0), ByRequests(4.0)])
+def test_one_stays_until_all_jobs_are_over(policy):
+    """Nobody may ask any more who would start another."""
+    assert policy(Context({"jobs": {"a": 0.0, "b": 0.2}, "megapixels": {"a": 0.0}})) == (1, {})
+    assert policy(Context({"jobs": {"a": 0.0}, "megapixels": {"a": 0.0}})) == (0, {})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.serve._private.config")

@@ -39,6 +39,25 @@ def test_several_runners_compute_each_job_once(place):
     asyncio.run(scenario())
 
 
+def test_a_runner_tells_how_many_jobs_are_left_of_those_that_it_can_do(tmp_path):
+    async def scenario() -> None:
+        store, backend = store_at(tmp_path), Computing(steps=1000, step_s=0.01)
+        runner, taker = runner_of(store, backend), runner_of(store_at(tmp_path), backend, at_once=0)
+        foreign = Job.of(Request(Sample(seed=9)), form="image", model="other@1")
+        store.accept(foreign, {})
+        jobs = [new(store, seed) for seed in range(2)]
+        async with working(runner, taker):
+            await until(lambda: len(backend.begun) == 1 and runner.left == 2)
+            store.cancel(jobs[1].id)
+            await until(lambda: runner.left == 1)
+            store.cancel(jobs[0].id)
+            await until(lambda: runner.left == 0)
+            assert store.open()[0] == [foreign.id]
+            assert taker.left == 0  # which takes jobs, and does none
+
+    asyncio.run(scenario())
+
+
 def test_what_a_dead_runner_held_is_begun_again_by_another_and_not_before(tmp_path):
     async def scenario() -> None:
         store = store_at(tmp_path)
