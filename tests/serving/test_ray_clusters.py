@@ -148,7 +148,7 @@ def test_replicas_follow_the_load_from_none_and_up(registry, tmp_path):
         ],
         "ingress": {
             "num_cpus": 0.5,
-            "autoscaling": {"min_replicas": 1, "max_replicas": 2, "target_megapixels": 0.01},
+            "autoscaling": {"min_replicas": 1, "max_replicas": 2, "target_megapixels": 0.002},
         },
     }
     with ray_server(tmp_path, args) as server, server.client() as client:
