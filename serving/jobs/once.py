@@ -91,11 +91,12 @@ class Once:
 def sweep(storage: Storage, seen: dict[str, str], there: frozenset[str]) -> dict[str, str]:
     """Delete keys whose jobs are gone, and are not coming. seen: the last result, {key: id}."""
     left: dict[str, str] = {}
+    seen = dict(seen)
     for key in storage.children(KEYS):
         if seen.get(key) not in there:
             with suppress(NotFound):
                 claim = claim_of(storage.read(f"{KEYS}/{key}")[0])
-                seen = seen | {key: claim.id if claim else ""}
+                seen[key] = claim.id if claim else ""
         if (id := seen.get(key, "")) in there or time.time() - time_of(id) <= COMING_S:
             left[key] = id
         else:
