@@ -6,6 +6,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from serving import answers
+from serving.errors import ApiError
 
 
 def asked_by_one_who_goes(at: asyncio.Event) -> Request:
@@ -48,3 +49,14 @@ async def asked_by_nobody() -> None:
     with pytest.raises(ClientDisconnect):
         await answers.waited(asked_by_one_who_goes(left), answer, 10)
     assert answer.cancelled()
+
+
+@pytest.mark.parametrize("timeout_s", [0.01, 0.15])
+def test_what_takes_too_long_is_given_up_before_and_after_anybody_looks(timeout_s):
+    async def scenario() -> None:
+        stays, answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+        with pytest.raises(ApiError, match=f"no answer within {timeout_s} s") as refused:
+            await answers.waited(asked_by_one_who_goes(stays), answer, timeout_s)
+        assert (refused.value.status, answer.cancelled()) == (504, True)
+
+    asyncio.run(scenario())
