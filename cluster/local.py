@@ -44,9 +44,6 @@ def connect(cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
         logging.getLogger(_AUTHENTICATION).setLevel(logging.ERROR)
         # Beside our processes Ray has many that wait; it would warn of them on stdout.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
-        if not dashboard:
-            # Ray's own figures, which nobody sees then, hold up all else for 0.2 s of every ten.
-            os.environ.setdefault("RAY_enable_metrics_collection", "0")
         with tempfile.TemporaryDirectory(prefix="gi", ignore_cleanup_errors=True) as folder:
             with lean(dashboard):
                 ray.init(
