@@ -18,6 +18,7 @@ from genimg.errors import InputError
 
 MOST_WORDS = 5_000  # of a vocabulary: of more the most frequent
 NEAREST = 3  # known words that are told beside one that is not
+FEW = 50  # known words that are all told
 _WORD = re.compile(rb"[0-9a-z\x80-\xff]+")
 
 
@@ -48,9 +49,10 @@ def refuse_unknown(text: str, vocabulary: Sequence[str], most: int) -> None:
     for word in words:
         if word not in known:
             near = get_close_matches(word, vocabulary, n=NEAREST, cutoff=0.0)
+            every = f"; all are: {', '.join(sorted(known))}" if len(known) <= FEW else ""
             raise InputError(
                 f"{told}: the word {word!r} is not known; the nearest that are:"
-                f" {', '.join(near) or 'none'}"
+                f" {', '.join(near) or 'none'}{every}"
             )
     if len(words) > most:
         raise InputError(f"{told}: has {len(words)} words; at most {most} are read, so say less")

@@ -63,6 +63,7 @@ def test_a_vocabulary_is_of_all_words_the_most_frequent_first():
     ("text", "said"),
     [
         ("a rad disc", "'rad' is not known; the nearest that are: red, a"),
+        ("a rad disc", "; all are: 3d, a, disc, größe, left, of, red, star, é"),
         (" ,!", "has no words"),
         ("a red disc left of a star", "has 7 words; at most 6"),
         ("a " + "," * 300, "has 302 bytes; at most 256"),
