@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from genimg import checkpoint, hashed_files
@@ -11,6 +12,17 @@ from genimg.models.upscaling import fold
 from genimg.training.method import flatten_states
 
 CARD = "card.md"
+GIST = 300  # characters of one
+
+
+def gist(card: str) -> str:
+    """What a model does, on a line: the first paragraph of its card, without what is set before it
+    (headings, and settings between two `---`).
+    """
+    text = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE).strip()
+    first = " ".join(re.split(r"\n\s*\n", text)[0].split())
+    return first if len(first) <= GIST else first[: GIST - 1].rstrip() + "…"
 
 
 def compact(folder: Path, place: Path, *, half: bool = False, card: str | None = None) -> Path:

@@ -12,6 +12,7 @@ import torch
 from cluster.registry import Registry
 from cluster.versions import Version
 from genimg import checkpoint, directions, recipes
+from genimg.compact import CARD, gist
 from genimg.contracts import Ability
 from genimg.engine import Engine
 from genimg.operations import OPERATIONS, Operation
@@ -31,8 +32,9 @@ def described(
     abilities: Mapping[str, Ability],
     precision: Precision,
     size: int,
+    gist: str = "",
 ) -> ModelInfo:
-    """A version that is ready to be asked; size: bytes of its weights."""
+    """A version that is ready to be asked; size: bytes of its weights; gist: of its card."""
     able = abilities.values()
     return ModelInfo(
         id=ref,
@@ -57,6 +59,7 @@ def described(
         bytes=size,
         metrics=version.metrics,
         created=version.created,
+        about=gist or None,
     )
 
 
@@ -73,7 +76,9 @@ def looked_up(
         tree = json.loads(registry.read(version, directions.FILE))
         abilities = directions.steered(abilities, directions.vectors(tree))
     chosen = resolved(precision, on(device))
-    return described(ref, version, recipe, abilities, chosen, numbers * _WIDTHS[chosen])
+    card = registry.read(version, CARD).decode(errors="replace") if CARD in version.files else ""
+    size = numbers * _WIDTHS[chosen]
+    return described(ref, version, recipe, abilities, chosen, size, gist(card))
 
 
 def on(device: str | None) -> torch.device:

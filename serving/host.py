@@ -202,7 +202,7 @@ class Host:
             served, engine = of[0], of[0].engine
             info = described(
                 self.settings.ref, served.version, engine.recipe, engine.abilities,
-                engine.precision, served.bytes,
+                engine.precision, served.bytes, served.gist,
             )  # fmt: skip
             self._info = of, replace(info, rejected=self._rejected)
         return self._info[1]

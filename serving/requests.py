@@ -131,6 +131,7 @@ class ModelInfo:
     honours: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # options, by operations, of those that these offer some models only
+    about: str | None = None  # what it does, as its card begins
     recipe: str | None = None
     size: int | None = None  # side of the images that it makes or was trained on, pixels
     channels: int | None = None

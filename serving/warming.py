@@ -16,6 +16,7 @@ import torch
 
 from cluster.versions import Version
 from genimg import checkpoint, recipes
+from genimg.compact import CARD, gist
 from genimg.engine import Engine
 from genimg.errors import InputError
 from genimg.operations import OPERATIONS, Kind
@@ -31,6 +32,7 @@ class Served:
     version: Version
     engine: Engine
     bytes: int  # of its weights
+    gist: str = ""  # of its card
 
 
 def load(
@@ -50,7 +52,9 @@ def load(
     refuse(size)
     engine = Engine.load(folder, device, settings.precision, verified=True)
     warm_up(engine, settings.max_batch_size)
-    return Served(version, engine, size)
+    card = folder / CARD
+    about = gist(card.read_text(errors="replace")) if card.exists() else ""
+    return Served(version, engine, size, about)
 
 
 def give_back_memory() -> None:

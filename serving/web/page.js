@@ -179,8 +179,8 @@ function modelField(models, model) {
   const select = make("select", { id: "option-model", onchange: () => { page.typed.model = select.value; form(); } });
   select.append(...models.map((each) => make("option", { value: each.id, selected: each === model }, each.id)));
   const broken = model.rejected && `version ${model.rejected.version} is refused: ${model.rejected.reason}`;
-  const drawn = GROUPS.Draw(page.operation) && model.size ? `its images are of ${model.size} x ${model.size} pixels` : "";
-  return field("model", select, broken || drawn);
+  const drawn = GROUPS.Draw(page.operation) && model.size ? `Its images are of ${model.size} x ${model.size} pixels.` : "";
+  return field("model", select, broken || [model.about, drawn].filter(Boolean).join(" "));
 }
 
 function field(name, input, hint, ...beside) {

@@ -14,7 +14,7 @@ from cluster.fallback import over
 from cluster.registry import Registry
 from cluster.versions import Unknown
 from genimg import bundled, checkpoint, images
-from genimg.compact import CARD, compact
+from genimg.compact import CARD, GIST, compact, gist
 from genimg.data.grids import FRAMES
 from genimg.data.scenes import Scenes
 from genimg.degradations.holes import Holes
@@ -410,3 +410,17 @@ def test_what_is_nearly_opaque_is_no_hole(tmp_path):
     assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
     made = np.array(Image.open(tmp_path / "filled.png").convert("RGB"))
     assert (made[:9] == 254).all()
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ("# digits\n\nDraws\ndigits.\n\n## Data\n\nMNIST", "Draws digits."),
+        ("---\nlicense: mit\n---\n# It\nDoes it.\r\n\r\nMore.", "Does it."),
+        ("# nothing but a heading\n", ""),
+        ("", ""),
+        ("word " * 100, ("word " * 60)[: GIST - 1] + "…"),
+    ],
+)
+def test_what_a_model_does_is_how_its_card_begins(card, told):
+    assert gist(card) == told

@@ -11,6 +11,7 @@ from cluster.places import open_storage
 from cluster.registry import Registry
 from genimg import bundled
 from genimg.passes import rows_at_once
+from serving.about import looked_up
 from serving.host import Host
 from serving.model_settings import ModelSettings
 from serving.settings import Settings
@@ -68,6 +69,15 @@ def test_a_scale_that_none_has_is_refused(client):
     assert "scale=3: the served models enlarge by 2 and 4" in answer.json()["error"]["message"]
     scales = {each["id"]: each["scale"] for each in client.get("/v1/models").json()["data"]}
     assert scales == {"deblock": 1, "restore": 1, "upscale-x2": 2, "upscale-x4": 4}
+
+
+def test_what_a_model_does_is_told_as_its_card_begins(client):
+    told = {each["id"]: each["about"] for each in client.get("/v1/models").json()["data"]}
+    assert told["upscale-x2"] == "Enlarges twice what was shrunk bicubically."
+    registry = Registry(open_storage(str(bundled.FOLDER)))
+    for name in told:  # likewise before it is loaded
+        version = registry.resolve(name)
+        assert looked_up(registry, name, version, "auto", "cpu").about == told[name] != ""
 
 
 def test_what_would_become_too_large_is_refused_by_what_comes_out(client):
