@@ -25,8 +25,14 @@ APPLICATION = {
 }
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def config(**changes: object) -> dict[str, object]:
-    return {"http_options": {"port": 8000}, "applications": [APPLICATION]} | changes
+    return {"http_options": {"port": free_port()}, "applications": [APPLICATION]} | changes
 
 
 def with_args(**changes: object) -> dict[str, object]:
@@ -209,10 +215,10 @@ def test_with_a_key_others_may_reach_it(place, command, monkeypatch):
     (text,) = made.lines
     assert text.startswith("genimg_")
     with pytest.raises(AssertionError, match="Ray was about to be started"):
-        command("serve --model dcgan --host 0.0.0.0 --keys keys.json")
+        command(f"serve --model dcgan --host 0.0.0.0 --keys keys.json --port {free_port()}")
     monkeypatch.setenv("GENIMG_KEYS_FILE", str(place / "keys.json"))
     with pytest.raises(AssertionError, match="Ray was about to be started"):
-        command("serve --model dcgan --host 0.0.0.0")
+        command(f"serve --model dcgan --host 0.0.0.0 --port {free_port()}")
     assert command("keys revoke alice").code == 0
     assert "there is no key in it" in only_line(command("serve --model dcgan --host 0.0.0.0"))
 
@@ -351,10 +357,10 @@ def test_a_version_beside_another_that_is_not_there_is_told_at_the_start(
 
 def test_a_pattern_that_nothing_fits_is_told_at_the_start(place, command, capsys):
     with pytest.raises(AssertionError, match="Ray was about to be started"):
-        command("serve --discover '*@production'")
+        command(f"serve --discover '*@production' --port {free_port()}")
     assert "fits *@production yet; see `genimg models list`" in capsys.readouterr().err
     with pytest.raises(AssertionError, match="Ray was about to be started"):
-        command("serve --discover --registry regisrty")
+        command(f"serve --discover --registry regisrty --port {free_port()}")
     assert "regisrty, which is not there yet, fits *" in capsys.readouterr().err
 
 
