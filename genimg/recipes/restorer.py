@@ -137,8 +137,9 @@ class Restorer(Restoring):
         refuse_single(self.model, self.data.size, self.train.batch_size)
         can = TOLD.get(self.task, frozenset())
         if wrong := [each for each in self.tells if each not in can or self.tells.count(each) > 1]:
-            most = f"{self.task} may be told {min(can)}, once" if can else "nobody can tell it"
-            raise ValueError(f"tells={[*self.tells]}: {wrong[0]}: {most}; leave the others out")
+            may = f"may be told {min(can)}, once" if can else "can be told nothing"
+            why = f"{wrong[0]}: task={self.task} {may}; leave the others out"
+            raise ValueError(f"tells={[*self.tells]}: {why}")
         if self.task == "inpaint" and not self.tells:
             raise ValueError("tells=[]: inpaint is told where to; set tells=[mask]")
         return self

@@ -279,8 +279,8 @@ NOISY = ["degradations=[{kind: noise}]", "evaluation.tests={a: [{kind: noise}]}"
 @pytest.mark.parametrize(
     ("name", "overrides", "told"),
     [
-        ("restorer", ["tells=[sigma]", *NOISY], "tells=['sigma']: sigma: nobody can tell it"),
-        ("deblurrer", ["tells=[sigma]", *NOISY], "tells=['sigma']: sigma: nobody can tell it"),
+        ("restorer", ["tells=[sigma]", *NOISY], "sigma: task=restore can be told nothing"),
+        ("deblurrer", ["tells=[sigma]", *NOISY], "sigma: task=deblur can be told nothing"),
         (
             "restorer",
             ["task=denoise", "tells=[sigma,sigma]", *NOISY],
