@@ -121,9 +121,15 @@ def _section(head: str, lines: list[str]) -> str:
 
 
 def in_our_form() -> list[Middleware]:
-    """What Ray puts around its proxies' app, and around that of replicas that HAProxy asks."""
+    """What Ray puts around its proxies' app, and around that of replicas that HAProxy asks.
+
+    It asks before it starts uvicorn: the place to say how that is to write.
+    """
     from starlette.middleware import Middleware
 
+    from serving.gathered import gather
+
+    gather()
     return [Middleware(InOurForm)]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from crowd import going
 from live_server import made_key, until
 from local_s3 import free_port
@@ -27,6 +28,7 @@ from starlette.responses import JSONResponse
 from genimg.errors import InputError
 from jobs.server.ray_privates import FLAGS, haproxy, script
 from serving.errors import ApiError
+from serving.gathered import GatheringProtocol
 from serving.metrics import Meters
 from serving.proxies import InOurForm
 from serving.settings import Settings
@@ -170,6 +172,15 @@ def test_what_a_killed_server_held_is_answered_by_another(size):
     assert front.statuses.total() - front.statuses[200] <= LOST_ON_THEIR_WAY, front.statuses
 
 
+def test_an_answer_of_which_only_the_head_was_written_is_given_by_another():
+    with balanced(2) as front:
+        dying = str(front.servers[0].args[-1])
+        answers = [httpx.post(front.url, headers={"x-ends": dying}) for _ in range(4)]
+        assert front.servers[0].wait(10) == -signal.SIGKILL
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert dying not in {answer.headers["x-from"] for answer in answers}
+
+
 def test_with_no_other_it_is_503_in_our_form():
     with balanced(1) as front, front.asked(clients=8, body=b"x" * 10):
         health = httpx.URL(front.url).copy_with(path="/-/healthz")
@@ -309,13 +320,17 @@ def test_other_answers_pass_as_they_are():
         assert through.headers == direct.headers
 
 
-def test_ray_takes_what_it_is_told_to_put_around_its_apps():
+def test_ray_takes_what_it_is_told_to_put_around_its_apps(monkeypatch):
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
     from ray.serve._private.http_util import validate_http_proxy_callback_return
     from ray.serve._private.utils import call_function_from_import_path
 
     path = FLAGS["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     (middleware,) = validate_http_proxy_callback_return(call_function_from_import_path(path))
     assert middleware.cls is InOurForm
+    config = uvicorn.Config(ours)
+    config.load()
+    assert config.http_protocol_class is GatheringProtocol
 
 
 async def got(app: Callable, path: str) -> httpx.Response:
