@@ -15,11 +15,12 @@ from genimg.operations import Kind
 from serving.backend import Backend, choose, usable, wanted_of
 from serving.errors import ApiError
 from serving.keys import Keys
+from serving.page import PATHS
 from serving.passes import Tell
 from serving.requests import Answer, Caller, ModelInfo, Request, Show, given_or_made
 
 FREE = frozenset({
-    "/", "/page.css", "/page.js",  # the page, which can then ask for a key
+    *PATHS,  # the page, which can then ask for a key
     "/livez", "/health", "/readyz",  # probes have none; what they are told names no model
     "/docs", "/openapi.json",  # what this software can do, whoever runs it
 })  # fmt: skip

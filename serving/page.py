@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML file, one style sheet and one JavaScript module, as they lie in web/.
+"""The page at `/`: one HTML file, one style sheet and JavaScript modules, as they lie in web/.
 
 They ask nobody but this server, of which they learn what it can do: /v1/operations, /v1/models.
 """
@@ -12,11 +12,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 FOLDER = Path(__file__).parent / "web"
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-}
+KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+PATHS = ("/", *sorted(f"/{each.name}" for each in FOLDER.iterdir() if each.suffix in KINDS))
 _HEADERS = {
     # Nothing of another host, nothing inline; pictures may be ones that the page made itself.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -30,8 +27,9 @@ _HEADERS = {
 
 def router() -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    for path, (name, kind) in _FILES.items():
-        answer = _answering((FOLDER / name).read_bytes(), kind)
+    for path in PATHS:
+        file = FOLDER / (path[1:] or "index.html")
+        answer = _answering(file.read_bytes(), KINDS.get(file.suffix, "text/html; charset=utf-8"))
         routes.add_api_route(path, answer, methods=["GET", "HEAD"])
     return routes
 

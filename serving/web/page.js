@@ -1,12 +1,13 @@
 // The page of a genimg server. What it offers is what v1/operations and v1/models say, so that a
 // new operation appears by itself. It asks no other host, and keeps nothing beyond the tab.
 
-const $ = (id) => document.getElementById(id);
-const BASE = new URL(".", document.baseURI);
-const urlOf = (path) => new URL(path.replace(/^\//, ""), BASE).href;
+import { $, KEY, download, make, pressable, saved, urlOf } from "./elements.js";
+import { LINES } from "./lines.js";
+import { Painter } from "./painter.js";
+import { comparison, picture, player, table } from "./pictures.js";
+
 const FILES = { picture: "image/*", frames: "image/*", mask: "image/*", latents: ".npy" };
 const POLL_MS = 2000; // between two looks at models that are being loaded
-const KEY = "genimg-key"; // in sessionStorage, which ends with the tab
 const JOB_MS = 1000; // between two looks at a job
 const SEEDS = 100_000; // of which one is drawn where none is given: short enough to be told
 const FEW = 40; // classes or words of a model that are named beside their field
@@ -34,21 +35,6 @@ const GROUPS = {
   Draw: (each) => ["pictures", "frames", "grid"].includes(each.gives),
   "Look into": (each) => ["values", "latents"].includes(each.gives),
 };
-
-/** An element with properties (or attributes, where it has no such property) and children. */
-function make(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name in made && name !== "list") made[name] = value;
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-const pressable = (text, onclick, more = {}) =>
-  make("button", { type: "button", onclick, ...more }, text);
-const saved = (href, download, text) => make("a", { href, download }, text);
 
 // The key, where this server asks for one
 
@@ -335,99 +321,6 @@ function giveAny(blob) {
   give(imageOf(page.operation), blob, blob.name || "pasted.png");
 }
 
-/** A mask that is painted on an image, at the image's own resolution. */
-class Painter {
-  constructor(image) {
-    this.strokes = []; // {size, points}
-    this.size = 0;
-    this.at = [0, 0]; // of the brush, for the keyboard
-    this.canvas = make("canvas", { tabIndex: 0, "aria-label": "Paint what is to be filled: with a pointer, or with arrows and Space" });
-    this.canvas.setAttribute("role", "application");
-    const tell = () => `brush of ${this.size} pixels`;
-    this.told = make("output", { role: "status" });
-    const resize = (factor) => { this.size = Math.max(1, Math.round(this.size * factor)); this.told.textContent = tell(); };
-    const tools = make("div", { className: "row", role: "group", "aria-label": "Brush" },
-      pressable("Smaller", () => resize(1 / 1.25)), pressable("Larger", () => resize(1.25)),
-      pressable("Undo", () => this.undo()), pressable("Clear", () => { this.strokes = []; this.draw(); }), this.told);
-    this.resize = resize;
-    this.element = make("div", {}, make("div", { className: "canvas" }, image, this.canvas), tools);
-    image.onload = () => {
-      [this.canvas.width, this.canvas.height] = [image.naturalWidth, image.naturalHeight];
-      this.canvas.parentElement.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
-      this.at = [image.naturalWidth >> 1, image.naturalHeight >> 1];
-      this.size = Math.max(2, Math.round(Math.max(...this.at) / 10));
-      resize(1);
-      this.draw();
-    };
-    this.canvas.onpointerdown = (event) => {
-      this.canvas.setPointerCapture(event.pointerId);
-      this.strokes.push({ size: this.size, points: [this.place(event)] });
-      this.draw();
-    };
-    this.canvas.onpointermove = (event) => {
-      if (!this.canvas.hasPointerCapture(event.pointerId)) return;
-      this.strokes.at(-1).points.push(this.place(event));
-      this.draw();
-    };
-    this.canvas.onkeydown = (event) => this.key(event);
-  }
-
-  place(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * this.canvas.width, ((event.clientY - box.top) / box.height) * this.canvas.height];
-  }
-
-  key(event) {
-    const step = Math.max(1, this.size / 2);
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-    if (event.key === " ") this.strokes.push({ size: this.size, points: [[...this.at]] });
-    else if (moves[event.key])
-      this.at = this.at.map((value, i) => Math.min(Math.max(value + moves[event.key][i], 0), [this.canvas.width, this.canvas.height][i]));
-    else return;
-    event.preventDefault();
-    this.draw(true);
-  }
-
-  undo() {
-    this.strokes.pop();
-    this.draw();
-  }
-
-  draw(cursor = false) {
-    const context = this.canvas.getContext("2d");
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.paint(context, "#ff00c8"); // which few photos have
-    if (!cursor) return;
-    context.strokeStyle = "#1c7ed6";
-    context.lineWidth = Math.max(1, this.size / 8);
-    context.beginPath();
-    context.arc(...this.at, this.size / 2, 0, 2 * Math.PI);
-    context.stroke();
-  }
-
-  paint(context, colour) {
-    Object.assign(context, { strokeStyle: colour, fillStyle: colour, lineCap: "round", lineJoin: "round" });
-    for (const { size, points } of this.strokes) {
-      context.lineWidth = size;
-      context.beginPath();
-      context.moveTo(...points[0]);
-      context.lineTo(points[0][0] + 0.01, points[0][1]); // a line of no length is not drawn
-      for (const point of points.slice(1)) context.lineTo(...point);
-      context.stroke();
-    }
-  }
-
-  /** The mask as a PNG, white where it was painted; null where nothing was. */
-  async mask() {
-    if (!this.strokes.length) return null;
-    const canvas = make("canvas", { width: this.canvas.width, height: this.canvas.height });
-    const context = canvas.getContext("2d");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    this.paint(context, "#ffffff");
-    return new Promise((done) => canvas.toBlob(done, "image/png"));
-  }
-}
-
 // Asking
 
 class Refused extends Error {
@@ -644,48 +537,6 @@ function nameOf(told) {
   return `${name}.${EXTENSIONS[type] ?? type.split("/")[1]}`;
 }
 
-function download(blob, name) {
-  const link = saved(URL.createObjectURL(blob), name, "");
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-/** An image; a small one enlarged by a whole factor. */
-function picture(src, alt) {
-  const image = make("img", { src, alt });
-  image.onload = () => enlarge(image, image);
-  return image;
-}
-
-function enlarge(image, element) {
-  const factor = Math.max(1, Math.floor(320 / image.naturalWidth));
-  if (factor > 1) image.classList.add("small");
-  element.style.width = `${image.naturalWidth * factor}px`;
-}
-
-function comparison(before, after) {
-  const [old, made] = [make("img", { src: before, alt: "before" }), make("img", { src: after, alt: "after", className: "after" })];
-  const tags = ["before", "after"].map((each) => make("span", { ariaHidden: "true" }, each)); // it is their alt
-  const both = make("div", { className: "compare" }, old, made, ...tags);
-  const split = make("input", { type: "range", className: "split", min: "0", max: "100", value: "50", "aria-label": "How much of the image is shown as it was, percent" });
-  split.oninput = () => {
-    made.style.clipPath = `inset(0 0 0 ${split.value}%)`;
-    both.style.setProperty("--split", `${split.value}%`);
-  };
-  const sized = make("div", { className: "sized" }, both, split);
-  made.onload = () => enlarge(made, sized);
-  const drag = (event) => {
-    if (event.type !== "pointerdown" && !event.buttons) return;
-    const box = both.getBoundingClientRect();
-    split.value = String(((event.clientX - box.left) / box.width) * 100);
-    split.oninput();
-    event.preventDefault();
-  };
-  both.onpointerdown = both.onpointermove = drag;
-  split.oninput();
-  return make("div", {}, sized);
-}
-
 function gallery(told) {
   const grid = make("div", { className: "grid" });
   const tools = make("div", { className: "row", role: "group", "aria-label": "Of the images that are chosen" });
@@ -725,53 +576,6 @@ function gallery(told) {
   return make("div", {}, grid, tools);
 }
 
-function table(values) {
-  const rows = (Array.isArray(values) ? values : [values]).flatMap((each) => (Array.isArray(each) ? each : [each]));
-  const names = [...new Set(rows.flatMap((each) => (each && typeof each === "object" ? Object.keys(each) : ["value"])))];
-  const cell = (value) => typeof value === "number" ? String(Math.round(value * 1000) / 1000) : Array.isArray(value) ? value.map(cell).join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return make("table", {},
-    make("thead", {}, make("tr", {}, ...names.map((each) => make("th", { scope: "col" }, each)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...names.map((each) => make("td", {}, cell(row && typeof row === "object" ? row[each] ?? "" : row)))))));
-}
-
-/** An animation that can be stopped and looked through, where the browser decodes frames. */
-async function player(blob, src) {
-  const still = picture(src, "animation");
-  if (!("ImageDecoder" in window)) return still;
-  const frames = [];
-  try {
-    const decoder = new ImageDecoder({ data: await blob.arrayBuffer(), type: blob.type });
-    await decoder.tracks.ready;
-    const count = decoder.tracks.selectedTrack.frameCount;
-    for (let i = 0; i < count; i++) frames.push((await decoder.decode({ frameIndex: i })).image);
-  } catch {
-    return still;
-  }
-  if (frames.length < 2) return still;
-  const canvas = make("canvas", { width: frames[0].displayWidth, height: frames[0].displayHeight, role: "img", "aria-label": "animation" });
-  const place = make("input", { type: "range", className: "split", min: "0", max: String(frames.length - 1), value: "0", "aria-label": "frame" });
-  const draw = () => canvas.getContext("2d").drawImage(frames[Number(place.value)], 0, 0);
-  const toggle = pressable("Pause", () => play(!timer));
-  let timer = null;
-  function next() {
-    if (!canvas.isConnected) return play(false);
-    place.value = String((Number(place.value) + 1) % frames.length);
-    draw();
-    timer = setTimeout(next, (frames[Number(place.value)].duration ?? 100_000) / 1000);
-  }
-  function play(on) {
-    clearTimeout(timer);
-    timer = on ? setTimeout(next, 100) : null;
-    toggle.textContent = on ? "Pause" : "Play";
-  }
-  place.oninput = () => { play(false); draw(); };
-  draw();
-  setTimeout(() => play(!matchMedia("(prefers-reduced-motion: reduce)").matches));
-  const sized = make("div", { className: "sized" }, canvas, place);
-  enlarge({ naturalWidth: canvas.width, classList: canvas.classList }, sized);
-  return make("div", {}, sized, make("div", { className: "row" }, toggle));
-}
-
 // History, and the command that does it again
 
 function past() {
@@ -794,48 +598,6 @@ function back(told) {
   choose(operation);
   show(told);
 }
-
-const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-
-const LINES = {
-  curl(asked, output) {
-    const given = Object.entries(asked.files);
-    const values = Object.entries({ model: asked.model, ...asked.options });
-    const parts = given.length
-      ? [...given.map(([key, file]) => `-F ${quoted(`${key}=@${file.name}`)}`), ...values.map(([key, value]) => `-F ${quoted(`${key}=${value}`)}`)]
-      : ["-H 'content-type: application/json'", `-d ${quoted(JSON.stringify(Object.fromEntries(values)))}`];
-    const key = sessionStorage.getItem(KEY) ? ['-H "Authorization: Bearer $GENIMG_API_KEY"'] : [];
-    return ["curl", urlOf(asked.operation.path), ...key, ...parts, `-o ${output}`].join(" ");
-  },
-  python(asked, output) {
-    const text = JSON.stringify;
-    const files = Object.entries(asked.files).map(([key, file]) => `${text(key)}: open(${text(file.name)}, "rb")`);
-    const python = (value) => value === true ? "True" : value === false ? "False" : text(value);
-    const values = Object.entries({ model: asked.model, ...asked.options }).map(([key, value]) => `${text(key)}: ${files.length ? text(String(value)) : python(value)}`);
-    const key = sessionStorage.getItem(KEY);
-    return [
-      ...(key ? ["import os", ""] : []), "import requests", "",
-      "answer = requests.post(", `    ${text(urlOf(asked.operation.path))},`,
-      ...(files.length ? [`    files={${files.join(", ")}},`, `    data={${values.join(", ")}},`] : [`    json={${values.join(", ")}},`]),
-      ...(key ? [`    headers={"Authorization": f"Bearer {os.environ['GENIMG_API_KEY']}"},`] : []),
-      ")", "answer.raise_for_status()", `open(${text(output)}, "wb").write(answer.content)`,
-    ].join("\n");
-  },
-  genimg(asked, output) {
-    const { name, takes, optional } = asked.operation;
-    const reads = Object.values(takes).some((kind) => ["picture", "frames"].includes(kind)) || Object.keys(takes).some((key) => !optional.includes(key));
-    const given = Object.entries(asked.files);
-    const parts = ["genimg", name];
-    if (!reads) parts.push(quoted(asked.model));
-    for (const [key, file] of given) parts.push(...(key === "mask" || !reads ? [`--${key}`] : []), quoted(file.name));
-    if (reads) parts.push("-m", quoted(asked.model));
-    for (const [key, value] of Object.entries(asked.options)) {
-      const flag = key.length === 1 ? `-${key}` : `--${key.replaceAll("_", "-")}`;
-      parts.push(...(value === true ? [flag] : [flag, quoted(String(value))]));
-    }
-    return [...parts, "-o", output, "--server", quoted(urlOf("").replace(/\/$/, ""))].join(" ");
-  },
-};
 
 function line() {
   for (const each of document.querySelectorAll("[data-as]")) each.setAttribute("aria-pressed", String(each.dataset.as === page.as));

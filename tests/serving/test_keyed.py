@@ -25,6 +25,7 @@ from serving.host import Host
 from serving.keyed import FREE
 from serving.keys import Keys, keys_of
 from serving.model_settings import ModelSettings
+from serving.page import PATHS
 from serving.passes import UNFINISHED
 from serving.requests import Answer, Caller, Request, Timings
 from serving.settings import Settings
@@ -83,10 +84,9 @@ def test_without_a_key_nothing_is_answered_but_what_is_free(client, alice):
     paths = client.get("/openapi.json").json()["paths"]
     routes = {(method.upper(), path) for path, of in paths.items() for method in of}
     routes |= {
-        ("GET", path)
-        for path in ("/", "/page.js", "/nowhere", "/metrics/", "/%6Detrics", "/v1/models/x")
+        ("GET", path) for path in (*PATHS, "/nowhere", "/metrics/", "/%6Detrics", "/v1/models/x")
     }
-    assert {path for _, path in routes} > FREE - {"/page.css", "/docs", "/openapi.json"}
+    assert {path for _, path in routes} > FREE - {"/docs", "/openapi.json"}
     assert ("GET", "/metrics") in routes
     for method, path in routes:
         answer = client.request(method, path)
