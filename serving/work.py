@@ -88,7 +88,7 @@ def check(request: Request, engine: Engine, limits: Limits) -> None:
     if size not in (None, own):
         raise bad_value("size", size, f"this model makes {own}; use that or 'auto'")
     if operation.drawn > limits.max_images:
-        key = "n" if hasattr(operation, "n") else "frames"
+        key = "n" if operation.option("n") else "frames"
         key = "seeds" if operation.gives is Kind.GRID and operation.option("seeds") else key
         raise bad_value(key, getattr(operation, key), f"at most {limits.max_images} images in all")
     tile = operation.option("tile", "auto")
@@ -183,7 +183,7 @@ def refuse_large(shape: tuple[int, ...], scale: int, format: images.Format, limi
 def refuse_many(operation: Operation, count: int, side: int, limits: Limits) -> None:
     """ApiError for images of `side` pixels that together have more than are answered with."""
     if count * side * side > limits.max_pixels:
-        key = next((key for key in ("n", "frames") if hasattr(operation, key)), "latents")
+        key = next((key for key in ("n", "frames") if operation.option(key)), "latents")
         reason = f"{count} images of {side}x{side} would come of it, and {limits.max_pixels:,}"
         raise ApiError(400, "image_too_large", f"{key}: {reason} pixels are the most", key)
 
