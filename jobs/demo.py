@@ -94,7 +94,7 @@ def run_search(output: Path) -> None:
     from jobs.tune import tune
 
     ranges = " ".join(f"'{each}'" for each in SEARCH)
-    say(f"$ genimg tune dcgan {ranges} ... --trials {TRIALS} --run search --register shapes")
+    say(f"$ genimg tune dcgan {ranges} ... --trials {TRIALS} --run search --register figures")
     tune(
         "dcgan",
         [*GENERATOR, *SHORT, *SEARCH],
@@ -104,11 +104,11 @@ def run_search(output: Path) -> None:
         searcher="optuna",
         name="search",
         storage=str(output / "runs"),
-        register="shapes",
+        register="figures",
         registry=str(output / "registry"),
     )
-    say("$ genimg models promote shapes best")
-    promote("shapes", "best", registry=str(output / "registry"))
+    say("$ genimg models promote figures best")
+    promote("figures", "best", registry=str(output / "registry"))
 
 
 def run_trainings(output: Path, workers: int) -> None:
@@ -119,10 +119,10 @@ def run_trainings(output: Path, workers: int) -> None:
     from jobs.train import train
 
     registry = str(output / "registry")
-    found = best_version(output, "shapes").lineage["sweep"]["values"]
+    found = best_version(output, "figures").lineage["sweep"]["values"]
     values = [override_of(key, value) for key, value in found.items()]
     for recipe, overrides, model, better in (
-        ("dcgan", [*GENERATOR, *values], "shapes", "swd:min"),
+        ("dcgan", [*GENERATOR, *values], "figures", "swd:min"),
         ("ffdnet", DENOISER, "denoiser", None),
     ):
         say(
@@ -153,7 +153,7 @@ def search_section(output: Path) -> Section:
     section = Section("A search: Ray Tune, ASHA and Optuna")
     section.command(
         f"genimg tune dcgan {' '.join(repr(each) for each in SEARCH)} --trials {TRIALS} "
-        "--scheduler asha --searcher optuna --run search --register shapes"
+        "--scheduler asha --searcher optuna --run search --register figures"
     )
     picture = (output / "runs" / "search" / "sweep.png").read_bytes()
     section.picture(picture, "gray: stopped early by ASHA; orange: the best, registered")
@@ -170,16 +170,16 @@ def generator_section(output: Path) -> Section:
     from genimg.pixels import grid, to_tensor
 
     section, folder, version = open_section(
-        output, "shapes", "A generator: dcgan, as the search found"
+        output, "figures", "A generator: dcgan, as the search found"
     )
     drawn = output / "samples.png"
     made = to_tensor(Engine.load(folder, verified=True)(Sample(n=64, seed=0)).images)
     images.save(grid(made, 8), drawn)
     real = grid(real_images(Scenes(32, 3, simple=True), range(64)).float() / 127.5 - 1, 8)
-    section.command("genimg sample shapes@best -n 64 --seed 0 -o samples.png")
+    section.command("genimg sample figures@best -n 64 --seed 0 -o samples.png")
     section.picture(drawn.read_bytes(), "64 samples, seeds 0 to 63, after two minutes of training")
     section.picture(images.encode(real), "what it learned from: simple procedural scenes")
-    add_figures(section, output, "shapes", version)
+    add_figures(section, output, "figures", version)
     return section
 
 

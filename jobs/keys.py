@@ -56,7 +56,7 @@ def add(
 ) -> None:
     """Make a key, and print it: once, for only its hash is kept.
 
-    Example: genimg keys add alice --model shapes --requests 60 --days 90
+    Example: genimg keys add alice --model figures --requests 60 --days 90
     """
     from cluster import keys
     from genimg.errors import InputError

@@ -41,7 +41,7 @@ def list_(
 ) -> None:
     """List all versions, newest first, with their aliases and metrics.
 
-    Example: genimg models list shapes
+    Example: genimg models list figures
     """
     from cluster.versions import Damaged, Unknown
     from genimg import bundled
@@ -87,7 +87,7 @@ def show(
 ) -> None:
     """Show one version: metrics, where it comes from, its files, and the history of its aliases.
 
-    Example: genimg models show shapes@production
+    Example: genimg models show figures@production
     """
     from cluster.fallback import over
     from genimg import bundled
@@ -152,7 +152,7 @@ def register(
     the question where a model came from. The registry holds a copy: the run may be deleted, unless
     its training should go on.
 
-    Example: genimg models register shapes runs/first/checkpoints/000000100000
+    Example: genimg models register figures runs/first/checkpoints/000000100000
     """
     from genimg import checkpoint
     from genimg.errors import InputError
@@ -220,7 +220,7 @@ def rollback(name: Name, alias: Alias, registry: RegistryOption = "registry") ->
 
     Once more leads one promotion further back. Versions removed since are passed over.
 
-    Example: genimg models rollback shapes production
+    Example: genimg models rollback figures production
     """
     from cluster import promotion
 
@@ -237,7 +237,7 @@ def rm(
 ) -> None:
     """Delete a version for good. Refused while an alias names it. Numbers are never reused.
 
-    Example: genimg models rm shapes@3
+    Example: genimg models rm figures@3
     """
     open_registry(registry).remove(reference, force=force)
     typer.echo(f"removed {reference}")
@@ -256,7 +256,7 @@ def verify(
     Names every file that is altered, missing or extra, and then exits with 1. Also names what
     registrations that died, or are under way, have left; `genimg models clean` clears it.
 
-    Example: genimg models verify shapes@3
+    Example: genimg models verify figures@3
     """
     store = open_registry(registry)
     references = [reference] if reference else store.names()

@@ -160,7 +160,7 @@ def example(operation: type[Operation]) -> str:
     given = "image.png" if reads else "latents.npy"
     given = "clip.gif" if Kind.FRAMES in operation.takes.values() else given
     named = "" if bundled.model_for(operation.name) else " -m MODEL"
-    model = f"{given}{named}" if reads or operation.needs() else "shapes@best"
+    model = f"{given}{named}" if reads or operation.needs() else "figures@best"
     output = {
         Kind.PICTURE: " -o result.png",
         Kind.PICTURES: " -o grid.png",

@@ -98,7 +98,7 @@ def serve(
     SIGTERM stops it as Ctrl-C does. In the background of a script only SIGTERM does: a shell
     starts what it puts there with Ctrl-C's signal, SIGINT, ignored.
 
-    Example: genimg serve --model shapes@best --port 8000
+    Example: genimg serve --model figures@best --port 8000
     """
     with ctrl_c_ends():
         from genimg.errors import InputError

@@ -77,7 +77,7 @@ def tune(
     in the table, and the search goes on. Interrupted, the same command continues, and tries again
     what failed; with more --trials it goes on searching. One command at a time may run a sweep.
 
-    Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' --trials 20 --register shapes
+    Example: genimg tune dcgan 'train.lr=loguniform(1e-4,1e-2)' --trials 20 --register figures
     """
     import ray
 

@@ -32,7 +32,7 @@ def service_section(output: Path) -> Section:
 
     section = Section("Served: Ray Serve")
     with server(output) as (address, seconds):
-        section.command("genimg serve --model shapes@best --model denoiser@best")
+        section.command("genimg serve --model figures@best --model denoiser@best")
         sampled = post(f"{address}/v1/images/sample", {"n": 16, "seed": 0})
         section.command(
             f"curl {address}/v1/images/sample -H 'content-type: application/json' "
@@ -69,11 +69,11 @@ def openai(section: Section, address: str) -> None:
         return
     client = OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0)
     answer = client.images.generate(
-        model="shapes@best", prompt="", response_format="b64_json", extra_body={"seed": 7}
+        model="figures@best", prompt="", response_format="b64_json", extra_body={"seed": 7}
     )
     section.command(
         f"client = OpenAI(base_url='{address}/v1', api_key='any')",
-        "client.images.generate(model='shapes@best', prompt='', response_format='b64_json', "
+        "client.images.generate(model='figures@best', prompt='', response_format='b64_json', "
         "extra_body={'seed': 7})",
     )
     assert answer.data
@@ -90,7 +90,7 @@ def server(output: Path) -> Iterator[tuple[str, float]]:
         port = probe.getsockname()[1]
     began = time.monotonic()
     command = [sys.executable, "-m", "jobs.serve", f"--port={port}"]
-    command += ["--model=shapes@best", "--model=denoiser@best"]
+    command += ["--model=figures@best", "--model=denoiser@best"]
     others = ("RAY_ADDRESS", "GENIMG_KEYS", "GENIMG_KEYS_FILE")
     environment = {key: value for key, value in os.environ.items() if key not in others}
     environment["GENIMG_REGISTRY"] = str((output / "registry").absolute())

@@ -34,7 +34,7 @@ def test_a_key_is_found_by_its_text_until_it_is_revoked(place: str):
     kept = KeyFile(f"{place}/keys.json")
     with pytest.raises(NotFound):
         kept.read()
-    (alice, text), (bob, _) = keys.new("alice", models=("shapes",)), keys.new("bob")
+    (alice, text), (bob, _) = keys.new("alice", models=("figures",)), keys.new("bob")
     kept.add(alice)
     kept.add(bob)
     assert kept.read() == (alice, bob)

@@ -247,7 +247,7 @@ def test_serve_accepts_the_services_configuration_and_refuses_a_broken_one():
 def test_our_settings_accept_the_services_arguments():
     (application,) = serve_config()["applications"]
     given = Settings.model_validate(application["args"])
-    assert [model.ref for model in given.models] == ["shapes@production", "denoiser@production"]
+    assert [model.ref for model in given.models] == ["figures@production", "denoiser@production"]
     own = given.models[1]
     assert own.num_gpus * own.autoscaling.max_replicas <= groups("RayService")["gpu"]["maxReplicas"]
     with pytest.raises(ValidationError):

@@ -79,11 +79,11 @@ def test_the_demos_generator_makes_shapes(tmp_path: Path, command):
         " train.decay=cosine train.weight_decay=0 train.clip_norm=1 data.translate=0"
         " train.images=100000 train.checkpoint_every=100000"
     )
-    for training, name in ((f"dcgan {values}", "shapes"), (judge, "judge")):
+    for training, name in ((f"dcgan {values}", "figures"), (judge, "judge")):
         ended = command(f"train {training} --data scenes --run {name} --register {name} {places}")
         assert ended.code == 0, ended.err
     ended = command(
-        "evaluate shapes --data scenes --judge judge --samples 1000 --json "
+        "evaluate figures --data scenes --judge judge --samples 1000 --json "
         f"--registry {tmp_path / 'registry'}"
     )
     assert ended.code == 0, ended.err

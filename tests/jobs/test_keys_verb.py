@@ -16,19 +16,19 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_life_of_a_key(command, monkeypatch: pytest.MonkeyPatch):
-    may = "--model shapes --model denoiser@production --requests 60 --megapixels 1.5 --days 30"
+    may = "--model figures --model denoiser@production --requests 60 --megapixels 1.5 --days 30"
     made = command(f"keys add alice {may}")
     assert made.code == 0
     (text,) = made.lines
     (key,) = keys.KeyFile("keys.json").read()
     assert keys.find({key.id: key}, text) == key
-    assert key.models == ("shapes", "denoiser@production")
+    assert key.models == ("figures", "denoiser@production")
     assert (key.requests_per_minute, key.megapixels_per_minute) == (60, 1.5)
     assert (key.expires - key.created).days in (29, 30)
     assert text not in made.err
     command("keys add bob --days 0")
     listed = command("keys list").out
-    for part in ("alice", f"genimg_{key.id}_", "shapes, denoiser@production", "60", "1.5"):
+    for part in ("alice", f"genimg_{key.id}_", "figures, denoiser@production", "60", "1.5"):
         assert part in listed
     assert "which is past" in listed
     assert text not in listed

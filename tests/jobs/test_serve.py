@@ -316,7 +316,7 @@ def test_the_config_file_of_the_house_is_one_for_ray_serve_too():
     _, kind = builder_of(file.application.import_path)
     settings = kind.validated(file.application.args)
     assert [(model.ref, model.placement) for model in settings.models] == [
-        ("shapes@production", "ingress"),
+        ("figures@production", "ingress"),
         ("denoiser@production", "own"),
     ]
     cpus, gpus = settings.least()

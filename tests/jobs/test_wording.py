@@ -61,8 +61,8 @@ def test_paragraphs_of_help_are_as_wide_as_the_terminal(command, monkeypatch):
         (["--discover"], ["*"]),
         (["--discover", "--port", "8001"], ["*"]),
         (["--discover", "*@production", "--discover", "gan-*"], ["*@production", "gan-*"]),
-        (["--discover=*@best", "--model", "shapes"], ["*@best"]),
-        (["--model", "shapes"], []),
+        (["--discover=*@best", "--model", "figures"], ["*@best"]),
+        (["--model", "figures"], []),
     ],
 )
 def test_what_is_to_be_found_is_all_or_what_fits(words, patterns):

@@ -34,16 +34,16 @@ _FFDNET = [*_TINY, "model.width=8", "evaluation.images=4", "train.warmup=0"]
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with two versions of `shapes` (a dcgan) and one of `denoiser` (an ffdnet).
+    """A registry with two versions of `figures` (a dcgan) and one of `denoiser` (an ffdnet).
 
-    Aliases: shapes@production is version 1. Not to be changed.
+    Aliases: figures@production is version 1. Not to be changed.
     """
     from jobs.train import train
 
     def make(home: Path) -> None:
         for run, model, recipe, overrides in (
-            ("first", "shapes", "dcgan", [*_DCGAN, "train.seed=1"]),
-            ("second", "shapes", "dcgan", [*_DCGAN, "train.seed=2"]),
+            ("first", "figures", "dcgan", [*_DCGAN, "train.seed=1"]),
+            ("second", "figures", "dcgan", [*_DCGAN, "train.seed=2"]),
             ("denoiser", "denoiser", "ffdnet", _FFDNET),
         ):
             train(
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 register=model,
                 registry=str(home / "registry"),
             )
-        promote(Registry(open_storage(str(home / "registry"))), "shapes@1", "production")
+        promote(Registry(open_storage(str(home / "registry"))), "figures@1", "production")
 
     return made_once(tmp_path_factory, "trained", make) / "registry"
 
@@ -68,11 +68,11 @@ def registry(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def server(trained: Path) -> Iterator[str]:
-    """The URL of a server of shapes@production and denoiser, with small limits."""
+    """The URL of a server of figures@production and denoiser, with small limits."""
     settings = Settings.validated(
         {
             "registry": str(trained),
-            "models": [{"ref": "shapes@production"}, {"ref": "denoiser"}],
+            "models": [{"ref": "figures@production"}, {"ref": "denoiser"}],
             "limits": {"max_bytes": 2_000_000, "max_pixels": 1_000_000, "max_images": 32},
         }
     )

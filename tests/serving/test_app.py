@@ -52,7 +52,7 @@ def form_of(answer: httpx.Response) -> dict[str, object]:
 
 
 def test_until_the_models_are_loaded_all_is_told_to_wait(trained):
-    settings = settings_of(trained, "shapes", "denoiser")
+    settings = settings_of(trained, "figures", "denoiser")
     backend = LocalBackend(settings)
     with running(create_app(backend, settings.limits)) as url, httpx.Client(base_url=url) as client:
         for path in ("/health", "/readyz"):
@@ -61,7 +61,7 @@ def test_until_the_models_are_loaded_all_is_told_to_wait(trained):
             assert answer.headers["retry-after"] == "1"
             assert form_of(answer)["code"] == "model_loading"
         assert client.get("/livez").status_code == 200
-        for body in ({}, {"model": "shapes"}):
+        for body in ({}, {"model": "figures"}):
             answer = client.post("/v1/images/sample", json=body)
             assert (answer.status_code, form_of(answer)["code"]) == (503, "model_loading")
             assert answer.headers["retry-after"] == "1"
@@ -71,41 +71,41 @@ def test_until_the_models_are_loaded_all_is_told_to_wait(trained):
         thread = threading.Thread(target=backend.load)
         thread.start()
         until(lambda: client.get("/health").status_code == 200)
-        assert client.get("/readyz").json()["models"] == {"shapes": 2, "denoiser": 1}
+        assert client.get("/readyz").json()["models"] == {"figures": 2, "denoiser": 1}
         assert client.post("/v1/images/sample", json={}).status_code == 200
         thread.join()
     backend.close()
 
 
 def test_a_model_is_found_by_its_id_by_an_unambiguous_name_or_by_what_it_can(loaded):
-    backend = loaded("denoiser", "shapes@1", "shapes@production")
+    backend = loaded("denoiser", "figures@1", "figures@production")
     with running(create_app(backend)) as url, httpx.Client(base_url=url) as client:
         for asked, answers in (
-            ({}, "shapes@1"),
-            ({"model": "shapes@1"}, "shapes@1"),
-            ({"model": "shapes@production"}, "shapes@production"),
+            ({}, "figures@1"),
+            ({"model": "figures@1"}, "figures@1"),
+            ({"model": "figures@production"}, "figures@production"),
         ):
             answer = client.post("/v1/images/sample", json=asked)
             assert answer.headers["x-model-id"] == answers
-        answer = client.post("/v1/images/sample", json={"model": "shapes"})
+        answer = client.post("/v1/images/sample", json={"model": "figures"})
         assert answer.status_code == 404
         assert form_of(answer)["message"] == (
-            "model='shapes': several are served; valid: denoiser, shapes@1, shapes@production"
+            "model='figures': several are served; valid: denoiser, figures@1, figures@production"
         )
         answer = client.post("/v1/images/sample", json={"model": "deniosr"})
         assert "served; did you mean 'denoiser'? valid: den" in form_of(answer)["message"]
 
 
 def test_what_no_served_model_can_do_is_refused(loaded):
-    with running(create_app(loaded("shapes"))) as url:
+    with running(create_app(loaded("figures"))) as url:
         answer = httpx.post(f"{url}/v1/images/denoise", content=file_of(pixels(8, 8)))
         assert answer.status_code == 400
-        assert form_of(answer)["message"] == "none of the served models can denoise: shapes"
+        assert form_of(answer)["message"] == "none of the served models can denoise: figures"
 
 
 def test_an_answer_that_takes_too_long_is_given_up_and_not_asked_for_again(loaded):
     limits = Limits(timeout_s=1e-6)
-    with running(create_app(loaded("shapes"), limits)) as url:
+    with running(create_app(loaded("figures"), limits)) as url:
         answer = httpx.post(f"{url}/v1/images/sample")
         assert (answer.status_code, form_of(answer)["code"]) == (504, "timeout")
         assert answer.headers["x-should-retry"] == "false"
@@ -140,7 +140,7 @@ def test_the_time_limit_also_ends_what_has_left_the_queue():
 
 
 def test_pixels_of_images_that_are_drawn_are_limited_too(loaded):
-    with running(create_app(loaded("shapes", limits={"max_pixels": 1000}))) as url:
+    with running(create_app(loaded("figures", limits={"max_pixels": 1000}))) as url:
         assert httpx.post(f"{url}/v1/images/sample", json={"n": 3}).status_code == 200
         for path, key in (("sample", "n"), ("interpolate", "frames")):
             answer = httpx.post(f"{url}/v1/images/{path}", json={key: 4})
@@ -150,7 +150,7 @@ def test_pixels_of_images_that_are_drawn_are_limited_too(loaded):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(loaded):
-    with running(create_app(loaded("shapes"), Limits(upload_s=0.2))) as address:
+    with running(create_app(loaded("figures"), Limits(upload_s=0.2))) as address:
         url = httpx.URL(address)
         with socket.create_connection((url.host, url.port), timeout=60) as connection:
             connection.sendall(
@@ -165,7 +165,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(loaded):
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
 def test_probes_may_ask_for_heads(loaded, path):
-    with running(create_app(loaded("shapes"))) as url:
+    with running(create_app(loaded("figures"))) as url:
         answer = httpx.head(f"{url}{path}")
     assert (answer.status_code, answer.content) == (200, b"")
 
@@ -283,7 +283,7 @@ def test_what_the_framework_finds_wrong_is_a_400_with_the_parameter():
 
 
 def test_metrics_count_what_was_done_and_keep_their_labels_few(loaded):
-    backend = loaded("shapes")
+    backend = loaded("figures")
     app = create_app(backend, meters=backend.meters)
     with running(app) as url, httpx.Client(base_url=url) as client:
         client.post("/v1/images/sample", json={"n": 3})
@@ -293,16 +293,16 @@ def test_metrics_count_what_was_done_and_keep_their_labels_few(loaded):
             client.get(f"/v1/models/{i}")
         text = client.get("/metrics").text
     for line in (
-        'genimg_http_requests_total{model="shapes",route="/v1/images/sample",status="200"} 1.0',
+        'genimg_http_requests_total{model="figures",route="/v1/images/sample",status="200"} 1.0',
         'genimg_http_requests_total{model="",route="/v1/images/sample",status="404"} 1.0',
         'genimg_http_requests_total{model="",route="none",status="404"} 5.0',
         'genimg_http_requests_total{model="",route="/v1/models/{id:path}",status="404"} 5.0',
         'genimg_http_request_seconds_count{route="/v1/images/sample"} 2.0',
-        'genimg_batch_images_sum{model="shapes"} 3.0',
-        'genimg_queue_images{model="shapes"} 0.0',
-        'genimg_served_version{model="shapes"} 2.0',
-        'genimg_swaps_total{model="shapes"} 0.0',
-        'genimg_swaps_refused_total{model="shapes"} 0.0',
+        'genimg_batch_images_sum{model="figures"} 3.0',
+        'genimg_queue_images{model="figures"} 0.0',
+        'genimg_served_version{model="figures"} 2.0',
+        'genimg_swaps_total{model="figures"} 0.0',
+        'genimg_swaps_refused_total{model="figures"} 0.0',
     ):
         assert line in text.splitlines()
     assert "invented" not in text

@@ -67,7 +67,7 @@ def test_models_come_and_go_under_load_and_no_request_fails(trained):
     def settings(*models: dict, **more: object) -> Settings:
         return settings_of(*models, registry=str(trained), **more)
 
-    first, second = {"ref": "shapes@1"}, {"ref": "shapes@2"}
+    first, second = {"ref": "figures@1"}, {"ref": "figures@2"}
     before = set(threading.enumerate())
     backend = LocalBackend(settings(first))
     backend.load()
@@ -93,27 +93,27 @@ def test_models_come_and_go_under_load_and_no_request_fails(trained):
         over.set()
         await asyncio.gather(*asking)
         with pytest.raises(ApiError, match="no such model is served"):
-            await backend.call("shapes@1", Request(Sample()))
+            await backend.call("figures@1", Request(Sample()))
         with pytest.raises(ApiError, match="at most 4 images"):
             await backend.call(None, Request(Sample(n=5)))
         while backend._shelf.room.leaving:
             await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
-    assert set(answered) == {("shapes@1", 1), ("shapes@2", 2)}
+    assert set(answered) == {("figures@1", 1), ("figures@2", 2)}
     shown = backend.meters.exposition().decode()
-    assert 'genimg_served_version{model="shapes@2"} 2.0' in shown
-    assert "shapes@1" not in shown  # or there is ever more of what comes and goes
+    assert 'genimg_served_version{model="figures@2"} 2.0' in shown
+    assert "figures@1" not in shown  # or there is ever more of what comes and goes
     backend.close()
     until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_models_that_cannot_be_loaded_change_nothing(registry):
-    spoil(registry, "shapes", 2)
-    models = [{"ref": "shapes@1"}]
+    spoil(registry, "figures", 2)
+    models = [{"ref": "figures@1"}]
     backend = LocalBackend(settings_of(*models, registry=str(registry)))
     backend.load()
-    broken = settings_of(models[0] | {"max_queue": 5}, {"ref": "shapes@2"}, registry=str(registry))
+    broken = settings_of(models[0] | {"max_queue": 5}, {"ref": "figures@2"}, registry=str(registry))
 
     async def scenario() -> None:
         with pytest.raises(Damaged):
@@ -122,13 +122,13 @@ def test_models_that_cannot_be_loaded_change_nothing(registry):
 
     asyncio.run(scenario())
     assert [model.max_queue for model in backend.settings.models] == [128]
-    assert 'genimg_served_version{model="shapes@1"} 1.0' in backend.meters.exposition().decode()
+    assert 'genimg_served_version{model="figures@1"} 1.0' in backend.meters.exposition().decode()
     backend.close()
 
 
 def test_limits_and_keys_are_others_from_the_next_request_on(trained, tmp_path):
     def settings(**more: object) -> Settings:
-        return settings_of({"ref": "shapes@1"}, registry=str(trained), **more)
+        return settings_of({"ref": "figures@1"}, registry=str(trained), **more)
 
     text = made_key(tmp_path / "keys.json", "alice")
     (tmp_path / "odd.json").write_text("odd")

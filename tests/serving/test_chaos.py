@@ -32,7 +32,7 @@ SECONDS = float(os.environ.get("GENIMG_CHAOS_S", "600"))
 PATIENCE = 180.0
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(SECONDS + 900)]
 
-PRODUCTION = "shapes@production"
+PRODUCTION = "figures@production"
 SMALL = file_of(pixels(64, 64, 3))
 LARGER = file_of(pixels(180, 180, 3))  # what HAProxy cannot hold is not given to another
 
@@ -143,13 +143,13 @@ class Faults:
         self.load.proxy_is_down = False
 
     def promotion(self) -> None:
-        promote(self.models, "shapes@2", "production")
+        promote(self.models, "figures@2", "production")
         self._wait_for_version("2")
 
     def return_to_the_version_before(self) -> None:
-        promote(self.models, "shapes@1", "production")
-        promote(self.models, "shapes@2", "production")
-        rollback(self.models, "shapes", "production")
+        promote(self.models, "figures@1", "production")
+        promote(self.models, "figures@2", "production")
+        rollback(self.models, "figures", "production")
         self._wait_for_version("1")
 
     def key(self) -> None:

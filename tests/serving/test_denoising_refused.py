@@ -116,7 +116,7 @@ def test_a_request_without_one_image_is_refused(client, request_, status, code, 
         ({"sigma[0]": ""}, "sigma", "sigma has no parts here; leave it out"),
         ({"imag": "1"}, "imag", "unknown parameter 'imag'; did you mean 'image'?"),
         ({"seed": "1"}, "seed", "unknown parameter 'seed'"),
-        ({"model": "shapes"}, "model", "it cannot denoise; it can: sample"),
+        ({"model": "figures"}, "model", "it cannot denoise; it can: sample"),
     ],
 )
 def test_parameters_that_cannot_be_honoured_are_refused(client, parameters, param, message):

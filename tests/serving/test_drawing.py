@@ -27,7 +27,7 @@ def ai(server):
 @pytest.fixture(scope="module")
 def engine(trained):
     registry = Registry(open_storage(str(trained)))
-    return Engine.load(registry.fetch(registry.resolve("shapes@production")), "cpu")
+    return Engine.load(registry.fetch(registry.resolve("figures@production")), "cpu")
 
 
 def array(data: bytes) -> np.ndarray:
@@ -46,12 +46,12 @@ def sampled(client, **body) -> np.ndarray:
 
 
 def test_openais_client_draws_the_engines_own_images(ai, engine):
-    answer = ai.images.generate(prompt="", model="shapes", n=3, extra_body={"seed": 7})
+    answer = ai.images.generate(prompt="", model="figures", n=3, extra_body={"seed": 7})
     expected = sample(engine, 3, seed=7)
     for i, image in enumerate(answer.data):
         assert image.seed == 7 + i
         np.testing.assert_array_equal(from_base64(image.b64_json), expected[i])
-    assert answer.model == "shapes@production"
+    assert answer.model == "figures@production"
     assert answer.version == 1
     assert answer.size == "16x16"
     assert answer.output_format == "png"
@@ -60,7 +60,7 @@ def test_openais_client_draws_the_engines_own_images(ai, engine):
 def test_openais_client_may_say_all_that_it_can_say(ai, engine):
     answer = ai.images.generate(
         prompt="",
-        model="shapes@production",
+        model="figures@production",
         n=1,
         size="16x16",
         quality="standard",
@@ -97,7 +97,7 @@ def test_a_seed_that_is_not_given_is_drawn_and_told(ai, engine, client):
 def test_the_command_line_the_engine_and_http_draw_the_same_pixels(
     client, engine, trained, tmp_path
 ):
-    command = ["sample", "shapes@production", "--registry", str(trained)]
+    command = ["sample", "figures@production", "--registry", str(trained)]
     command += ["-n", "6", "--seed", "40", "-o", str(tmp_path / "grid.png")]
     assert CliRunner().invoke(verbs, command, catch_exceptions=False).exit_code == 0
     grid = client.post("/v1/images/sample", params={"n": 6, "seed": 40}).content
@@ -193,7 +193,7 @@ def test_compression_is_the_quality_of_lossy_formats(client):
 
 def test_headers_tell_who_drew_what_and_how_long_it_took(client):
     answer = client.post("/v1/images/sample", json={"seed": 5})
-    assert answer.headers["x-model-id"] == "shapes@production"
+    assert answer.headers["x-model-id"] == "figures@production"
     assert answer.headers["x-model-version"] == "1"
     assert answer.headers["x-seed"] == "5"
     parts = [part.split(";dur=") for part in answer.headers["server-timing"].split(", ")]
@@ -306,7 +306,7 @@ def test_openais_client_raises_its_own_errors(ai):
     with pytest.raises(openai.NotFoundError) as missing:
         ai.images.generate(prompt="", model="dall-e-3")
     assert missing.value.code == "model_not_found"
-    assert "valid: shapes@production, denoiser" in missing.value.body["message"]
+    assert "valid: figures@production, denoiser" in missing.value.body["message"]
     with pytest.raises(openai.BadRequestError) as refused:
         ai.images.generate(prompt="a cat")
     assert refused.value.param == "prompt"
@@ -314,18 +314,18 @@ def test_openais_client_raises_its_own_errors(ai):
 
 def test_openais_client_lists_the_models(ai, client):
     models = {model.id: model for model in ai.models.list()}
-    assert list(models) == ["shapes@production", "denoiser"]
-    shapes = models["shapes@production"]
-    assert (shapes.version, shapes.capabilities, shapes.recipe) == (
+    assert list(models) == ["figures@production", "denoiser"]
+    figures = models["figures@production"]
+    assert (figures.version, figures.capabilities, figures.recipe) == (
         1,
         ["sample", "interpolate", "traverse", "vary", "decode", "invert"],
         "dcgan",
     )
-    assert (shapes.size, shapes.channels, shapes.state) == (16, 3, "ready")
-    assert shapes.created > 1_700_000_000
-    assert shapes.metrics["swd"] > 0
-    for name in ("shapes@production", "shapes"):
-        assert ai.models.retrieve(name) == shapes
+    assert (figures.size, figures.channels, figures.state) == (16, 3, "ready")
+    assert figures.created > 1_700_000_000
+    assert figures.metrics["swd"] > 0
+    for name in ("figures@production", "figures"):
+        assert ai.models.retrieve(name) == figures
     with pytest.raises(openai.NotFoundError):
         ai.models.retrieve("org/name")
     for path in ("org/name", "org%2Fname"):

@@ -92,9 +92,9 @@ def again(models, tmp_path, reference: str, weights=lambda name, tensor: tensor,
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_answer_says_in_which_precision_it_was_computed(registry, models, precision):
-    folder = models.fetch(models.get("shapes", 1))
+    folder = models.fetch(models.get("figures", 1))
     expected = sample(Engine.load(folder, "cpu", precision), 1, seed=3)[0]
-    with serving(registry, "shapes@1", precision=precision) as client:
+    with serving(registry, "figures@1", precision=precision) as client:
         answer = client.post("/v1/images/sample", json={"seed": 3})
         assert answer.headers["x-precision"] == precision
         assert "X-Precision" in answer.headers["access-control-expose-headers"]
@@ -106,7 +106,7 @@ def test_an_answer_says_in_which_precision_it_was_computed(registry, models, pre
 
 def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registry, models):
     engines = {
-        number: Engine.load(models.fetch(models.get("shapes", number)), "cpu") for number in (1, 2)
+        number: Engine.load(models.fetch(models.get("figures", number)), "cpu") for number in (1, 2)
     }
     expected = {number: sample(engine, 4, seed=3) for number, engine in engines.items()}
     assert not np.array_equal(expected[1], expected[2])
@@ -124,11 +124,11 @@ def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registr
             if not np.array_equal(np.array(opened(answer.content)), expected[int(number)][0]):
                 wrong.append(number)
 
-    with serving(registry, "shapes@production") as client:
+    with serving(registry, "figures@production") as client:
         threads = [threading.Thread(target=ask, args=(client,)) for _ in range(8)]
         for thread in threads:
             thread.start()
-        for number, reference in ((1, "shapes@2"), (2, "shapes@1"), (1, "shapes@2")):
+        for number, reference in ((1, "figures@2"), (2, "figures@1"), (1, "figures@2")):
             before = versions[str(number)]
             until(lambda n=str(number), before=before: versions[n] > before + 30)
             promote(models, reference, "production")
@@ -145,12 +145,12 @@ def test_a_promotion_under_load_loses_no_request_and_changes_the_version(registr
 
 def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, models):
     host = Host(
-        ModelSettings(ref="shapes@production", max_batch_size=1, max_queue=500),
+        ModelSettings(ref="figures@production", max_batch_size=1, max_queue=500),
         str(registry),
         poll_s=0.02,
     )
     engines = {
-        number: Engine.load(models.fetch(models.get("shapes", number)), "cpu") for number in (1, 2)
+        number: Engine.load(models.fetch(models.get("figures", number)), "cpu") for number in (1, 2)
     }
 
     async def scenario() -> None:
@@ -158,7 +158,7 @@ def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, m
             asyncio.ensure_future(host.call(Request(Sample(seed=seed)))) for seed in range(100)
         ]
         await asyncio.sleep(0)
-        promote(models, "shapes@2", "production")
+        promote(models, "figures@2", "production")
         for seed, answer in enumerate(await asyncio.gather(*early)):
             assert answer.version == 1
             expected = engines[1](Sample(seed=seed)).images[0]
@@ -174,9 +174,9 @@ def test_requests_in_flight_end_on_the_engine_that_they_started_with(registry, m
 
 
 def test_a_plain_name_follows_the_newest_version(registry, models, tmp_path):
-    with serving(registry, "shapes") as client:
+    with serving(registry, "figures") as client:
         assert version(client) == 2
-        number = again(models, tmp_path, "shapes@1")
+        number = again(models, tmp_path, "figures@1")
         until(lambda: version(client) == number)
         assert client.post("/v1/images/sample").headers["x-model-version"] == str(number)
 
@@ -185,61 +185,61 @@ def test_a_registry_on_s3_is_served_and_followed(models, bucket, tmp_path, monke
     monkeypatch.setenv("GENIMG_CACHE", str(tmp_path / "cache"))
     far = Registry(open_storage(bucket))
     for number in (1, 2):
-        folder = models.fetch(models.get("shapes", number))
+        folder = models.fetch(models.get("figures", number))
         copy = shutil.copytree(folder, tmp_path / str(number), ignore=lambda *_: ["version.json"])
-        far.register("shapes", copy, {}, {})
-    promote(far, "shapes@1", "production")
-    with serving(bucket, "shapes@production") as client:
+        far.register("figures", copy, {}, {})
+    promote(far, "figures@1", "production")
+    with serving(bucket, "figures@production") as client:
         assert client.post("/v1/images/sample").headers["x-model-version"] == "1"
-        promote(far, "shapes@2", "production")
+        promote(far, "figures@2", "production")
         until(lambda: version(client) == 2)
         assert client.post("/v1/images/sample").headers["x-model-version"] == "2"
 
 
 def test_a_number_stays_what_it_is(registry, models):
-    with serving(registry, "shapes@1") as client:
-        promote(models, "shapes@2", "production")
+    with serving(registry, "figures@1") as client:
+        promote(models, "figures@2", "production")
         assert version(client) == 1
-        assert "swap shapes@1" not in {thread.name for thread in threading.enumerate()}
+        assert "swap figures@1" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_damaged_version_is_refused_and_the_old_one_goes_on(registry, models, tmp_path):
-    third = again(models, tmp_path, "shapes@2")
-    spoil(registry, "shapes", 2)
-    with serving(registry, "shapes@production") as client:
-        promote(models, "shapes@2", "production")
+    third = again(models, tmp_path, "figures@2")
+    spoil(registry, "figures", 2)
+    with serving(registry, "figures@production") as client:
+        promote(models, "figures@2", "production")
         until(lambda: rejected(client))
         assert rejected(client)["version"] == 2
-        assert "shapes@2: weights.safetensors" in rejected(client)["reason"]
+        assert "figures@2: weights.safetensors" in rejected(client)["reason"]
         assert client.post("/v1/images/sample").headers["x-model-version"] == "1"
         assert client.get("/health").status_code == 200
         assert metric(client, "swaps_refused_total") >= 1
         assert metric(client, "served_version") == 1
-        rollback(models, "shapes", "production")
+        rollback(models, "figures", "production")
         until(lambda: rejected(client) is None)
-        promote(models, "shapes@2", "production")
+        promote(models, "figures@2", "production")
         until(lambda: rejected(client))
-        promote(models, f"shapes@{third}", "production")
+        promote(models, f"figures@{third}", "production")
         until(lambda: version(client) == third)
         assert rejected(client) is None
 
 
 def test_a_version_that_is_mended_is_served_after_all(registry, models):
-    spoil(registry, "shapes", 2)
-    with serving(registry, "shapes@production") as client:
-        promote(models, "shapes@2", "production")
+    spoil(registry, "figures", 2)
+    with serving(registry, "figures@production") as client:
+        promote(models, "figures@2", "production")
         until(lambda: metric(client, "swaps_refused_total") >= 3)  # tried again and again
-        spoil(registry, "shapes", 2)  # a bit that is flipped twice is as it was
+        spoil(registry, "figures", 2)  # a bit that is flipped twice is as it was
         until(lambda: version(client) == 2)
         assert rejected(client) is None
 
 
 def test_a_version_whose_description_is_damaged_is_refused(registry, models, tmp_path):
-    third = again(models, tmp_path, "shapes@1")
-    marker = registry / "models" / "shapes" / "versions" / f"{third:05d}" / "version.json"
+    third = again(models, tmp_path, "figures@1")
+    marker = registry / "models" / "figures" / "versions" / f"{third:05d}" / "version.json"
     text = marker.read_text()
     marker.unlink()  # which makes it no version yet
-    with serving(registry, "shapes") as client:
+    with serving(registry, "figures") as client:
         marker.write_text(text.replace("version", "Version"))
         until(lambda: rejected(client))
         assert rejected(client)["version"] == third
@@ -251,22 +251,24 @@ def test_a_version_whose_description_is_damaged_is_refused(registry, models, tmp
 def test_a_version_that_cannot_do_what_the_old_one_does_is_refused(
     registry, models, tmp_path, fault
 ):
-    with serving(registry, "shapes") as client:
+    with serving(registry, "figures") as client:
         if fault == "capability":
-            number = again(models, tmp_path, "denoiser", to="shapes")
+            number = again(models, tmp_path, "denoiser", to="figures")
             can = "sample, interpolate, traverse, vary, decode, invert"
             reason = f"it cannot {can}, as version 2 can"
         elif fault == "nan":
-            number = again(models, tmp_path, "shapes@1", lambda name, tensor: tensor * float("nan"))
+            number = again(
+                models, tmp_path, "figures@1", lambda name, tensor: tensor * float("nan")
+            )
             reason = "weights that are no finite numbers"
         elif fault == "shape":
-            number = again(models, tmp_path, "shapes@1", lambda name, tensor: tensor.flatten())
+            number = again(models, tmp_path, "figures@1", lambda name, tensor: tensor.flatten())
             reason = "size mismatch"
         else:
             folder = tmp_path / "foreign"
             folder.mkdir()
             (folder / "readme.txt").write_text("no checkpoint")
-            number = models.register("shapes", folder, {}, {}).number
+            number = models.register("figures", folder, {}, {}).number
             reason = "not a genimg checkpoint"
         until(lambda: rejected(client))
         assert rejected(client)["version"] == number
@@ -276,23 +278,23 @@ def test_a_version_that_cannot_do_what_the_old_one_does_is_refused(
 
 def test_a_registry_that_cannot_be_reached_disturbs_nobody(registry, models):
     away = registry.with_name("away")
-    with serving(registry, "shapes@production") as client:
+    with serving(registry, "figures@production") as client:
         registry.rename(away)
         until(lambda: metric(client, "registry_failures_total") >= 3)
         assert client.post("/v1/images/sample").headers["x-model-version"] == "1"
         assert rejected(client) is None
         away.rename(registry)
-        promote(models, "shapes@2", "production")
+        promote(models, "figures@2", "production")
         until(lambda: version(client) == 2)
 
 
 def test_a_closed_host_ends_its_threads_and_refuses(registry):
     before = set(threading.enumerate())
-    host = Host(ModelSettings(ref="shapes@production"), str(registry), poll_s=0.02)
+    host = Host(ModelSettings(ref="figures@production"), str(registry), poll_s=0.02)
     asyncio.run(host.call(Request(Sample(seed=1))))
     begun = {thread.name for thread in set(threading.enumerate()) - before}
-    assert {"engine shapes@production", "settle shapes@production"} <= begun
-    promote(Registry(open_storage(str(registry))), "shapes@2", "production")
+    assert {"engine figures@production", "settle figures@production"} <= begun
+    promote(Registry(open_storage(str(registry))), "figures@2", "production")
     host.look()
     host.close()
     until(lambda: set(threading.enumerate()) <= before)
@@ -303,7 +305,7 @@ def test_a_closed_host_ends_its_threads_and_refuses(registry):
 
 def test_it_is_not_ready_once_an_engine_computes_no_more(registry):
     backend = LocalBackend(
-        Settings.validated({"registry": str(registry), "models": [{"ref": "shapes@1"}]})
+        Settings.validated({"registry": str(registry), "models": [{"ref": "figures@1"}]})
     )
     backend.load()
     with running(create_app(backend)) as url:
@@ -316,7 +318,7 @@ def test_it_is_not_ready_once_an_engine_computes_no_more(registry):
 
 def test_sizes_of_passes_are_tried_behind_the_start(registry):
     backend = LocalBackend(
-        Settings.validated({"registry": str(registry), "models": [{"ref": "shapes@1"}]})
+        Settings.validated({"registry": str(registry), "models": [{"ref": "figures@1"}]})
     )
     backend.load()
     (host,) = backend._shelf.room.hosts()
@@ -327,11 +329,11 @@ def test_sizes_of_passes_are_tried_behind_the_start(registry):
 
 
 def test_the_first_version_must_be_sound(registry):
-    spoil(registry, "shapes", 1)
-    with pytest.raises(Damaged, match=r"shapes@1: weights\.safetensors"):
-        Host(ModelSettings(ref="shapes@production"), str(registry))
+    spoil(registry, "figures", 1)
+    with pytest.raises(Damaged, match=r"figures@1: weights\.safetensors"):
+        Host(ModelSettings(ref="figures@production"), str(registry))
     with pytest.raises(Unknown, match="no alias 'prod'"):
-        Host(ModelSettings(ref="shapes@prod"), str(registry))
+        Host(ModelSettings(ref="figures@prod"), str(registry))
     before = set(threading.enumerate())
     backend = LocalBackend(
         Settings.validated(

@@ -75,7 +75,7 @@ def client(
     settings = Settings.validated(
         {
             "registry": str(trained),
-            "models": [{"ref": "shapes@production"}, {"ref": "denoiser"}],
+            "models": [{"ref": "figures@production"}, {"ref": "denoiser"}],
             "limits": {"max_images": 4096},
             "jobs": {
                 "storage": str(tmp_path_factory.mktemp("jobs")),

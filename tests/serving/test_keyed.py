@@ -54,7 +54,7 @@ def alice(file: Path) -> str:
 @pytest.fixture(scope="module")
 def locked(trained: Path, file: Path, alice: str) -> Iterator[str]:
     """The URL of a server of two models that asks for keys."""
-    models = [{"ref": "shapes@production", "max_batch_size": 1}, {"ref": "denoiser"}]
+    models = [{"ref": "figures@production", "max_batch_size": 1}, {"ref": "denoiser"}]
     settings = {"registry": str(trained), "models": models, "keys_file": str(file)}
     settings |= {"jobs": {"storage": str(file.parent / "jobs")}, "poll_s": POLL_S}
     with served(Settings.validated(settings)) as url:
@@ -107,7 +107,7 @@ def test_without_a_key_nothing_is_answered_but_what_is_free(client, alice):
 
 def test_a_job_is_that_of_its_key_alone_and_of_models_that_it_may_use(client, file, alice):
     few = added(client, file, "denoises", models=("denoiser",))
-    asked = {"model": "shapes", "seed": 3, "output_format": "png"}
+    asked = {"model": "figures", "seed": 3, "output_format": "png"}
     refused = client.post(SAMPLE, json=asked | {"async": True}, headers=bearer(few))
     assert refused.status_code == 404
     made = client.post(SAMPLE, json=asked | {"async": True}, headers=bearer(alice))
@@ -125,7 +125,7 @@ def test_a_job_is_that_of_its_key_alone_and_of_models_that_it_may_use(client, fi
 def test_probes_without_a_key_are_told_no_model(client, alice):
     assert client.get("/health").json() == {"status": "ready", "models": {}}
     told = client.get("/health", headers=bearer(alice)).json()
-    assert told["models"] == {"shapes@production": 1, "denoiser": 1}
+    assert told["models"] == {"figures@production": 1, "denoiser": 1}
 
 
 @pytest.mark.parametrize(
@@ -197,24 +197,24 @@ def test_an_expired_key_is_told_so(client, file):
 
 
 def test_for_a_key_of_some_models_there_are_no_others(client, file, alice):
-    text = added(client, file, "drawer", models=("shapes",))
+    text = added(client, file, "drawer", models=("figures",))
     client.headers = bearer(text)
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [
-        "shapes@production"
+        "figures@production"
     ]
-    assert client.get("/v1/models/shapes").status_code == 200
-    assert client.post(SAMPLE).headers["x-model-id"] == "shapes@production"
+    assert client.get("/v1/models/figures").status_code == 200
+    assert client.post(SAMPLE).headers["x-model-id"] == "figures@production"
     image = file_of(pixels(8, 8, 3))
     for path, asked in ((DENOISE, {"model": "denoiser"}), (SAMPLE, {"model": "denoiser"})):
         answer = client.post(path, params=asked, content=image if path == DENOISE else b"")
         assert answer.status_code == 404, answer.text
         error = form_of(answer)
         assert error["code"] == "model_not_found"
-        assert "valid: shapes@production" in error["message"]
-        assert error["message"].endswith("valid: shapes@production"), "it names no other"
+        assert "valid: figures@production" in error["message"]
+        assert error["message"].endswith("valid: figures@production"), "it names no other"
     assert client.get("/v1/models/denoiser").status_code == 404
     assert client.post(DENOISE, content=image).status_code == 400  # none that it has can
-    assert client.get("/health").json()["models"] == {"shapes@production": 1}
+    assert client.get("/health").json()["models"] == {"figures@production": 1}
     assert client.post(DENOISE, content=image, headers=bearer(alice)).status_code == 200
 
 

@@ -17,6 +17,6 @@ def test_a_host_hashes_each_file_of_a_version_once(registry, monkeypatch):
         return file_digest(file, digest)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    Host(ModelSettings(ref="shapes@production"), str(registry)).close()
+    Host(ModelSettings(ref="figures@production"), str(registry)).close()
     assert counts["weights.safetensors"] == 1
     assert set(counts.values()) == {1}

@@ -30,7 +30,7 @@ def mixed(client: httpx.Client, number: int) -> httpx.Response:
         case 0 | 1:
             return client.post("/v1/images/sample", json={"n": 1 + number % 16, "seed": number})
         case 2:
-            ask = {"model": "shapes", "prompt": "", "n": 1 + number % 4}
+            ask = {"model": "figures", "prompt": "", "n": 1 + number % 4}
             return client.post("/v1/images/generations", json=ask)
         case 3 | 4 | 5:
             formats = ("png", "jpeg", "webp")
@@ -62,7 +62,7 @@ def held(pid: int) -> int:
 
 
 def test_memory_after_ten_thousand_mixed_requests(trained, tmp_path):
-    options = ["--registry", str(trained), "--model=shapes", "--model=denoiser"]
+    options = ["--registry", str(trained), "--model=figures", "--model=denoiser"]
     with ray_server(tmp_path, options) as server:
         (replica,) = server.replicas("ingress")
         statuses = ask(server, range(FEW))

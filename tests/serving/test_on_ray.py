@@ -40,7 +40,7 @@ pytestmark = pytest.mark.ray
 
 SAMPLE = "/v1/images/sample"
 DENOISE = "/v1/images/denoise"
-PRODUCTION = "shapes@production"
+PRODUCTION = "figures@production"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "poll_s": 0.2,
         "models": [
             {"ref": PRODUCTION},
-            {"ref": "shapes@2", "max_queue": 1, "max_batch_size": 1},
+            {"ref": "figures@2", "max_queue": 1, "max_batch_size": 1},
             {"ref": "denoiser", "placement": "own", "num_cpus": 0.5, "max_queue": 8},
         ],
         "discover": ["found-*"],
@@ -84,7 +84,7 @@ def models(server: RayServer) -> Registry:
 
 def test_the_server_says_what_it_serves_and_how_to_ask(server, tmp_path):
     said = server.log.read_text()
-    assert f"serving {PRODUCTION}, shapes@2, denoiser at {server.url} after" in said
+    assert f"serving {PRODUCTION}, figures@2, denoiser at {server.url} after" in said
     assert f"open {server.url}/ in a browser" in said
     lines = [line for line in said.splitlines() if line.lstrip().startswith("curl")]
     assert len(lines) == 2
@@ -106,11 +106,11 @@ def test_no_process_runs_that_a_cluster_of_its_own_does_without(server):
 def test_it_is_healthy_and_lists_its_models(client):
     healthy = client.get("/health")
     assert healthy.status_code == 200
-    assert healthy.json()["models"].keys() == {PRODUCTION, "shapes@2", "denoiser"}
+    assert healthy.json()["models"].keys() == {PRODUCTION, "figures@2", "denoiser"}
     listed = client.get("/v1/models").json()["data"]
     assert [(model["id"], model["capabilities"]) for model in listed] == [
         (PRODUCTION, ["sample", "interpolate", "traverse", "vary", "decode", "invert"]),
-        ("shapes@2", ["sample", "interpolate", "traverse", "vary", "decode", "invert"]),
+        ("figures@2", ["sample", "interpolate", "traverse", "vary", "decode", "invert"]),
         ("denoiser", ["denoise"]),
     ]
 
@@ -172,20 +172,20 @@ def test_the_official_client_gets_images(server):
             model=PRODUCTION, prompt="", n=3, extra_body={"seed": 5, "output_format": "webp"}
         )
         assert [image.seed for image in made.data] == [5, 6, 7]
-        assert {model.id for model in client.models.list()} == {PRODUCTION, "shapes@2", "denoiser"}
+        assert {model.id for model in client.models.list()} == {PRODUCTION, "figures@2", "denoiser"}
         with pytest.raises(openai.BadRequestError, match="takes no prompt"):
             client.images.generate(model=PRODUCTION, prompt="a cat")
 
 
 def test_the_same_seed_gives_the_same_pixels_everywhere(server, client, models, tmp_path):
-    answer = client.post(SAMPLE, json={"model": "shapes@2", "n": 4, "seed": 11})
+    answer = client.post(SAMPLE, json={"model": "figures@2", "n": 4, "seed": 11})
     over_http = np.array(opened(answer.content))
     place = ["--registry", server.registry, "-o", tmp_path / "grid.png"]
-    command = [sys.executable, "-m", "jobs.cli", "sample", "shapes@2", "-n", "4", "--seed", "11"]
+    command = [sys.executable, "-m", "jobs.cli", "sample", "figures@2", "-n", "4", "--seed", "11"]
     subprocess.run([*command, *place], check=True)
     np.testing.assert_array_equal(over_http, np.array(opened((tmp_path / "grid.png").read_bytes())))
-    one = client.post(SAMPLE, json={"model": "shapes@2", "seed": 13})
-    engine = Engine.load(models.fetch(models.resolve("shapes@2")), "cpu")
+    one = client.post(SAMPLE, json={"model": "figures@2", "seed": 13})
+    engine = Engine.load(models.fetch(models.resolve("figures@2")), "cpu")
     np.testing.assert_array_equal(np.array(opened(one.content)), sample(engine, 3, seed=11)[2])
 
 
@@ -253,7 +253,7 @@ def test_a_stream_that_nobody_reads_is_not_computed_to_its_end(server, client):
         ("", b"\x89PNG\r\n\x1a\nbroken", 400, "invalid_image", "image"),
         ("", file_of(pixels(4000, 2400)), 400, "image_too_large", "image"),
         ("tile=5000", file_of(pixels(8, 8)), 400, "invalid_value", "tile"),
-        ("model=shapes@2", file_of(pixels(8, 8)), 400, "invalid_value", "model"),
+        ("model=figures@2", file_of(pixels(8, 8)), 400, "invalid_value", "model"),
         ("model=denoise", file_of(pixels(8, 8)), 404, "model_not_found", "model"),
     ],
 )
@@ -391,7 +391,7 @@ def test_a_config_file_is_read_again_under_load(server, client):
             lambda args: args.update(
                 models=[
                     {"ref": PRODUCTION, "canary": {"version": 2, "share": 0.5}},
-                    {"ref": "shapes@1"},
+                    {"ref": "figures@1"},
                     args["models"][2] | {"max_queue": 9, "shadow": {"version": 1}},
                 ],
                 limits={"max_images": 4, "max_pixels": 2000},
@@ -399,7 +399,7 @@ def test_a_config_file_is_read_again_under_load(server, client):
             )
         )
         says("serve.yaml: poll_s has changed, which takes a restart", since)
-        until(lambda: served() == {(PRODUCTION, "shapes@1", "denoiser")})
+        until(lambda: served() == {(PRODUCTION, "figures@1", "denoiser")})
         until(lambda: statuses(4) == {200} and statuses(5) == {400})
         until(lambda: versions() == {"1", "2"})
         until(lambda: client.get("/v1/models/denoiser").json()["shadow"])
@@ -413,15 +413,15 @@ def test_a_config_file_is_read_again_under_load(server, client):
                 before.replace("max_queue", "max_queu"),
                 "'models.1.max_queu'; did you mean 'max_queue'?",
             ),
-            (before.replace("shapes@2", "shapes@99"), "shapes has no version 99"),
+            (before.replace("figures@2", "figures@99"), "figures has no version 99"),
         ):
             since = len(server.log.read_text())
             path.write_text(text)
             says("nothing is changed", since)
             assert reason in " ".join(server.log.read_text()[since:].split())
-        assert served() == {(PRODUCTION, "shapes@1", "denoiser")}
+        assert served() == {(PRODUCTION, "figures@1", "denoiser")}
         path.write_text(before)
-        until(lambda: served() == {(PRODUCTION, "shapes@2", "denoiser")})
+        until(lambda: served() == {(PRODUCTION, "figures@2", "denoiser")})
         until(lambda: statuses(5) == {200})
         until(lambda: versions() == {"1"})
         until(lambda: client.post(DENOISE, **image).status_code == 200)
@@ -435,7 +435,7 @@ def test_a_model_that_comes_into_the_registry_is_served_by_all_replicas_until_it
         return {client.post(SAMPLE, json={"model": "found-1"}).status_code for _ in range(6)}
 
     def copy(number: int) -> Path:
-        version = models.fetch(models.get("shapes", number))
+        version = models.fetch(models.get("figures", number))
         folder = server.registry.parent / f"to-find-{number}"
         return shutil.copytree(version, folder, ignore=lambda *_: ["version.json"])
 
@@ -445,7 +445,7 @@ def test_a_model_that_comes_into_the_registry_is_served_by_all_replicas_until_it
         models.register("found-1", copy(1), {}, {})
         until(lambda: answers() == {200})
         listed = client.get("/v1/models").json()["data"]
-        assert [model["id"] for model in listed] == [PRODUCTION, "shapes@2", "denoiser", "found-1"]
+        assert [model["id"] for model in listed] == [PRODUCTION, "figures@2", "denoiser", "found-1"]
         models.remove("found-1@1")
         until(lambda: answers() == {404})
         crowd.wait_for(50)
@@ -456,10 +456,10 @@ def test_a_promotion_under_load_loses_no_request(server, client, models):
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking():
         crowd.wait_for(50)
-        promote(models, "shapes@2", "production")
+        promote(models, "figures@2", "production")
         until(lambda: crowd.versions["2"])
         until(lambda: settled(crowd, "2"))
-        promote(models, "shapes@1", "production")
+        promote(models, "figures@1", "production")
         before = crowd.versions["1"]
         until(lambda: crowd.versions["1"] > before)
         until(lambda: settled(crowd, "1"))
@@ -475,11 +475,11 @@ def settled(crowd: Crowd, version: str) -> bool:
 
 
 def test_a_damaged_version_is_refused_under_load(server, client, models):
-    folder = models.fetch(models.resolve("shapes@2"))
+    folder = models.fetch(models.resolve("figures@2"))
     copy = shutil.copytree(folder, server.registry.parent / "copy")
     (copy / "version.json").unlink()
-    third = models.register("shapes", copy, {}, {}).number
-    weights = server.registry / f"models/shapes/versions/{third:05d}/weights.safetensors"
+    third = models.register("figures", copy, {}, {}).number
+    weights = server.registry / f"models/figures/versions/{third:05d}/weights.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
 
@@ -489,12 +489,12 @@ def test_a_damaged_version_is_refused_under_load(server, client, models):
     crowd = Crowd(server, lambda client: client.post(SAMPLE, json={"model": PRODUCTION}))
     with crowd.asking():
         crowd.wait_for(20)
-        promote(models, f"shapes@{third}", "production")
+        promote(models, f"figures@{third}", "production")
         # each answer is of one of the replicas, which look at the registry at their own times
         until(lambda: "weights.safetensors is altered" in (refusal() or {}).get("reason", ""))
         crowd.wait_for(100)
         assert client.get("/health").status_code == 200
-        rollback(models, "shapes", "production")
+        rollback(models, "figures", "production")
     assert crowd.statuses.keys() == {200}
     assert crowd.versions.keys() == {"1"}
 

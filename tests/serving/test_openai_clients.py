@@ -41,11 +41,11 @@ def said() -> dict[str, dict]:
 def test_the_same_calls_give_the_same_in_each_version(requirement, server, tmp_path, said):
     (image := tmp_path / "image.png").write_bytes(file_of(pixels(40, 60, 3)))
     python = python_with(requirement)
-    command = [python, str(CALLS), f"{server}/v1", "shapes@production", "denoiser", str(image)]
+    command = [python, str(CALLS), f"{server}/v1", "figures@production", "denoiser", str(image)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said[requirement] = made = json.loads(done.stdout)
-    assert made["models"] == ["denoiser", "shapes@production"]
+    assert made["models"] == ["denoiser", "figures@production"]
     assert made["seeds"] == [7, 8]
     assert made["url"] == made["drawn"][0] == made["streamed"]
     assert made["asynchronous"] == made["drawn"]

@@ -88,7 +88,7 @@ def schema(
     settings = Settings.validated(
         {
             "registry": str(trained),
-            "models": [{"ref": "shapes@production"}, {"ref": "denoiser"}],
+            "models": [{"ref": "figures@production"}, {"ref": "denoiser"}],
             "limits": {"max_images": 16},
             # which are only taken: schemathesis starts the app, and never stops it
             "jobs": {"storage": str(tmp_path_factory.mktemp("jobs")), "at_once": 0},

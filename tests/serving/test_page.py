@@ -26,7 +26,7 @@ in_a_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium here
 
 @pytest.fixture(scope="module")
 def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    models = [{"ref": "shapes@production"}, {"ref": "denoiser"}, {"ref": "inpaint"}]
+    models = [{"ref": "figures@production"}, {"ref": "denoiser"}, {"ref": "inpaint"}]
     jobs = {"storage": str(tmp_path_factory.mktemp("jobs")), "lease_s": 2}
     settings = Settings.validated({"registry": str(trained), "models": models, "jobs": jobs})
     with served(settings) as url:
@@ -81,7 +81,7 @@ def test_where_a_key_is_asked_for_it_is_taken_for_the_tab(browser, trained, tmp_
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="brings axe-core")
     file = tmp_path / "keys.json"
     key = made_key(file, "alice")
-    models = [{"ref": "shapes@production"}]
+    models = [{"ref": "figures@production"}]
     settings = {"registry": str(trained), "models": models, "keys_file": str(file), "poll_s": 0.05}
     settings["jobs"] = {"storage": str(tmp_path / "jobs"), "lease_s": 2}
     with served(Settings.validated(settings)) as url:
@@ -138,7 +138,7 @@ def test_a_grid_is_drawn_and_one_of_it_varied(page):
     page.click("#again summary")
     page.click("[data-as=genimg]")
     line = page.locator("#line").text_content()
-    assert line.startswith("genimg vary -m shapes@production ")
+    assert line.startswith("genimg vary -m figures@production ")
     assert line.endswith(f" --server {page.url.rstrip('/')}")
     page.locator("#history button").nth(1).click()  # the first answer, and its form
     assert page.locator(".grid button").count() == 6
@@ -260,7 +260,7 @@ def test_what_is_refused_is_said_where_it_was_typed(page, photo):
 @in_a_browser
 def test_a_model_that_reads_no_image_says_what_it_takes_instead(page, photo):
     page.click("#do-vary")
-    assert "image: shapes@production reads none; give latents" in page.inner_text("#files")
+    assert "image: figures@production reads none; give latents" in page.inner_text("#files")
     assert page.locator("#file-image").count() == 0
     page.click("#go")
     page.locator("#option-of[aria-invalid=true]").wait_for()

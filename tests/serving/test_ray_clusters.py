@@ -39,7 +39,7 @@ def of(trained: Path, *models: str) -> list[str]:
 
 @pytest.mark.parametrize("seconds", [1, 3, 5, 7, 9])
 def test_ctrl_c_while_it_starts_leaves_nothing(trained, tmp_path, seconds):
-    with ray_server(tmp_path, of(trained, "shapes"), wait=False) as server:
+    with ray_server(tmp_path, of(trained, "figures"), wait=False) as server:
         time.sleep(seconds)
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
         with suppress(subprocess.TimeoutExpired):
@@ -70,7 +70,7 @@ def test_ctrl_c_lets_requests_end_and_leaves_nothing(trained, tmp_path, number):
 
 
 def test_what_is_killed_outright_takes_its_haproxy_along(trained, tmp_path):
-    with ray_server(tmp_path, of(trained, "shapes")) as server:
+    with ray_server(tmp_path, of(trained, "figures")) as server:
         until(lambda: len(server.processes("haproxy -db")) == 1)  # one from before may be ending
         server.stop(signal.SIGKILL)
         until(lambda: not server.processes("haproxy -db"))
@@ -79,7 +79,7 @@ def test_what_is_killed_outright_takes_its_haproxy_along(trained, tmp_path):
 
 def test_jobs_go_on_where_the_whole_server_was_killed(trained, tmp_path):
     large = file_of(pixels(2000, 2000, 3), "BMP")
-    options = [*of(shutil.copytree(trained, tmp_path / "registry"), "denoiser", "shapes")]
+    options = [*of(shutil.copytree(trained, tmp_path / "registry"), "denoiser", "figures")]
     with ray_server(tmp_path, options) as server, server.client() as client:
         params = {"async": "true", "ensemble": "true"}
         jobs = [client.post(DENOISE, params=params, content=large).json()]
@@ -105,8 +105,8 @@ def test_two_servers_on_one_machine_do_not_meet(trained, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with (
-        ray_server(tmp_path / "one", of(trained, "shapes@1")) as one,
-        ray_server(tmp_path / "two", of(trained, "shapes@2")) as two,
+        ray_server(tmp_path / "one", of(trained, "figures@1")) as one,
+        ray_server(tmp_path / "two", of(trained, "figures@2")) as two,
     ):
         for server, version in ((one, "1"), (two, "2")):
             with server.client() as client:
@@ -121,10 +121,10 @@ def test_two_servers_on_one_machine_do_not_meet(trained, tmp_path):
 
 def test_a_damaged_model_ends_the_command_with_the_reason(trained, tmp_path):
     registry = shutil.copytree(trained, tmp_path / "registry")
-    weights = registry / "models/shapes/versions/00002/weights.safetensors"
+    weights = registry / "models/figures/versions/00002/weights.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    with ray_server(tmp_path, of(registry, "shapes"), wait=False) as server:
+    with ray_server(tmp_path, of(registry, "figures"), wait=False) as server:
         assert server.process.wait(PATIENCE) == 1
         assert "weights.safetensors is altered" in server.log.read_text().splitlines()[-1]
         assert ended(server) == []
@@ -138,7 +138,7 @@ def test_replicas_follow_the_load_from_none_and_up(registry, tmp_path):
     args = {
         "registry": str(registry),
         "models": [
-            {"ref": "shapes"},
+            {"ref": "figures"},
             {
                 "ref": "denoiser",
                 "placement": "own",
@@ -190,7 +190,7 @@ def test_with_one_replica_what_it_held_is_503_in_our_form(trained, tmp_path, pro
     environment = {"RAY_SERVE_ENABLE_HA_PROXY": "1" if proxy == "haproxy" else "0"}
     answers: list[httpx.Response] = []
     enough = threading.Event()
-    with ray_server(tmp_path, of(trained, "shapes"), environment) as server:
+    with ray_server(tmp_path, of(trained, "figures"), environment) as server:
 
         def ask(_: int) -> None:
             with server.client() as client:
@@ -282,11 +282,13 @@ def test_on_a_cluster_that_is_up_only_the_application_ends(trained, tmp_path, he
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     answers: Counter[tuple[int, str]] = Counter()
-    with ray_server(tmp_path / "one", of(trained, "shapes@1"), head.environment) as one:
+    with ray_server(tmp_path / "one", of(trained, "figures@1"), head.environment) as one:
         with one.client() as client:
             assert client.post(SAMPLE).headers["x-model-version"] == "1"
         # Another command for the same application replaces it, and nobody is turned away.
-        second = ray_server(tmp_path / "two", of(trained, "shapes@2"), head.environment, wait=False)
+        second = ray_server(
+            tmp_path / "two", of(trained, "figures@2"), head.environment, wait=False
+        )
         with second as two, one.client() as client:
             while "Ctrl-C" not in two.log.read_text():
                 assert two.process.poll() is None, two.log.read_text()

@@ -28,10 +28,10 @@ CLASSES = Scenes.classes["label"]
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a flow `shapes` that draws by class, and one, `plain`, that does not."""
+    """With a flow `figures` that draws by class, and one, `plain`, that does not."""
     home = tmp_path_factory.mktemp("labels")
     models = Registry(open_storage(str(home / "registry")))
-    for name, conditional in (("shapes", True), ("plain", False)):
+    for name, conditional in (("figures", True), ("plain", False)):
         recipe = tiny("flow", f"model.conditional={conditional}", "train.lr=0.01", "train.warmup=0")
         work(Job(recipe.model_dump_json(), name, str(home)), Alone(), torch.device("cpu"))
         models.register(name, RunFolder(str(home), name).fetch(64, home), {}, {"recipe": "flow"})
@@ -41,12 +41,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(registry) -> Engine:
     models = Registry(open_storage(str(registry)))
-    return Engine.load(models.fetch(models.resolve("shapes")), "cpu")
+    return Engine.load(models.fetch(models.resolve("figures")), "cpu")
 
 
 @pytest.fixture(scope="module")
 def url(registry) -> Iterator[str]:
-    models = [{"ref": "shapes"}, {"ref": "plain"}]
+    models = [{"ref": "figures"}, {"ref": "plain"}]
     settings = Settings.validated({"registry": str(registry), "models": models})
     with served(settings) as url:
         yield url
@@ -144,6 +144,6 @@ def test_what_is_no_class_is_refused_by_the_name_that_it_came_by(
 
 
 def test_a_model_tells_its_classes(client):
-    shapes, plain = client.get("/v1/models").json()["data"]
-    assert tuple(shapes["classes"]) == CLASSES
+    figures, plain = client.get("/v1/models").json()["data"]
+    assert tuple(figures["classes"]) == CLASSES
     assert plain["classes"] == []

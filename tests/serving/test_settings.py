@@ -7,7 +7,7 @@ from serving.settings import Settings
 
 
 def test_defaults_serve_one_model_in_the_ingress():
-    settings = Settings.validated({"models": [{"ref": "shapes@production"}]})
+    settings = Settings.validated({"models": [{"ref": "figures@production"}]})
     (model,) = settings.models
     assert (model.placement, model.max_batch_size, model.max_queue) == ("ingress", 16, 128)
     assert settings.registry == "registry"

@@ -44,7 +44,7 @@ def models(registry, tmp_path) -> Registry:
     """A registry with models a, b and c of one size."""
     registry = Registry(open_storage(str(registry)))
     for name in "abc":
-        again(registry, tmp_path, "shapes@1", to=name)
+        again(registry, tmp_path, "figures@1", to=name)
     return registry
 
 
@@ -248,7 +248,7 @@ def test_one_that_computes_for_long_goes_on_and_who_needs_its_room_waits(
 
 
 def test_one_that_has_never_room_is_refused_with_the_reason(backend, size, models, registry):
-    one = backend({"ref": "shapes@1"}, A, memory=2 * size - 1)
+    one = backend({"ref": "figures@1"}, A, memory=2 * size - 1)
     reason = (
         f"its weights take {size:,} bytes, and there are memory={2 * size - 1:,}, of which "
         f"resident models take {size:,}"
@@ -259,7 +259,7 @@ def test_one_that_has_never_room_is_refused_with_the_reason(backend, size, model
         asyncio.run(asked(one, "a"))
     assert (caught.value.status, caught.value.code) == (503, "model_broken")
     assert reason in caught.value.message
-    assert asyncio.run(asked(one, None)) == "shapes@1"
+    assert asyncio.run(asked(one, None)) == "figures@1"
     with pytest.raises(InputError, match=rf"memory=1: the weights of resident .* \(a {size:,}\)"):
         backend({"ref": "a"}, memory=1)
     asyncio.run(one.change(one.settings.model_copy(update={"memory": 2 * size})))
@@ -269,7 +269,7 @@ def test_one_that_has_never_room_is_refused_with_the_reason(backend, size, model
 def test_for_a_canary_that_has_never_room_nobody_goes(backend, models):
     size = {
         name: looked_up(models, name, models.resolve(name), "auto", "cpu").bytes
-        for name in ("shapes", "denoiser")
+        for name in ("figures", "denoiser")
     }
     small, large = sorted(size, key=size.__getitem__)
     canary = {"version": 1, "share": 1}
@@ -313,16 +313,16 @@ def test_one_that_was_to_make_room_and_is_served_no_more_answers_first(backend, 
 
 
 def test_a_canary_takes_the_room_of_its_version_before(backend, size, models):
-    promote(models, "shapes@1", "next")
+    promote(models, "figures@1", "next")
     canary = {"version": "next", "share": 1}
-    one = backend({"ref": "shapes@1", "canary": canary}, memory=2 * size)
+    one = backend({"ref": "figures@1", "canary": canary}, memory=2 * size)
 
     def version() -> int | None:
         (info,) = asyncio.run(one.models())
         return info.canary.version if info.canary.state == "ready" else None
 
     until(lambda: version() == 1)
-    promote(models, "shapes@2", "next")
+    promote(models, "figures@2", "next")
     until(lambda: version() == 2)
 
 
@@ -430,7 +430,7 @@ def test_one_thread_looks_where_all_point_and_they_change_one_after_the_other(
 ):
     for name in "abc":
         promote(models, f"{name}@1", "production")
-        again(models, tmp_path, "shapes@2", to=name)
+        again(models, tmp_path, "figures@2", to=name)
     before = {*threading.enumerate()}  # of others, that are served beside
     one = backend(*({"ref": f"{name}@production"} for name in "abc"))
     at_once, alone = threading.Semaphore(1), []

@@ -24,7 +24,7 @@ from serving.requests import Answer, Request
 from serving.settings import Settings
 
 SAMPLE = "/v1/images/sample"
-REF = "shapes@production"
+REF = "figures@production"
 
 
 @pytest.fixture
@@ -155,24 +155,24 @@ def test_over_http_the_version_is_told_and_what_belongs_together_is_of_one(backe
             assert base64.b64decode(answer.json()["data"][0]["b64_json"]).startswith(b"GIF8")
         (model,) = client.get("/v1/models").json()["data"]
     assert model["canary"] == {
-        "reference": "shapes@2", "share": 0.5, "state": "ready", "version": 2, "rejected": None
+        "reference": "figures@2", "share": 0.5, "state": "ready", "version": 2, "rejected": None
     }  # fmt: skip
-    assert (model["shadow"]["reference"], model["shadow"]["share"]) == ("shapes@1", 1)
+    assert (model["shadow"]["reference"], model["shadow"]["share"]) == ("figures@1", 1)
 
 
 def test_a_canary_that_cannot_be_loaded_leaves_all_to_the_other_until_it_can(
     backend, registry, models
 ):
-    spoil(registry, "shapes", 2)
+    spoil(registry, "figures", 2)
     one = backend(canary={"version": "next", "share": 1}, comes=False)
     assert one.ready()
     until(lambda: states(one) == {"broken"})
     assert "no alias 'next'" in why(one)
     assert set(versions(one, range(5)).values()) == {1}
-    promote(models, "shapes@2", "next")
+    promote(models, "figures@2", "next")
     until(lambda: "is altered" in why(one))
     assert set(versions(one, range(5)).values()) == {1}
-    spoil(registry, "shapes", 2)  # a bit that is flipped twice is as it was
+    spoil(registry, "figures", 2)  # a bit that is flipped twice is as it was
     until(lambda: states(one) == {"ready"})
     assert set(versions(one, range(5)).values()) == {2}
     assert why(one) == ""
@@ -184,13 +184,13 @@ def test_versions_beside_that_are_not_there_are_told(backend):
     until(lambda: states(one) == {"broken"})
     with running(app) as url, httpx.Client(base_url=url) as client:
         (model,) = client.get("/v1/models").json()["data"]
-    assert "shapes has no version 9" in model["canary"]["rejected"]["reason"]
-    assert "shapes has no alias 'next'" in model["shadow"]["rejected"]["reason"]
+    assert "figures has no version 9" in model["canary"]["rejected"]["reason"]
+    assert "figures has no alias 'next'" in model["shadow"]["rejected"]["reason"]
     assert model["state"] == "ready"
 
 
 def test_what_a_canary_cannot_do_or_fails_to_the_other_does(backend, models, tmp_path, monkeypatch):
-    again(models, tmp_path, "denoiser", to="shapes")
+    again(models, tmp_path, "denoiser", to="figures")
     one = backend(canary={"version": 3, "share": 1})
     assert set(versions(one, range(3)).values()) == {1}  # it can only denoise
     asyncio.run(one.change(settings_of(one.settings.registry, canary={"version": 2, "share": 1})))

@@ -35,7 +35,7 @@ DENOISE = "denoise photos --sigma 25 -m denoiser"
 
 @pytest.fixture(scope="module")
 def app(trained: Path) -> Iterator[ASGIApp]:
-    models = [{"ref": "shapes@production"}, {"ref": "denoiser"}]
+    models = [{"ref": "figures@production"}, {"ref": "denoiser"}]
     settings = Settings.validated(
         {"registry": str(trained), "models": models, "limits": {"max_bytes": 2_000_000}}
     )
@@ -101,27 +101,27 @@ def test_an_image_becomes_the_same_file_over_one_connection(
 def test_images_that_many_requests_draw_are_of_the_seeds_that_one_would_have(
     command: Command, front: Troubled, there, local
 ):
-    drawn = command(f"sample shapes@production -n 40 -o there.png --columns 7 {there}")
+    drawn = command(f"sample figures@production -n 40 -o there.png --columns 7 {there}")
     assert len(front.posts) == 3
     (seed,) = re.findall(r"drawn at random: --seed (\d+)", drawn.err)
-    again = f"sample shapes@production -n 40 --seed {seed} --columns 7 -o here.png {local}"
+    again = f"sample figures@production -n 40 --seed {seed} --columns 7 -o here.png {local}"
     assert "drawn at random" not in command(again).err
     assert Path("there.png").read_bytes() == Path("here.png").read_bytes()
 
     (one,) = re.findall(
-        r"--seed (\d+)", command(f"sample shapes@production -o one {there} --overwrite").err
+        r"--seed (\d+)", command(f"sample figures@production -o one {there} --overwrite").err
     )
     assert list(pictures("one")) == [f"seed-{int(one):06d}.png"]
-    printed(command(f"sample shapes@production -o same.png --seed {one} {there}"))
-    printed(command(f"sample shapes@production -o local.png --seed {one} {local}"))
+    printed(command(f"sample figures@production -o same.png --seed {one} {there}"))
+    printed(command(f"sample figures@production -o local.png --seed {one} {local}"))
     assert Path("same.png").read_bytes() == Path("local.png").read_bytes()
-    way = command(f"interpolate shapes@production --frames 3 -o way.webp {there}")
+    way = command(f"interpolate figures@production --frames 3 -o way.webp {there}")
     assert re.search(r"drawn at random: --seed \d+", way.err)
 
 
 def test_drawn_shards_are_the_same(command: Command, there, local):
     for folder, more in (("here", local), ("there", there)):
-        words = f"sample shapes@production -n 40 --seed 7 --shard-rows 24 -o {folder} {more}"
+        words = f"sample figures@production -n 40 --seed 7 --shard-rows 24 -o {folder} {more}"
         printed(command(words))
     assert pictures("there") == pictures("here")
     assert len(pictures("there")) == 2
@@ -234,9 +234,9 @@ def test_what_is_wrong_is_told_before_anything_is_sent(command: Command, front, 
 def test_what_the_server_refuses_is_told_in_its_words(command: Command, front, there, local):
     for words, told in (
         ("denoise photos -o clean -m denoiser@9", "--model 'denoiser@9': no such model is served"),
-        ("denoise photos -o clean -m shapes", "it cannot denoise"),
-        ("sample shapes@production --label cat -o a.png", "takes no label"),
-        ("sample shapes@production -n 40 --label cat -o drawn", "takes no label"),
+        ("denoise photos -o clean -m figures", "it cannot denoise"),
+        ("sample figures@production --label cat -o a.png", "takes no label"),
+        ("sample figures@production -n 40 --label cat -o drawn", "takes no label"),
         ("classify photos -o a.json", "none of the served models can classify"),
     ):
         ended = command(f"{words} {there}")
@@ -327,6 +327,6 @@ def test_no_pytorch_is_imported_for_it(there, local):
         "import sys; from jobs.cli import main\ntry:\n    main()\n"
         "finally:\n    print([name for name in ('torch', 'ray', 'boto3') if name in sys.modules])"
     )
-    words = f"sample shapes@production -n 3 -o folder {there}".split()
+    words = f"sample figures@production -n 3 -o folder {there}".split()
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["folder: 3 images", "[]"], done.stderr
