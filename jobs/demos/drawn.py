@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genimg.data.grids import FRAMES
 from jobs.console import say
+from jobs.model import load_engine
 from jobs.pages import Section
+
+if TYPE_CHECKING:
+    from genimg.engine import Engine
 
 EACH = 12  # images of a class, or of a text
 TEXTS = (
@@ -22,15 +26,17 @@ SEED = 1  # of the scenes that move; models learn from those of 0
 
 
 def drawn_sections(output: Path) -> list[Section]:
-    return [digits_section(output), texts_section(output), clip_section(output)]
+    return [classes_section(output), texts_section(output), clip_section(output)]
 
 
-def digits_section(output: Path) -> Section:
-    """A row of each class, of the same seeds."""
-    section = Section("Digits: a generator that comes with genimg")
-    line = f"genimg sample digits --label 7 -n {EACH} --seed 0 -o sevens.png"
-    asked = [{"label": str(digit)} for digit in range(10)]
-    add_rows(section, output, "digits", line, asked)
+def classes_section(output: Path) -> Section:
+    """Of each model a row of each class, of the same seeds."""
+    section = Section("Classes: generators that come with genimg")
+    for model, asked, name in (("digits", "7", "sevens"), ("shapes", "star", "stars")):
+        line = f"genimg sample {model} --label {asked} -n {EACH} --seed 0 -o {name}.png"
+        engine = load_engine(model, str(output / "registry"))
+        labels = [{"label": each} for each in engine.abilities["sample"].classes]
+        add_rows(section, output / f"{model}.png", engine, line, labels)
     section.text(f"Each class, seeds 0 to {EACH - 1}: a column shares its seed.")
     return section
 
@@ -39,13 +45,14 @@ def texts_section(output: Path) -> Section:
     """A row of each text."""
     section = Section("Words: a generator that draws what a text says")
     line = f'genimg sample painter --text "{TEXTS[0]}" -n {EACH} --seed 0 -o painted.png'
-    add_rows(section, output, "painter", line, [{"text": text} for text in TEXTS])
+    engine = load_engine("painter", str(output / "registry"))
+    add_rows(section, output / "painter.png", engine, line, [{"text": text} for text in TEXTS])
     section.text("From above: " + "; ".join(TEXTS) + ".")
     return section
 
 
 def add_rows(
-    section: Section, output: Path, model: str, line: str, asked: Sequence[Mapping[str, Any]]
+    section: Section, file: Path, engine: Engine, line: str, asked: Sequence[Mapping[str, Any]]
 ) -> None:
     """Add images of seeds 0 and up, a row for each way of asking."""
     import torch
@@ -53,15 +60,13 @@ def add_rows(
     from genimg import images
     from genimg.operations.drawing import Sample
     from genimg.pixels import grid, to_tensor
-    from jobs.model import load_engine
 
     say(f"$ {line}")
-    engine = load_engine(model, str(output / "registry"))
     rows = [to_tensor(engine(Sample(n=EACH, seed=0, **each)).images) for each in asked]
     drawn = images.encode(grid(torch.cat(rows), EACH))
-    images.write(output / f"{model}.png", drawn)
+    images.write(file, drawn)
     section.command(line)
-    section.picture(drawn, f"images of {model}")
+    section.picture(drawn, f"images of {file.stem}")
 
 
 def clip_section(output: Path) -> Section:
@@ -71,7 +76,6 @@ def clip_section(output: Path) -> Section:
     from genimg.data.scenes import Scenes
     from genimg.moving import encode
     from genimg.operations.moving import Animate
-    from jobs.model import load_engine
 
     section = Section("Frames: what follows, by a model that comes with genimg")
     line = f"genimg animate clip.webp --frames {FRAMES - GIVEN} -o longer.webp -m mover"

@@ -35,7 +35,7 @@ from serving.watcher import Target, target_of
 
 data = pytest.importorskip("skimage.data", reason="its photographs are looked at")
 KEYS = torch.tensor([7])
-BY_CLASS = {"digits"}
+BY_CLASS = {"digits", "shapes"}
 OTHERS = {"painter", "mover", "masks-to-scenes", "stylise"}
 RESTORERS = [name for name in bundled.names() if name not in BY_CLASS | OTHERS]
 
@@ -114,6 +114,24 @@ def test_one_command_draws_the_digit_that_is_asked_for(tmp_path, monkeypatch):
     assert wide["1"] < 0.8 * min(wide["7"], wide["8"])
     done = CliRunner().invoke(app, ["sample", "digits", "--label", "seven", "-o", "x.png"])
     assert isinstance(done.exception, InputError)
+
+
+def test_one_command_draws_the_shape_that_is_asked_for(tmp_path, monkeypatch):
+    """As a classifier reads them that has seen real scenes alone, and each of them."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> str:
+        return CliRunner().invoke(app, line.split(), catch_exceptions=False).output
+
+    few = "train.images=30000 train.checkpoint_every=30000 evaluation.images=500"
+    run(f"train classifier {few} --data scenes --run judge --workers 0 --register judge")
+    right = json.loads(run("evaluate judge evaluation.images=500 --data scenes --json"))["accuracy"]
+    assert right > 0.9
+    for label in "disc", "star", "heart":
+        run(f"sample shapes --label {label} -n 32 --seed 0 -o {label}")
+        run(f"classify {label} -o {label}.jsonl -m judge")
+        told = [json.loads(line) for line in Path(f"{label}.jsonl").read_text().splitlines()]
+        assert sum(each["classify"][0]["label"] == label for each in told) / 32 > right - 0.15
 
 
 def test_how_near_latents_come_is_told_and_what_the_model_draws_nothing_like(tmp_path, monkeypatch):

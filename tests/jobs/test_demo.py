@@ -48,6 +48,7 @@ def test_the_demo_leaves_a_report_and_no_process(tmp_path: Path):
     for part in (
         "genimg inpaint",
         "genimg sample digits",
+        "genimg sample shapes",
         "genimg sample painter",
         "genimg animate",
         "genimg tune",
