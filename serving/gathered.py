@@ -14,9 +14,7 @@ from typing import Any, cast
 from uvicorn import config
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-AT_MOST = (
-    65_536  # bytes held: more goes at once, so that a stream feels how fast its client takes it
-)
+AT_MOST = 65_536  # bytes held: more goes at once, so that a stream waits for a slow client
 
 
 def gather() -> None:
