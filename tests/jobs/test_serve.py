@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from local_s3 import free_port
 
 from genimg.recipes import RECIPES
 from jobs.server.ray_privates import FLAGS
@@ -23,12 +24,6 @@ APPLICATION = {
     "import_path": "serving.deployments:build",
     "args": {"registry": "registry", "models": [{"ref": "dcgan@best"}]},
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def config(**changes: object) -> dict[str, object]:

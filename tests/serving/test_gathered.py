@@ -43,13 +43,13 @@ def body_of(answer: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Callable, http: object):
+async def served(app: Callable):
     async def asgi(scope, receive, send):
         await app(send)
 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(asgi, http=http, lifespan="off", log_level="error")
+        config = uvicorn.Config(asgi, http=GatheringProtocol, lifespan="off", log_level="error")
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[sock]))
         while not server.started:
@@ -61,8 +61,8 @@ async def served(app: Callable, http: object):
             await running
 
 
-async def all_of(app: Callable, http: object) -> bytes:
-    async with served(app, http) as (reader, writer):
+async def all_of(app: Callable) -> bytes:
+    async with served(app) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
@@ -71,11 +71,11 @@ async def all_of(app: Callable, http: object) -> bytes:
 
 @pytest.mark.parametrize(("app", "body"), [(whole, b"body"), (large, LARGE), (many, LARGE)])
 def test_answers_are_as_without(app, body):
-    assert body_of(asyncio.run(all_of(app, GatheringProtocol))) == body
+    assert body_of(asyncio.run(all_of(app))) == body
 
 
 def test_the_head_waits_for_the_end_of_its_turn_and_no_longer():
-    async def seen() -> tuple[list[bytes], bytes]:
+    async def seen() -> tuple[bytes, bytes]:
         goes_on = asyncio.Event()
 
         async def streaming(send) -> None:
@@ -84,7 +84,7 @@ def test_the_head_waits_for_the_end_of_its_turn_and_no_longer():
             await goes_on.wait()
             await send({"type": "http.response.body", "body": b"2"})
 
-        async with served(streaming, GatheringProtocol) as (reader, writer):
+        async with served(streaming) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n1\r\n1\r\n"), 30)
             goes_on.set()
@@ -107,7 +107,7 @@ def test_a_stream_waits_for_a_client_that_does_not_read():
                 await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
                 count += 1000
 
-        async with served(long, GatheringProtocol) as (_, writer):
+        async with served(long) as (_, writer):
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             before = -1
             while before != count:
